@@ -1,0 +1,120 @@
+package fsx
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// CopyMethod says how bytes got from one file to another.
+type CopyMethod string
+
+// The methods, best first.
+const (
+	Reflink   CopyMethod = "reflink"         // FICLONE: shares blocks, at once
+	CopyRange CopyMethod = "copy_file_range" // copied inside the kernel
+	ReadWrite CopyMethod = "read-write"      // where the kernel cannot do it
+)
+
+// copyStep bounds how long a cancelled copy goes on, and paces write-back.
+const copyStep = 16 << 20
+
+// CloneOrCopy copies all of src, from its start, into the empty file dst: by
+// reflink where share allows it and the file system can, else by
+// copy_file_range. It closes and fsyncs neither, but starts write-back as it
+// goes so that a later fsync has little left to wait for. The size is the one
+// that src has at the end of the copy; a source that grows is followed.
+func CloneOrCopy(ctx context.Context, dst, src *os.File, share bool) (CopyMethod, error) {
+	if err := announce(OpCopy, dst.Name()); err != nil {
+		return "", err
+	}
+	if share && unix.IoctlFileClone(int(dst.Fd()), int(src.Fd())) == nil {
+		return Reflink, nil
+	}
+	if _, err := src.Seek(0, io.SeekStart); err != nil {
+		return "", err
+	}
+	var done int64
+	for {
+		if err := ctx.Err(); err != nil {
+			return "", err
+		}
+		n, err := unix.CopyFileRange(int(src.Fd()), nil, int(dst.Fd()), nil, copyStep, 0)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil && done == 0 && cannotCopyRange(err):
+			return ReadWrite, readWrite(ctx, dst, src)
+		case err != nil:
+			return "", &os.PathError{Op: "copy_file_range", Path: dst.Name(), Err: err}
+		case n == 0 && done == 0:
+			// Empty, or a file such as those in /proc that only read(2) can read.
+			return ReadWrite, readWrite(ctx, dst, src)
+		case n == 0:
+			return CopyRange, nil
+		}
+		// Best effort: it only moves work out of the fsync.
+		_ = unix.SyncFileRange(int(dst.Fd()), done, int64(n), unix.SYNC_FILE_RANGE_WRITE)
+		done += int64(n)
+	}
+}
+
+func cannotCopyRange(err error) bool {
+	for _, e := range []error{unix.EXDEV, unix.EINVAL, unix.ENOSYS, unix.EOPNOTSUPP, unix.EBADF, unix.EPERM} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+func readWrite(ctx context.Context, dst, src *os.File) error {
+	buf := make([]byte, 1<<20)
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, err := src.Read(buf)
+		if n > 0 {
+			if _, err := dst.Write(buf[:n]); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// CopyFile copies the regular file src to the new file dst with the given
+// permissions and fsyncs it; the caller fsyncs the directory. A failed copy
+// leaves nothing. It does not follow a symbolic link at src.
+func CopyFile(ctx context.Context, dst, src string, perm os.FileMode, share bool) (method CopyMethod, err error) {
+	in, err := os.OpenFile(src, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return "", err
+	}
+	defer in.Close()
+	out, err := Create(dst, perm)
+	if err != nil {
+		return "", err
+	}
+	defer func() {
+		if err = errors.Join(err, out.Close()); err != nil {
+			os.Remove(dst)
+		}
+	}()
+	if err := out.Chmod(perm); err != nil { // the umask took part in Create
+		return "", err
+	}
+	if method, err = CloneOrCopy(ctx, out, in, share); err != nil {
+		return "", err
+	}
+	return method, Sync(out)
+}

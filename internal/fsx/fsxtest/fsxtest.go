@@ -1,0 +1,92 @@
+// Package fsxtest injects faults into package fsx: it fails the k-th
+// file-changing call of a piece of code, or kills the process there.
+package fsxtest
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/atocore/atobackupd/internal/fsx"
+)
+
+// ErrInjected is what an injected failure gives unless the test names another.
+var ErrInjected = errors.New("injected failure")
+
+// EachFailure runs body once with its first file-changing call failing, once
+// with its second, and so on until a run has no failure left, which must give
+// no error. After every failing run, check is called with that run's error and
+// the call that failed. Every run has its own subtest-free state: body makes
+// what it needs.
+func EachFailure(t *testing.T, body func() error, check func(k int, at string, err error)) {
+	t.Helper()
+	for k := 1; ; k++ {
+		var calls atomic.Int64
+		var at atomic.Value
+		stop := fsx.Observe(func(op fsx.Op, path string) error {
+			if calls.Add(1) == int64(k) {
+				at.Store(string(op) + " " + path)
+				return ErrInjected
+			}
+			return nil
+		})
+		err := body()
+		stop()
+		if at.Load() == nil {
+			if err != nil {
+				t.Fatalf("with no failure injected (call %d of %d): %v", k, calls.Load(), err)
+			}
+			if k == 1 {
+				t.Fatal("no file-changing call was made: nothing was tested")
+			}
+			return
+		}
+		check(k, at.Load().(string), err)
+	}
+}
+
+// killEnv tells a re-executed test binary at which call to die.
+const killEnv = "FSXTEST_KILL_AT"
+
+// KillEnv is the environment entry that makes KillIfAsked kill the process just
+// before its k-th file-changing call.
+func KillEnv(k int) string { return killEnv + "=" + strconv.Itoa(k) }
+
+// KillIfAsked arms the kill that KillEnv asked for. A re-executed test binary
+// calls it before the code under test. SIGKILL cannot be caught: no deferred
+// function runs, as when the machine loses power or the kernel runs out of
+// memory.
+func KillIfAsked() {
+	k, err := strconv.Atoi(os.Getenv(killEnv))
+	if err != nil {
+		return
+	}
+	var calls atomic.Int64
+	fsx.Observe(func(op fsx.Op, path string) error {
+		if calls.Add(1) == int64(k) {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {}
+		}
+		return nil
+	})
+}
+
+// Tree lists every path below dir, one a line, for comparing what a failed run
+// left behind.
+func Tree(t *testing.T, dir string) string {
+	t.Helper()
+	var b strings.Builder
+	err := fs.WalkDir(os.DirFS(dir), ".", func(path string, _ fs.DirEntry, err error) error {
+		b.WriteString(path + "\n")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}

@@ -1,0 +1,113 @@
+package fsx
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/atocore/atobackupd/internal/failure"
+)
+
+// Lock is a flock(2) on a file or directory. The kernel drops it when its
+// holder dies, so there are no stale locks.
+type Lock struct {
+	f       *os.File
+	written bool
+}
+
+// lockPoll is how often a waiting process looks again.
+const lockPoll = 100 * time.Millisecond
+
+// LockFile takes the exclusive lock on the file at path, making it when it is
+// missing, and writes into it who holds it: pid and purpose, for the people who
+// wait. When another process has it, waiting is called once with the holder's
+// words (nil is allowed), and after timeout the error is of kind Locked. A
+// timeout of zero does not wait.
+func LockFile(ctx context.Context, path, purpose string, timeout time.Duration, waiting func(holder string)) (*Lock, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	deadline := time.Now().Add(timeout)
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			f.Close()
+			return nil, &os.PathError{Op: "flock", Path: path, Err: err}
+		}
+		holder := lockHolder(path)
+		if waiting != nil && timeout > 0 {
+			waiting(holder)
+			waiting = nil
+		}
+		if !time.Now().Before(deadline) {
+			f.Close()
+			return nil, &failure.Error{Op: "lock", Subject: path, Kind: failure.Locked,
+				Err: fmt.Errorf("held by %s", holder), Hint: "wait for it to finish, or raise --lock-timeout"}
+		}
+		select {
+		case <-ctx.Done():
+			f.Close()
+			return nil, ctx.Err()
+		case <-time.After(lockPoll):
+		}
+	}
+	text := fmt.Sprintf("pid %d (%s)\n", os.Getpid(), purpose)
+	if err := f.Truncate(0); err == nil {
+		// Only words for people: the lock holds without them.
+		_, _ = f.WriteAt([]byte(text), 0)
+	}
+	return &Lock{f: f, written: true}, nil
+}
+
+func lockHolder(path string) string {
+	data, err := os.ReadFile(path)
+	if holder := strings.TrimSpace(string(data)); err == nil && holder != "" {
+		return holder
+	}
+	return "another process"
+}
+
+// LockDir takes a lock on a directory without waiting: shared for those who
+// read it, exclusive for the one who is about to remove it. ok is false when
+// somebody else's lock is in the way.
+func LockDir(path string, exclusive bool) (lock *Lock, ok bool, err error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, false, err
+	}
+	how := unix.LOCK_SH
+	if exclusive {
+		how = unix.LOCK_EX
+	}
+	switch err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB); {
+	case err == nil:
+		return &Lock{f: f}, true, nil
+	case errors.Is(err, unix.EWOULDBLOCK):
+		f.Close()
+		return nil, false, nil
+	default:
+		f.Close()
+		return nil, false, &os.PathError{Op: "flock", Path: path, Err: err}
+	}
+}
+
+// Unlock lets go. It may be called on nil and more than once.
+func (l *Lock) Unlock() {
+	if l == nil || l.f == nil {
+		return
+	}
+	if l.written {
+		_ = l.f.Truncate(0)
+	}
+	l.f.Close()
+	l.f = nil
+}

@@ -1,0 +1,59 @@
+package fsx
+
+import (
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/atocore/atobackupd/internal/failure"
+)
+
+// Free gives the bytes that this process may still write on the file system
+// that holds path.
+func Free(path string) (int64, error) {
+	var s unix.Statfs_t
+	if err := unix.Statfs(path, &s); err != nil {
+		return 0, &os.PathError{Op: "statfs", Path: path, Err: err}
+	}
+	blocks := s.Bavail
+	if os.Geteuid() == 0 {
+		blocks = s.Bfree
+	}
+	return int64(blocks) * s.Bsize, nil
+}
+
+// RequireFree fails with kind NoSpace unless need bytes can be written below
+// path and keep bytes stay free after that.
+func RequireFree(path string, need, keep int64) error {
+	free, err := Free(path)
+	if err != nil {
+		return err
+	}
+	if free-need < keep {
+		return &failure.Error{Op: "space", Subject: path, Kind: failure.NoSpace,
+			Err:  fmt.Errorf("%d MiB are free, %d MiB are needed and %d MiB must stay free (min_free)", free>>20, (need+1<<20-1)>>20, keep>>20),
+			Hint: "free some space, or lower backup.min_free"}
+	}
+	return nil
+}
+
+// Device gives the number of the file system that holds path. Two bind mounts
+// of one file system have the same, and a rename between them still fails.
+func Device(path string) (uint64, error) {
+	var s unix.Stat_t
+	if err := unix.Lstat(path, &s); err != nil {
+		return 0, &os.PathError{Op: "lstat", Path: path, Err: err}
+	}
+	return s.Dev, nil
+}
+
+// MountID gives the number of the mount that holds path: what decides whether
+// a rename can work.
+func MountID(path string) (uint64, error) {
+	var s unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_MNT_ID, &s); err != nil {
+		return 0, &os.PathError{Op: "statx", Path: path, Err: err}
+	}
+	return s.Mnt_id, nil
+}

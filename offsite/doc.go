@@ -1,0 +1,3 @@
+// Package offsite keeps the vault: the encrypted copy of snapshots on another
+// machine.
+package offsite
