@@ -108,6 +108,10 @@ func (o oracle) newest(s facts, asked func(facts) bool) bool {
 
 func (o oracle) keep(s facts) bool {
 	age := o.now.Sub(s.Time)
+	invalidFor := age
+	if s.InvalidSince.After(s.Time) {
+		invalidFor = o.now.Sub(s.InvalidSince)
+	}
 	preRestore := s.Kind == "pre-restore"
 	switch {
 	case o.p.Daily <= 0 && o.p.Weekly <= 0 && o.p.Monthly <= 0:
@@ -119,7 +123,7 @@ func (o oracle) keep(s facts) bool {
 	case o.newest(s, func(x facts) bool { return x.slotKind() && x.Full }):
 	case o.newest(s, func(x facts) bool { return x.Kind == "pre-restore" }):
 	case preRestore && o.p.PreRestore > 0 && age <= o.p.PreRestore:
-	case !s.Valid && o.p.Invalid > 0 && age <= o.p.Invalid:
+	case !s.Valid && o.p.Invalid > 0 && invalidFor <= o.p.Invalid:
 	case !s.Valid && !o.any(func(x facts) bool { return x.slotKind() && x.Time.After(s.Time) }):
 	default:
 		return false
@@ -168,6 +172,9 @@ func randomHistory(r *rand.Rand, location *time.Location) ([]Snapshot, Policy, t
 		}
 		if r.IntN(20) == 0 {
 			s.InUse = "restore"
+		}
+		if r.IntN(4) == 0 {
+			s.InvalidSince = when.AddDate(0, 0, r.IntN(30)-5)
 		}
 		switch r.IntN(60) {
 		case 0:

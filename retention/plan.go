@@ -144,8 +144,8 @@ func (pl *plan) whyKeep(s Snapshot) []string {
 		add(s.Stamp == pl.newestValid || s.Stamp == pl.newestAnyValid, "newest valid")
 		add(s.Stamp == pl.newestFull || s.Stamp == pl.newestAnyFull, "newest full")
 		add(s.Stamp == pl.newestPreRestore, "newest pre-restore")
-		add(s.Kind == KindPreRestore && pl.within(s, pl.policy.PreRestore), "pre-restore, kept "+days(pl.policy.PreRestore))
-		add(!s.Valid && pl.within(s, pl.policy.Invalid), "invalid, kept "+days(pl.policy.Invalid))
+		add(s.Kind == KindPreRestore && pl.within(s.Time, pl.policy.PreRestore), "pre-restore, kept "+days(pl.policy.PreRestore))
+		add(!s.Valid && pl.within(invalidSince(s), pl.policy.Invalid), "invalid, kept "+days(pl.policy.Invalid))
 		add(!s.Valid && (pl.newestValid == "" || s.Time.After(pl.lastValid)), "invalid, but no newer valid snapshot exists")
 	}
 	add(s.Pinned, "pinned")
@@ -163,7 +163,11 @@ func (pl *plan) whyDelete(s Snapshot) []string {
 		reasons = append(reasons, "pre-restore older than "+days(pl.policy.PreRestore))
 	}
 	if !s.Valid {
-		reasons = append(reasons, "invalid older than "+days(pl.policy.Invalid))
+		reason := "invalid older than "
+		if invalidSince(s).After(s.Time) {
+			reason = "found invalid longer ago than "
+		}
+		reasons = append(reasons, reason+days(pl.policy.Invalid))
 	}
 	if holdsSlots(s) {
 		for _, t := range pl.tiers {
@@ -190,9 +194,17 @@ func (pl *plan) oddity(s Snapshot) string {
 	return fmt.Sprintf("unknown kind %q", s.Kind)
 }
 
-// within tells whether s is no older than a lifetime.
-func (pl *plan) within(s Snapshot, lifetime time.Duration) bool {
-	return lifetime > 0 && pl.now.Sub(s.Time) <= lifetime
+// within tells whether a lifetime that began at a moment has not ended.
+func (pl *plan) within(began time.Time, lifetime time.Duration) bool {
+	return lifetime > 0 && pl.now.Sub(began) <= lifetime
+}
+
+// invalidSince is never before the snapshot itself.
+func invalidSince(s Snapshot) time.Time {
+	if s.InvalidSince.After(s.Time) {
+		return s.InvalidSince
+	}
+	return s.Time
 }
 
 // holdsSlots is asked of snapshots without an oddity: their kind is known.

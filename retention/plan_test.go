@@ -33,7 +33,7 @@ func zone(t testing.TB, name string) *time.Location {
 	return location
 }
 
-// parse reads "STAMP kind [full] [invalid] [pinned] [use=WHY]".
+// parse reads "STAMP kind [full] [invalid] [pinned] [use=WHY] [rotten=STAMP]".
 func parse(t testing.TB, line string) Snapshot {
 	t.Helper()
 	words := strings.Fields(line)
@@ -48,6 +48,8 @@ func parse(t testing.TB, line string) Snapshot {
 			s.Pinned = true
 		case strings.HasPrefix(word, "use="):
 			s.InUse = word[len("use="):]
+		case strings.HasPrefix(word, "rotten="):
+			s.Valid, s.InvalidSince = false, at(t, word[len("rotten="):])
 		default:
 			t.Fatalf("unknown word %q", word)
 		}
@@ -169,6 +171,12 @@ func TestPlanReasons(t *testing.T) {
 			20260413T055959Z daily invalid | delete: invalid older than 7 days
 			20260413T060000Z daily invalid | keep: invalid, kept 7 days
 			20260413T070000Z daily | keep: daily 2026-04-13 (1 of 7); weekly 2026-04-13 (Monday, 1 of 4); monthly 2026-04-13 (13th, 1 of 6); newest valid`},
+		{name: "one that rots is kept from the day that it was found, for healing", now: "20260420T060000Z", table: `
+			20260101T060000Z daily rotten=20260413T055959Z | delete: found invalid longer ago than 7 days
+			20260201T060000Z daily rotten=20260413T060000Z | keep: invalid, kept 7 days
+			20260301T060000Z daily rotten=20260201T000000Z | delete: invalid older than 7 days
+			20260401T060000Z daily rotten=20990101T000000Z | keep: invalid, kept 7 days
+			20260420T060000Z daily | keep: daily 2026-04-20 (1 of 7); weekly 2026-04-20 (Monday, 1 of 4); monthly 2026-04-20 (20th, 1 of 6); newest valid`},
 		{name: "failing runs never rotate the good one away", now: "20260601T060000Z", table: `
 			20260401T060000Z daily invalid | delete: invalid older than 7 days
 			20260402T060000Z daily | keep: daily 2026-04-02 (1 of 7); weekly 2026-04-02 (Thursday, 1 of 4); monthly 2026-04-02 (2nd, 1 of 6); newest valid

@@ -27,6 +27,8 @@ func history(rt *rapid.T, location *time.Location) ([]Snapshot, time.Time) {
 		hours := rapid.IntRange(-40*24, 24).Draw(rt, "hours")
 		when := now.Add(time.Duration(hours) * time.Hour).UTC()
 		return Snapshot{
+			InvalidSince: when.AddDate(0, 0, rapid.IntRange(-5, 40).Draw(rt, "rotten after")),
+
 			Stamp:  when.Format(StampLayout),
 			Time:   when,
 			Kind:   rapid.SampledFrom([]string{KindDaily, KindWeekly, KindManual, KindAdopted, KindPreRestore, "hourly"}).Draw(rt, "kind"),

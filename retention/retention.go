@@ -35,6 +35,12 @@ type Snapshot struct {
 	Valid  bool      // the last validation found nothing wrong
 	Pinned bool      // a person asked for it to be kept
 	InUse  string    // why it must stay just now, e.g. "upload to laptop"; empty if it is free
+
+	// InvalidSince is when an invalid one was first found to be so, where that
+	// was after it was taken: a snapshot that rots in its third month is then
+	// kept for Policy.Invalid from that day, so that somebody can heal it. Zero
+	// counts from Time.
+	InvalidSince time.Time
 }
 
 // Policy says how much to keep.
