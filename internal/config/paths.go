@@ -1,0 +1,111 @@
+package config
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// localPath is a key whose value is a path on this machine.
+type localPath struct {
+	key   string
+	value *string
+}
+
+func (c *Config) paths() []localPath {
+	paths := []localPath{
+		{"state_dir", &c.StateDir},
+		{"atocore.db_path", &c.AtoCore.DBPath},
+		{"atocore.registry_path", &c.AtoCore.RegistryPath},
+		{"atocore.chroma_path", &c.AtoCore.ChromaPath},
+		{"backup.dir", &c.Backup.Dir},
+		{"encryption.recipients_file", &c.Encryption.RecipientsFile},
+		{"notify.urls_file", &c.Notify.URLsFile},
+		{"http.token_file", &c.HTTP.TokenFile},
+	}
+	for i := range c.Offsite {
+		t, key := &c.Offsite[i], element("offsite", i)
+		paths = append(paths, localPath{key + ".identity_file", &t.IdentityFile}, localPath{key + ".known_hosts", &t.KnownHosts})
+		if t.Type == "dir" {
+			paths = append(paths, localPath{key + ".path", &t.Path})
+		}
+	}
+	return paths
+}
+
+// tidy is a path written the short way. One with ".." stays as it is: after a
+// symbolic link it does not lead where its text says.
+func tidy(path string) string {
+	if path == "" || climbs(path) {
+		return path
+	}
+	return filepath.Clean(path)
+}
+
+func climbs(path string) bool { return slices.Contains(strings.Split(path, "/"), "..") }
+
+func (v *validation) paths() {
+	for _, p := range v.c.paths() {
+		v.path(p.key, *p.value)
+	}
+	v.apart()
+}
+
+func (v *validation) path(key, path string) {
+	switch {
+	case path == "":
+	case !filepath.IsAbs(path):
+		v.add(key, "write the whole path, from /", "%s = %s: not absolute", shown(key), quoted(path))
+	case climbs(path):
+		v.add(key, "write the path without ..", `%s = %s: ".." leads elsewhere behind a symbolic link`, shown(key), quoted(path))
+	case strings.ContainsRune(path, 0):
+		v.add(key, "write the path alone", "%s: has a NUL byte in it", shown(key))
+	case path == "/":
+		v.add(key, "name a directory of its own", "%s = %s: the root of the file system", shown(key), quoted(path))
+	}
+}
+
+// apart checks that no place holds another that is copied, swept or exchanged
+// as a whole.
+func (v *validation) apart() {
+	c := v.c
+	dir, chroma, db := c.Backup.Dir, c.AtoCore.ChromaPath, c.AtoCore.DBPath
+	v.outside("backup.dir", dir, "atocore.chroma_path", chroma, "snapshots would hold each other, and a restore would replace them")
+	v.outside("atocore.chroma_path", chroma, "backup.dir", dir, "live data lies outside the backups")
+	v.outside("atocore.db_path", db, "backup.dir", dir, "live data lies outside the backups")
+	v.outside("atocore.registry_path", c.AtoCore.RegistryPath, "backup.dir", dir, "live data lies outside the backups")
+	v.outside("atocore.db_path", db, "atocore.chroma_path", chroma, "a restore of Chroma would replace it")
+	v.outside("state_dir", c.StateDir, "atocore.chroma_path", chroma, "a restore of Chroma would replace it")
+	for _, managed := range []string{"snapshots", "staging", "quarantine", "base"} {
+		if dir != "" && within(c.StateDir, filepath.Join(dir, managed)) {
+			v.add("state_dir", `move it, e.g. to "/var/lib/atobackupd"`,
+				"state_dir = %s: lies inside %s of backup.dir, where only backups may be", quoted(c.StateDir), managed)
+		}
+	}
+	for i, t := range c.Offsite {
+		if t.Type == "dir" {
+			key := element("offsite", i) + ".path"
+			v.outside(key, t.Path, "backup.dir", dir, "a vault beside the backups dies with them")
+			v.outside("backup.dir", dir, key, t.Path, "a vault beside the backups dies with them")
+			v.outside(key, t.Path, "atocore.chroma_path", chroma, "a restore of Chroma would replace it")
+		}
+	}
+}
+
+// outside requires that one path does not lie in another, nor is it.
+func (v *validation) outside(key, path, otherKey, other, why string) {
+	if key == "atocore.chroma_path" && path == other {
+		return // already said of backup.dir
+	}
+	if within(path, other) {
+		v.add(key, "move one of them", "%s = %s: lies inside %s (%s): %s", shown(key), quoted(path), shown(otherKey), safe(other), why)
+	}
+}
+
+func within(path, dir string) bool {
+	if path == "" || dir == "" {
+		return false
+	}
+	rel, err := filepath.Rel(dir, path)
+	return err == nil && rel != ".." && !strings.HasPrefix(rel, "../")
+}

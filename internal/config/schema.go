@@ -1,0 +1,169 @@
+package config
+
+import (
+	"encoding"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// The schema is the types of Config themselves: a table is a struct, a key its
+// toml tag. Names are matched as they are written; the decoder alone would take
+// DB_PATH for db_path.
+
+var (
+	schema          = reflect.TypeFor[Config]()
+	textUnmarshaler = reflect.TypeFor[encoding.TextUnmarshaler]()
+)
+
+// field gives the type of a table's key.
+func field(table reflect.Type, key string) (reflect.Type, bool) {
+	if table.Kind() == reflect.Map {
+		return table.Elem(), true
+	}
+	for f := range fields(table) {
+		if tag(f) == key {
+			return f.Type, true
+		}
+	}
+	return nil, false
+}
+
+// fields ranges over the keys of a table; a type that is no table has none.
+func fields(table reflect.Type) func(yield func(reflect.StructField) bool) {
+	return func(yield func(reflect.StructField) bool) {
+		for i := 0; table.Kind() == reflect.Struct && i < table.NumField(); i++ {
+			f := table.Field(i)
+			if f.IsExported() && tag(f) != "-" && !yield(f) {
+				return
+			}
+		}
+	}
+}
+
+func tag(f reflect.StructField) string {
+	name, _, _ := strings.Cut(f.Tag.Get("toml"), ",")
+	return name
+}
+
+func isTable(t reflect.Type) bool { return t.Kind() == reflect.Struct || t.Kind() == reflect.Map }
+
+func isTableList(t reflect.Type) bool {
+	return t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct
+}
+
+// isText tells whether values of t are read by UnmarshalText.
+func isText(t reflect.Type) bool { return reflect.PointerTo(t).Implements(textUnmarshaler) }
+
+// want says what a value of type t looks like.
+func want(t reflect.Type) string {
+	switch t {
+	case reflect.TypeFor[Duration]():
+		return `a duration such as "90s", "15m", "26h" or "8d"`
+	case reflect.TypeFor[Size]():
+		return `a size such as "512MiB" or "1GiB"`
+	}
+	switch t.Kind() {
+	case reflect.Pointer:
+		return want(t.Elem())
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Int:
+		return "a whole number"
+	case reflect.Float64:
+		return "a number"
+	case reflect.Slice:
+		if isTableList(t) {
+			return "a list of tables"
+		}
+		return `a list such as ["…", "…"]`
+	case reflect.Struct, reflect.Map:
+		return "a table"
+	}
+	return "a text in quotes"
+}
+
+// advise says where a key that table does not know was probably meant to be.
+func advise(table reflect.Type, key string) string {
+	if homes := homesOf(key); len(homes) > 0 {
+		return key + " belongs " + strings.Join(homes, " or ")
+	}
+	var names []string
+	for f := range fields(table) {
+		names = append(names, tag(f))
+	}
+	if near := nearest(key, names); near != "" {
+		return fmt.Sprintf("did you mean %q?", near)
+	}
+	return "the keys here are " + strings.Join(names, ", ")
+}
+
+// homesOf names the tables that know key.
+func homesOf(key string) []string {
+	var homes []string
+	var look func(t reflect.Type, path string)
+	look = func(t reflect.Type, path string) {
+		for f := range fields(t) {
+			name, at := tag(f), path
+			switch {
+			case name != key:
+			case at != "":
+				homes = append(homes, "to "+at)
+			case isTable(f.Type) || isTableList(f.Type):
+			default:
+				homes = append(homes, "at the top of the file, before the first [table]")
+			}
+			inner := strings.Trim(path+"."+name, "[].")
+			switch {
+			case isTableList(f.Type):
+				look(f.Type.Elem(), "[["+inner+"]]")
+			case f.Type.Kind() == reflect.Struct:
+				look(f.Type, "["+strings.ReplaceAll(inner, "]]", "")+"]")
+			}
+		}
+	}
+	look(schema, "")
+	return homes
+}
+
+// nearest gives the name that word is most likely a slip of; "" when none is
+// near.
+func nearest(word string, names []string) string {
+	best, least := "", (len(word)+4)/3
+	for _, name := range slices.Sorted(slices.Values(names)) {
+		if d := slips(strings.ToLower(word), name); d < least {
+			best, least = name, d
+		}
+	}
+	return best
+}
+
+// slips counts the letters to insert, delete, replace or swap with their
+// neighbour to turn a into b (optimal string alignment).
+func slips(a, b string) int {
+	if len(a) > 100 {
+		return len(a)
+	}
+	rows := make([][]int, len(a)+1)
+	for i := range rows {
+		rows[i] = make([]int, len(b)+1)
+		rows[i][0] = i
+		for j := range b {
+			rows[0][j+1] = j + 1
+		}
+	}
+	for i := 1; i <= len(a); i++ {
+		for j := 1; j <= len(b); j++ {
+			replace := rows[i-1][j-1]
+			if a[i-1] != b[j-1] {
+				replace++
+			}
+			rows[i][j] = min(rows[i-1][j]+1, rows[i][j-1]+1, replace)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				rows[i][j] = min(rows[i][j], rows[i-2][j-2]+1)
+			}
+		}
+	}
+	return rows[len(a)][len(b)]
+}

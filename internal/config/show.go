@@ -1,0 +1,57 @@
+package config
+
+import (
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+// Show gives the configuration in force, defaults and all, as TOML that Parse
+// takes, without secrets: of addresses only the scheme and a host that is no
+// secret are left.
+func (c *Config) Show() ([]byte, error) {
+	public := *c
+	public.AtoCore.APIURL = withoutPassword(c.AtoCore.APIURL)
+	public.AtoCore.HealthURL = withoutPassword(c.AtoCore.HealthURL)
+	public.Restore.Checks = slices.Clone(c.Restore.Checks)
+	for i := range public.Restore.Checks {
+		public.Restore.Checks[i].URL = withoutPassword(public.Restore.Checks[i].URL)
+	}
+	public.Notify.URLs = slices.Clone(c.Notify.URLs)
+	for i, address := range public.Notify.URLs {
+		public.Notify.URLs[i] = withoutSecret(address)
+	}
+	public.Notify.Heartbeats = maps.Clone(c.Notify.Heartbeats)
+	for leg, address := range public.Notify.Heartbeats {
+		public.Notify.Heartbeats[leg] = withoutSecret(address)
+	}
+	return toml.Marshal(public)
+}
+
+// hostSchemes are those of the addresses whose host is a server's name. Others
+// have a token in its place.
+var hostSchemes = []string{"http", "https", "ntfy", "smtp", "gotify", "matrix", "mattermost", "rocketchat"}
+
+func withoutSecret(address string) string {
+	scheme, _, found := strings.Cut(address, "://")
+	if !found {
+		return "…"
+	}
+	u, err := url.Parse(address)
+	if err != nil || !slices.Contains(hostSchemes, u.Scheme) {
+		return scheme + "://…"
+	}
+	return u.Scheme + "://" + u.Host + "/…"
+}
+
+func withoutPassword(address string) string {
+	u, err := url.Parse(address)
+	if err != nil || u.User == nil {
+		return address
+	}
+	u.User = nil
+	return u.String()
+}

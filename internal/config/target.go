@@ -1,0 +1,93 @@
+package config
+
+// Target is one place off this machine that holds a vault.
+type Target struct {
+	// Name is what commands, legs and state call the target; small letters,
+	// digits, "-" and "_". Required.
+	Name string `toml:"name"`
+
+	// Type is "sftp" (another machine) or "dir" (a mounted disk). Default
+	// "sftp".
+	Type string `toml:"type"`
+
+	// Hosts are names of one machine, e.g. its LAN name and its tailnet name;
+	// the first that answers is used. Required for sftp.
+	Hosts []string `toml:"hosts,omitempty"`
+
+	// Port is the port of its ssh server. Default 22; under the transport
+	// "openssh" 0, which leaves it to ssh_config.
+	Port int `toml:"port,omitempty"`
+
+	// User is the account on it. Required for sftp with the transport
+	// "builtin"; under "openssh" "" leaves it to ssh_config.
+	User string `toml:"user,omitempty"`
+
+	// IdentityFile is the private ssh key. Default "": the keys of the agent at
+	// SSH_AUTH_SOCK.
+	IdentityFile string `toml:"identity_file,omitempty"`
+
+	// KnownHosts is the file of host keys that are trusted; without the key of
+	// the host in it there is no connection. Required for sftp with the
+	// transport "builtin"; under "openssh" "" leaves it to ssh_config.
+	KnownHosts string `toml:"known_hosts,omitempty"`
+
+	// Transport is "builtin" or "openssh", which runs ssh and so honours
+	// ssh_config, jump hosts and hardware keys. Default "builtin".
+	Transport string `toml:"transport,omitempty"`
+
+	// Path is the vault's directory there. Required.
+	Path string `toml:"path"`
+
+	// BandwidthLimit is the most that is sent in a second, e.g. "2MiB".
+	// Default "": no limit.
+	BandwidthLimit Size `toml:"bandwidth_limit"`
+
+	// RetryEvery is how long to wait before a target that did not answer is
+	// tried again. Default "15m".
+	RetryEvery Duration `toml:"retry_every"`
+
+	// MaxAge is the greatest age of the newest snapshot there before it is an
+	// alarm; "0" turns the alarm off. Default "8d".
+	MaxAge Duration `toml:"max_age"`
+
+	// RebaseRatio bounds the size of patches: when those that a snapshot needs
+	// outweigh its base times this, they are consolidated or a new base is
+	// sent. Above 0, at most 10. Default 0.5.
+	RebaseRatio float64 `toml:"rebase_ratio"`
+
+	// Prune says whether this machine deletes old snapshots there. Default
+	// true; false for an append-only target.
+	Prune bool `toml:"prune"`
+
+	// AppendOnly says that the account there may only add files; the other
+	// machine then prunes. Default false.
+	AppendOnly bool `toml:"append_only"`
+
+	// Retention says where the target keeps other counts than [retention].
+	Retention TargetRetention `toml:"retention,omitempty"`
+}
+
+// TargetRetention overrides counts of Retention for one target.
+type TargetRetention struct {
+	// Daily replaces retention.daily there. Default: the same.
+	Daily *int `toml:"daily,omitempty"`
+
+	// Weekly replaces retention.weekly there. Default: the same.
+	Weekly *int `toml:"weekly,omitempty"`
+
+	// Monthly replaces retention.monthly there. Default: the same.
+	Monthly *int `toml:"monthly,omitempty"`
+}
+
+// Policy gives the retention that holds at t: local, with t's own counts.
+func (t Target) Policy(local Retention) Retention {
+	override := func(count *int, own *int) {
+		if own != nil {
+			*count = *own
+		}
+	}
+	override(&local.Daily, t.Retention.Daily)
+	override(&local.Weekly, t.Retention.Weekly)
+	override(&local.Monthly, t.Retention.Monthly)
+	return local
+}

@@ -1,0 +1,105 @@
+package config
+
+import (
+	"path"
+	"regexp"
+	"strings"
+)
+
+var targetName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,63}$`)
+
+func (v *validation) target(i int) {
+	t, key := v.c.Offsite[i], element("offsite", i)+"."
+	v.targetName(i)
+	v.enum(key+"type", t.Type, "sftp", "dir")
+	v.need(key+"path", t.Path, `name the vault's directory, e.g. path = "/home/atobackup/vault"`)
+	switch t.Type {
+	case "sftp":
+		v.sftp(t, key)
+	case "dir":
+		v.dir(t, key)
+	}
+	v.positive(key+"retry_every", t.RetryEvery)
+	if r := t.RebaseRatio; !(r > 0 && r <= 10) {
+		v.add(key+"rebase_ratio", "0.5 is a good one", "offsite.rebase_ratio = %v: must be above 0 and at most 10", r)
+	}
+	if t.AppendOnly && t.Prune {
+		v.add(key+"append_only", "set prune = false and run atobackupd vault prune on the other machine",
+			"offsite.append_only = true contradicts prune = true: nothing can be deleted there from here")
+	}
+	own := t.Policy(Retention{})
+	v.atLeast(key+"retention.daily", own.Daily, 0)
+	v.atLeast(key+"retention.weekly", own.Weekly, 0)
+	v.atLeast(key+"retention.monthly", own.Monthly, 0)
+}
+
+func (v *validation) targetName(i int) {
+	name, key := v.c.Offsite[i].Name, element("offsite", i)+".name"
+	if name == "" {
+		v.need(key, name, `every target has one, e.g. name = "laptop"`)
+		return
+	}
+	if !targetName.MatchString(name) {
+		v.add(key, "it names directories", `offsite.name = %s: must be 1 to 64 of a-z, 0-9, "-" and "_", and begin with a letter or digit`, quoted(name))
+	}
+	for _, earlier := range v.c.Offsite[:i] {
+		if earlier.Name == name {
+			v.add(key, "give each target a name of its own", "offsite.name = %s: two targets have this name", quoted(name))
+			return
+		}
+	}
+}
+
+func (v *validation) sftp(t Target, key string) {
+	v.enum(key+"transport", t.Transport, "builtin", "openssh")
+	if len(t.Hosts) == 0 {
+		v.need(key+"hosts", "", `name the machine, e.g. hosts = ["laptop.local"]`)
+	}
+	for i, host := range t.Hosts {
+		// "-oProxyCommand=…" in place of a host would be an option to ssh.
+		if host == "" || strings.HasPrefix(host, "-") || strings.ContainsAny(host, " \t\n/@\x00") {
+			v.add(element(key+"hosts", i), `write its name or address alone, e.g. "laptop.local"`,
+				"offsite.hosts: %s is no host name", quoted(host))
+		}
+	}
+	if strings.HasPrefix(t.User, "-") || strings.ContainsAny(t.User, " \t\n@\x00") {
+		v.add(key+"user", `write the account alone, e.g. "atobackup"`, "offsite.user = %s: no account name", quoted(t.User))
+	}
+	least := 1
+	if t.Transport == "openssh" {
+		least = 0
+	}
+	if t.Port < least || t.Port > 65535 {
+		v.add(key+"port", "ssh listens on 22 unless told otherwise", "offsite.port = %d: must be 1 to 65535", t.Port)
+	}
+	if t.Path != "" && !path.IsAbs(t.Path) {
+		v.add(key+"path", "write the whole path, from /", "offsite.path = %s: not absolute", quoted(t.Path))
+	}
+	if t.Transport == "builtin" {
+		v.need(key+"user", t.User, `name the account there, e.g. user = "atobackup"`)
+		v.need(key+"known_hosts", t.KnownHosts,
+			`name the file of trusted host keys, e.g. known_hosts = "/etc/atobackupd/known_hosts"; atobackupd target trust fills it`)
+	}
+}
+
+// dir refuses what only sftp knows: a host beside type = "dir" means that one
+// of the two is a mistake, and the vault would land on the wrong disk.
+func (v *validation) dir(t Target, key string) {
+	foreign := []struct {
+		name string
+		set  bool
+	}{
+		{"hosts", len(t.Hosts) > 0},
+		{"port", t.Port != 0},
+		{"user", t.User != ""},
+		{"identity_file", t.IdentityFile != ""},
+		{"known_hosts", t.KnownHosts != ""},
+		{"transport", t.Transport != ""},
+		{"append_only", t.AppendOnly},
+	}
+	for _, f := range foreign {
+		if f.set {
+			v.add(key+f.name, `remove it, or set type = "sftp"`, `offsite.%s means nothing to a target of type = "dir"`, f.name)
+		}
+	}
+}
