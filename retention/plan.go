@@ -139,12 +139,15 @@ func (pl *plan) whyKeep(s Snapshot) []string {
 			reasons = append(reasons, reason)
 		}
 	}
+	preRestore := s.Kind == KindPreRestore
 	oddity := pl.oddity(s)
 	if oddity == "" {
-		add(s.Stamp == pl.newestValid || s.Stamp == pl.newestAnyValid, "newest valid")
-		add(s.Stamp == pl.newestFull || s.Stamp == pl.newestAnyFull, "newest full")
+		add(s.Stamp == pl.newestValid, "newest valid")
+		add(s.Stamp == pl.newestAnyValid && preRestore, "newest valid of any kind")
+		add(s.Stamp == pl.newestFull, "newest full")
+		add(s.Stamp == pl.newestAnyFull && preRestore, "newest full of any kind")
 		add(s.Stamp == pl.newestPreRestore, "newest pre-restore")
-		add(s.Kind == KindPreRestore && pl.within(s.Time, pl.policy.PreRestore), "pre-restore, kept "+days(pl.policy.PreRestore))
+		add(preRestore && pl.within(s.Time, pl.policy.PreRestore), "pre-restore, kept "+days(pl.policy.PreRestore))
 		add(!s.Valid && pl.within(invalidSince(s), pl.policy.Invalid), "invalid, kept "+days(pl.policy.Invalid))
 		add(!s.Valid && (pl.newestValid == "" || s.Time.After(pl.lastValid)), "invalid, but no newer valid snapshot exists")
 	}
@@ -182,7 +185,7 @@ func (pl *plan) oddity(s Snapshot) string {
 	switch {
 	case pl.listed[s.Stamp] > 1:
 		return fmt.Sprintf("listed %d times", pl.listed[s.Stamp])
-	case s.Time.IsZero() || s.Time.UTC().Format(StampLayout) != s.Stamp:
+	case s.Time.UTC().Format(StampLayout) != s.Stamp:
 		return "its time is not that of its stamp"
 	case s.Time.After(pl.now):
 		return "in the future"

@@ -183,11 +183,11 @@ func TestPlanReasons(t *testing.T) {
 			20260403T060000Z daily invalid | keep: invalid, but no newer valid snapshot exists
 			20260601T060000Z daily invalid | keep: invalid, kept 7 days; invalid, but no newer valid snapshot exists`},
 		{name: "pre-restore ones hold nothing, go by age, and the newest stays", now: "20260601T060000Z", table: `
-			20260401T060000Z pre-restore full | keep: newest full
+			20260401T060000Z pre-restore full | keep: newest full of any kind
 			20260402T060000Z daily | keep: daily 2026-04-02 (1 of 7); weekly 2026-04-02 (Thursday, 1 of 4); monthly 2026-04-02 (2nd, 1 of 6); newest valid
 			20260403T060000Z pre-restore invalid | keep: invalid, but no newer valid snapshot exists
 			20260404T060000Z pre-restore | delete: pre-restore older than 30 days
-			20260405T060000Z pre-restore | keep: newest valid; newest pre-restore`},
+			20260405T060000Z pre-restore | keep: newest valid of any kind; newest pre-restore`},
 		{name: "pre-restore within its lifetime, valid or not", now: "20260601T060000Z", table: `
 			20260402T060000Z pre-restore invalid | delete: pre-restore older than 30 days; invalid older than 7 days
 			20260502T055959Z pre-restore | delete: pre-restore older than 30 days
@@ -228,7 +228,7 @@ func TestPlanReasons(t *testing.T) {
 			20260404T043000Z manual invalid | delete: invalid older than 1h30m0s
 			20260404T060000Z pre-restore | keep: pre-restore, kept 1 day
 			20260405T043000Z manual invalid | keep: invalid, kept 1h30m0s
-			20260405T050000Z pre-restore | keep: newest valid; newest pre-restore; pre-restore, kept 1 day
+			20260405T050000Z pre-restore | keep: newest valid of any kind; newest pre-restore; pre-restore, kept 1 day
 			20260405T044500Z manual | keep: daily 2026-04-05 (1 of 1); newest valid`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
