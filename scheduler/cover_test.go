@@ -1,0 +1,205 @@
+package scheduler
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// snapshots are the two jobs that the daemon couples: a weekly snapshot holds
+// all that a daily one does.
+func (w *world) snapshots(weekly func(context.Context, Slot) error) []Job {
+	d := w.job("daily", "0 6 * * *", nil, nil)
+	k := w.job("weekly", "0 6 * * 0", nil, weekly)
+	d.Group, k.Group = "snapshots", "snapshots"
+	k.Covers = []string{"daily"}
+	return []Job{d, k}
+}
+
+func TestWeeklyServesBoth(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.setClock("2026-04-10T12:00:00Z") // a Friday
+		_, stop := w.start(w.snapshots(nil)...)
+		wait(3 * 24 * time.Hour)
+		w.wantRuns("weekly", "2026-04-12T06:00:00Z")
+		w.wantRuns("daily", "2026-04-11T06:00:00Z", "2026-04-13T06:00:00Z")
+		if told := w.told(Covered); len(told) != 1 || told[0].By != "weekly" || told[0].Job != "daily" {
+			t.Errorf("told %+v", told)
+		}
+		stop()
+	})
+}
+
+func TestCatchUpCoalesces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.setClock("2026-04-10T12:00:00Z")
+		_, stop := w.start(w.snapshots(nil)...)
+		stop()
+		time.Sleep(5 * 24 * time.Hour)
+		_, stop = w.start(w.snapshots(nil)...)
+		wait(time.Hour) // Wednesday: Sunday's weekly and Wednesday's daily wait
+		w.wantRuns("weekly", "2026-04-12T06:00:00Z")
+		w.wantRuns("daily")
+		stop()
+		_, stop = w.start(w.snapshots(nil)...)
+		wait(24 * time.Hour)
+		w.wantRuns("weekly", "2026-04-12T06:00:00Z")
+		w.wantRuns("daily", "2026-04-16T06:00:00Z")
+		stop()
+	})
+}
+
+// When the weekly snapshot cannot be taken, the daily one is still wanted.
+func TestCoveredRunsWhenTheOtherFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.setClock("2026-04-11T12:00:00Z")
+		jobs := w.snapshots(func(context.Context, Slot) error { return errBroken })
+		jobs[1].Retries = 3
+		_, stop := w.start(jobs...)
+		wait(18*time.Hour + 20*time.Minute)
+		w.wantRuns("daily")
+		wait(2 * time.Minute)
+		w.wantRuns("daily", "2026-04-12T06:00:00Z")
+		wait(24 * time.Hour)
+		w.wantRuns("daily", "2026-04-12T06:00:00Z", "2026-04-13T06:00:00Z")
+		stop()
+	})
+}
+
+func TestCoveredRunsWhenTheOtherHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.setClock("2026-04-11T12:00:00Z")
+		release := make(chan struct{})
+		jobs := w.snapshots(func(context.Context, Slot) error { <-release; return nil })
+		jobs[1].Timeout = time.Hour
+		_, stop := w.start(jobs...)
+		wait(20 * time.Hour)
+		w.wantRuns("daily", "2026-04-12T06:00:00Z")
+		close(release)
+		stop()
+	})
+}
+
+func TestTriggerNow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.setClock("2026-04-07T05:00:00Z")
+		fail := true
+		job := w.job("sync", "", nil, func(context.Context, Slot) error {
+			time.Sleep(time.Minute)
+			if fail {
+				return errBroken
+			}
+			return nil
+		})
+		job.Retries = 1
+		job.Pause = func(int) time.Duration { return time.Hour }
+		s, stop := w.start(job)
+		if err := s.TriggerNow("nobody"); err == nil {
+			t.Error("a job that is not there was triggered")
+		}
+		trigger := func() {
+			if err := s.TriggerNow("sync"); err != nil {
+				t.Error(err)
+			}
+			synctest.Wait()
+		}
+		trigger()
+		w.wantRuns("sync", "2026-04-07T05:00:00Z")
+		wait(2 * time.Minute) // failed, waits an hour
+		fail = false
+		trigger() // does not wait any longer
+		if ran := w.ran[len(w.ran)-1]; ran.Attempt != 2 || !ran.Triggered {
+			t.Errorf("ran %+v", ran)
+		}
+		trigger() // while it runs: once more afterwards
+		trigger()
+		wait(3 * time.Hour)
+		if n := len(w.ran); n != 3 {
+			t.Errorf("ran %d times", n)
+		}
+		if len(w.store.served) != 0 {
+			t.Errorf("a job without slots has %v", w.store.served)
+		}
+		stop()
+	})
+}
+
+func TestEveryKeepsItsPhaseOverRestarts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.setClock("2026-04-07T05:07:00Z")
+		_, stop := w.start(w.job("sync", "@every 1h", nil, nil))
+		for range 10 { // restarted every 50 minutes it would never run
+			wait(50 * time.Minute)
+			stop()
+			_, stop = w.start(w.job("sync", "@every 1h", nil, nil))
+		}
+		synctest.Wait()
+		got := w.runs("sync")
+		if len(got) != 8 || got[0] != "2026-04-07T06:07:00Z" || got[7] != "2026-04-07T13:07:00Z" {
+			t.Errorf("ran at %v", got)
+		}
+		stop()
+	})
+}
+
+func TestReplace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.setClock("2026-04-07T05:00:00Z")
+		slow := func(context.Context, Slot) error { time.Sleep(3 * time.Hour); return nil }
+		s, stop := w.start(w.job("daily", "0 6 * * *", nil, slow), w.job("scrub", "0 6 * * *", nil, slow))
+		wait(2 * time.Hour)
+		// At 07:00: 06:30 would have been missed, but nobody had asked for it.
+		if err := s.Replace([]Job{w.job("daily", "30 6,10 * * *", nil, slow)}); err != nil {
+			t.Fatal(err)
+		}
+		wait(time.Minute)
+		status := s.Status()
+		if len(status) != 1 || !status[0].Running || !status[0].Next.Equal(at(t, "2026-04-07T10:30:00Z")) {
+			t.Errorf("status %+v", status)
+		}
+		// Back again while its run goes on: it must not overlap with itself.
+		if err := s.Replace([]Job{w.job("daily", "30 6,10 * * *", nil, slow), w.job("scrub", "30 7 * * *", nil, slow)}); err != nil {
+			t.Fatal(err)
+		}
+		wait(89 * time.Minute)
+		w.wantRuns("scrub", "2026-04-07T06:00:00Z")
+		wait(6 * time.Hour)
+		w.wantRuns("daily", "2026-04-07T06:00:00Z", "2026-04-07T10:30:00Z")
+		w.wantRuns("scrub", "2026-04-07T06:00:00Z", "2026-04-07T07:30:00Z")
+		for _, end := range w.told(Finished) {
+			if end.Outcome != OK {
+				t.Errorf("told %+v", end)
+			}
+		}
+		if err := s.Replace([]Job{{Name: "daily"}}); err == nil || len(s.Status()) != 2 {
+			t.Errorf("bad jobs replaced good ones: %v", err)
+		}
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestNewRefuses(t *testing.T) {
+	run := func(context.Context, Slot) error { return nil }
+	for why, jobs := range map[string][]Job{
+		"no name":     {{Run: run}},
+		"no run":      {{Name: "a"}},
+		"twice":       {{Name: "a", Run: run}, {Name: "a", Run: run}},
+		"no such job": {{Name: "a", Run: run, Covers: []string{"b"}}},
+		"each other":  {{Name: "a", Run: run, Covers: []string{"b"}}, {Name: "b", Run: run, Covers: []string{"a"}}},
+		"itself":      {{Name: "a", Run: run, Covers: []string{"a"}}},
+	} {
+		if _, err := New(newMemory(), jobs, Options{}); err == nil {
+			t.Errorf("%s was accepted", why)
+		}
+	}
+}
