@@ -1,6 +1,9 @@
 package config
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Default gives every default, without the two keys that have none
 // (AtoCore.DBPath and Backup.Dir) and without targets. Schedule.Weekly is set;
@@ -48,7 +51,7 @@ func Default() *Config {
 const day = 24 * time.Hour
 
 // settle fills what the file left out and depends on what else it says, and
-// writes paths the short way.
+// writes paths and the API's address the short way.
 func (c *Config) settle() {
 	if c.AtoCore.ChromaPath == "" && !c.given("schedule.weekly") {
 		c.Schedule.Weekly = ""
@@ -65,6 +68,7 @@ func (c *Config) settle() {
 		settle(c, key+"method", &check.Method, "GET")
 		settle(c, key+"status", &check.Status, 200)
 	}
+	c.AtoCore.APIURL = strings.TrimRight(c.AtoCore.APIURL, "/")
 	for _, p := range c.paths() {
 		*p.value = tidy(*p.value)
 	}
@@ -75,7 +79,7 @@ func (c *Config) settleTarget(t *Target, key string) {
 	if t.Type == "sftp" {
 		settle(c, key+"transport", &t.Transport, "builtin")
 	}
-	if t.Type == "sftp" && t.Transport == "builtin" {
+	if t.Type == "sftp" && t.Transport != "openssh" {
 		settle(c, key+"port", &t.Port, 22)
 	}
 	settle(c, key+"retry_every", &t.RetryEvery, Duration(15*time.Minute))

@@ -133,16 +133,27 @@ func syntax(data []byte, err error) problem {
 	if err != nil {
 		why = strings.TrimPrefix(err.Error(), "toml: ")
 	}
-	hint := ""
-	lines := strings.Split(string(data), "\n")
-	if line := at.line - 1; 0 <= line && line < len(lines) && !bytes.Contains(data, []byte("PRIVATE KEY")) {
-		hint = "in the line " + withoutAddresses(strings.TrimSpace(lines[line]))
-	}
-	return problem{at: at, why: why, hint: hint}
+	return problem{at: at, why: why, hint: excerpt(data, at.line)}
 }
 
-// withoutAddresses is a line with each URL cut after its scheme: what follows
-// may be a secret, and in a line that is no TOML nobody can tell.
+// excerpt quotes a line of the file, without what may be a secret: in a file
+// that is no TOML nobody can tell for certain.
+func excerpt(data []byte, number int) string {
+	lines := strings.Split(string(data), "\n")
+	if number < 1 || number > len(lines) || bytes.Contains(data, []byte("PRIVATE KEY")) {
+		return ""
+	}
+	line := strings.TrimSpace(lines[number-1])
+	if key, _, isValue := strings.Cut(line, "="); isValue && strings.Contains(key, "token") {
+		line = key + "= …"
+	}
+	if line == "" {
+		return ""
+	}
+	return "in the line " + withoutAddresses(line)
+}
+
+// withoutAddresses is a line with each URL cut after its scheme.
 func withoutAddresses(line string) string {
 	parts := strings.Split(line, "://")
 	for i := 1; i < len(parts); i++ {

@@ -54,6 +54,10 @@ func (v *validation) paths() {
 func (v *validation) path(key, path string) {
 	switch {
 	case path == "":
+	case identity.MatchString(path):
+		v.add(key, "keep it off this machine; age-keygen -y gives its public key", "%s: this is a secret key (not shown), not a path", shown(key))
+	case !filepath.IsAbs(path) && (key == "http.token_file" || key == "notify.urls_file"):
+		v.add(key, "write the secret into a file and its whole path here", "%s: not an absolute path (it is not shown because it may be the secret itself)", key)
 	case !filepath.IsAbs(path):
 		v.add(key, "write the whole path, from /", "%s = %s: not absolute", shown(key), quoted(path))
 	case climbs(path):
@@ -103,8 +107,8 @@ func (v *validation) outside(key, path, otherKey, other, why string) {
 }
 
 func within(path, dir string) bool {
-	if path == "" || dir == "" {
-		return false
+	if path == "" || dir == "" || dir == "/" {
+		return false // "/" is refused by itself
 	}
 	rel, err := filepath.Rel(dir, path)
 	return err == nil && rel != ".." && !strings.HasPrefix(rel, "../")

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/atocore/atobackupd/internal/failure"
 )
@@ -29,12 +30,17 @@ func (ps *problems) add(at position, key, hint, why string, args ...any) {
 	*ps = append(*ps, problem{at, key, fmt.Sprintf(why, args...), hint})
 }
 
-// about tells whether something is wrong with key or with what it is part of.
+// about tells whether something is wrong with key, with a part of it or with
+// what it is part of.
 func (ps problems) about(key string) bool {
 	return slices.ContainsFunc(ps, func(p problem) bool {
-		rest, found := strings.CutPrefix(key, p.key)
-		return found && p.key != "" && (rest == "" || rest[0] == '.' || rest[0] == '[')
+		return p.key != "" && (partOf(key, p.key) || partOf(p.key, key))
 	})
+}
+
+func partOf(key, whole string) bool {
+	rest, found := strings.CutPrefix(key, whole)
+	return found && (rest == "" || rest[0] == '.' || rest[0] == '[')
 }
 
 // err gives all problems as one error of kind Config, in the order of the
@@ -72,7 +78,7 @@ func shown(key string) string { return indexes.ReplaceAllString(key, "") }
 var secretParts = regexp.MustCompile(`(?i)AGE-(SECRET-KEY|PLUGIN)-[^\s"']*|[a-z][a-z0-9+.-]*://[^\s"'@/]*@`)
 
 // safe is text from the file as an error may print it: without secret keys and
-// passwords in addresses, and not longer than a line.
+// passwords in addresses, without control characters, and no longer than a line.
 func safe(text string) string {
 	if strings.Contains(text, "PRIVATE KEY") {
 		return "(a private key)"
@@ -83,10 +89,18 @@ func safe(text string) string {
 		}
 		return "(a secret key)"
 	})
+	text = strings.Map(printable, text)
 	if line := []rune(text); len(line) > 80 {
 		return string(line[:79]) + "…"
 	}
 	return text
+}
+
+func printable(r rune) rune {
+	if unicode.IsPrint(r) {
+		return r
+	}
+	return unicode.ReplacementChar
 }
 
 // quoted is a value as an error may print it.

@@ -130,9 +130,14 @@ func homesOf(key string) []string {
 // nearest gives the name that word is most likely a slip of; "" when none is
 // near.
 func nearest(word string, names []string) string {
+	word = strings.ToLower(word)
 	best, least := "", (len(word)+4)/3
 	for _, name := range slices.Sorted(slices.Values(names)) {
-		if d := slips(strings.ToLower(word), name); d < least {
+		d := slips(word, strings.ToLower(name))
+		if len(word) > 2 && (strings.HasPrefix(name, word) || strings.HasPrefix(word, name)) {
+			d = min(d, 1)
+		}
+		if d < least {
 			best, least = name, d
 		}
 	}

@@ -77,7 +77,7 @@ func (s *shape) header(node *unstable.Node) bool {
 		}
 		inner, known := field(s.table, name)
 		if !known {
-			s.problems.add(at, "", advise(s.table, name), "unknown table [%s]", shown(join(s.path, name)))
+			s.problems.add(at, "", advise(s.table, name), "unknown table [%s]", safe(shown(join(s.path, name))))
 			s.table = nil
 			return false
 		}
@@ -136,12 +136,13 @@ func (s *shape) keyValue(path string, table reflect.Type, node *unstable.Node) b
 		if first {
 			at = here
 		}
-		inner, known := reflect.Type(nil), false
-		if isTable(table) {
-			inner, known = field(table, name)
+		if !isTable(table) {
+			s.problems.add(here, path, "", "%s: want %s, got a table", shown(path), want(table))
+			return false
 		}
+		inner, known := field(table, name)
 		if !known {
-			s.problems.add(here, join(path, name), advise(table, name), "unknown key %q", shown(join(path, name)))
+			s.problems.add(here, join(path, name), advise(table, name), "unknown key \"%s\"", safe(shown(join(path, name))))
 			return false
 		}
 		path, table = join(path, name), inner

@@ -14,7 +14,8 @@ import (
 // Validate checks what the values mean, each by itself and together, as far as
 // that needs no look at the file system. It reports everything it finds as one
 // error of kind Config; parts of it, each a *failure.Error, stand on lines of
-// their own. Parse has called it already.
+// their own. Parse has called it already; a Config that is changed by hand needs
+// every key of its targets and checks, since their defaults are filled by Parse.
 func (c *Config) Validate() error { return c.check().err(c.Path) }
 
 // ValidateRun checks what only the daemon depends on: that weekly snapshots

@@ -5,6 +5,7 @@ import (
 	"strings"
 )
 
+// identity is what every secret key contains, of age, of its plugins or of ssh.
 var identity = regexp.MustCompile(`(?i)AGE-(SECRET-KEY|PLUGIN)-|PRIVATE KEY`)
 
 func (v *validation) recipients() {
@@ -24,10 +25,6 @@ func (v *validation) recipients() {
 	if classic > 0 && postQuantum > 0 {
 		v.add("encryption.recipients", `use "age1pq1…" keys only, or none of them`,
 			"encryption.recipients: post-quantum and classic recipients cannot be mixed")
-	}
-	if identity.MatchString(e.RecipientsFile) {
-		v.add("encryption.recipients_file", "remove it from this machine; age-keygen -y gives its public key",
-			"encryption.recipients_file: this is a secret key (not shown), not the path of a file")
 	}
 	if len(v.c.Offsite) > 0 && len(e.Recipients) == 0 && e.RecipientsFile == "" {
 		v.add("encryption.recipients", `set recipients = ["age1…"]; age-keygen or atobackupd init makes a key`,

@@ -1,0 +1,154 @@
+package config
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/atocore/atobackupd/internal/failure"
+)
+
+const minimal = "atocore.db_path = \"/data/db\"\nbackup.dir = \"/backups\"\n"
+
+func mustParse(t *testing.T, text string) *Config {
+	t.Helper()
+	c, err := Parse("test.toml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestLocate(t *testing.T) {
+	t.Setenv("ATOBACKUPD_CONFIG", "")
+	if got := Locate(""); got != "/etc/atobackupd/config.toml" {
+		t.Errorf("by default %s", got)
+	}
+	t.Setenv("ATOBACKUPD_CONFIG", "/env.toml")
+	if got := Locate(""); got != "/env.toml" {
+		t.Errorf("with the variable %s", got)
+	}
+	if got := Locate("/flag.toml"); got != "/flag.toml" {
+		t.Errorf("with the flag %s", got)
+	}
+}
+
+func TestLoad(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config.toml")
+	if err := os.WriteFile(path, []byte(minimal), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Path != path || c.AtoCore.DBPath != "/data/db" || c.Backup.Dir != "/backups" {
+		t.Errorf("loaded %+v", c)
+	}
+}
+
+func TestLoadErrors(t *testing.T) {
+	dir := t.TempDir()
+	large, dangling := filepath.Join(dir, "large"), filepath.Join(dir, "dangling")
+	if err := os.WriteFile(large, bytes.Repeat([]byte("\n"), 257<<10), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("nowhere", dangling); err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct{ path, want string }{
+		{dangling, "no such file or directory: make one with atobackupd init, or name another with --config"},
+		{dir, "is a directory: check the path and who may read it"},
+		{large, "is larger than 256KiB, so no configuration: check the path and who may read it"},
+	}
+	for _, test := range tests {
+		_, err := Load(test.path)
+		if err == nil || err.Error() != "config "+test.path+": "+test.want || failure.KindOf(err) != failure.Config {
+			t.Errorf("got  %v\nwant config %s: %s", err, test.path, test.want)
+		}
+	}
+}
+
+func TestWeeklyDependsOnChroma(t *testing.T) {
+	weekly := Default().Schedule.Weekly
+	tests := []struct{ text, want string }{
+		{minimal, ""},
+		{minimal + "[schedule]\nweekly = \"1 5 * * 0\"\n", "1 5 * * 0"},
+		{minimal + "atocore.chroma_path = \"/data/chroma\"\n", weekly},
+		{minimal + "atocore.chroma_path = \"/data/chroma\"\n[schedule]\nweekly = \"\"\n", ""},
+	}
+	for _, test := range tests {
+		if got := mustParse(t, test.text).Schedule.Weekly; got != test.want {
+			t.Errorf("weekly is %q, want %q, of\n%s", got, test.want, test.text)
+		}
+	}
+}
+
+func TestTargetDefaults(t *testing.T) {
+	const sftp = minimal + "encryption.recipients = [\"age1a\"]\n[[offsite]]\nname = \"a\"\nhosts = [\"h\"]\nuser = \"u\"\nknown_hosts = \"/k\"\npath = \"/v\"\n"
+	got := mustParse(t, sftp).Offsite[0]
+	if got.Type != "sftp" || got.Transport != "builtin" || got.Port != 22 || !got.Prune ||
+		got.RebaseRatio != 0.5 || got.MaxAge.String() != "8d" || got.RetryEvery.String() != "15m" || got.BandwidthLimit != 0 {
+		t.Errorf("sftp: %+v", got)
+	}
+	if got := mustParse(t, sftp+"append_only = true\n").Offsite[0]; got.Prune {
+		t.Error("an append-only target is to be pruned from here")
+	}
+	if got := mustParse(t, sftp+"prune = false\nmax_age = \"0\"\n").Offsite[0]; got.Prune || got.MaxAge != 0 {
+		t.Errorf("choices are overridden: %+v", got)
+	}
+	if got := mustParse(t, sftp+"transport = \"openssh\"\n").Offsite[0]; got.Port != 0 {
+		t.Errorf("openssh: port %d overrides ssh_config", got.Port)
+	}
+	disk := mustParse(t, minimal+"encryption.recipients = [\"age1a\"]\n[[offsite]]\nname = \"a\"\ntype = \"dir\"\npath = \"/v/\"\n").Offsite[0]
+	if disk.Port != 0 || disk.Transport != "" || disk.Path != "/v" {
+		t.Errorf("dir: %+v", disk)
+	}
+}
+
+func TestCheckDefaults(t *testing.T) {
+	checks := mustParse(t, minimal+"[[restore.checks]]\nurl = \"http://h/\"\n[[restore.checks]]\nsql = \"select 1\"\n").Restore.Checks
+	if checks[0].Method != "GET" || checks[0].Status != 200 || checks[1].Method != "" || checks[1].Status != 0 {
+		t.Errorf("%+v", checks)
+	}
+}
+
+func TestPolicy(t *testing.T) {
+	c := mustParse(t, minimal+`
+[retention]
+daily = 10
+weekly = 11
+[encryption]
+recipients = ["age1a"]
+[[offsite]]
+name = "a"
+type = "dir"
+path = "/v"
+[offsite.retention]
+daily = 0
+monthly = 24
+`)
+	got := c.Offsite[0].Policy(c.Retention)
+	want := Retention{Daily: 0, Weekly: 11, Monthly: 24, PreRestoreDays: 30, InvalidDays: 7, MaxDeleteFraction: 0.5}
+	if got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if c.Retention.Daily != 10 {
+		t.Error("the local policy has changed")
+	}
+}
+
+// What examine lets through must be what the decoder takes, however often it
+// stops.
+func TestManyErrorsOfTheDecoder(t *testing.T) {
+	text := "[atocore]\ndb_path = \"/data/db\"\n[backup]\ndir = \"/backups\"\n"
+	for range 30 {
+		text = "log.level = \"info\"\n" + text
+	}
+	_, err := Parse("x", []byte(text))
+	if got := strings.Count(err.Error(), "log.level is given twice, first on line 1"); got != 29 {
+		t.Errorf("%d of 29 are reported:\n%v", got, err)
+	}
+}
