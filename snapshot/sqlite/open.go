@@ -1,15 +1,25 @@
 // Package sqlite copies and checks SQLite databases: the copy of a live
 // database at the speed of cp, and the judgement of a stored one.
+//
+// One trap rules the whole package. POSIX locks belong to the process: closing
+// any descriptor of a database file drops every lock that SQLite holds on it in
+// this process, silently. So a live database is opened here through SQLite, or
+// raw while the functions of this package know that none of their own
+// connections is open, or with descriptors that outlive the connection. A
+// caller that holds a connection with a lock of its own on a live database must
+// not call Preflight or Copy on it meanwhile; BackupOneStep is made for that.
 package sqlite
 
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"net/url"
+	"path/filepath"
 	"time"
 
-	_ "modernc.org/sqlite" // the driver "sqlite"; only this package and internal/history import it
+	driver "modernc.org/sqlite" // the driver "sqlite"; only this package and internal/history import it
 )
 
 // OpenImmutable opens a database that nobody writes to, such as one in a
@@ -34,8 +44,11 @@ func OpenReadWrite(path string, busy time.Duration) (*sql.DB, error) {
 // here and not at the first query. One connection: pragmas and transactions
 // belong to a connection, and these are used as one.
 func open(path, query string) (*sql.DB, error) {
-	dsn := (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: query}).String()
-	db, err := sql.Open("sqlite", dsn)
+	name, err := dataSource(path, query)
+	if err != nil {
+		return nil, err
+	}
+	db, err := sql.Open("sqlite", name)
 	if err != nil {
 		return nil, err
 	}
@@ -46,3 +59,28 @@ func open(path, query string) (*sql.DB, error) {
 	}
 	return db, nil
 }
+
+// dataSource makes the URI for a path, which may hold any characters. It is
+// absolute, because SQLite would take the start of "//x" for a host.
+func dataSource(path, query string) (string, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	// _error_rc: without it a failed open also says "out of memory", which is
+	// only what an older message buffer held.
+	query += "&_error_rc=1"
+	return (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: query}).String(), nil
+}
+
+// resultCode gives SQLite's extended result code of an error, 0 if it has none.
+func resultCode(err error) int {
+	var e *driver.Error
+	if errors.As(err, &e) {
+		return e.Code()
+	}
+	return 0
+}
+
+// primaryCode is the low byte of resultCode, which names the class of error.
+func primaryCode(err error) int { return resultCode(err) & 0xff }

@@ -1,0 +1,95 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// QueryTrue runs one SQL query that must give one row of one column and says
+// whether that value is true in SQL's sense: a number other than zero. NULL and
+// text that is not a number are false. Queries that write fail.
+//
+// It suits stored databases and live ones: a WAL database without a -wal has no
+// user, and is read without leaving anything beside it.
+func QueryTrue(ctx context.Context, path, query string) (bool, error) {
+	resolved, release, err := hold(ctx, path)
+	if err != nil {
+		return false, err
+	}
+	defer release()
+	db, err := openQuietly(resolved)
+	if err != nil {
+		return false, err
+	}
+	defer db.Close()
+	if _, err := db.ExecContext(ctx, "PRAGMA query_only = 1"); err != nil {
+		return false, err
+	}
+	value, err := querySingle(ctx, db, query)
+	if err != nil {
+		return false, fmt.Errorf("%s: query %q: %w", path, query, err)
+	}
+	return truth(value), nil
+}
+
+// openQuietly opens a database for reading so that nothing appears beside it.
+func openQuietly(path string) (*sql.DB, error) {
+	h, err := readHeader(path)
+	if err != nil {
+		return nil, unreadable(path, err)
+	}
+	wal, err := stateOf(path + walSuffix)
+	if err != nil {
+		return nil, err
+	}
+	if h.wal() && !wal.exists {
+		return OpenImmutable(path)
+	}
+	return OpenReadOnly(path, DefaultBusyTimeout)
+}
+
+func querySingle(ctx context.Context, db *sql.DB, query string) (value any, err error) {
+	rows, err := db.QueryContext(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	columns, err := rows.Columns()
+	if err != nil {
+		return nil, err
+	}
+	if len(columns) != 1 {
+		return nil, fmt.Errorf("gave %d columns, not one", len(columns))
+	}
+	if !rows.Next() {
+		return nil, errors.Join(errors.New("gave no row"), rows.Err())
+	}
+	if err := rows.Scan(&value); err != nil {
+		return nil, err
+	}
+	if rows.Next() {
+		return nil, errors.New("gave more than one row")
+	}
+	return value, rows.Err()
+}
+
+func truth(value any) bool {
+	switch v := value.(type) {
+	case int64:
+		return v != 0
+	case float64:
+		return v != 0
+	case bool: // what the driver makes of a column declared BOOLEAN
+		return v
+	case string:
+		number, err := strconv.ParseFloat(strings.TrimSpace(v), 64)
+		return err == nil && number != 0
+	case []byte:
+		return truth(string(v))
+	}
+	return false
+}
