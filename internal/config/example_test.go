@@ -15,6 +15,9 @@ const example = "../../config.example.toml"
 // Prose begins with "# ".
 var commented = regexp.MustCompile(`(?m)^#(\[|"|[a-z])`)
 
+// alternative is a key that is set to nothing, with an example behind it.
+var alternative = regexp.MustCompile(`(?m)^\w+ = \[\]\n# e\.g\. `)
+
 func readExample(t *testing.T) (asIs, uncommented []byte) {
 	t.Helper()
 	asIs, err := os.ReadFile(example)
@@ -66,6 +69,12 @@ monthly = 12
 	}
 	if !reflect.DeepEqual(c.Offsite, minimal.Offsite) {
 		t.Errorf("the example's target is\n%+v\nwith defaults it is\n%+v", c.Offsite, minimal.Offsite)
+	}
+	if n := len(alternative.FindAll(uncommented, -1)); n != 7 {
+		t.Errorf("%d examples in prose, want 7", n)
+	}
+	if _, err := Parse(example, alternative.ReplaceAll(uncommented, nil)); err != nil {
+		t.Error(err)
 	}
 	if got := len(c.Restore.Checks); got != 3 {
 		t.Errorf("%d restore checks, want the 3 of the example", got)

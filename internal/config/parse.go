@@ -79,17 +79,18 @@ func Parse(name string, data []byte) (*Config, error) {
 	s := examine(data)
 	if s.parser.Error() != nil {
 		// Without syntax nothing else that could be said is certain.
-		var any map[string]any
-		found := problems{syntax(data, toml.Unmarshal(data, &any))}
+		found := problems{syntax(data, toml.Unmarshal(data, &map[string]any{}))}
 		return nil, found.err(name)
 	}
 	c := s.decode(data)
-	c.Path, c.where = name, s.where
-	c.settle()
 	found := s.problems
-	for _, p := range c.check() {
-		if !s.problems.about(p.key) {
-			found = append(found, p)
+	if c != nil {
+		c.Path, c.where = name, s.where
+		c.settle()
+		for _, p := range c.check() {
+			if !s.problems.about(p.key) {
+				found = append(found, p)
+			}
 		}
 	}
 	if err := found.err(name); err != nil {
@@ -100,7 +101,7 @@ func Parse(name string, data []byte) (*Config, error) {
 
 // decode gives what can be decoded: expressions that are already reported are
 // left out, and so are those at which the decoder stops, each reported in its
-// turn.
+// turn. It gives nil, with a problem reported, when that leads nowhere.
 func (s *shape) decode(data []byte) *Config {
 	for range maxRepeats {
 		c := Default()
@@ -114,26 +115,20 @@ func (s *shape) decode(data []byte) *Config {
 			break
 		}
 	}
-	return Default()
+	return nil
 }
 
 // syntax is a decoder's error as a problem, with the line that it is about.
 func syntax(data []byte, err error) problem {
-	var strict *toml.StrictMissingError
+	if err == nil {
+		return problem{why: "cannot be read as TOML"}
+	}
 	var at position
-	decodeErr := new(toml.DecodeError)
-	switch {
-	case errors.As(err, &strict):
-		decodeErr = &strict.Errors[0]
-		at.line, at.column = decodeErr.Position()
-	case errors.As(err, &decodeErr):
-		at.line, at.column = decodeErr.Position()
+	var stop *toml.DecodeError
+	if errors.As(err, &stop) {
+		at.line, at.column = stop.Position()
 	}
-	why := "cannot be read"
-	if err != nil {
-		why = strings.TrimPrefix(err.Error(), "toml: ")
-	}
-	return problem{at: at, why: why, hint: excerpt(data, at.line)}
+	return problem{at: at, why: strings.TrimPrefix(err.Error(), "toml: "), hint: excerpt(data, at.line)}
 }
 
 // excerpt quotes a line of the file, without what may be a secret: in a file

@@ -140,15 +140,24 @@ monthly = 24
 	}
 }
 
-// What examine lets through must be what the decoder takes, however often it
-// stops.
-func TestManyErrorsOfTheDecoder(t *testing.T) {
-	text := "[atocore]\ndb_path = \"/data/db\"\n[backup]\ndir = \"/backups\"\n"
-	for range 30 {
-		text = "log.level = \"info\"\n" + text
-	}
-	_, err := Parse("x", []byte(text))
+func TestManyProblems(t *testing.T) {
+	_, err := Parse("x", []byte(strings.Repeat("log.level = \"info\"\n", 30)+minimal))
 	if got := strings.Count(err.Error(), "log.level is given twice, first on line 1"); got != 29 {
 		t.Errorf("%d of 29 are reported:\n%v", got, err)
+	}
+}
+
+// The decoder stops at its first error; it is asked again without that, but
+// not for ever, and what it never got to see is not called missing.
+func TestManyErrorsOfTheDecoder(t *testing.T) {
+	const conflict = "[[offsite]]\nretention.daily = 1\n[offsite.retention]\n"
+	for targets, want := range map[int]int{3: 3, 30: maxRepeats} {
+		_, err := Parse("x", []byte(minimal+strings.Repeat(conflict, targets)))
+		if got := strings.Count(err.Error(), "in the line [offsite.retention]"); got != want {
+			t.Errorf("%d of %d are reported, want %d:\n%v", got, targets, want, err)
+		}
+		if strings.Contains(err.Error(), "db_path is required") {
+			t.Errorf("calls missing what is there:\n%v", err)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"encoding"
 	"reflect"
+	"sort"
 	"strconv"
 	"strings"
 
@@ -15,6 +16,7 @@ import (
 // values mean and to tell a default from a choice.
 type shape struct {
 	parser   unstable.Parser
+	starts   []int // of the lines, as offsets
 	where    map[string]position
 	lengths  map[string]int // of the lists of tables seen so far
 	path     string         // of the table whose keys are being read
@@ -34,6 +36,11 @@ type span struct {
 // examine gives the shape of a file, as far as its syntax is right.
 func examine(data []byte) *shape {
 	s := &shape{where: map[string]position{}, lengths: map[string]int{}, table: schema}
+	for i := range data {
+		if i == 0 || data[i-1] == '\n' {
+			s.starts = append(s.starts, i)
+		}
+	}
 	s.parser.Reset(data)
 	for s.parser.NextExpression() {
 		s.expression(s.parser.Expression())
@@ -46,8 +53,7 @@ func (s *shape) expression(node *unstable.Node) {
 	if !keys.Next() {
 		return
 	}
-	at := s.parser.Shape(keys.Node().Raw).Start
-	lineStart := at.Offset - (at.Column - 1)
+	lineStart := s.starts[s.position(keys.Node()).line-1]
 	header := node.Kind != unstable.KeyValue
 	good := true
 	switch {
@@ -221,8 +227,9 @@ func (s *shape) got(path string, node *unstable.Node) string {
 }
 
 func (s *shape) position(node *unstable.Node) position {
-	start := s.parser.Shape(node.Raw).Start
-	return position{start.Line, start.Column}
+	offset := int(node.Raw.Offset)
+	line := sort.SearchInts(s.starts, offset+1)
+	return position{line, offset - s.starts[line-1] + 1}
 }
 
 func join(path, name string) string {
