@@ -1,0 +1,115 @@
+package history
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Alarm says that a leg is bad, or was.
+type Alarm struct {
+	ID         int64     `json:"id"`
+	Leg        string    `json:"leg"`
+	Since      time.Time `json:"since"`
+	Level      string    `json:"level"` // warning or critical
+	Message    string    `json:"message"`
+	NotifiedAt time.Time `json:"notified_at,omitzero"` // when somebody was last told; zero for not yet
+	ResolvedAt time.Time `json:"resolved_at,omitzero"` // zero while it is open
+}
+
+const alarmColumns = "id, leg, since, level, message, notified_at, resolved_at"
+
+// Raise opens an alarm for a leg, or gives the open one its present level and
+// message. A leg has one open alarm at most, whoever raises it and however
+// often the process starts. It gives the alarm, and true when it is new.
+func (d *DB) Raise(ctx context.Context, leg, level, message string, now time.Time) (alarm Alarm, fresh bool, err error) {
+	err = d.write(ctx, func(tx *sql.Tx) error {
+		update := tx.QueryRowContext(ctx, `UPDATE alarms SET level = ?, message = ? WHERE leg = ? AND resolved_at IS NULL
+			RETURNING `+alarmColumns, level, message, leg)
+		if alarm, err = scanAlarm(update); !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+		fresh = true
+		alarm, err = scanAlarm(tx.QueryRowContext(ctx, `INSERT INTO alarms (leg, since, level, message) VALUES (?, ?, ?, ?)
+			RETURNING `+alarmColumns, leg, now.UnixMilli(), level, message))
+		return err
+	})
+	if err != nil {
+		return Alarm{}, false, fmt.Errorf("history: %w", err)
+	}
+	return alarm, fresh, nil
+}
+
+// Resolve closes a leg's open alarm and gives it; false when there is none.
+func (d *DB) Resolve(ctx context.Context, leg string, now time.Time) (Alarm, bool, error) {
+	return one(ctx, d, scanAlarm, `UPDATE alarms SET resolved_at = ? WHERE leg = ? AND resolved_at IS NULL
+		RETURNING `+alarmColumns, now.UnixMilli(), leg)
+}
+
+// Notified records that somebody was told of an alarm as it is: that it is
+// open, or, at or after its ResolvedAt, that it is over.
+func (d *DB) Notified(ctx context.Context, id int64, at time.Time) error {
+	n, err := d.exec(ctx, "UPDATE alarms SET notified_at = ? WHERE id = ?", at.UnixMilli(), id)
+	if err == nil && n == 0 {
+		err = fmt.Errorf("history: there is no alarm %d", id)
+	}
+	return err
+}
+
+// OpenAlarms gives the alarms that are open, oldest first.
+func (d *DB) OpenAlarms(ctx context.Context) ([]Alarm, error) {
+	return list(ctx, d, scanAlarm, "SELECT "+alarmColumns+" FROM alarms WHERE resolved_at IS NULL ORDER BY since, id")
+}
+
+// UntoldRecoveries gives the alarms of which somebody was told and that are
+// over, which nobody was told yet, oldest first: a process may end between the
+// two.
+func (d *DB) UntoldRecoveries(ctx context.Context) ([]Alarm, error) {
+	return list(ctx, d, scanAlarm, "SELECT "+alarmColumns+` FROM alarms
+		WHERE resolved_at IS NOT NULL AND notified_at < resolved_at ORDER BY resolved_at, id`)
+}
+
+// Alarms gives the newest alarms, open or over, newest first, at most limit.
+func (d *DB) Alarms(ctx context.Context, limit int) ([]Alarm, error) {
+	return list(ctx, d, scanAlarm, "SELECT "+alarmColumns+" FROM alarms ORDER BY since DESC, id DESC LIMIT ?", limit)
+}
+
+func scanAlarm(r row) (a Alarm, err error) {
+	err = r.Scan(&a.ID, &a.Leg, intoTime{&a.Since}, &a.Level, &a.Message, intoTime{&a.NotifiedAt}, intoTime{&a.ResolvedAt})
+	return a, err
+}
+
+// Leg is one thing that can go stale by itself, and how it last went.
+type Leg struct {
+	Name        string    `json:"name"`
+	LastSuccess time.Time `json:"last_success,omitzero"`
+	LastAttempt time.Time `json:"last_attempt,omitzero"`
+	LastError   string    `json:"last_error,omitempty"` // of the last attempt; "" when it went well
+}
+
+// LegSucceeded records that a leg went well.
+func (d *DB) LegSucceeded(ctx context.Context, leg string, at time.Time) error {
+	_, err := d.exec(ctx, `INSERT INTO legs (leg, last_success, last_attempt, last_error) VALUES (?1, ?2, ?2, '')
+		ON CONFLICT (leg) DO UPDATE SET last_success = ?2, last_attempt = ?2, last_error = ''`, leg, at.UnixMilli())
+	return err
+}
+
+// LegFailed records that a leg was tried in vain, or skipped, and why. Its last
+// success stays.
+func (d *DB) LegFailed(ctx context.Context, leg string, at time.Time, why string) error {
+	_, err := d.exec(ctx, `INSERT INTO legs (leg, last_attempt, last_error) VALUES (?1, ?2, ?3)
+		ON CONFLICT (leg) DO UPDATE SET last_attempt = ?2, last_error = ?3`, leg, at.UnixMilli(), why)
+	return err
+}
+
+// Legs gives every leg that was ever tried, by name.
+func (d *DB) Legs(ctx context.Context) ([]Leg, error) {
+	return list(ctx, d, scanLeg, "SELECT leg, last_success, last_attempt, last_error FROM legs ORDER BY leg")
+}
+
+func scanLeg(r row) (l Leg, err error) {
+	err = r.Scan(&l.Name, intoTime{&l.LastSuccess}, intoTime{&l.LastAttempt}, &l.LastError)
+	return l, err
+}

@@ -1,0 +1,88 @@
+package history
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"modernc.org/sqlite"
+)
+
+// errDamaged is what the quick check finds and SQLite itself had not noticed.
+var errDamaged = errors.New("the file is damaged")
+
+// isDamage tells damage from an error that may pass, such as a full disk.
+func isDamage(err error) bool {
+	const corrupt, notDatabase = 11, 26 // SQLITE_CORRUPT, SQLITE_NOTADB
+	if found, ok := errors.AsType[*sqlite.Error](err); ok {
+		primary := found.Code() & 0xff
+		return primary == corrupt || primary == notDatabase
+	}
+	return errors.Is(err, errDamaged)
+}
+
+func (d *DB) quickCheck(ctx context.Context) error {
+	var verdict string
+	if err := d.db.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&verdict); err != nil {
+		return err
+	}
+	if verdict != "ok" {
+		return fmt.Errorf("%w: %s", errDamaged, verdict)
+	}
+	return nil
+}
+
+// startOver moves the damaged file at path aside and opens a new one. Several
+// processes may find the damage at once: a lock on the directory lets one of
+// them move it, and the others find the new file.
+func startOver(ctx context.Context, path string) (db *DB, err error) {
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, dir.Close()) }() // which unlocks it
+	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX); err != nil {
+		return nil, fmt.Errorf("lock the directory: %w", err)
+	}
+	if db, err = openWritable(ctx, path); !isDamage(err) {
+		return db, err
+	}
+	aside, err := moveAside(path, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	if err := dir.Sync(); err != nil {
+		return nil, err
+	}
+	if db, err = openWritable(ctx, path); err != nil {
+		return nil, err
+	}
+	db.aside = aside
+	return db, nil
+}
+
+// moveAside renames the file and what lies beside it. The journal goes first:
+// left behind, SQLite would roll it back into the new file of its name.
+func moveAside(path string, now time.Time) (string, error) {
+	aside := path + ".corrupt-" + now.UTC().Format("20060102T150405Z")
+	for exists(aside) {
+		aside += "+"
+	}
+	for _, suffix := range []string{"-journal", "-wal", "-shm", ""} {
+		err := os.Rename(path+suffix, aside+suffix)
+		if err != nil && !(suffix != "" && errors.Is(err, fs.ErrNotExist)) {
+			return "", err
+		}
+	}
+	return aside, nil
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}

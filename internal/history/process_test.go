@@ -1,0 +1,220 @@
+package history
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// The test binary plays other processes when this variable says so.
+const role = "HISTORY_TEST_ROLE"
+
+func TestMain(m *testing.M) {
+	if play := os.Getenv(role); play != "" {
+		if err := act(play, os.Args[1]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// act is what another process does.
+func act(play, path string) error {
+	ctx := context.Background()
+	db, err := Open(ctx, path)
+	if err != nil {
+		return err
+	}
+	fmt.Println("aside", db.MovedAside())
+	switch play {
+	case "write": // a hundred runs, and nothing may fail for being busy
+		for range 100 {
+			id, err := db.Begin(ctx, Run{Job: "daily", StartedAt: noon})
+			if err != nil {
+				return err
+			}
+			if err := db.Finish(ctx, Run{ID: id, FinishedAt: noon, Outcome: OK}); err != nil {
+				return err
+			}
+		}
+	case "die": // say what is safe, until killed
+		for slot := noon; ; slot = slot.Add(time.Second) {
+			if err := db.Serve(ctx, "daily", slot); err != nil {
+				return err
+			}
+			fmt.Println("served", slot.Unix())
+		}
+	case "run": // begin a run and never end it
+		if _, err := db.Begin(ctx, Run{Job: "daily", StartedAt: noon}); err != nil {
+			return err
+		}
+		fmt.Println("running")
+		select {}
+	}
+	return db.Close()
+}
+
+func other(t *testing.T, play, path string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], path)
+	cmd.Env = append(os.Environ(), role+"="+play)
+	cmd.Stderr = os.Stderr
+	return cmd
+}
+
+func TestWritersInSeveralProcesses(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "history.db") // not there yet: they race for the schema as well
+	var writers []*exec.Cmd
+	for range 3 {
+		cmd := other(t, "write", path)
+		check(t, cmd.Start())
+		writers = append(writers, cmd)
+	}
+	db := open(t, path)
+	for range 50 { // and a reader that writes a little
+		must[[]Run](t)(db.Runs(t.Context(), "", time.Time{}, 10))
+		check(t, db.LegSucceeded(t.Context(), "snapshot", noon))
+	}
+	for _, cmd := range writers {
+		check(t, cmd.Wait())
+	}
+	runs := must[[]Run](t)(db.Runs(t.Context(), "daily", time.Time{}, 1000))
+	if len(runs) != 300 {
+		t.Errorf("%d runs were recorded, want 300", len(runs))
+	}
+	for _, run := range runs {
+		if run.Outcome != OK {
+			t.Fatalf("%+v", run)
+		}
+	}
+}
+
+func TestKilledWhileWriting(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "history.db")
+	for round := range 8 {
+		cmd := other(t, "die", path)
+		out := must[interface{ Read([]byte) (int, error) }](t)(cmd.StdoutPipe())
+		check(t, cmd.Start())
+		lines := bufio.NewScanner(out)
+		var safe int64
+		for n := 0; lines.Scan(); n++ {
+			if unix, ok := strings.CutPrefix(lines.Text(), "served "); ok {
+				safe = must[int64](t)(strconv.ParseInt(unix, 10, 64))
+			}
+			if n == 20+7*round {
+				check(t, cmd.Process.Kill())
+			}
+		}
+		if err := cmd.Wait(); err == nil {
+			t.Fatal("it was not killed")
+		}
+		db, err := Open(t.Context(), path)
+		check(t, err)
+		if db.MovedAside() != "" {
+			t.Errorf("round %d: the kill damaged the file", round)
+		}
+		served, _, err := db.Served(t.Context(), "daily")
+		check(t, err)
+		if served.Unix() < safe {
+			t.Errorf("round %d: it said that %d is safe, and %d is there", round, safe, served.Unix())
+		}
+		check(t, db.Close())
+	}
+}
+
+func TestCloseInterrupted(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "history.db")
+	db := open(t, path)
+	mine := must[int64](t)(db.Begin(t.Context(), Run{Job: "mine", StartedAt: noon}))
+	cmd := other(t, "run", path)
+	out := must[interface{ Read([]byte) (int, error) }](t)(cmd.StdoutPipe())
+	check(t, cmd.Start())
+	for lines := bufio.NewScanner(out); lines.Scan() && lines.Text() != "running"; {
+	}
+	if closed := must[[]Run](t)(db.CloseInterrupted(t.Context(), noon)); len(closed) != 0 {
+		t.Errorf("runs of living processes were closed: %+v", closed)
+	}
+	check(t, cmd.Process.Kill())
+	if err := cmd.Wait(); err == nil {
+		t.Fatal("it was not killed")
+	}
+	closed := must[[]Run](t)(db.CloseInterrupted(t.Context(), noon.Add(time.Hour)))
+	if len(closed) != 1 || closed[0].Job != "daily" || closed[0].Outcome != Interrupted || !closed[0].FinishedAt.Equal(noon.Add(time.Hour)) {
+		t.Errorf("closed %+v", closed)
+	}
+	if again := must[[]Run](t)(db.CloseInterrupted(t.Context(), noon)); len(again) != 0 {
+		t.Errorf("closed again: %+v", again)
+	}
+	check(t, db.Finish(t.Context(), Run{ID: mine, FinishedAt: noon, Outcome: OK}))
+}
+
+func TestAlive(t *testing.T) {
+	self := owner()
+	part := strings.Split(self, "/")
+	for name, want := range map[string]bool{
+		self: true,
+		"another-boot/" + part[1] + "/" + part[2]: false,
+		part[0] + "/" + part[1] + "/1":            false, // the pid came round again
+		part[0] + "/4194304999/1":                 false,
+		part[0] + "/-1/1":                         false,
+		"":                                        false,
+	} {
+		if alive(name) != want {
+			t.Errorf("alive(%q) is %v", name, !want)
+		}
+	}
+}
+
+// As another user, who may read the file and write nothing.
+func TestReadOnly(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	path := filepath.Join(dir, "history.db")
+	db := open(t, path)
+	check(t, db.LegSucceeded(t.Context(), "snapshot", noon))
+	check(t, db.Close())
+	check(t, os.Chmod(path, 0o444))
+	check(t, os.Chmod(dir, 0o555))
+	t.Cleanup(func() { _ = os.Chmod(dir, 0o755) })
+	if os.Geteuid() == 0 {
+		check(t, os.Chmod(filepath.Dir(filepath.Dir(dir)), 0o755))
+		// Permissions do not bind root, so this thread acts as nobody.
+		runtime.LockOSThread()
+		check(t, syscall.Setfsuid(65534))
+		t.Cleanup(func() {
+			if err := syscall.Setfsuid(0); err != nil {
+				t.Error(err) // and the locked thread dies with the goroutine
+				return
+			}
+			runtime.UnlockOSThread()
+		})
+	}
+	if file, err := os.OpenFile(path, os.O_RDWR, 0); err == nil {
+		t.Fatal(file.Close(), "the file can be written, so the test proves nothing")
+	}
+	if _, err := Open(t.Context(), path); err == nil {
+		t.Error("it was opened for writing")
+	}
+	reader, err := OpenReadOnly(t.Context(), path)
+	check(t, err)
+	if legs := must[[]Leg](t)(reader.Legs(t.Context())); len(legs) != 1 {
+		t.Errorf("read %+v", legs)
+	}
+	if err := reader.LegSucceeded(t.Context(), "snapshot", noon); err == nil {
+		t.Error("it was written")
+	}
+	check(t, reader.Close())
+	if entries := must[[]os.DirEntry](t)(os.ReadDir(dir)); len(entries) != 1 {
+		t.Errorf("reading left %v", entries)
+	}
+}

@@ -1,0 +1,126 @@
+package history
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// Outcome is how a run ended.
+type Outcome string
+
+// The outcomes.
+const (
+	Running     Outcome = "running"
+	OK          Outcome = "ok"
+	Failed      Outcome = "failed"
+	Skipped     Outcome = "skipped"
+	Interrupted Outcome = "interrupted"
+	TimedOut    Outcome = "timeout"
+)
+
+// Run is one attempt at a job, by the daemon or by a command.
+type Run struct {
+	ID         int64           `json:"id"`
+	Job        string          `json:"job"`
+	Kind       string          `json:"kind,omitempty"`  // of the snapshot
+	Slot       time.Time       `json:"slot,omitzero"`   // zero when it was not the clock that asked
+	Stamp      string          `json:"stamp,omitempty"` // of the snapshot
+	StartedAt  time.Time       `json:"started_at"`
+	FinishedAt time.Time       `json:"finished_at,omitzero"`
+	Outcome    Outcome         `json:"outcome"`
+	Error      string          `json:"error,omitempty"`
+	Bytes      int64           `json:"bytes"`
+	Detail     json.RawMessage `json:"detail,omitempty"`
+}
+
+// Begin records that a run starts: its Job, Kind, Slot, Stamp and StartedAt. It
+// gives the id for Finish.
+func (d *DB) Begin(ctx context.Context, run Run) (int64, error) {
+	id, _, err := one(ctx, d, scanID, `INSERT INTO runs (job, kind, slot, stamp, started_at, outcome, error, bytes, owner)
+		VALUES (?, ?, ?, ?, ?, 'running', '', 0, ?) RETURNING id`,
+		run.Job, run.Kind, millis(run.Slot), run.Stamp, run.StartedAt.UnixMilli(), owner())
+	return id, err
+}
+
+// Finish records how the run with run.ID ended: its FinishedAt, Outcome, Error,
+// Bytes and Detail, and its Kind and Stamp where they were not known before.
+func (d *DB) Finish(ctx context.Context, run Run) error {
+	var detail any
+	if len(run.Detail) > 0 {
+		detail = string(run.Detail)
+	}
+	n, err := d.exec(ctx, `UPDATE runs SET finished_at = ?, outcome = ?, error = ?, bytes = ?, detail = ?,
+		kind = coalesce(nullif(?, ''), kind), stamp = coalesce(nullif(?, ''), stamp) WHERE id = ?`,
+		run.FinishedAt.UnixMilli(), run.Outcome, run.Error, run.Bytes, detail, run.Kind, run.Stamp, run.ID)
+	if err == nil && n == 0 {
+		err = fmt.Errorf("history: there is no run %d", run.ID)
+	}
+	return err
+}
+
+const runColumns = "id, job, kind, slot, stamp, started_at, finished_at, outcome, error, bytes, detail"
+
+// Runs gives the newest runs that started at or after since, newest first, at
+// most limit of them; of one job, or of all when job is "".
+func (d *DB) Runs(ctx context.Context, job string, since time.Time, limit int) ([]Run, error) {
+	return list(ctx, d, scanRun, "SELECT "+runColumns+` FROM runs WHERE (?1 = '' OR job = ?1) AND started_at >= ?2
+		ORDER BY started_at DESC, id DESC LIMIT ?3`, job, since.UnixMilli(), limit)
+}
+
+// LastRun gives the newest run of a job that has ended; false when there is
+// none.
+func (d *DB) LastRun(ctx context.Context, job string) (Run, bool, error) {
+	return one(ctx, d, scanRun, "SELECT "+runColumns+` FROM runs WHERE job = ? AND outcome <> 'running'
+		ORDER BY started_at DESC, id DESC LIMIT 1`, job)
+}
+
+// CloseInterrupted marks as interrupted the runs whose process is gone, and
+// gives them, oldest first. The daemon calls it when it starts. A command that
+// is still at work keeps its run.
+func (d *DB) CloseInterrupted(ctx context.Context, now time.Time) ([]Run, error) {
+	type owned struct {
+		id    int64
+		owner string
+	}
+	scan := func(r row) (o owned, err error) {
+		err = r.Scan(&o.id, &o.owner)
+		return o, err
+	}
+	open, err := list(ctx, d, scan, "SELECT id, owner FROM runs WHERE outcome = 'running' ORDER BY id")
+	if err != nil {
+		return nil, err
+	}
+	var closed []Run
+	for _, o := range open {
+		if alive(o.owner) {
+			continue
+		}
+		run, found, err := one(ctx, d, scanRun, `UPDATE runs SET outcome = 'interrupted', finished_at = ?,
+			error = 'the process ended before the run did' WHERE id = ? AND outcome = 'running' RETURNING `+runColumns, now.UnixMilli(), o.id)
+		if err != nil {
+			return closed, err
+		}
+		if found {
+			closed = append(closed, run)
+		}
+	}
+	return closed, nil
+}
+
+func scanID(r row) (id int64, err error) {
+	err = r.Scan(&id)
+	return id, err
+}
+
+func scanRun(r row) (run Run, err error) {
+	var detail sql.NullString
+	err = r.Scan(&run.ID, &run.Job, &run.Kind, intoTime{&run.Slot}, &run.Stamp, intoTime{&run.StartedAt},
+		intoTime{&run.FinishedAt}, &run.Outcome, &run.Error, &run.Bytes, &detail)
+	if detail.Valid {
+		run.Detail = json.RawMessage(detail.String)
+	}
+	return run, err
+}

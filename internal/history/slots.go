@@ -1,0 +1,56 @@
+package history
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+)
+
+// Served gives the slot that the last Serve of a job recorded; false when there
+// was none.
+func (d *DB) Served(ctx context.Context, job string) (time.Time, bool, error) {
+	return one(ctx, d, scanTime, "SELECT served FROM slots WHERE job = ?", job)
+}
+
+// Serve records that a job's slots up to and including this one are dealt
+// with. nil means that the record survives a power cut. It replaces the record
+// before it, even a later one.
+func (d *DB) Serve(ctx context.Context, job string, slot time.Time) error {
+	_, err := d.exec(ctx, `INSERT INTO slots (job, served, first_start) VALUES (?1, ?2, ?2)
+		ON CONFLICT (job) DO UPDATE SET served = excluded.served`, job, slot.UnixMilli())
+	return err
+}
+
+// FirstStart gives the first slot or start that was ever recorded for a job;
+// false when there was none.
+func (d *DB) FirstStart(ctx context.Context, job string) (time.Time, bool, error) {
+	return one(ctx, d, scanTime, "SELECT first_start FROM slots WHERE job = ?", job)
+}
+
+// Missed records slots of a job that will not run. One that is there already is
+// no error.
+func (d *DB) Missed(ctx context.Context, job string, slots []time.Time) error {
+	err := d.write(ctx, func(tx *sql.Tx) error {
+		for _, slot := range slots {
+			if _, err := tx.ExecContext(ctx, "INSERT OR IGNORE INTO missed (job, slot) VALUES (?, ?)", job, slot.UnixMilli()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("history: %w", err)
+	}
+	return nil
+}
+
+// MissedSlots gives a job's missed slots from a time on, oldest first.
+func (d *DB) MissedSlots(ctx context.Context, job string, since time.Time) ([]time.Time, error) {
+	return list(ctx, d, scanTime, "SELECT slot FROM missed WHERE job = ? AND slot >= ? ORDER BY slot", job, since.UnixMilli())
+}
+
+func scanTime(r row) (t time.Time, err error) {
+	err = r.Scan(intoTime{&t})
+	return t, err
+}
