@@ -1,0 +1,119 @@
+package sftp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+
+	"github.com/pkg/sftp"
+
+	"github.com/atocore/atobackupd/internal/failure"
+)
+
+// publish gives an upload its final name, durably and without replacing.
+func (r *Remote) publish(temp, name string) error {
+	if !r.cfg.AppendOnly {
+		return r.rename(temp, name)
+	}
+	if !r.has(extHardlink) {
+		return local{errors.New("the server has no " + extHardlink + ", which an append-only target needs")}
+	}
+	// The upload keeps its name in incoming/ too: this account cannot remove it.
+	if err := r.exists(r.client.Link(r.at(temp), r.at(name)), name); err != nil {
+		return err
+	}
+	return r.syncDir(path.Dir(name))
+}
+
+// rename moves an object durably. OpenSSH refuses to replace, in one step; more
+// lenient servers replace, so it is looked for first.
+func (r *Remote) rename(from, to string) error {
+	if err := r.absent(to); err != nil {
+		return err
+	}
+	if err := r.exists(r.client.Rename(r.at(from), r.at(to)), to); err != nil {
+		return err
+	}
+	// The new name first: a power cut in between leaves two names, never none.
+	if err := r.syncDir(path.Dir(to)); err != nil {
+		return err
+	}
+	return r.syncDir(path.Dir(from))
+}
+
+// exists turns the bare failure by which a server refuses to replace name into
+// fs.ErrExist.
+func (r *Remote) exists(err error, name string) error {
+	if isFailure(err) && errors.Is(r.absent(name), fs.ErrExist) {
+		return fs.ErrExist
+	}
+	return err
+}
+
+// Move renames an object durably and never replaces one. Missing parents of the
+// new name are made.
+func (r *Remote) Move(ctx context.Context, from, to string) error {
+	o, err := r.begin(ctx, "move", from, to)
+	if err != nil {
+		return err
+	}
+	return o.end(r.move(from, to))
+}
+
+func (r *Remote) move(from, to string) error {
+	if r.cfg.AppendOnly {
+		return errAppendOnly
+	}
+	if err := r.canSync(); err != nil {
+		return err
+	}
+	if _, err := r.lstat(from); err != nil {
+		return err
+	}
+	if err := r.makeDir(path.Dir(to)); err != nil {
+		return err
+	}
+	return r.rename(from, to)
+}
+
+// canSync refuses, before anything is changed, a server that cannot flush.
+func (r *Remote) canSync() error {
+	if err := r.watch.broken(); err != nil || r.cfg.AllowNoFsync || r.has(extFsync) {
+		return err
+	}
+	return &failure.Error{
+		Op: "refused", Kind: failure.Refused,
+		Err:  fmt.Errorf("the server has no %s, so it cannot promise that anything survives a power cut", extFsync),
+		Hint: "use OpenSSH's sftp-server there",
+	}
+}
+
+// sync flushes an open file or directory to the server's disk.
+func (r *Remote) sync(f *sftp.File) error {
+	if !r.has(extFsync) {
+		return nil // canSync has decided that this is good enough
+	}
+	return f.Sync()
+}
+
+// syncDir makes the names in one of the vault's directories durable.
+func (r *Remote) syncDir(dir string) error { return r.syncPath(r.at(dir)) }
+
+// syncPath flushes a directory. The protocol has no such request, but OpenSSH
+// opens a directory like a file and then syncs its handle.
+func (r *Remote) syncPath(dir string) error {
+	if !r.has(extFsync) {
+		return nil
+	}
+	d, err := r.client.Open(dir)
+	if err != nil {
+		return fmt.Errorf("flushing %s: %w", dir, err)
+	}
+	err = d.Sync()
+	if e := d.Close(); err == nil {
+		err = e
+	}
+	return err
+}

@@ -1,0 +1,169 @@
+package sftp
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+
+	"github.com/pkg/sftp"
+	"golang.org/x/time/rate"
+
+	"github.com/atocore/atobackupd/crypt"
+)
+
+// incoming holds uploads under way; they are renamed out of it.
+const incoming = "incoming"
+
+// writesInFlight is how many packets of 32 KiB one Put sends ahead of their
+// answers: 2 MiB, as much as OpenSSH's window takes.
+const writesInFlight = 64
+
+// Put stores src's bytes under name, durably, and never replaces an object.
+// src must not block for ever: it is read until it ends, fails, or ctx has ended
+// between two of its reads.
+func (r *Remote) Put(ctx context.Context, name string, src io.Reader) (int64, error) {
+	o, err := r.begin(ctx, "store", name)
+	if err != nil {
+		return 0, err
+	}
+	temp := path.Join(incoming, path.Base(name)+"."+rand.Text())
+	n, err := r.put(ctx, temp, name, src)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			r.forgetDirs() // somebody there has removed one
+		}
+		// First the reason, while a full disk is still full; then away with it.
+		err = o.explain(err)
+		r.discard(temp)
+		o.stop()
+		return 0, err
+	}
+	return n, o.end(nil)
+}
+
+func (r *Remote) put(ctx context.Context, temp, name string, src io.Reader) (int64, error) {
+	if err := r.canSync(); err != nil {
+		return 0, err
+	}
+	for _, dir := range []string{incoming, path.Dir(name)} {
+		if err := r.makeDir(dir); err != nil {
+			return 0, err
+		}
+	}
+	// Publishing refuses this too; asking first saves the upload.
+	if err := r.absent(name); err != nil {
+		return 0, err
+	}
+	n, err := r.upload(ctx, temp, path.Ext(name) == ".age", src)
+	if err != nil {
+		return 0, err
+	}
+	return n, r.publish(temp, name)
+}
+
+// upload fills a new file and returns once the server has it on its disk.
+func (r *Remote) upload(ctx context.Context, temp string, sealed bool, src io.Reader) (n int64, err error) {
+	f, err := r.client.OpenFile(r.at(temp), os.O_RDWR|os.O_CREATE|os.O_EXCL)
+	if err != nil {
+		return 0, err
+	}
+	defer func() {
+		if e := f.Close(); err == nil {
+			err = e
+		}
+	}()
+	s := &source{ctx: ctx, src: src, limit: r.limit}
+	// Many writes are under way at once, so a failure may leave holes in what
+	// looks like a long enough file. A partial is therefore never used again.
+	_, err = f.ReadFromWithConcurrency(s, writesInFlight)
+	if s.err != nil {
+		return 0, local{s.err}
+	}
+	if err != nil {
+		return 0, err
+	}
+	if err := r.checkUpload(f, s.n, sealed); err != nil {
+		return 0, err
+	}
+	return s.n, r.sync(f)
+}
+
+// checkUpload compares what the server has with what was sent.
+func (r *Remote) checkUpload(f *sftp.File, sent int64, sealed bool) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if info.Size() != sent {
+		return local{fmt.Errorf("sent %d bytes, but the file has %d", sent, info.Size())}
+	}
+	if !sealed {
+		return nil
+	}
+	head := make([]byte, crypt.HeaderLen)
+	n, err := f.ReadAt(head, 0)
+	if err != nil && err != io.EOF {
+		return err
+	}
+	if !crypt.IsHeader(head[:n]) {
+		return local{errors.New("refused: it does not begin with an age header, so it may be in the clear")}
+	}
+	return nil
+}
+
+// discard removes a partial, as well as that can be done: the connection may
+// be gone, and what stays in incoming/ is swept in time.
+func (r *Remote) discard(temp string) {
+	if !r.cfg.AppendOnly && r.watch.broken() == nil {
+		_ = r.client.Remove(r.at(temp))
+	}
+}
+
+// source reads src at the permitted rate until ctx ends, counts, and keeps the
+// error for itself: the SFTP library takes one that wraps io.EOF for the end.
+type source struct {
+	ctx   context.Context
+	src   io.Reader
+	limit *rate.Limiter
+	n     int64
+	err   error
+}
+
+// errSource stands for source.err within the SFTP library.
+var errSource = errors.New("the source failed")
+
+func (s *source) Read(p []byte) (int, error) {
+	if s.err = s.ctx.Err(); s.err != nil {
+		return 0, errSource
+	}
+	if s.limit != nil {
+		p = p[:min(len(p), s.limit.Burst())]
+	}
+	n, err := s.src.Read(p)
+	s.n += int64(n)
+	if s.limit != nil && n > 0 {
+		if e := s.limit.WaitN(s.ctx, n); e != nil {
+			err = errors.Join(s.ctx.Err(), e)
+		}
+	}
+	if err != nil && err != io.EOF {
+		s.err = err
+		return n, errSource
+	}
+	return n, err
+}
+
+// newLimiter spreads uploads over time; nil for no limit. A tenth of a second's
+// worth may go at once, and at least one packet.
+func newLimiter(bytesPerSecond int64) *rate.Limiter {
+	if bytesPerSecond == 0 {
+		return nil
+	}
+	burst := min(max(bytesPerSecond/10, 32<<10), 1<<30)
+	return rate.NewLimiter(rate.Limit(bytesPerSecond), int(burst))
+}

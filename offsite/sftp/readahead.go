@@ -1,0 +1,98 @@
+package sftp
+
+import (
+	"io"
+	"sync"
+
+	"github.com/pkg/sftp"
+)
+
+// Reading ahead: a plain Read would wait a round trip for each 32 KiB. While
+// the caller works on one chunk the next is on its way, as many requests of 32
+// KiB at once; three chunks at most are held.
+const (
+	chunkSize   = 512 << 10
+	chunksAhead = 2
+)
+
+// readAhead reads a remote file in a goroutine of its own.
+type readAhead struct {
+	op      *operation
+	file    *sftp.File
+	chunks  chan chunk
+	current chunk
+	stop    chan struct{}
+	close   func() error
+}
+
+// chunk is some bytes, or the error that ends the stream.
+type chunk struct {
+	data []byte
+	err  error
+}
+
+// newReadAhead begins to read f. Close ends the operation o.
+func newReadAhead(o *operation, f *sftp.File) *readAhead {
+	a := &readAhead{op: o, file: f, chunks: make(chan chunk, chunksAhead-1), stop: make(chan struct{})}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		a.run()
+	}()
+	a.close = sync.OnceValue(func() error {
+		close(a.stop)
+		<-done
+		return o.end(f.Close())
+	})
+	return a
+}
+
+// run fetches chunk after chunk until the end, an error, or Close.
+func (a *readAhead) run() {
+	for offset := int64(0); ; {
+		buf := make([]byte, chunkSize)
+		n, err := a.file.ReadAt(buf, offset)
+		offset += int64(n)
+		// The library takes a short answer in the middle of a file for its end.
+		// The end is certain only when a read there gives nothing. Identity, not
+		// errors.Is: a broken connection gives errors that wrap io.EOF.
+		if err == io.EOF && n > 0 {
+			err = nil
+		}
+		select {
+		case a.chunks <- chunk{buf[:n], err}:
+		case <-a.stop:
+			return
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// Read gives the next bytes. After its context has ended it fails.
+func (a *readAhead) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	for len(a.current.data) == 0 {
+		if err := a.current.err; err == io.EOF {
+			return 0, io.EOF
+		} else if err != nil {
+			return 0, a.op.explain(err)
+		}
+		select {
+		case a.current = <-a.chunks:
+		case <-a.op.ctx.Done():
+			return 0, a.op.explain(local{a.op.ctx.Err()})
+		case <-a.stop:
+			return 0, a.op.explain(local{io.ErrClosedPipe})
+		}
+	}
+	n := copy(p, a.current.data)
+	a.current.data = a.current.data[n:]
+	return n, nil
+}
+
+// Close ends the reading.
+func (a *readAhead) Close() error { return a.close() }
