@@ -3,6 +3,7 @@ package scheduler
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -43,6 +44,26 @@ func (m *memory) Missed(_ context.Context, job string, slots []time.Time) error 
 	defer m.mu.Unlock()
 	m.missed[job] = append(m.missed[job], slots...)
 	return m.fail
+}
+
+// record gives the slot that is recorded as served.
+func (m *memory) record(job string) time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.served[job]
+}
+
+func (m *memory) setRecord(job string, slot time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.served[job] = slot
+}
+
+// gone gives the slots of a job that were recorded as missed.
+func (m *memory) gone(job string) []time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.missed[job])
 }
 
 func (m *memory) setFail(err error) {
@@ -126,6 +147,13 @@ func (w *world) start(jobs ...Job) (s *Scheduler, stop func() error) {
 func wait(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
+}
+
+// attempts gives all runs so far and when they started.
+func (w *world) attempts() (ran []Slot, started []time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.ran), slices.Clone(w.at)
 }
 
 // runs gives the slots at which a job ran, as RFC 3339 in UTC.

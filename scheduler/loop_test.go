@@ -17,8 +17,8 @@ func TestFirstStartMissesNothing(t *testing.T) {
 		_, stop := w.start(w.job("daily", "0 6 * * *", nil, nil))
 		wait(time.Hour)
 		w.wantRuns("daily")
-		if !w.store.served["daily"].Equal(at(t, "2026-04-07T09:00:00Z")) {
-			t.Errorf("the start was not recorded: %v", w.store.served)
+		if !w.store.record("daily").Equal(at(t, "2026-04-07T09:00:00Z")) {
+			t.Errorf("the start was not recorded: %v", w.store.record("daily"))
 		}
 		wait(21 * time.Hour)
 		w.wantRuns("daily", "2026-04-08T06:00:00Z")
@@ -63,7 +63,7 @@ func TestCatchUp(t *testing.T) {
 					}
 					w.wantRuns("daily", want...)
 					var got []string
-					for _, slot := range w.store.missed["daily"] {
+					for _, slot := range w.store.gone("daily") {
 						got = append(got, slot.UTC().Format("02"))
 					}
 					if strings.Join(got, " ") != strings.Join(missed, " ") {
@@ -146,7 +146,7 @@ func TestServedBeforeTheRunStarts(t *testing.T) {
 		ran := 0
 		job := w.job("daily", "0 6 * * *", nil, func(context.Context, Slot) error {
 			ran++
-			if served := w.store.served["daily"]; !served.Equal(slot) {
+			if served := w.store.record("daily"); !served.Equal(slot) {
 				t.Errorf("it runs and %v is recorded", served)
 			}
 			return nil
@@ -155,7 +155,7 @@ func TestServedBeforeTheRunStarts(t *testing.T) {
 		wait(90 * time.Minute)
 		stop()
 		// The process dies between the record and the run: the slot is gone.
-		w.store.served["daily"] = at(t, "2026-04-08T06:00:00Z")
+		w.store.setRecord("daily", at(t, "2026-04-08T06:00:00Z"))
 		time.Sleep(23*time.Hour + 30*time.Minute)
 		_, stop = w.start(job)
 		wait(time.Hour)
@@ -178,11 +178,11 @@ func TestNoOverlap(t *testing.T) {
 			}
 			return nil
 		}))
-		wait(2 * time.Hour) // 06:00 runs until 08:30, 07:00 has come
+		wait(121 * time.Minute) // 06:00 runs until 08:30, 07:00 has come
 		w.wantRuns("hourly", "2026-04-07T06:00:00Z")
 		wait(2 * time.Hour) // 08:00 has taken the place of 07:00
 		w.wantRuns("hourly", "2026-04-07T06:00:00Z", "2026-04-07T08:00:00Z", "2026-04-07T09:00:00Z")
-		if missed := w.store.missed["hourly"]; len(missed) != 1 || !missed[0].Equal(at(t, "2026-04-07T07:00:00Z")) {
+		if missed := w.store.gone("hourly"); len(missed) != 1 || !missed[0].Equal(at(t, "2026-04-07T07:00:00Z")) {
 			t.Errorf("missed %v", missed)
 		}
 		stop()
@@ -227,9 +227,10 @@ func TestRetries(t *testing.T) {
 		wait(24 * time.Hour)
 		slot := "2026-04-07T06:00:00Z"
 		w.wantRuns("daily", slot, slot, slot, slot)
+		_, started := w.attempts()
 		for i, minute := range []int{0, 1, 6, 21} {
-			if want := at(t, slot).Add(time.Duration(minute) * time.Minute); !w.at[i].Equal(want) {
-				t.Errorf("attempt %d at %v, want %v", i+1, w.at[i], want)
+			if want := at(t, slot).Add(time.Duration(minute) * time.Minute); !started[i].Equal(want) {
+				t.Errorf("attempt %d at %v, want %v", i+1, started[i], want)
 			}
 		}
 		end := w.told(Finished)
@@ -255,7 +256,7 @@ func TestNewerSlotEndsRetries(t *testing.T) {
 		job := w.job("quick", "*/10 6 * * *", nil, func(context.Context, Slot) error { return errBroken })
 		job.Retries = 3
 		_, stop := w.start(job)
-		wait(16 * time.Minute) // 06:00 was tried at 0, 1 and 6; 06:10 ends that
+		wait(930 * time.Second) // 06:00 was tried at 0, 1 and 6; 06:10 ends that
 		w.wantRuns("quick", "2026-04-07T06:00:00Z", "2026-04-07T06:00:00Z", "2026-04-07T06:00:00Z", "2026-04-07T06:10:00Z")
 		if end := w.told(Finished); len(end) != 1 || end[0].Outcome != Failed || end[0].Slot.Attempt != 3 {
 			t.Errorf("reported %+v", end)
@@ -389,7 +390,7 @@ func TestStoreFailureStopsNothing(t *testing.T) {
 		w.setClock("2026-04-07T05:00:00Z")
 		w.store.setFail(errBroken)
 		_, stop := w.start(w.job("daily", "0 6 * * *", nil, nil))
-		wait(25 * time.Hour)
+		wait(26 * time.Hour)
 		w.wantRuns("daily", "2026-04-07T06:00:00Z", "2026-04-08T06:00:00Z")
 		if len(w.told(StoreError)) == 0 {
 			t.Error("nobody was told")
@@ -397,8 +398,8 @@ func TestStoreFailureStopsNothing(t *testing.T) {
 		w.store.setFail(nil)
 		wait(24 * time.Hour)
 		w.wantRuns("daily", "2026-04-07T06:00:00Z", "2026-04-08T06:00:00Z", "2026-04-09T06:00:00Z")
-		if !w.store.served["daily"].Equal(at(t, "2026-04-09T06:00:00Z")) {
-			t.Errorf("recorded %v", w.store.served)
+		if !w.store.record("daily").Equal(at(t, "2026-04-09T06:00:00Z")) {
+			t.Errorf("recorded %v", w.store.record("daily"))
 		}
 		stop()
 	})

@@ -18,14 +18,13 @@ func (s *Scheduler) pass(ctx context.Context) time.Duration {
 	}
 	s.dispatch(ctx, now)
 	pause := s.pause(now)
-	s.mu.Unlock()
-	s.report()
+	s.unlockAndReport()
 	return pause
 }
 
-// report hands on the events of a pass, with no lock held.
-func (s *Scheduler) report() {
-	s.mu.Lock()
+// unlockAndReport hands on the events of a pass when the lock is released, so
+// that Report may call the Scheduler's methods.
+func (s *Scheduler) unlockAndReport() {
 	events := s.events
 	s.events = nil
 	s.mu.Unlock()

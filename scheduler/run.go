@@ -74,7 +74,7 @@ func (s *Scheduler) cover(ctx context.Context, e *entry, now time.Time) map[stri
 // finishAll takes the results of runs that ended and looks after those that
 // should have.
 func (s *Scheduler) finishAll(ctx context.Context, now time.Time) {
-	for _, e := range slices.Concat(s.entries, s.retired) {
+	for e := range s.all() {
 		switch {
 		case e.run == nil:
 		case e.run.done:
@@ -178,7 +178,7 @@ func (s *Scheduler) watch(e *entry, now time.Time) {
 func (s *Scheduler) collect(ctx context.Context) []string {
 	s.mu.Lock()
 	var running []string
-	for _, e := range slices.Concat(s.entries, s.retired) {
+	for e := range s.all() {
 		if e.run == nil {
 			continue
 		}
@@ -188,7 +188,6 @@ func (s *Scheduler) collect(ctx context.Context) []string {
 		}
 		s.finish(ctx, e, s.now())
 	}
-	s.mu.Unlock()
-	s.report()
+	s.unlockAndReport()
 	return running
 }

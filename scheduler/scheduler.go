@@ -17,6 +17,7 @@ package scheduler
 import (
 	"context"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"sync"
@@ -216,6 +217,19 @@ func (s *Scheduler) entry(name string) *entry {
 		}
 	}
 	return nil
+}
+
+// all gives every entry that may have a run.
+func (s *Scheduler) all() iter.Seq[*entry] {
+	return func(yield func(*entry) bool) {
+		for _, list := range [][]*entry{s.entries, s.retired} {
+			for _, e := range list {
+				if !yield(e) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // poke makes the loop look at once. It never blocks.

@@ -1,7 +1,8 @@
 package scheduler
 
 import (
-	"context"
+	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -32,55 +33,90 @@ var hardYear = []trouble{
 	{"2026-11-01T05:45:00Z", "suspend", 40 * time.Minute},
 }
 
-// The year 2026, second by simulated second, in four zones, calm and hard: each
-// slot of a daily and of a weekly job in the hour that the clock changes runs
-// exactly once, or is one that the trouble swallowed and is recorded as missed.
-// What the slots are is worked out minute by minute, by other means.
+// theYear names, for four zones, the times of day that their clocks skip or
+// repeat, and some that they do not.
+var theYear = []struct {
+	zone  string
+	times []clockTime
+	hours int // whole hours that the clock shows in the year
+}{
+	{"UTC", []clockTime{{6, 0}}, 8760},
+	{"Europe/Berlin", []clockTime{{2, 30}, {3, 0}}, 8760},
+	{"America/New_York", []clockTime{{1, 30}, {2, 30}}, 8760},
+	{"Australia/Lord_Howe", []clockTime{{1, 45}, {2, 15}}, 8759},
+}
+
+// The year 2026, calm and hard: each slot of daily and weekly jobs runs exactly
+// once, or is one that the trouble swallowed and is recorded as missed. What
+// the slots are is worked out minute by minute, by other means. An hourly job
+// runs beside them in each zone.
 func TestYear(t *testing.T) {
-	t.Logf("%-20s %-5s %-14s %5s %5s %6s %6s %6s", "zone", "year", "job", "slots", "ran", "caught", "missed", "twice")
-	for _, row := range []struct {
-		zone         string
-		hour, minute int
-		expr         string
-	}{
-		{"UTC", 6, 0, "0 6"},
-		{"Europe/Berlin", 2, 30, "30 2"},
-		{"America/New_York", 1, 30, "30 1"},
-		{"America/New_York", 2, 30, "30 2"},
-		{"Australia/Lord_Howe", 1, 45, "45 1"},
-		{"Australia/Lord_Howe", 2, 15, "15 2"},
-	} {
-		loc := zone(t, row.zone)
-		begin := time.Date(2026, 1, 1, 0, 0, 0, 0, loc)
-		end := time.Date(2027, 1, 1, 0, 0, 0, 0, loc)
-		slots := slotsOf(begin, end, row.hour, row.minute)
-		for _, hard := range []bool{false, true} {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t)
-				time.Sleep(begin.Add(-time.Second).Sub(time.Now()))
-				jobs := func() []Job {
-					return []Job{w.job("daily", row.expr+" * * *", loc, nil), w.job("weekly", row.expr+" * * 0", loc, nil)}
-				}
-				w.live(jobs, end, hard)
-				w.audit("daily", row.zone, row.expr, hard, slots)
-				var sundays []time.Time
-				for _, slot := range slots {
-					if slot.Weekday() == time.Sunday {
-						sundays = append(sundays, slot)
-					}
-				}
-				w.audit("weekly", row.zone, row.expr, hard, sundays)
-			})
+	for _, hard := range []bool{false, true} {
+		name := map[bool]string{false: "calm", true: "hard"}[hard]
+		t.Run(name, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { liveAndAudit(t, hard) }) })
+	}
+}
+
+func liveAndAudit(t *testing.T, hard bool) {
+	w := newWorld(t)
+	time.Sleep(time.Until(at(t, "2025-12-31T00:00:00Z")))
+	w.live(func() (jobs []Job) {
+		for _, row := range theYear {
+			loc := zone(t, row.zone)
+			for _, when := range row.times {
+				jobs = append(jobs, w.job(when.job("daily", row.zone), when.expr()+" * * *", loc, nil),
+					w.job(when.job("weekly", row.zone), when.expr()+" * * 0", loc, nil))
+			}
+			jobs = append(jobs, w.job("hourly "+row.zone, "0 * * * *", loc, nil))
+		}
+		return jobs
+	}, hard)
+	t.Logf("%-34s %5s %5s %6s %6s %6s", "job", "slots", "ran", "caught", "missed", "twice")
+	for _, row := range theYear {
+		begin := time.Date(2026, 1, 1, 0, 0, 0, 0, zone(t, row.zone))
+		for _, when := range row.times {
+			slots := slotsOf(begin, when)
+			w.audit(when.job("daily", row.zone), hard, slots)
+			w.audit(when.job("weekly", row.zone), hard, slices.DeleteFunc(slots, func(t time.Time) bool { return t.Weekday() != time.Sunday }))
+		}
+		if n := w.hours("hourly "+row.zone, begin); !hard && n != row.hours {
+			t.Errorf("%s: %d hourly runs, want %d", row.zone, n, row.hours)
 		}
 	}
 }
 
+// clockTime is a time of day.
+type clockTime struct{ hour, minute int }
+
+func (c clockTime) expr() string { return fmt.Sprintf("%d %d", c.minute, c.hour) }
+
+func (c clockTime) job(kind, zone string) string {
+	return fmt.Sprintf("%s %02d:%02d %s", kind, c.hour, c.minute, zone)
+}
+
+// hours counts the runs of the hourly job and checks their distances: it runs
+// through both changes, at every whole hour that the clock shows.
+func (w *world) hours(job string, begin time.Time) (count int) {
+	last := begin.Add(-time.Hour)
+	for _, slot := range w.ran {
+		if slot.Job != job || slot.At.Year() != begin.Year() {
+			continue
+		}
+		if gap := slot.At.Sub(last); gap < time.Minute || gap > 90*time.Minute && len(w.store.gone(job)) == 0 {
+			w.t.Errorf("%s: %v came %v after the one before", job, slot.At, gap)
+		}
+		last = slot.At
+		count++
+	}
+	return count
+}
+
 // slotsOf looks at every minute of the year: a day's slot is the first at which
 // the clock shows the wanted time of that day or a later one.
-func slotsOf(begin, end time.Time, hour, minute int) (slots []time.Time) {
+func slotsOf(begin time.Time, want clockTime) (slots []time.Time) {
 	day := 0
-	for t := begin; t.Before(end); t = t.Add(time.Minute) {
-		if t.YearDay() > day && (t.Hour() > hour || t.Hour() == hour && t.Minute() >= minute) {
+	for t := begin; t.Year() == begin.Year(); t = t.Add(time.Minute) {
+		if t.YearDay() > day && (t.Hour() > want.hour || t.Hour() == want.hour && t.Minute() >= want.minute) {
 			slots = append(slots, t)
 			day = t.YearDay()
 		}
@@ -89,7 +125,7 @@ func slotsOf(begin, end time.Time, hour, minute int) (slots []time.Time) {
 }
 
 // live lets the year pass.
-func (w *world) live(jobs func() []Job, end time.Time, hard bool) {
+func (w *world) live(jobs func() []Job, hard bool) {
 	_, stop := w.start(jobs()...)
 	until := func(t time.Time) { wait(t.Sub(w.now())) }
 	for _, trouble := range hardYear {
@@ -108,18 +144,18 @@ func (w *world) live(jobs func() []Job, end time.Time, hard bool) {
 			w.step(-trouble.long)
 		}
 	}
-	until(end.Add(time.Hour))
+	until(at(w.t, "2027-01-01T12:00:00Z"))
 	if err := stop(); err != nil {
 		w.t.Error(err)
 	}
 }
 
 // audit compares what a job did with its slots.
-func (w *world) audit(job, zone, expr string, hard bool, slots []time.Time) {
+func (w *world) audit(job string, hard bool, slots []time.Time) {
 	ran := map[int64]int{}
-	caught, twice := 0, 0
+	caught, missed, twice := 0, 0, 0
 	for i, slot := range w.ran {
-		if slot.Job != job || slot.At.Year() > slots[0].Year() {
+		if slot.Job != job || slot.At.Year() != slots[0].Year() {
 			continue
 		}
 		ran[slot.At.Unix()]++
@@ -127,57 +163,29 @@ func (w *world) audit(job, zone, expr string, hard bool, slots []time.Time) {
 			caught++
 		}
 	}
-	missed := map[int64]bool{}
-	for _, slot := range w.store.missed[job] {
-		missed[slot.Unix()] = true
+	recorded := map[int64]bool{}
+	for _, slot := range w.store.gone(job) {
+		recorded[slot.Unix()] = true
 	}
 	for _, slot := range slots {
-		n := ran[slot.Unix()]
+		n, gone := ran[slot.Unix()], recorded[slot.Unix()]
 		switch {
 		case n > 1:
 			twice++
-			w.t.Errorf("%s %s: %v ran %d times", zone, job, slot, n)
-		case n == 1 && missed[slot.Unix()]:
-			w.t.Errorf("%s %s: %v ran and is recorded as missed", zone, job, slot)
-		case n == 0 && !missed[slot.Unix()]:
-			w.t.Errorf("%s %s: %v is lost", zone, job, slot)
+			w.t.Errorf("%s: %v ran %d times", job, slot, n)
+		case n == 1 && gone:
+			w.t.Errorf("%s: %v ran and is recorded as missed", job, slot)
+		case n == 0 && !gone:
+			w.t.Errorf("%s: %v is lost", job, slot)
 		case n == 0 && !hard:
-			w.t.Errorf("%s %s: %v was missed in a calm year", zone, job, slot)
+			w.t.Errorf("%s: %v was missed in a calm year", job, slot)
+		case n == 0:
+			missed++
 		}
 		delete(ran, slot.Unix())
 	}
 	for other := range ran {
-		w.t.Errorf("%s %s: ran at %v, which is no slot", zone, job, time.Unix(other, 0))
+		w.t.Errorf("%s: ran at %v, which is no slot", job, time.Unix(other, 0))
 	}
-	year := map[bool]string{false: "calm", true: "hard"}[hard]
-	w.t.Logf("%-20s %-5s %-14s %5d %5d %6d %6d %6d", zone, year, job+" "+expr, len(slots), len(slots)-len(missed), caught, len(missed), twice)
-}
-
-// Jobs that run each hour, through both changes, at every whole hour shown.
-func TestYearOfHours(t *testing.T) {
-	for name, want := range map[string]int{"UTC": 8760, "Europe/Berlin": 8760, "America/New_York": 8760, "Australia/Lord_Howe": 8759} {
-		loc := zone(t, name)
-		begin := time.Date(2026, 1, 1, 0, 0, 0, 0, loc)
-		end := time.Date(2027, 1, 1, 0, 0, 0, 0, loc)
-		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(t)
-			time.Sleep(begin.Add(-time.Second).Sub(time.Now()))
-			count, last := 0, begin.Add(-time.Hour)
-			job := w.job("hourly", "0 * * * *", loc, nil)
-			job.Run = func(_ context.Context, slot Slot) error {
-				if gap := slot.At.Sub(last); gap < 30*time.Minute || gap > 90*time.Minute {
-					t.Errorf("%s: %v came %v after the one before", name, slot.At, gap)
-				}
-				count++
-				last = slot.At
-				return nil
-			}
-			_, stop := w.start(job)
-			wait(end.Add(-time.Minute).Sub(time.Now()))
-			stop()
-			if count != want {
-				t.Errorf("%s: %d runs, want %d", name, count, want)
-			}
-		})
-	}
+	w.t.Logf("%-34s %5d %5d %6d %6d %6d", job, len(slots), len(slots)-missed, caught, missed, twice)
 }
