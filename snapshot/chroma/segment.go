@@ -219,7 +219,7 @@ func openRegular(root *os.Root, name string) (*os.File, error) {
 		return nil, err
 	}
 	if !before.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file", name)
+		return nil, fmt.Errorf("%s: %w by something that is no regular file", name, errMoved)
 	}
 	f, err := root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if err != nil {
@@ -228,7 +228,7 @@ func openRegular(root *os.Root, name string) (*os.File, error) {
 	// os.Root follows links that stay inside, so the name may have changed.
 	if info, err := f.Stat(); err != nil || !os.SameFile(before, info) {
 		f.Close()
-		return nil, errors.Join(err, fmt.Errorf("%s was replaced while it was opened", name))
+		return nil, errors.Join(err, fmt.Errorf("%s: %w while it was opened", name, errMoved))
 	}
 	return f, nil
 }

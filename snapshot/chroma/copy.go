@@ -1,0 +1,140 @@
+package chroma
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/fsx"
+)
+
+// DefaultLockDeadline bounds the time under the write lock where Options do not.
+const DefaultLockDeadline = 5 * time.Minute
+
+// Options says how a copy may be made. The zero value copies without reflinks
+// and, live, goes to the write lock at once.
+type Options struct {
+	Share           bool          // reflink where the file system can
+	OptimisticTries int           // copies to try before the write lock is taken
+	LockDeadline    time.Duration // for the write lock, waiting for it included; 0 means DefaultLockDeadline
+}
+
+// Copied says what was copied and how.
+type Copied struct {
+	Method      string        // "live: optimistic (2 tries)", "live: write lock", "cold"
+	Bytes       int64         // of all files of the copy
+	Files       int           // regular files of the copy
+	Consistency string        // Consistent or Unverified
+	Warnings    []Finding     // what an operator should know although the copy is good
+	Entries     []Entry       // what was copied with the owners and modes of the source
+	Report      Report        // the validator's judgement of the copy
+	Locked      time.Duration // how long Chroma's writers were kept waiting by the write lock
+}
+
+// CopyCold copies the Chroma directory src, which no service writes to, to dst,
+// which must not exist; its parent must. It proves by size, time and inode that
+// nothing moved meanwhile, settles an unfinished transaction in the copy as
+// SQLite would on the next start, and has the copy validated: a directory whose
+// format is not recognised is copied all the same and marked Unverified.
+//
+// Everything is durable when it returns nil. When the error is of kind Invalid
+// the copy is there, durable, and Copied describes it; after any other error
+// nothing is left. No SQLite connection of this process may be open on src: the
+// copy would drop its locks.
+func CopyCold(ctx context.Context, src, dst string, o Options) (c Copied, err error) {
+	return copyAndJudge(ctx, src, dst, func() (Copied, error) { return copyCold(ctx, src, dst, o) })
+}
+
+func copyCold(ctx context.Context, src, dst string, o Options) (c Copied, err error) {
+	m, err := newMirror(src, dst, o.Share, func(string) bool { return false })
+	if err != nil {
+		return c, err
+	}
+	defer m.close()
+	moved := ""
+	for try := 0; try < max(o.OptimisticTries, 3); try++ {
+		seen, err := m.look()
+		if err != nil {
+			return c, err
+		}
+		if err := m.update(ctx, seen); err != nil {
+			return c, err
+		}
+		if seen, err = m.look(); err != nil {
+			return c, err
+		}
+		if moved = m.moved(seen); moved == "" {
+			if err := settle(ctx, m); err != nil {
+				return c, err
+			}
+			c = m.describe("cold")
+			return c, m.finish()
+		}
+	}
+	return c, &failure.Error{Op: "chroma", Subject: src, Kind: failure.Refused, Err: errors.New(moved),
+		Hint: `stop the service first, or set chroma_method = "live"`}
+}
+
+// copyAndJudge makes a copy and has it validated. A refused one is made anew
+// once: then the fault is the source's. An invalid copy is left where it is.
+func copyAndJudge(ctx context.Context, src, dst string, make func() (Copied, error)) (c Copied, err error) {
+	if _, err := os.Lstat(dst); !errors.Is(err, fs.ErrNotExist) {
+		return c, errors.Join(err, &os.PathError{Op: "mkdir", Path: dst, Err: fs.ErrExist})
+	}
+	defer func() {
+		if err != nil && failure.KindOf(err) != failure.Invalid {
+			_ = fsx.RemoveAll(dst)
+		}
+	}()
+	for try := 1; ; try++ {
+		if c, err = make(); err != nil {
+			return c, err
+		}
+		if c.Report, err = Validate(ctx, dst); err != nil {
+			return c, err
+		}
+		c.Consistency = c.Report.Consistency
+		c.Warnings = append(c.Warnings, c.Report.Warnings...)
+		if len(c.Report.Errors) == 0 {
+			return c, nil
+		}
+		if try == 2 {
+			return c, &failure.Error{Op: "chroma", Subject: src, Kind: failure.Invalid,
+				Err: fmt.Errorf("two copies in a row do not validate: %w", c.Report.Err(dst)), Hint: "look at the live directory: it is probably damaged"}
+		}
+		if err := fsx.RemoveAll(dst); err != nil {
+			return c, err
+		}
+	}
+}
+
+// describe fills in what the mirror knows.
+func (m *mirror) describe(method string) Copied {
+	c := Copied{Method: method, Entries: m.entries()}
+	for _, e := range c.Entries {
+		if e.Type == TypeFile {
+			c.Files++
+			c.Bytes += e.Size
+		}
+	}
+	if _, atRest := disorder(c.Entries, time.Now()); atRest != "" {
+		c.Warnings = append(c.Warnings, Finding{CodeCutShort, atRest + ", and nothing has written to them since"})
+	}
+	return c
+}
+
+// present says whether there is something at path.
+func present(path string) (bool, error) {
+	_, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func databaseIn(dir string) string { return filepath.Join(dir, databaseName) }

@@ -1,0 +1,76 @@
+package chroma
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+
+	"github.com/atocore/atobackupd/snapshot/sqlite"
+)
+
+// settle makes the database of a raw copy one self-contained file: a journal
+// that was left by a crash is rolled back and a WAL is checkpointed, as SQLite
+// would do it on the next start. What SQLite cannot settle stays as it is, for
+// the validator to refuse.
+func settle(ctx context.Context, m *mirror) error {
+	found := false
+	for name := range m.have {
+		found = found || isSidecar(name)
+	}
+	if _, ok := m.have[databaseName]; !ok || !found {
+		return nil
+	}
+	if rollForward(ctx, databaseIn(m.dst)) != nil {
+		return ctx.Err()
+	}
+	for name, e := range m.have {
+		if !isSidecar(name) {
+			continue
+		}
+		info, err := os.Lstat(m.path(name))
+		if err == nil && info.Size() > 0 && name != databaseName+"-shm" && !zeroed(m.path(name)) {
+			continue // SQLite has left something in it
+		}
+		if err := os.Remove(m.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		delete(m.have, e.Path)
+	}
+	info, err := os.Lstat(databaseIn(m.dst))
+	if err != nil {
+		return err
+	}
+	e := m.have[databaseName]
+	e.Size = info.Size()
+	m.have[databaseName] = e
+	return nil
+}
+
+// zeroed says whether a journal begins with zero, as a committed one does that
+// SQLite has kept.
+func zeroed(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	var first [1]byte
+	n, _ := f.Read(first[:])
+	return n == 1 && first[0] == 0
+}
+
+// rollForward opens a database so that SQLite recovers it, and closes it.
+func rollForward(ctx context.Context, path string) (err error) {
+	db, err := sqlite.OpenReadWrite(path, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	var n int
+	if err := db.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_master").Scan(&n); err != nil {
+		return err
+	}
+	_, err = db.ExecContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)")
+	return err
+}

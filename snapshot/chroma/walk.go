@@ -1,0 +1,186 @@
+package chroma
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"sort"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/atocore/atobackupd/internal/failure"
+)
+
+// EntryType is what an Entry is, in the manifest's words.
+type EntryType string
+
+// The types that a snapshot may hold.
+const (
+	TypeFile    EntryType = "file"
+	TypeDir     EntryType = "dir"
+	TypeSymlink EntryType = "symlink"
+)
+
+// Entry is one thing below a Chroma directory.
+type Entry struct {
+	Path     string // slash-separated, relative to the directory
+	Type     EntryType
+	Size     int64       // bytes of a file, else 0
+	Mode     fs.FileMode // permissions with the set-id and sticky bits
+	UID, GID uint32
+	MTime    time.Time
+	Target   string // of a symbolic link
+	Device   uint64
+	Inode    uint64
+}
+
+// restorePrefix marks what a restore stages inside the live directory.
+const restorePrefix = ".atobackupd-restore-"
+
+// maxDepth bounds the walk; Chroma's directories are two levels deep.
+const maxDepth = 64
+
+// Walk lists everything that belongs to a Chroma directory, parents before
+// their children, names in order. What a restore has staged inside it is left
+// out; SQLite's -journal, -wal and -shm are listed where they exist. Nothing is
+// followed: a symbolic link is listed when it stays inside the directory. A link
+// that leaves it, a device, a socket or a FIFO is an error of kind Refused that
+// names it. What vanishes meanwhile is left out.
+func Walk(root string) ([]Entry, error) {
+	r, err := os.OpenRoot(root)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	return walk(r)
+}
+
+func walk(root *os.Root) ([]Entry, error) {
+	w := walker{root: root}
+	err := w.dir(".", 0)
+	return w.entries, err
+}
+
+type walker struct {
+	root    *os.Root
+	entries []Entry
+}
+
+func (w *walker) dir(dir string, depth int) error {
+	if depth > maxDepth {
+		return w.refuse(dir, fmt.Errorf("it lies %d directories deep", depth))
+	}
+	d, err := w.root.Open(dir)
+	if err != nil {
+		return ignoreVanished(err)
+	}
+	names, err := d.Readdirnames(-1)
+	d.Close()
+	if err != nil {
+		return ignoreVanished(err)
+	}
+	sort.Strings(names)
+	for _, name := range names {
+		if strings.HasPrefix(name, restorePrefix) {
+			continue
+		}
+		if err := w.entry(path.Join(dir, name), depth); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *walker) entry(name string, depth int) error {
+	info, err := w.root.Lstat(name)
+	if err != nil {
+		return ignoreVanished(err)
+	}
+	e, err := newEntry(name, info)
+	if err != nil {
+		return w.refuse(name, err)
+	}
+	if e.Type == TypeSymlink {
+		if e.Target, err = w.root.Readlink(name); err != nil {
+			return ignoreVanished(err)
+		}
+		if !staysInside(name, e.Target) {
+			return w.refuse(name, fmt.Errorf("it is a link to %s, outside the directory", e.Target))
+		}
+	}
+	w.entries = append(w.entries, e)
+	if e.Type == TypeDir {
+		return w.dir(name, depth+1)
+	}
+	return nil
+}
+
+func (w *walker) refuse(name string, why error) error {
+	return &failure.Error{Op: "chroma", Subject: path.Join(w.root.Name(), name), Kind: failure.Refused,
+		Err: why, Hint: "move it out of the Chroma directory"}
+}
+
+func ignoreVanished(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+func newEntry(name string, info fs.FileInfo) (Entry, error) {
+	stat := info.Sys().(*syscall.Stat_t)
+	e := Entry{Path: name, MTime: info.ModTime(), UID: stat.Uid, GID: stat.Gid, Device: stat.Dev, Inode: stat.Ino,
+		Mode: info.Mode() & (fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky)}
+	switch mode := info.Mode(); {
+	case mode.IsRegular():
+		e.Type, e.Size = TypeFile, info.Size()
+	case mode.IsDir():
+		e.Type = TypeDir
+	case mode&fs.ModeSymlink != 0:
+		e.Type = TypeSymlink
+	case mode&fs.ModeNamedPipe != 0:
+		return e, errors.New("it is a FIFO")
+	case mode&fs.ModeSocket != 0:
+		return e, errors.New("it is a socket")
+	default:
+		return e, errors.New("it is a device")
+	}
+	return e, nil
+}
+
+// staysInside says whether a link at name leads to something inside the
+// directory. All of its ".." must come first: there they climb over directories
+// that the walk has seen, while behind a name they would climb from wherever
+// another link leads.
+func staysInside(name, target string) bool {
+	if target == "" || path.IsAbs(target) {
+		return false
+	}
+	depth, named := strings.Count(name, "/"), false
+	for _, part := range strings.Split(target, "/") {
+		switch part {
+		case "", ".":
+		case "..":
+			if depth--; named || depth < 0 {
+				return false
+			}
+		default:
+			named = true
+		}
+	}
+	return true
+}
+
+// unchanged says whether two looks at one path saw the same content: by size,
+// modification time in nanoseconds, and inode. Of a directory only its being
+// there counts, because its entries are looked at themselves.
+func (e Entry) unchanged(later Entry) bool {
+	if e.Type != later.Type || e.Path != later.Path {
+		return false
+	}
+	return e.Type == TypeDir || e.Size == later.Size && e.MTime.Equal(later.MTime) &&
+		e.Inode == later.Inode && e.Device == later.Device && e.Target == later.Target
+}
