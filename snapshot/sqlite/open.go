@@ -26,24 +26,29 @@ import (
 // snapshot. SQLite then takes no locks and leaves no -wal and -shm beside it.
 // It does not look at a -wal either: a stored database has none.
 func OpenImmutable(path string) (*sql.DB, error) {
-	return open(path, "mode=ro&immutable=1")
+	return open(context.Background(), path, "mode=ro&immutable=1")
 }
 
 // OpenReadOnly opens a live database for reading, waiting up to busy for other
 // processes' locks.
 func OpenReadOnly(path string, busy time.Duration) (*sql.DB, error) {
-	return open(path, fmt.Sprintf("mode=ro&_pragma=busy_timeout(%d)", busy.Milliseconds()))
+	return open(context.Background(), path, readOnly(busy))
 }
 
 // OpenReadWrite opens an existing database for writing; it never creates one.
 func OpenReadWrite(path string, busy time.Duration) (*sql.DB, error) {
-	return open(path, fmt.Sprintf("mode=rw&_pragma=busy_timeout(%d)", busy.Milliseconds()))
+	return open(context.Background(), path, fmt.Sprintf("mode=rw&_pragma=busy_timeout(%d)", busy.Milliseconds()))
+}
+
+func readOnly(busy time.Duration) string {
+	return fmt.Sprintf("mode=ro&_pragma=busy_timeout(%d)", busy.Milliseconds())
 }
 
 // open opens one connection eagerly, so that a path that cannot be opened fails
 // here and not at the first query. One connection: pragmas and transactions
-// belong to a connection, and these are used as one.
-func open(path, query string) (*sql.DB, error) {
+// belong to a connection, and these are used as one. It reads the schema, and so
+// may wait for a lock; ctx ends the wait.
+func open(ctx context.Context, path, query string) (*sql.DB, error) {
 	name, err := dataSource(path, query)
 	if err != nil {
 		return nil, err
@@ -53,7 +58,7 @@ func open(path, query string) (*sql.DB, error) {
 		return nil, err
 	}
 	db.SetMaxOpenConns(1)
-	if err := db.PingContext(context.Background()); err != nil {
+	if err := db.PingContext(ctx); err != nil {
 		db.Close()
 		return nil, err
 	}

@@ -28,7 +28,7 @@ type pin struct {
 
 // takePin starts the transaction and reads from it: BEGIN alone locks nothing.
 func takePin(ctx context.Context, path string, busy time.Duration) (_ *pin, err error) {
-	db, err := OpenReadOnly(path, busy)
+	db, err := open(ctx, path, readOnly(busy))
 	if err != nil {
 		return nil, err
 	}
@@ -183,7 +183,7 @@ func replayWAL(ctx context.Context, path string) (err error) {
 	if err := fsx.Announce(fsx.OpWrite, path); err != nil {
 		return err
 	}
-	db, err := open(path, "mode=rw&_pragma=locking_mode(exclusive)&_pragma=synchronous(off)")
+	db, err := open(ctx, path, "mode=rw&_pragma=locking_mode(exclusive)&_pragma=synchronous(off)")
 	if err != nil {
 		return err
 	}

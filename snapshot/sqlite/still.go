@@ -102,7 +102,7 @@ func rollBack(ctx context.Context, path string) (err error) {
 	if err := fsx.Announce(fsx.OpWrite, path); err != nil {
 		return err
 	}
-	db, err := open(path, "mode=rw&_pragma=synchronous(off)")
+	db, err := open(ctx, path, "mode=rw&_pragma=synchronous(off)")
 	if err != nil {
 		return err
 	}
