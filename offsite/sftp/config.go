@@ -74,6 +74,8 @@ func (c Config) check() error {
 		return errors.New("no hosts")
 	case c.Path == "" || strings.ContainsRune(c.Path, 0):
 		return fmt.Errorf("path %q is not usable", c.Path)
+	case strings.HasPrefix(c.Path, "~"):
+		return fmt.Errorf("path %q: SFTP knows no ~; a path without a leading slash begins in the account's directory", c.Path)
 	case c.Port < 0 || c.Port > 65535:
 		return fmt.Errorf("port %d is out of range", c.Port)
 	case c.Transport != Builtin && c.Transport != OpenSSH:

@@ -105,6 +105,8 @@ func (o *operation) explain(err error) error {
 	switch {
 	case errors.Is(err, context.Canceled):
 		e.Kind = failure.Interrupted
+	case errors.Is(err, context.DeadlineExceeded):
+		e.Kind = failure.Unreachable // its time was up: try later
 	case errors.As(err, &known), errors.As(err, new(local)):
 	case r.watch.broken() == errClosed:
 		e.Err = errClosed

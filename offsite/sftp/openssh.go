@@ -10,6 +10,7 @@ import (
 	"sync"
 	"syscall"
 	"time"
+	"unicode"
 
 	"github.com/atocore/atobackupd/internal/failure"
 )
@@ -174,15 +175,23 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// lines gives it as one line, without the decoration of warnings.
+// lines gives it as one line, without the decoration of warnings and without
+// the control characters that a stranger's banner might hold for a terminal.
 func (t *tail) lines() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var lines []string
 	for line := range strings.Lines(string(t.text)) {
-		if line = strings.TrimSpace(line); strings.Trim(line, "@") != "" {
+		if line = strings.TrimSpace(strings.Map(printable, line)); strings.Trim(line, "@") != "" {
 			lines = append(lines, line)
 		}
 	}
 	return strings.Join(lines, " ")
+}
+
+func printable(r rune) rune {
+	if unicode.IsPrint(r) {
+		return r
+	}
+	return ' '
 }

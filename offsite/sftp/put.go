@@ -1,6 +1,7 @@
 package sftp
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -147,8 +148,9 @@ func (s *source) Read(p []byte) (int, error) {
 	n, err := s.src.Read(p)
 	s.n += int64(n)
 	if s.limit != nil && n > 0 {
-		if e := s.limit.WaitN(s.ctx, n); e != nil {
-			err = errors.Join(s.ctx.Err(), e)
+		if s.limit.WaitN(s.ctx, n) != nil {
+			// It also fails at once when ctx would end before our turn.
+			err = cmp.Or(s.ctx.Err(), context.DeadlineExceeded)
 		}
 	}
 	if err != nil && err != io.EOF {

@@ -21,19 +21,21 @@ type readAhead struct {
 	file    *sftp.File
 	chunks  chan chunk
 	current chunk
+	used    chan []byte // buffers to fill again
 	stop    chan struct{}
 	close   func() error
 }
 
 // chunk is some bytes, or the error that ends the stream.
 type chunk struct {
-	data []byte
+	buf  []byte // the whole buffer
+	data []byte // what of it is still to be read
 	err  error
 }
 
 // newReadAhead begins to read f. Close ends the operation o.
 func newReadAhead(o *operation, f *sftp.File) *readAhead {
-	a := &readAhead{op: o, file: f, chunks: make(chan chunk, chunksAhead-1), stop: make(chan struct{})}
+	a := &readAhead{op: o, file: f, chunks: make(chan chunk, chunksAhead-1), used: make(chan []byte, chunksAhead+1), stop: make(chan struct{})}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -47,10 +49,20 @@ func newReadAhead(o *operation, f *sftp.File) *readAhead {
 	return a
 }
 
+// buffer gives one that was read out, or a new one.
+func (a *readAhead) buffer() []byte {
+	select {
+	case buf := <-a.used:
+		return buf
+	default:
+		return make([]byte, chunkSize)
+	}
+}
+
 // run fetches chunk after chunk until the end, an error, or Close.
 func (a *readAhead) run() {
 	for offset := int64(0); ; {
-		buf := make([]byte, chunkSize)
+		buf := a.buffer()
 		n, err := a.file.ReadAt(buf, offset)
 		offset += int64(n)
 		// The library takes a short answer in the middle of a file for its end.
@@ -60,7 +72,7 @@ func (a *readAhead) run() {
 			err = nil
 		}
 		select {
-		case a.chunks <- chunk{buf[:n], err}:
+		case a.chunks <- chunk{buf, buf[:n], err}:
 		case <-a.stop:
 			return
 		}
@@ -81,6 +93,7 @@ func (a *readAhead) Read(p []byte) (int, error) {
 		} else if err != nil {
 			return 0, a.op.explain(err)
 		}
+		a.recycle()
 		select {
 		case a.current = <-a.chunks:
 		case <-a.op.ctx.Done():
@@ -92,6 +105,14 @@ func (a *readAhead) Read(p []byte) (int, error) {
 	n := copy(p, a.current.data)
 	a.current.data = a.current.data[n:]
 	return n, nil
+}
+
+// recycle gives the current chunk's buffer back once it was read out.
+func (a *readAhead) recycle() {
+	if a.current.buf != nil {
+		a.used <- a.current.buf // has room for all that exist
+		a.current.buf = nil
+	}
 }
 
 // Close ends the reading.

@@ -16,6 +16,7 @@ package sftp
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"path"
@@ -106,12 +107,16 @@ func (r *Remote) List(ctx context.Context, dir string) ([]offsite.Entry, error) 
 	if err = r.findDir(dir); err == nil {
 		infos, err = r.client.ReadDirContext(ctx, r.at(dir))
 	}
-	if err := o.end(err); err != nil {
-		return nil, err
-	}
 	entries := make([]offsite.Entry, 0, len(infos))
 	for _, info := range infos {
+		// Some have answered "a/..", hoping that it leads somewhere.
+		if name := info.Name(); name == "." || strings.Contains(name, "/") || !validName(name) {
+			err = local{fmt.Errorf("the server lists the impossible name %q", name)}
+		}
 		entries = append(entries, entryOf(info))
+	}
+	if err := o.end(err); err != nil {
+		return nil, err
 	}
 	slices.SortFunc(entries, func(a, b offsite.Entry) int { return strings.Compare(a.Name, b.Name) })
 	return entries, nil
