@@ -1,0 +1,66 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/snapshot"
+)
+
+func newBackup(c *cli) *cobra.Command {
+	var chroma, noChroma bool
+	var kindName string
+	cmd := &cobra.Command{
+		Use:     "backup",
+		Aliases: []string{"take"},
+		GroupID: groupDaily,
+		Short:   "Take a snapshot now and validate it",
+		Long: `Take a snapshot of the database and the registry, and of Chroma when it is a
+weekly one or --chroma says so. The application goes on working meanwhile. The
+snapshot appears only when it is whole, validated and on disk.`,
+		Example: "  atobackupd backup\n  atobackupd backup --chroma",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			kind, err := snapshot.ParseKind(kindName)
+			if err != nil {
+				return err
+			}
+			if chroma && noChroma {
+				return &failure.Error{Op: "backup", Kind: failure.Usage, Err: fmt.Errorf("--chroma and --no-chroma exclude each other")}
+			}
+			a, err := c.open(cmd.Context(), false)
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			full := (kind == snapshot.Weekly || chroma) && !noChroma
+			taken, err := a.Backup(cmd.Context(), kind, full, time.Time{})
+			if err != nil {
+				return err
+			}
+			return c.emit(taken, func(w io.Writer) {
+				fmt.Fprintf(w, "%s  %s  %s  valid, in %.1fs\n%s\n", taken.Stamp, describeKind(taken.Kind, taken.Full),
+					humanize.IBytes(uint64(taken.Bytes)), float64(taken.DurationMS)/1000, taken.Path)
+				for _, warning := range taken.Validation.Warnings {
+					fmt.Fprintln(w, "warning:", warning)
+				}
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&chroma, "chroma", false, "with the Chroma directory")
+	cmd.Flags().BoolVar(&noChroma, "no-chroma", false, "without it, whatever the kind")
+	cmd.Flags().StringVar(&kindName, "kind", string(snapshot.Manual), "daily, weekly or manual")
+	return cmd
+}
+
+func describeKind(kind snapshot.Kind, full bool) string {
+	if full {
+		return string(kind) + ", full"
+	}
+	return string(kind)
+}

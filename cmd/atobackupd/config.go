@@ -1,0 +1,79 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/atocore/atobackupd/internal/config"
+	"github.com/atocore/atobackupd/internal/daemon"
+)
+
+func newConfig(c *cli) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "config",
+		GroupID: groupInstall,
+		Short:   "Check and show the configuration",
+	}
+	cmd.AddCommand(newConfigCheck(c), newConfigShow(c))
+	return cmd
+}
+
+func newConfigCheck(c *cli) *cobra.Command {
+	return &cobra.Command{
+		Use:   "check",
+		Short: "Check everything that can be checked without doing it",
+		Long: `Check the configuration: keys and values, that the paths exist and can be read,
+cron expressions with their next three times, recipients, known_hosts. Errors
+exit 2; warnings do not.`,
+		Example: "  atobackupd config check --config ./config.toml",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := c.load()
+			if err != nil {
+				return err
+			}
+			report, err := daemon.CheckConfig(cmd.Context(), cfg, time.Now())
+			if err != nil {
+				return err
+			}
+			return c.emit(report, func(w io.Writer) { printConfigReport(w, cfg, report) })
+		},
+	}
+}
+
+func printConfigReport(w io.Writer, cfg *config.Config, r daemon.ConfigReport) {
+	for _, job := range r.Schedule.Jobs {
+		fmt.Fprintf(w, "%-8s %-18s next", job.Job, job.Expr)
+		for _, next := range job.Next {
+			fmt.Fprintf(w, "  %s", next.Format("Mon 2006-01-02 15:04 MST"))
+		}
+		fmt.Fprintln(w)
+	}
+	for _, warning := range r.Warnings {
+		fmt.Fprintln(w, "warning:", warning)
+	}
+	fmt.Fprintf(w, "%s is good\n", cfg.Path)
+}
+
+func newConfigShow(c *cli) *cobra.Command {
+	return &cobra.Command{
+		Use:     "show",
+		Short:   "Print the configuration in effect, defaults included, secrets removed",
+		Example: "  atobackupd config show",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := c.load()
+			if err != nil {
+				return err
+			}
+			text, err := cfg.Show()
+			if err != nil {
+				return err
+			}
+			return c.emit(map[string]string{"path": cfg.Path, "toml": string(text)}, func(w io.Writer) { fmt.Fprintf(w, "%s", text) })
+		},
+	}
+}

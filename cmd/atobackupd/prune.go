@@ -1,0 +1,147 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"github.com/atocore/atobackupd/internal/daemon"
+	"github.com/atocore/atobackupd/snapshot"
+)
+
+func newPrune(c *cli) *cobra.Command {
+	var dryRun, confirm bool
+	cmd := &cobra.Command{
+		Use:     "prune",
+		GroupID: groupDaily,
+		Short:   "Delete the snapshots that retention does not keep",
+		Long: `Delete the snapshots that [retention] does not keep. The newest valid one, the
+newest full one and pinned ones are always kept. A plan that would delete more
+than retention.max_delete_fraction of the valid snapshots is held until
+--confirm.`,
+		Example: "  atobackupd prune --dry-run",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			a, err := c.open(cmd.Context(), false)
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			now := time.Now()
+			plan, err := a.Prune(cmd.Context(), now, dryRun, confirm)
+			if err != nil && plan.Snapshots == nil {
+				return err
+			}
+			if emitErr := c.emit(plan, func(w io.Writer) { printPlan(w, plan, now) }); emitErr != nil {
+				return emitErr
+			}
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show the plan and delete nothing")
+	cmd.Flags().BoolVar(&confirm, "confirm", false, "carry out a plan that is held")
+	return cmd
+}
+
+func printPlan(w io.Writer, plan daemon.PrunePlan, now time.Time) {
+	reasons := make(map[string][]string)
+	verdict := make(map[string]string)
+	for _, v := range plan.Keep {
+		verdict[v.Stamp], reasons[v.Stamp] = "keep", v.Reasons
+	}
+	for _, v := range plan.Delete {
+		verdict[v.Stamp], reasons[v.Stamp] = "DELETE", v.Reasons
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "STAMP\tAGE\tSIZE\tCHROMA\tVERDICT\tREASONS")
+	var freed int64
+	for _, s := range plan.Snapshots {
+		stamp := string(s.Stamp)
+		if verdict[stamp] == "DELETE" {
+			freed += s.BytesExclusive
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", s.Stamp, age(now, s.CreatedAt), humanize.IBytes(uint64(s.Bytes)), yes(s.Full), verdict[stamp], strings.Join(reasons[stamp], "; "))
+	}
+	t.Flush()
+	for _, warning := range plan.Warnings {
+		fmt.Fprintln(w, "warning:", warning)
+	}
+	switch {
+	case plan.DryRun && plan.Held:
+		fmt.Fprintf(w, "would be held: %s; `atobackupd prune --confirm` carries it out\n", plan.Why)
+	case plan.DryRun:
+		fmt.Fprintf(w, "would keep %d and delete %d, which frees %s\n", len(plan.Keep), len(plan.Delete), humanize.IBytes(uint64(freed)))
+	default:
+		fmt.Fprintf(w, "kept %d, deleted %d\n", len(plan.Snapshots)-len(plan.Deleted), len(plan.Deleted))
+	}
+}
+
+func newPin(c *cli) *cobra.Command {
+	return pinCommand(c, "pin", "Keep a snapshot whatever retention says", true)
+}
+
+func newUnpin(c *cli) *cobra.Command {
+	return pinCommand(c, "unpin", "Let retention decide about a snapshot again", false)
+}
+
+func pinCommand(c *cli, name, short string, pinned bool) *cobra.Command {
+	return &cobra.Command{
+		Use:               name + " STAMP",
+		GroupID:           groupDaily,
+		Short:             short,
+		Example:           "  atobackupd " + name + " 20260407T060000Z",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: c.completeStamps,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			stamp, err := snapshot.ParseStamp(args[0])
+			if err != nil {
+				return err
+			}
+			a, err := c.open(cmd.Context(), false)
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			if err := a.Pin(cmd.Context(), stamp, pinned); err != nil {
+				return err
+			}
+			return c.emit(map[string]any{"stamp": stamp, "pinned": pinned}, func(w io.Writer) {
+				fmt.Fprintf(w, "%s is %sned\n", stamp, name)
+			})
+		},
+	}
+}
+
+func newScrub(c *cli) *cobra.Command {
+	return &cobra.Command{
+		Use:     "scrub",
+		GroupID: groupDaily,
+		Short:   "Re-validate stored snapshots, least recently checked first",
+		Long: `Re-validate stored snapshots, least recently checked first, until
+schedule.scrub_max_bytes were read. Exits 3 when one is no longer valid.`,
+		Example: "  atobackupd scrub",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			a, err := c.open(cmd.Context(), false)
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			doc, err := a.Scrub(cmd.Context(), time.Now(), a.Config.Schedule.ScrubMaxBytes.Bytes())
+			if emitErr := c.emit(doc, func(w io.Writer) {
+				for _, r := range doc.Checked {
+					printResult(w, r)
+				}
+				fmt.Fprintf(w, "checked %d, %d left for the next run\n", len(doc.Checked), doc.Left)
+			}); emitErr != nil {
+				return emitErr
+			}
+			return err
+		},
+	}
+}

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/atocore/atobackupd/internal/config"
+	"github.com/atocore/atobackupd/internal/daemon"
+)
+
+// cli is what the commands share: where output goes and the global flags.
+type cli struct {
+	stdout, stderr io.Writer
+
+	configPath  string
+	json        bool
+	lockTimeout time.Duration
+
+	started  bool // a command began its work: errors before that are usage
+	emitted  bool // the document was written
+	status   int  // exit status of a command that has its own
+	progress terminalProgress
+}
+
+// The groups of `atobackupd --help`.
+const (
+	groupDaily    = "daily"
+	groupOffsite  = "offsite"
+	groupLook     = "look"
+	groupInstall  = "install"
+	groupRecovery = "recovery"
+)
+
+func newRoot(c *cli) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "atobackupd",
+		Short: "Back up AtoCore, prove that the backups are good, and put them back",
+		Long: `atobackupd takes snapshots of AtoCore's database, registry and Chroma store,
+validates each one, keeps 7 daily, 4 weekly and 6 monthly ones, ships them
+encrypted to another machine, and restores them.
+
+Try it without touching anything: atobackupd demo`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		PersistentPreRun: func(cmd *cobra.Command, args []string) {
+			c.started = true
+			c.progress.start(c.stderr)
+		},
+	}
+	flags := root.PersistentFlags()
+	flags.StringVar(&c.configPath, "config", "", "configuration `file` (default $ATOBACKUPD_CONFIG, then "+config.DefaultPath+")")
+	flags.BoolVar(&c.json, "json", false, "write one JSON document to stdout")
+	flags.DurationVar(&c.lockTimeout, "lock-timeout", 10*time.Minute, "how long to wait for another atobackupd that is at work")
+	root.AddGroup(
+		&cobra.Group{ID: groupDaily, Title: "Snapshots:"},
+		&cobra.Group{ID: groupRecovery, Title: "Getting it back:"},
+		&cobra.Group{ID: groupOffsite, Title: "The other machine:"},
+		&cobra.Group{ID: groupLook, Title: "How things stand:"},
+		&cobra.Group{ID: groupInstall, Title: "Installation:"},
+	)
+	for _, add := range []func(*cli) *cobra.Command{
+		newBackup, newList, newValidate, newPrune, newPin, newUnpin, newScrub,
+		newSync, newVault, newTarget, newStatus, newSchedule, newConfig, newRun, newVersion,
+	} {
+		root.AddCommand(add(c))
+	}
+	return root
+}
+
+// load reads the configuration.
+func (c *cli) load() (*config.Config, error) {
+	return config.Load(config.Locate(c.configPath))
+}
+
+// open opens the installation for a command. Looking only changes nothing.
+func (c *cli) open(ctx context.Context, readOnly bool) (*daemon.App, error) {
+	cfg, err := c.load()
+	if err != nil {
+		return nil, err
+	}
+	o := c.options(cfg)
+	o.ReadOnly = readOnly
+	return daemon.Open(ctx, cfg, o)
+}
+
+// options are those of a command: a person watches, so only warnings are logged.
+func (c *cli) options(cfg *config.Config) daemon.Options {
+	logging := cfg.Log
+	if logging.Level == "info" {
+		logging.Level = "warn"
+	}
+	return daemon.Options{
+		Version:     version(),
+		LockTimeout: c.lockTimeout,
+		Log:         c.logger(logging),
+		Notice:      func(line string) { c.progress.line(c.stderr, "atobackupd: "+line) },
+		Progress:    c.progress.update,
+	}
+}
+
+func (c *cli) logger(l config.Log) *slog.Logger {
+	return daemon.NewLogger(c.stderr, l, os.Getenv("JOURNAL_STREAM") != "")
+}
+
+// emit writes a command's result: the document with --json, else what people
+// writes. There is one document a run, and nothing else on stdout.
+func (c *cli) emit(doc any, people func(w io.Writer)) error {
+	c.progress.finish()
+	c.emitted = true
+	if !c.json {
+		if people != nil {
+			people(c.stdout)
+		}
+		return nil
+	}
+	data, err := json.MarshalIndent(doc, "", "  ")
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(c.stdout, "%s\n", data)
+	return err
+}
+
+// emitWith writes the document and gives back the error that the work ended
+// with: a document tells also how a failed run went.
+func (c *cli) emitWith(err error, doc any, people func(w io.Writer)) error {
+	if err != nil && !c.json {
+		return err
+	}
+	if emitErr := c.emit(doc, people); emitErr != nil {
+		return emitErr
+	}
+	return err
+}

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/atocore/atobackupd/internal/daemon"
+	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/snapshot"
+)
+
+func newValidate(c *cli) *cobra.Command {
+	var all bool
+	cmd := &cobra.Command{
+		Use:     "validate [STAMP|latest]",
+		GroupID: groupDaily,
+		Short:   "Read a snapshot again and check everything in it",
+		Long: `Read a snapshot again from disk: the database's integrity, the registry, the
+Chroma directory, and every file against its digest. Exits 3 when it is not
+valid. Without an argument it checks the latest.`,
+		Example:           "  atobackupd validate 20260407T060000Z\n  atobackupd validate --all",
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: c.completeStamps,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if all && len(args) > 0 {
+				return &failure.Error{Op: "validate", Kind: failure.Usage, Err: fmt.Errorf("--all takes no stamp")}
+			}
+			a, err := c.open(cmd.Context(), true)
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			if all {
+				return c.validateAll(cmd, a)
+			}
+			name := "latest"
+			if len(args) > 0 {
+				name = args[0]
+			}
+			return c.validateOne(cmd, a, name)
+		},
+	}
+	cmd.Flags().BoolVar(&all, "all", false, "every snapshot of this machine")
+	return cmd
+}
+
+func (c *cli) validateOne(cmd *cobra.Command, a *daemon.App, name string) error {
+	stamp := snapshot.Stamp(name)
+	if name == "latest" {
+		s, err := a.Find(cmd.Context(), name, time.Now())
+		if err != nil {
+			return err
+		}
+		stamp = s.Stamp
+	} else if _, err := snapshot.ParseStamp(name); err != nil {
+		return err
+	}
+	result, err := a.Validate(cmd.Context(), stamp)
+	if err != nil {
+		return err
+	}
+	if err := c.emit(result, func(w io.Writer) { printResult(w, result) }); err != nil {
+		return err
+	}
+	return invalid(result)
+}
+
+func (c *cli) validateAll(cmd *cobra.Command, a *daemon.App) error {
+	catalog, err := a.List(cmd.Context(), time.Now())
+	if err != nil {
+		return err
+	}
+	results := []snapshot.Result{}
+	var bad error
+	for _, b := range catalog.Backups {
+		result, err := a.Validate(cmd.Context(), b.Stamp)
+		if err != nil {
+			return err
+		}
+		results = append(results, result)
+		if !c.json {
+			c.progress.finish()
+			printResult(c.stdout, result)
+		}
+		if err := invalid(result); err != nil {
+			bad = err
+		}
+	}
+	if err := c.emit(map[string]any{"results": results}, nil); err != nil {
+		return err
+	}
+	return bad
+}
+
+func invalid(result snapshot.Result) error {
+	if result.Valid {
+		return nil
+	}
+	return &failure.Error{Op: "validate", Subject: result.Stamp, Kind: failure.Invalid, Err: fmt.Errorf("not valid: %s", strings.Join(result.Errors, "; ")),
+		Hint: "do not restore from it; see `atobackupd list` for others"}
+}
+
+func printResult(w io.Writer, r snapshot.Result) {
+	verdict := "valid"
+	if !r.Valid {
+		verdict = "INVALID"
+	}
+	fmt.Fprintf(w, "%s  %s  checked: %s  (%.1fs)\n", r.Stamp, verdict, strings.Join(r.Checked, ", "), float64(r.DurationMS)/1000)
+	for _, e := range r.Errors {
+		fmt.Fprintln(w, "  error:", e)
+	}
+	for _, e := range r.Warnings {
+		fmt.Fprintln(w, "  warning:", e)
+	}
+}
+
+// completeStamps offers the snapshots of this machine to the shell.
+func (c *cli) completeStamps(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	a, err := c.open(cmd.Context(), true)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	defer a.Close()
+	catalog, err := a.List(cmd.Context(), time.Now())
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	stamps := []string{"latest"}
+	for _, b := range catalog.Backups {
+		stamps = append(stamps, string(b.Stamp)+"\t"+describeKind(b.Kind, b.Full))
+	}
+	return stamps, cobra.ShellCompDirectiveNoFileComp
+}

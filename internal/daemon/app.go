@@ -1,0 +1,207 @@
+// Package daemon wires the parts together: the job functions that the daemon
+// and every command share, and the daemon's life from READY to its last job.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/atocore/atobackupd/crypt"
+	"github.com/atocore/atobackupd/internal/config"
+	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/fsx"
+	"github.com/atocore/atobackupd/internal/history"
+	"github.com/atocore/atobackupd/retention"
+	"github.com/atocore/atobackupd/snapshot"
+)
+
+// Options is what the caller of the job functions brings along.
+type Options struct {
+	Version     string
+	Host        string // "" asks the kernel
+	LockTimeout time.Duration
+	Log         *slog.Logger
+	// Notice says one line to the person who waits, such as whom a lock is
+	// waited for. nil says nothing.
+	Notice func(string)
+	// Progress tells how far a long piece of work is: done of total bytes, or
+	// zero for both where only the step is known. It may be called from several
+	// goroutines. nil tells nobody.
+	Progress func(step string, done, total int64)
+	// ReadOnly opens for looking only: nothing is made or changed on disk.
+	ReadOnly bool
+}
+
+// App is an open installation: its configuration, its snapshots, its history.
+type App struct {
+	Config  *config.Config
+	Options Options
+
+	store    *snapshot.Store
+	history  *history.DB
+	location *time.Location
+	closers  []func() error
+}
+
+// Open opens what the configuration names. The caller closes it.
+func Open(ctx context.Context, cfg *config.Config, o Options) (app *App, err error) {
+	a := &App{Config: cfg, Options: o}
+	if a.Options.Log == nil {
+		a.Options.Log = slog.New(slog.DiscardHandler)
+	}
+	defer func() {
+		if err != nil {
+			a.Close()
+		}
+	}()
+	if a.Options.Host == "" {
+		if a.Options.Host, err = os.Hostname(); err != nil {
+			return nil, err
+		}
+	}
+	if a.location, err = time.LoadLocation(cfg.Schedule.Timezone); err != nil {
+		return nil, &failure.Error{Op: "config", Subject: "schedule.timezone", Kind: failure.Config, Err: err}
+	}
+	if o.ReadOnly {
+		a.store, err = snapshot.OpenExisting(cfg.Backup.Dir)
+	} else {
+		a.store, err = snapshot.Open(cfg.Backup.Dir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return a, a.openHistory(ctx)
+}
+
+// openHistory opens the history in the best way that is possible: backups do
+// not depend on it.
+func (a *App) openHistory(ctx context.Context) error {
+	path := filepath.Join(a.Config.StateDir, "history.db")
+	var err error
+	if !a.Options.ReadOnly {
+		if a.history, err = history.Open(ctx, path); err == nil {
+			if aside := a.history.MovedAside(); aside != "" {
+				a.Options.Log.Warn("the history was damaged and a new one was started", "damaged", aside)
+			}
+		}
+	}
+	if a.history == nil {
+		readErr := err
+		if a.history, err = history.OpenReadOnly(ctx, path); err != nil {
+			if readErr != nil {
+				a.Options.Log.Warn("what happens now is not remembered: the history cannot be opened", "error", readErr)
+			} else if !errors.Is(err, fs.ErrNotExist) {
+				a.Options.Log.Warn("the history cannot be read", "error", err)
+			}
+			if a.history, err = history.Volatile(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	a.closers = append(a.closers, a.history.Close)
+	return nil
+}
+
+// Close lets go of everything, last opened first.
+func (a *App) Close() error {
+	var errs []error
+	for len(a.closers) > 0 {
+		last := len(a.closers) - 1
+		errs = append(errs, a.closers[last]())
+		a.closers = a.closers[:last]
+	}
+	return errors.Join(errs...)
+}
+
+// Store gives the local snapshots.
+func (a *App) Store() *snapshot.Store { return a.store }
+
+// lock takes the main lock for a job that changes snapshots or live data.
+func (a *App) lock(ctx context.Context, purpose string) (*fsx.Lock, error) {
+	return a.store.Lock(ctx, purpose, a.Options.LockTimeout, func(holder string) {
+		a.notice("waiting for " + holder + ", which holds the lock")
+	})
+}
+
+func (a *App) notice(line string) {
+	if a.Options.Notice != nil {
+		a.Options.Notice(line)
+	}
+}
+
+func (a *App) progress(step string, done, total int64) {
+	if a.Options.Progress != nil {
+		a.Options.Progress(step, done, total)
+	}
+}
+
+// record notes how a job went. A history that cannot be written is logged and
+// stops nothing.
+func (a *App) record(err error) {
+	if err != nil {
+		a.Options.Log.Warn("the history could not be written", "error", err)
+	}
+}
+
+// runJob records one run of a job around the work itself, and the leg's success
+// or failure.
+func (a *App) runJob(ctx context.Context, job, leg string, run history.Run, work func(run *history.Run) error) error {
+	run.Job, run.StartedAt = job, time.Now()
+	id, err := a.history.Begin(ctx, run)
+	a.record(err)
+	run.ID = id
+	workErr := work(&run)
+	run.FinishedAt = time.Now()
+	// The context may be what ended the work; its end is recorded all the same.
+	ctx = context.WithoutCancel(ctx)
+	switch kind := failure.KindOf(workErr); {
+	case workErr == nil:
+		run.Outcome = history.OK
+		a.record(a.history.LegSucceeded(ctx, leg, run.FinishedAt))
+	case kind == failure.Interrupted:
+		run.Outcome, run.Error = history.Interrupted, workErr.Error()
+	case kind == failure.Unreachable:
+		run.Outcome, run.Error = history.Skipped, workErr.Error()
+		a.record(a.history.LegFailed(ctx, leg, run.FinishedAt, workErr.Error()))
+	default:
+		run.Outcome, run.Error = history.Failed, workErr.Error()
+		a.record(a.history.LegFailed(ctx, leg, run.FinishedAt, workErr.Error()))
+	}
+	if id != 0 {
+		a.record(a.history.Finish(ctx, run))
+	}
+	return workErr
+}
+
+// sources gives the live artifacts as configured.
+func (a *App) sources() snapshot.Sources {
+	c := a.Config.AtoCore
+	return snapshot.Sources{DB: c.DBPath, Registry: c.RegistryPath, Chroma: c.ChromaPath, RequiredTables: c.RequiredTables}
+}
+
+func (a *App) policy(r config.Retention) retention.Policy {
+	const day = 24 * time.Hour
+	return retention.Policy{
+		Daily: r.Daily, Weekly: r.Weekly, Monthly: r.Monthly,
+		PreRestore: time.Duration(r.PreRestoreDays) * day, Invalid: time.Duration(r.InvalidDays) * day,
+		MaxDeleteFraction: r.MaxDeleteFraction, Location: a.location,
+	}
+}
+
+// signer opens the signing key, which is made when it is first needed.
+func (a *App) signer() (*crypt.Signer, error) {
+	if err := fsx.MkdirAll(a.Config.StateDir, 0o700); err != nil {
+		return nil, &failure.Error{Op: "state_dir", Subject: a.Config.StateDir, Kind: failure.Config, Err: err, Hint: "make it, owned by the user that atobackupd runs as"}
+	}
+	path := filepath.Join(a.Config.StateDir, "signing_key")
+	s, created, err := crypt.LoadOrCreateSigner(path)
+	if created {
+		a.notice("made the signing key " + path + "; its public half belongs on the recovery sheet: " + s.AuthorizedKey())
+	}
+	return s, err
+}

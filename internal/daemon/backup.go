@@ -1,0 +1,90 @@
+package daemon
+
+import (
+	"context"
+	"time"
+
+	"github.com/atocore/atobackupd/internal/history"
+	"github.com/atocore/atobackupd/snapshot"
+)
+
+// Legs that are not about a target.
+const (
+	legSnapshot = "snapshot"
+	legFull     = "full"
+	legPrune    = "prune"
+	legScrub    = "scrub"
+	legDrill    = "drill"
+)
+
+func legOffsite(target string) string { return "offsite:" + target }
+
+// Taken is the document of `backup`: AtoCore's own keys, so that scripts that
+// read backup_root keep working, and what is ours.
+type Taken struct {
+	*snapshot.Metadata
+	Stamp      snapshot.Stamp      `json:"stamp"`
+	Kind       snapshot.Kind       `json:"kind"`
+	Full       bool                `json:"full"`
+	Path       string              `json:"path"`
+	Bytes      int64               `json:"bytes"`
+	Validation snapshot.Validation `json:"validation"`
+	DurationMS int64               `json:"duration_ms"`
+}
+
+// Backup takes one snapshot.
+func (a *App) Backup(ctx context.Context, kind snapshot.Kind, full bool, slot time.Time) (taken Taken, err error) {
+	start := time.Now()
+	err = a.runJob(ctx, "backup", legSnapshot, history.Run{Kind: string(kind), Slot: slot}, func(run *history.Run) error {
+		lock, err := a.lock(ctx, "taking a "+string(kind)+" snapshot")
+		if err != nil {
+			return err
+		}
+		defer lock.Unlock()
+		if err := a.refusePending("backup"); err != nil {
+			return err
+		}
+		snap, err := a.take(ctx, snapshot.TakeOptions{Kind: kind, Full: full})
+		if err != nil {
+			return err
+		}
+		run.Stamp, run.Bytes = string(snap.Stamp), snap.Bytes
+		taken, err = describeTaken(snap)
+		return err
+	})
+	if err == nil && full {
+		a.record(a.history.LegSucceeded(ctx, legFull, time.Now()))
+	}
+	taken.DurationMS = time.Since(start).Milliseconds()
+	return taken, err
+}
+
+// take fills in what the configuration says and takes a snapshot under the main
+// lock, after sweeping what a crash left behind.
+func (a *App) take(ctx context.Context, o snapshot.TakeOptions) (snapshot.Snapshot, error) {
+	swept, err := a.store.Sweep()
+	if err != nil {
+		return snapshot.Snapshot{}, err
+	}
+	for _, name := range swept {
+		a.Options.Log.Warn("removed what an interrupted run left in staging", "name", name)
+	}
+	c := a.Config.Backup
+	o.Host, o.ToolVersion = a.Options.Host, a.Options.Version
+	o.MinFree = c.MinFree.Bytes()
+	o.Share = c.Share != "copy"
+	o.ChromaMethod, o.ChromaOptimisticTries, o.ChromaLockDeadline = c.ChromaMethod, c.ChromaOptimisticTries, c.ChromaLockDeadline.Std()
+	o.Progress = func(step string, bytes int64) { a.progress(step, 0, 0) }
+	return a.store.Take(ctx, a.sources(), o)
+}
+
+func describeTaken(snap snapshot.Snapshot) (Taken, error) {
+	metadata, err := snapshot.ReadMetadata(snap.Path)
+	if err != nil {
+		return Taken{}, err
+	}
+	return Taken{
+		Metadata: metadata, Stamp: snap.Stamp, Kind: snap.Kind, Full: snap.Full, Path: snap.Path,
+		Bytes: snap.Bytes, Validation: snap.Manifest.Validation,
+	}, nil
+}

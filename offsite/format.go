@@ -1,0 +1,198 @@
+package offsite
+
+import (
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/atocore/atobackupd/snapshot"
+)
+
+// The names and numbers of vault format 1.
+const (
+	FormatName    = "atobackup-vault"
+	FormatVersion = 1
+	PageSize      = 4096
+
+	vaultFile    = "vault.json"
+	readmeFile   = "README.txt"
+	recoverFile  = "recover.py"
+	packsDir     = "packs"
+	snapshotsDir = "snapshots"
+	trashDir     = "trash"
+	incomingDir  = "incoming"
+
+	packSuffix     = ".age"
+	manifestSuffix = ".manifest.age"
+	infoSuffix     = ".json"
+	sumsSuffix     = ".SHA256SUMS"
+	sigSuffix      = ".SHA256SUMS.sig"
+)
+
+// Limits on what is read from a vault. They are far above what this program
+// writes, and low enough that a hostile vault cannot exhaust the reader.
+const (
+	maxPackPages     = 1 << 16   // 256 MiB of pages in one pack
+	maxClearDocument = 64 << 20  // vault.json, .json, SHA256SUMS, signature
+	maxManifest      = 512 << 20 // decompressed
+	maxFiles         = 4 << 20
+	maxFileSize      = 1 << 46 // 64 TiB
+	maxPath          = 4096
+)
+
+// VaultInfo is vault.json. The vault is not its own witness: ID and Signer are
+// pinned on the host when the vault is first used.
+type VaultInfo struct {
+	Format    string    `json:"format"`
+	Version   int       `json:"version"`
+	ID        string    `json:"vault_id"`
+	Created   time.Time `json:"created"`
+	Host      string    `json:"host"`
+	Signer    string    `json:"signer"`
+	Retention Policy    `json:"retention"`
+}
+
+// Policy is the retention that the vault is pruned by where no configuration
+// says otherwise. Days and counts as in the configuration.
+type Policy struct {
+	Daily             int     `json:"daily"`
+	Weekly            int     `json:"weekly"`
+	Monthly           int     `json:"monthly"`
+	PreRestoreDays    int     `json:"pre_restore_days"`
+	InvalidDays       int     `json:"invalid_days"`
+	MaxDeleteFraction float64 `json:"max_delete_fraction"`
+	Timezone          string  `json:"timezone"`
+}
+
+// PushID names one attempt to bring a snapshot into the vault.
+type PushID string
+
+var pushPattern = regexp.MustCompile(`^([0-9]{8}T[0-9]{6}Z)-[0-9a-f]{6}$`)
+
+// Stamp gives the snapshot's stamp, or false for what is no push id.
+func (p PushID) Stamp() (snapshot.Stamp, bool) {
+	m := pushPattern.FindStringSubmatch(string(p))
+	if m == nil {
+		return "", false
+	}
+	stamp, err := snapshot.ParseStamp(m[1])
+	return stamp, err == nil
+}
+
+func (p PushID) object(suffix string) string { return snapshotsDir + "/" + string(p) + suffix }
+
+var packPattern = regexp.MustCompile(`^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}-[0-9]{6}$`)
+
+func packName(id string) string { return packsDir + "/" + id + packSuffix }
+
+// Info is snapshots/<PUSH>.json: what prune must know without a key.
+type Info struct {
+	Stamp  snapshot.Stamp `json:"stamp"`
+	Kind   snapshot.Kind  `json:"kind"`
+	Full   bool           `json:"full"`
+	Pinned bool           `json:"pinned"`
+	Seq    int64          `json:"seq"`
+}
+
+// Manifest says which page of which file lies where.
+type Manifest struct {
+	Format     int            `json:"format"`
+	Stamp      snapshot.Stamp `json:"stamp"`
+	Created    time.Time      `json:"created"`
+	Host       string         `json:"host"`
+	PageSize   int            `json:"page_size"`
+	Packs      []string       `json:"packs"`
+	Metadata   string         `json:"metadata"`   // backup-metadata.json, verbatim
+	Atobackupd string         `json:"atobackupd"` // atobackupd.json, verbatim; "" where there is none
+	Files      []FileEntry    `json:"files"`
+}
+
+// FileEntry is a file of the snapshot and its two layers of pages.
+type FileEntry struct {
+	snapshot.File
+	Base  []Run `json:"base,omitempty"`
+	Patch []Run `json:"patch,omitempty"`
+}
+
+// Run places Pages consecutive pages of a file, from FilePage on, at PackPage of
+// the pack with index Pack. In JSON it is an array of four numbers.
+type Run struct {
+	FilePage, Pages, Pack, PackPage int64
+}
+
+// MarshalJSON gives [file_page, pages, pack_index, pack_page].
+func (r Run) MarshalJSON() ([]byte, error) {
+	return fmt.Appendf(nil, "[%d,%d,%d,%d]", r.FilePage, r.Pages, r.Pack, r.PackPage), nil
+}
+
+// UnmarshalJSON takes exactly four numbers.
+func (r *Run) UnmarshalJSON(data []byte) error {
+	var n []int64
+	if err := json.Unmarshal(data, &n); err != nil {
+		return err
+	}
+	if len(n) != 4 {
+		return fmt.Errorf("a run has %d numbers, not 4", len(n))
+	}
+	*r = Run{n[0], n[1], n[2], n[3]}
+	return nil
+}
+
+// pages gives how many pages a file of size bytes has.
+func pages(size int64) int64 { return (size + PageSize - 1) / PageSize }
+
+// sum is one line of SHA256SUMS.
+type sum struct {
+	SHA256 string
+	Name   string // from the vault's root
+}
+
+// formatSums writes what `sha256sum -c` reads from the vault's root.
+func formatSums(sums []sum) []byte {
+	var b strings.Builder
+	for _, s := range sums {
+		b.WriteString(s.SHA256 + "  " + s.Name + "\n")
+	}
+	return []byte(b.String())
+}
+
+var sumPattern = regexp.MustCompile(`^([0-9a-f]{64})  (\S.*)$`)
+
+// parseSums reads the SHA256SUMS of one push and refuses names that it cannot
+// hold: anything but this push's manifest and json, and packs.
+func parseSums(push PushID, data []byte) ([]sum, error) {
+	var sums []sum
+	seen := make(map[string]bool)
+	for i, line := range strings.Split(strings.TrimSuffix(string(data), "\n"), "\n") {
+		m := sumPattern.FindStringSubmatch(line)
+		if m == nil {
+			return nil, fmt.Errorf("%s: line %d is not a checksum", push.object(sumsSuffix), i+1)
+		}
+		name := m[2]
+		id, isPack := packID(name)
+		own := name == push.object(manifestSuffix) || name == push.object(infoSuffix)
+		if !own && (!isPack || !packPattern.MatchString(id)) {
+			return nil, fmt.Errorf("%s: line %d names %q, which does not belong to it", push.object(sumsSuffix), i+1, name)
+		}
+		if seen[name] {
+			return nil, fmt.Errorf("%s: line %d names %q again", push.object(sumsSuffix), i+1, name)
+		}
+		seen[name] = true
+		sums = append(sums, sum{m[1], name})
+	}
+	for _, suffix := range []string{manifestSuffix, infoSuffix} {
+		if !seen[push.object(suffix)] {
+			return nil, fmt.Errorf("%s does not name %s", push.object(sumsSuffix), push.object(suffix))
+		}
+	}
+	return sums, nil
+}
+
+// packID gives the id of a pack named by its path from the vault's root.
+func packID(name string) (id string, ok bool) {
+	id, inPacks := strings.CutPrefix(name, packsDir+"/")
+	id, isAge := strings.CutSuffix(id, packSuffix)
+	return id, inPacks && isAge
+}

@@ -1,0 +1,90 @@
+package snapshot
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/snapshot/sqlite"
+)
+
+// AdoptOptions is what the manifest of an adopted snapshot records about where
+// it came from.
+type AdoptOptions struct {
+	Host, ToolVersion string
+	Sources           Sources
+	Validate          ValidateOptions
+}
+
+// Adopt validates a snapshot that AtoCore's own tools made and, when it is
+// good, adds our manifest to it: its digests as they are now, so that rot is
+// seen from then on. One that does not validate is left as it is, with the
+// Result to show for it; one that has a manifest already is only validated.
+// Nothing else in the directory is touched. The caller holds the main lock.
+func (s *Store) Adopt(ctx context.Context, stamp Stamp, o AdoptOptions) (Result, error) {
+	started := time.Now().UTC()
+	result, err := s.Validate(ctx, stamp, o.Validate)
+	if err != nil || !result.Valid {
+		return result, err
+	}
+	snap, err := s.Get(stamp)
+	if err != nil || snap.Manifest != nil {
+		return result, err
+	}
+	m, err := manifestOf(ctx, snap, o)
+	if err != nil {
+		return result, err
+	}
+	m.StartedAt, m.FinishedAt = stamp.Time(), started
+	m.Validation = Validation{Valid: true, Errors: result.Errors, Warnings: result.Warnings, CheckedAt: started, DurationMS: result.DurationMS}
+	if err := writeJSON(filepath.Join(snap.Path, ManifestFile), m); err != nil {
+		return result, &failure.Error{Op: "adopt", Subject: string(stamp), Err: err,
+			Hint: "the directory belongs to the application's user; give this process write access to it"}
+	}
+	return result, nil
+}
+
+func manifestOf(ctx context.Context, snap Snapshot, o AdoptOptions) (*Manifest, error) {
+	metadata, err := ReadMetadata(snap.Path)
+	if err != nil {
+		return nil, err
+	}
+	files, err := scan(snap.Path)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range files {
+		if f.Type == typeOther {
+			return nil, fmt.Errorf("%s is neither a file, a directory nor a symbolic link", f.Path)
+		}
+	}
+	if err := digest(ctx, snap.Path, files, nil, nil); err != nil {
+		return nil, err
+	}
+	content := ContentOf(snap.Path, nil, metadata)
+	info, err := sqlite.Inspect(ctx, filepath.Join(snap.Path, content.DB))
+	if err != nil {
+		return nil, err
+	}
+	m := &Manifest{
+		Schema: Schema, Stamp: snap.Stamp, Kind: Adopted, Host: o.Host, ToolVersion: o.ToolVersion,
+		Files: files, Roots: map[string]Root{},
+		DB: &DBInfo{PageSize: info.PageSize, PageCount: info.PageCount, UserVersion: info.UserVersion,
+			ApplicationID: info.ApplicationID, JournalModeOfSource: info.JournalMode, Tables: info.Tables},
+	}
+	artifact := func(included bool, source, path string) Artifact {
+		a := Artifact{Included: included, Method: "atocore", SourcePath: source, Consistency: Consistent}
+		if included {
+			a.Bytes, a.Files = treeSize(filepath.Join(snap.Path, path))
+		}
+		return a
+	}
+	m.Artifacts = map[string]Artifact{
+		DB:       artifact(true, o.Sources.DB, filepath.Dir(content.DB)),
+		Registry: artifact(content.RegistryIncluded, o.Sources.Registry, filepath.Dir(content.Registry)),
+		Chroma:   artifact(content.ChromaIncluded, o.Sources.Chroma, content.Chroma),
+	}
+	return m, nil
+}
