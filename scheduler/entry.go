@@ -83,7 +83,7 @@ func (e *entry) want(now time.Time) (time.Time, bool) {
 		return time.Time{}, false
 	case !e.pending.IsZero():
 		return e.pending, true
-	case e.retry != nil && (e.triggered || !now.Before(e.retry.at)):
+	case e.retry != nil && !now.Before(e.retry.at):
 		return e.retry.failed.slot.At, true
 	case e.triggered:
 		return now, true

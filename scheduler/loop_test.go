@@ -119,6 +119,24 @@ func TestClockWasWrong(t *testing.T) {
 	})
 }
 
+// Just beyond the bound the first slots lie within it again.
+func TestClockWasAWeekWrong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.setClock("2026-04-07T05:00:00Z")
+		job := w.job("daily", "0 6 * * *", nil, nil)
+		_, stop := w.start(job)
+		wait(61 * time.Minute)
+		w.setClock("2026-03-31T04:00:00Z")
+		wait(3 * time.Hour)
+		stop()
+		_, stop = w.start(job)
+		wait(24 * time.Hour)
+		w.wantRuns("daily", "2026-04-07T06:00:00Z", "2026-03-31T06:00:00Z", "2026-04-01T06:00:00Z")
+		stop()
+	})
+}
+
 // A machine without a battery starts in 1970 and is put right a little later.
 func TestClockStartsInThePast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -265,6 +283,29 @@ func TestNewerSlotEndsRetries(t *testing.T) {
 	})
 }
 
+// A run that fails while the next slot waits already is told, too.
+func TestNewerSlotWhileItFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.setClock("2026-04-07T05:00:00Z")
+		job := w.job("hourly", "0 6,7 * * *", nil, func(_ context.Context, slot Slot) error {
+			if slot.At.Hour() == 6 {
+				time.Sleep(70 * time.Minute)
+				return errBroken
+			}
+			return nil
+		})
+		job.Retries = 3
+		_, stop := w.start(job)
+		wait(4 * time.Hour)
+		w.wantRuns("hourly", "2026-04-07T06:00:00Z", "2026-04-07T07:00:00Z")
+		if end := w.told(Finished); len(end) != 2 || end[0].Outcome != Failed || end[1].Outcome != OK {
+			t.Errorf("told %+v", end)
+		}
+		stop()
+	})
+}
+
 func TestRetryPauseIsWallClock(t *testing.T) {
 	for name, shift := range map[string]time.Duration{"suspended": 4 * time.Minute, "set back": -5 * time.Hour} {
 		t.Run(name, func(t *testing.T) {
@@ -396,6 +437,10 @@ func TestStoreFailureStopsNothing(t *testing.T) {
 			t.Error("nobody was told")
 		}
 		w.store.setFail(nil)
+		wait(time.Minute)
+		if served := w.store.record("daily"); !served.Equal(at(t, "2026-04-08T06:00:00Z")) {
+			t.Errorf("what ran meanwhile is recorded as %v", served)
+		}
 		wait(24 * time.Hour)
 		w.wantRuns("daily", "2026-04-07T06:00:00Z", "2026-04-08T06:00:00Z", "2026-04-09T06:00:00Z")
 		if !w.store.record("daily").Equal(at(t, "2026-04-09T06:00:00Z")) {

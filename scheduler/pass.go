@@ -169,7 +169,7 @@ func (s *Scheduler) dispatch(ctx context.Context, now time.Time) {
 		return timeA.Compare(timeB)
 	})
 	for _, e := range waiting {
-		if _, ok := e.want(now); ok && !s.occupied(e.group()) {
+		if _, ok := e.want(now); ok && ctx.Err() == nil && !s.occupied(e.group()) {
 			s.start(ctx, e, now)
 		}
 	}
