@@ -18,7 +18,7 @@ func TestValidateMutations(t *testing.T) {
 	segment := segmentOf(t, dir)
 	rnd := rand.New(rand.NewPCG(1, 2))
 	found := 0
-	const rounds = 60
+	const rounds = 40
 	for _, name := range append([]string{"../" + databaseName}, segmentFiles...) {
 		path := filepath.Join(segment, name)
 		whole, err := os.ReadFile(path)

@@ -10,9 +10,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // unpack lays a directory of testdata out in a temporary one and gives its path.
+// Its files keep the order of their times; the newest is an hour old.
 func unpack(t testing.TB, name string) string {
 	t.Helper()
 	into := t.TempDir()
@@ -25,10 +27,11 @@ func unpack(t testing.TB, name string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	times, newest := map[string]time.Time{}, time.Time{}
 	for archive := tar.NewReader(z); ; {
 		h, err := archive.Next()
 		if errors.Is(err, io.EOF) {
-			return filepath.Join(into, name)
+			break
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -38,14 +41,23 @@ func unpack(t testing.TB, name string) string {
 			err = os.Mkdir(path, 0o755)
 		} else {
 			data, _ := io.ReadAll(archive)
-			if err = os.WriteFile(path, data, 0o644); err == nil {
-				err = os.Chtimes(path, h.ModTime, h.ModTime)
+			err = os.WriteFile(path, data, 0o644)
+			times[path] = h.ModTime
+			if h.ModTime.After(newest) {
+				newest = h.ModTime
 			}
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
+	shift := time.Until(newest) + time.Hour
+	for path, mtime := range times {
+		if err := os.Chtimes(path, mtime.Add(-shift), mtime.Add(-shift)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return filepath.Join(into, name)
 }
 
 // segmentOf gives the directory of the first segment in a directory.
