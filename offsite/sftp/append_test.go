@@ -29,6 +29,7 @@ func appendOnlyServer(t *testing.T) (*sshdtest.Server, Config) {
 }
 
 func TestAppendOnlyContract(t *testing.T) {
+	t.Parallel()
 	s, cfg := appendOnlyServer(t)
 	remotetest.Run(t, func(t *testing.T, root string) offsite.Remote {
 		s.MakeVault(root)

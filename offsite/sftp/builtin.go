@@ -20,17 +20,16 @@ import (
 )
 
 // dialSSH connects to one host with the ssh of this program and starts its sftp
-// subsystem. ctx bounds all of it.
+// subsystem. ctx bounds all of it, and must end when that is done.
 func dialSSH(ctx context.Context, cfg Config, host string) (link, error) {
 	keys, err := readKnownHosts(cfg.KnownHosts, cfg.address(host), cfg)
 	if err != nil {
 		return link{}, err
 	}
-	signers, closeAgent, err := loadSigners(cfg)
+	signers, err := loadSigners(ctx, cfg)
 	if err != nil {
 		return link{}, err
 	}
-	defer closeAgent()
 	sshConfig := &ssh.ClientConfig{
 		User:              userName(cfg),
 		Auth:              []ssh.AuthMethod{ssh.PublicKeysCallback(signers)},
@@ -168,27 +167,29 @@ func (c *timedConn) silence() time.Duration {
 }
 
 // loadSigners gives the keys to log in with: the identity file's, or those of
-// the agent. closeAgent must be called after the handshake.
-func loadSigners(cfg Config) (signers func() ([]ssh.Signer, error), closeAgent func(), err error) {
+// the agent, which answers until ctx ends.
+func loadSigners(ctx context.Context, cfg Config) (func() ([]ssh.Signer, error), error) {
 	if cfg.IdentityFile != "" {
 		signer, err := readIdentity(cfg.IdentityFile)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		return func() ([]ssh.Signer, error) { return []ssh.Signer{signer}, nil }, func() {}, nil
+		return func() ([]ssh.Signer, error) { return []ssh.Signer{signer}, nil }, nil
 	}
 	socket := os.Getenv("SSH_AUTH_SOCK")
 	if socket == "" {
-		return nil, nil, &failure.Error{
+		return nil, &failure.Error{
 			Kind: failure.Config, Err: errors.New("no key to log in with: identity_file is empty and SSH_AUTH_SOCK is not set"),
 			Hint: "set identity_file",
 		}
 	}
 	conn, err := net.Dial("unix", socket)
 	if err != nil {
-		return nil, nil, &failure.Error{Kind: failure.Config, Err: fmt.Errorf("ssh agent: %w", err), Hint: "set identity_file or start the agent"}
+		return nil, &failure.Error{Kind: failure.Config, Err: fmt.Errorf("ssh agent: %w", err), Hint: "set identity_file or start the agent"}
 	}
-	return agent.NewClient(conn).Signers, func() { conn.Close() }, nil
+	// Also when the agent waits for somebody to touch a key, and nobody is there.
+	context.AfterFunc(ctx, func() { conn.Close() })
+	return agent.NewClient(conn).Signers, nil
 }
 
 func readIdentity(path string) (ssh.Signer, error) {

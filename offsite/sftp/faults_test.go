@@ -103,12 +103,13 @@ func random(size int64) io.Reader {
 // Wherever the line is cut, the object is absent or whole, and the error says
 // that trying later makes sense.
 func TestCutAnywhere(t *testing.T) {
+	t.Parallel()
 	s := sshdtest.Start(t, sshdtest.Options{})
 	const size = 120_000
 	want := sha256.New()
 	io.Copy(want, random(size))
 	var puts, whole int
-	for after := int64(1000); ; after += 4099 {
+	for after := int64(1000); ; after += 6151 {
 		cfg := startProxy(t, s, after, false)
 		cfg.Path = filepath.Join(s.Dir, fmt.Sprint(after))
 		put := false
@@ -137,20 +138,21 @@ func TestCutAnywhere(t *testing.T) {
 			break // the line held
 		}
 	}
-	if puts < 20 || whole < 1 {
+	if puts < 15 || whole < 1 {
 		t.Errorf("only %d Puts were tried and %d objects are whole", puts, whole)
 	}
 }
 
-// hurried gives up soon.
+// hurried gives up soon, but not because the machine under test is busy.
 func hurried(cfg Config) Config {
-	cfg.KeepAlive, cfg.OpTimeout, cfg.DialTimeout = 100*time.Millisecond, 700*time.Millisecond, 5*time.Second
+	cfg.KeepAlive, cfg.OpTimeout = 500*time.Millisecond, 1500*time.Millisecond
 	return cfg
 }
 
 // A black hole: the line stays open and swallows everything. The Put ends, also
 // with a write that waits in a full socket.
 func TestBlackHoleInMidUpload(t *testing.T) {
+	t.Parallel()
 	s := sshdtest.Start(t, sshdtest.Options{})
 	both(t, func(t *testing.T, transport string) {
 		cfg := hurried(startProxy(t, s, 300_000, true))
@@ -171,6 +173,7 @@ func TestBlackHoleInMidUpload(t *testing.T) {
 
 // A machine that falls asleep between two operations, or while one reads.
 func TestStall(t *testing.T) {
+	t.Parallel()
 	s := sshdtest.Start(t, sshdtest.Options{})
 	both(t, func(t *testing.T, transport string) {
 		ctx := context.Background()
@@ -198,6 +201,7 @@ func TestStall(t *testing.T) {
 
 // The keepalive finds a sleeping machine even while nothing is asked of it.
 func TestKeepAliveFindsSleeper(t *testing.T) {
+	t.Parallel()
 	s := sshdtest.Start(t, sshdtest.Options{})
 	cfg := hurried(configFor(s))
 	cfg.OpTimeout = time.Hour
@@ -212,11 +216,12 @@ func TestKeepAliveFindsSleeper(t *testing.T) {
 
 // An idle or slow source is no reason to give up a machine that is awake.
 func TestSlowSourceIsNoStall(t *testing.T) {
+	t.Parallel()
 	s := sshdtest.Start(t, sshdtest.Options{})
 	both(t, func(t *testing.T, transport string) {
 		cfg := hurried(configFor(s))
-		cfg.OpTimeout, cfg.Transport, cfg.Path = 200*time.Millisecond, transport, filepath.Join(s.Dir, transport)
-		pause := pausing(500 * time.Millisecond)
+		cfg.OpTimeout, cfg.Transport, cfg.Path = 600*time.Millisecond, transport, filepath.Join(s.Dir, transport)
+		pause := pausing(900 * time.Millisecond)
 		source := io.MultiReader(random(100_000), pause, random(100_000))
 		if n, err := dial(t, cfg).Put(context.Background(), "packs/one", source); err != nil || n != 200_000 {
 			t.Errorf("Put with a pause = %d, %v", n, err)
@@ -232,6 +237,7 @@ func (p pausing) Read([]byte) (int, error) { time.Sleep(time.Duration(p)); retur
 // A cancelled operation does not wait for a machine that is asleep longer than
 // it must, and says that it was cancelled.
 func TestCancelledWhileStalled(t *testing.T) {
+	t.Parallel()
 	s := sshdtest.Start(t, sshdtest.Options{})
 	cfg := configFor(s)
 	r := dial(t, cfg)
@@ -248,6 +254,7 @@ func TestCancelledWhileStalled(t *testing.T) {
 // Every session killed: the operation under way and all later ones say so, and
 // dialling again works.
 func TestDroppedSession(t *testing.T) {
+	t.Parallel()
 	s := sshdtest.Start(t, sshdtest.Options{})
 	both(t, func(t *testing.T, transport string) {
 		ctx := context.Background()

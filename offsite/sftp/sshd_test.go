@@ -24,7 +24,7 @@ import (
 func configFor(s *sshdtest.Server) Config {
 	return Config{
 		Name: "laptop", Hosts: []string{s.Host}, Port: s.Port, User: s.User, IdentityFile: s.IdentityFile,
-		KnownHosts: s.KnownHosts, Path: s.Dir, DialTimeout: 5 * time.Second,
+		KnownHosts: s.KnownHosts, Path: s.Dir, DialTimeout: 10 * time.Second,
 		sshConfigFile: "/dev/null",
 	}
 }
@@ -118,6 +118,7 @@ func TestAuthRefused(t *testing.T) {
 }
 
 func TestHostKeys(t *testing.T) {
+	t.Parallel()
 	s := sshdtest.Start(t, sshdtest.Options{})
 	other := sshdtest.Start(t, sshdtest.Options{})
 	file := func(t *testing.T, lines ...string) string {
@@ -219,11 +220,14 @@ func TestGravestReasonWins(t *testing.T) {
 	if err := AppendKnownHosts(cfg.KnownHosts, []string{knownhosts.Normalize(cfg.address("127.0.0.2")) + " " + strings.Join(key, " ")}); err != nil {
 		t.Fatal(err)
 	}
-	cfg.Hosts = []string{s.Host, "127.0.0.2"}
-	wantDialError(t, cfg, failure.HostKey, "CHANGED", "127.0.0.2", "refused")
+	for _, hosts := range [][]string{{s.Host, "127.0.0.2"}, {"127.0.0.2", s.Host}} {
+		cfg.Hosts = hosts
+		wantDialError(t, cfg, failure.HostKey, "CHANGED", "127.0.0.2", "refused")
+	}
 }
 
 func TestNobodyThere(t *testing.T) {
+	t.Parallel()
 	s := sshdtest.Start(t, sshdtest.Options{})
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts and never speaks
 	if err != nil {
