@@ -41,7 +41,7 @@ func (a *App) Backup(ctx context.Context, kind snapshot.Kind, full bool, slot ti
 			return err
 		}
 		defer lock.Unlock()
-		if err := a.refusePending("backup"); err != nil {
+		if err := a.refusePending(); err != nil {
 			return err
 		}
 		snap, err := a.take(ctx, snapshot.TakeOptions{Kind: kind, Full: full})

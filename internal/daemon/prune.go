@@ -47,7 +47,7 @@ func (a *App) Prune(ctx context.Context, now time.Time, dryRun, confirm bool) (d
 			return err
 		}
 		defer lock.Unlock()
-		if err := a.refusePending("prune"); err != nil {
+		if err := a.refusePending(); err != nil {
 			return err
 		}
 		if doc, err = a.planPrune(ctx, now, false); err != nil {

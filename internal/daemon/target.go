@@ -46,10 +46,12 @@ func SFTPConfig(t config.Target) sftp.Config {
 
 // dial connects to a target. A dir target that was never used may be made; one
 // that was is not, for its disk may just not be mounted.
-func dial(ctx context.Context, t config.Target, known bool) (offsite.Remote, error) {
+func (a *App) dial(ctx context.Context, t config.Target, known bool) (offsite.Remote, error) {
 	switch {
 	case t.Type == "sftp":
-		return sftp.Dial(ctx, SFTPConfig(t))
+		c := SFTPConfig(t)
+		c.AllowNoFsync = a.Options.AllowNoFsync
+		return sftp.Dial(ctx, c)
 	case known:
 		return dir.Open(t.Path)
 	default:
@@ -77,7 +79,7 @@ func (a *App) openVault(ctx context.Context, t config.Target, repin bool) (v *op
 	if v.signer, err = a.signer(); err != nil {
 		return nil, err
 	}
-	if v.remote, err = dial(ctx, t, v.state.VaultID != "" && !repin); err != nil {
+	if v.remote, err = a.dial(ctx, t, v.state.VaultID != "" && !repin); err != nil {
 		return nil, named(t.Name, err)
 	}
 	r := t.Policy(a.Config.Retention)
@@ -122,7 +124,7 @@ func (a *App) waitingFor(target string) func(string) {
 
 // TestTarget connects to a target, looks for its vault and says what it found.
 func (a *App) TestTarget(ctx context.Context, t config.Target) (lines []string, err error) {
-	remote, err := dial(ctx, t, true)
+	remote, err := a.dial(ctx, t, true)
 	if err != nil {
 		return nil, named(t.Name, err)
 	}

@@ -59,7 +59,7 @@ func (a *App) OpenVaultTarget(ctx context.Context, t config.Target, signer strin
 			signer = s.AuthorizedKey()
 		}
 	}
-	remote, err := dial(ctx, t, true)
+	remote, err := a.dial(ctx, t, true)
 	if err != nil {
 		return nil, named(t.Name, err)
 	}

@@ -1,0 +1,152 @@
+package atobackupd_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/atocore/atobackupd"
+
+// pkg is what `go list -json` tells of a package.
+type pkg struct {
+	ImportPath   string
+	Imports      []string
+	TestImports  []string
+	XTestImports []string
+}
+
+func packages(t *testing.T) []pkg {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-tags", "rig", "-json=ImportPath,Imports,TestImports,XTestImports", "./...")
+	out, err := cmd.Output()
+	if err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			t.Fatalf("go list: %v\n%s", err, exit.Stderr)
+		}
+		t.Fatal(err)
+	}
+	var list []pkg
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p pkg
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		p.ImportPath = strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, module), "/")
+		list = append(list, p)
+	}
+	if len(list) < 15 {
+		t.Fatalf("go list found only %d packages", len(list))
+	}
+	return list
+}
+
+// under tells whether path is dir or lies below it.
+func under(path, dir string) bool { return path == dir || strings.HasPrefix(path, dir+"/") }
+
+// layers lists, for each package, what of ours it may import besides what lies
+// below itself. Arrows point one way: commands, then the daemon, then the parts,
+// then the ground. A package that is not listed fails the test, so that its place
+// is decided when it is made.
+var ground = []string{"internal/fsx", "internal/failure"}
+
+var layers = map[string][]string{
+	"":                        {},
+	"cmd/atobackupd":          {"internal", "scheduler", "retention", "snapshot", "restore", "crypt", "offsite", ""},
+	"internal/daemon":         {"internal/config", "internal/history", "internal/notify", "scheduler", "retention", "snapshot", "restore", "crypt", "offsite", ""},
+	"internal/demo":           {"internal/config", "internal/daemon", "snapshot", "restore", "crypt", "offsite"},
+	"internal/config":         {},
+	"internal/history":        {},
+	"internal/notify":         {},
+	"internal/failure":        {},
+	"internal/fsx":            {},
+	"internal/fsx/fsxtest":    {},
+	"scheduler":               nil, // nothing of ours, not even the ground
+	"retention":               nil,
+	"crypt":                   {},
+	"snapshot":                {},
+	"snapshot/sqlite":         {},
+	"snapshot/chroma":         {"snapshot/sqlite"},
+	"restore":                 {"snapshot"},
+	"offsite":                 {"crypt", "retention", "snapshot"},
+	"offsite/dir":             {"offsite", "crypt"},
+	"offsite/sftp":            {"offsite", "crypt"},
+	"offsite/sftp/sshdtest":   {},
+	"offsite/sftp/sftpserver": {"crypt"},
+	"offsite/remotetest":      {"offsite"},
+}
+
+func TestArrowsPointOneWay(t *testing.T) {
+	for _, p := range packages(t) {
+		allowed, listed := layers[p.ImportPath]
+		if !listed {
+			t.Errorf("%s has no place in the house: list it in layers, with what it may import", p.ImportPath)
+			continue
+		}
+		if allowed != nil {
+			allowed = append(slices.Clone(allowed), ground...)
+		}
+		for _, imported := range p.Imports {
+			name, ours := strings.CutPrefix(imported, module)
+			if !ours {
+				continue
+			}
+			name = strings.TrimPrefix(name, "/")
+			ok := slices.ContainsFunc(allowed, func(dir string) bool {
+				if dir == "" {
+					return name == ""
+				}
+				return under(name, dir)
+			})
+			if !ok && !under(name, p.ImportPath) {
+				t.Errorf("%s imports %s, which its place does not allow", p.ImportPath, name)
+			}
+		}
+	}
+}
+
+// walls lists which packages may import a library. The reasons: one place to
+// change when the library does, and one place to look when it misbehaves.
+var walls = map[string][]string{
+	"modernc.org/sqlite":                 {"snapshot/sqlite", "internal/history"},
+	"filippo.io/age":                     {"crypt"},
+	"github.com/hiddeco/sshsig":          {"crypt"},
+	"golang.org/x/crypto/ssh":            {"offsite/sftp", "crypt"}, // crypt: key files and signatures, no connection
+	"github.com/pkg/sftp":                {"offsite/sftp"},
+	"github.com/robfig/cron/v3":          {"scheduler"},
+	"github.com/spf13/cobra":             {"cmd"},
+	"github.com/coreos/go-systemd":       {"internal/daemon"},
+	"github.com/nicholas-fedor/shoutrrr": {"internal/notify"},
+	"github.com/pelletier/go-toml":       {"internal/config"},
+	"github.com/schollz/progressbar":     {"cmd"},
+}
+
+func TestLibrariesStayBehindTheirWalls(t *testing.T) {
+	used := make(map[string]bool)
+	for _, p := range packages(t) {
+		imports := slices.Concat(p.Imports, p.TestImports, p.XTestImports)
+		for _, imported := range imports {
+			for library, allowed := range walls {
+				if !under(imported, library) {
+					continue
+				}
+				used[library] = true
+				if !slices.ContainsFunc(allowed, func(dir string) bool { return under(p.ImportPath, dir) }) {
+					t.Errorf("%s imports %s, which only %v may", p.ImportPath, imported, allowed)
+				}
+			}
+		}
+	}
+	for library := range walls {
+		if !used[library] {
+			t.Errorf("nobody imports %s any more: take its wall down", library)
+		}
+	}
+}

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"github.com/atocore/atobackupd/internal/daemon"
+	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/restore"
+)
+
+func newRestore(c *cli) *cobra.Command {
+	var r daemon.RestoreRequest
+	var resume, abort bool
+	cmd := &cobra.Command{
+		Use:     "restore STAMP|latest",
+		GroupID: groupRecovery,
+		Short:   "Put a snapshot back over the live store",
+		Long: `Put a snapshot back: the database, the registry and, when the snapshot holds it,
+Chroma. What is live now is saved first (the pre-restore snapshot, your way
+back), everything is staged and checked beside its destination, and then swapped
+in; owners and modes stay what they were. The service must be stopped.
+
+A restore that was interrupted is finished with --resume or taken back with
+--abort.`,
+		Example: `  atobackupd restore latest --dry-run
+  atobackupd restore 20260407T060000Z --confirm-service-stopped
+  atobackupd restore 20260407T060000Z --manage-service
+  atobackupd restore latest --from laptop --identity key.txt --confirm-service-stopped
+  atobackupd restore latest --to restored`,
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: c.completeStamps,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkRestoreArgs(args, r, resume, abort); err != nil {
+				return err
+			}
+			a, err := c.open(cmd.Context(), false)
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			if resume || abort {
+				result, err := a.ContinueRestore(cmd.Context(), abort, r.Force)
+				return c.emitWith(err, result, func(w io.Writer) { printRestored(w, result) })
+			}
+			r.Name = args[0]
+			result, plan, err := a.Restore(cmd.Context(), r)
+			if plan != nil {
+				if emitErr := c.emit(plan, func(w io.Writer) { printRestorePlan(w, plan) }); emitErr != nil {
+					return emitErr
+				}
+				return err
+			}
+			if err != nil && len(result.Errors) == 0 {
+				result.Errors = append(result.Errors, err.Error())
+			}
+			return c.emitWith(err, result, func(w io.Writer) { printRestored(w, result) })
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVar(&r.ConfirmServiceStopped, "confirm-service-stopped", false, "you have stopped the service")
+	f.BoolVar(&r.ManageService, "manage-service", false, "stop the service, restore, start it, check it, and roll back if it is not well")
+	f.BoolVar(&r.DryRun, "dry-run", false, "say what would be replaced, and touch nothing")
+	f.BoolVar(&r.NoPreSnapshot, "no-pre-snapshot", false, "take no snapshot of the live store first: there is no way back then")
+	f.BoolVar(&r.NoChroma, "no-chroma", false, "leave the live Chroma directory alone")
+	f.BoolVar(&r.ForceChroma, "chroma", false, "restore Chroma even where the metadata do not claim that it is there")
+	f.StringVar(&r.From, "from", "", "fetch it from this target's vault")
+	f.StringVar(&r.Identity, "identity", "", "the secret key `file` that opens the vault, with --from")
+	f.StringVar(&r.Signer, "signer", "", "the `key` from the recovery sheet that must have signed it, with --from")
+	f.StringVar(&r.To, "to", "", "lay it out in this `directory` and touch nothing live")
+	f.BoolVar(&r.AllowInvalid, "allow-invalid", false, "restore a snapshot that does not validate")
+	f.BoolVar(&r.AcceptOtherDeployment, "accept-other-deployment", false, "restore what another host or other paths were saved from")
+	f.BoolVar(&r.Force, "force", false, "go on although files are open or owners cannot be kept")
+	f.BoolVar(&resume, "resume", false, "finish the restore that was interrupted")
+	f.BoolVar(&abort, "abort", false, "take the restore back that was interrupted")
+	_ = cmd.RegisterFlagCompletionFunc("from", c.completeTargets)
+	return cmd
+}
+
+func checkRestoreArgs(args []string, r daemon.RestoreRequest, resume, abort bool) error {
+	usage := func(text, hint string) error {
+		return &failure.Error{Op: "restore", Kind: failure.Usage, Err: errors.New(text), Hint: hint}
+	}
+	switch {
+	case resume && abort:
+		return usage("--resume and --abort exclude each other", "")
+	case (resume || abort) && len(args) > 0:
+		return usage("--resume and --abort take no stamp", "they go on with the restore that was interrupted")
+	case resume || abort:
+		return nil
+	case len(args) == 0:
+		return usage("which snapshot?", "name a stamp from `atobackupd list`, or latest")
+	case r.NoChroma && r.ForceChroma:
+		return usage("--chroma and --no-chroma exclude each other", "")
+	case r.To != "" && r.ManageService:
+		return usage("--to touches nothing live, so --manage-service has nothing to do", "")
+	}
+	return nil
+}
+
+func printRestored(w io.Writer, r restore.Result) {
+	fmt.Fprintf(w, "restored %s from %s in %.1fs: database %s, registry %s, chroma %s\n", r.Stamp, r.Source, float64(r.DurationMS)/1000,
+		yesNo(r.DBRestored), yesNo(r.RegistryRestored), yesNo(r.ChromaRestored))
+	if r.PreRestoreSnapshot != "" {
+		fmt.Fprintf(w, "what was live before is %s; to go back: atobackupd restore %s --no-pre-snapshot --allow-invalid --confirm-service-stopped\n", r.PreRestoreSnapshot, r.PreRestoreSnapshot)
+	}
+	for _, warning := range r.Warnings {
+		fmt.Fprintln(w, "warning:", warning)
+	}
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+func printRestorePlan(w io.Writer, p *restore.Plan) {
+	fmt.Fprintf(w, "would restore %s from %s:\n", p.Stamp, p.Source)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "ARTIFACT\tDESTINATION\tIS\tREPLACED\tBY\tOWNER\tMODE")
+	for _, i := range p.Items {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d:%d\t%s\n", i.Artifact, i.Destination, i.Layout,
+			amount(i.OldBytes, i.OldFiles), amount(i.NewBytes, i.NewFiles), i.UID, i.GID, i.Mode)
+	}
+	t.Flush()
+	for _, s := range p.Space {
+		fmt.Fprintf(w, "space on %s: %s needed, %s free\n", s.Path, humanize.IBytes(uint64(s.Need)), humanize.IBytes(uint64(s.Free)))
+	}
+	for _, warning := range p.Warnings {
+		fmt.Fprintln(w, "warning:", warning)
+	}
+	for _, refusal := range p.Refusals {
+		fmt.Fprintln(w, "refused:", refusal)
+	}
+}
+
+func amount(bytes int64, files int) string {
+	if files == 1 {
+		return humanize.IBytes(uint64(bytes))
+	}
+	return fmt.Sprintf("%s in %d files", humanize.IBytes(uint64(bytes)), files)
+}
