@@ -50,9 +50,9 @@ NAMESPACE = "atobackup-vault"
 MAX_TEXT = 1 << 20  # bytes of vault.json, PUSH.json and a signature
 MAX_SUMS = 1 << 26  # bytes of SHA256SUMS
 MAX_MANIFEST = 1 << 29  # bytes of the manifest's JSON
-MAX_FILES = 1 << 20
-MAX_SIZE = 1 << 44  # bytes of all files together
-MAX_PACK_PAGES = 1 << 24  # pages of one pack, that is 64 GiB
+MAX_FILES = 1 << 22
+MAX_SIZE = 1 << 46  # bytes of all files together
+MAX_PACK_PAGES = 1 << 20  # pages of one pack, that is 4 GiB
 
 STAMP = r"[0-9]{8}T[0-9]{6}Z"
 PUSH = STAMP + r"-[0-9a-f]{6}"
@@ -453,8 +453,14 @@ def read_manifest(push, f, identity):
     name = "snapshots/%s.manifest.age" % push
     f.seek(0)
     with Plain(name, f, identity) as plain:
-        data = plain.read(MAX_MANIFEST + 1)
-        if len(data) > MAX_MANIFEST:
+        # Not in one read: Python would make room for the largest one first.
+        data = bytearray()
+        while len(data) <= MAX_MANIFEST:
+            more = plain.read(1 << 20)
+            if not more:
+                break
+            data += more
+        else:
             raise Failure("%s: is larger than %s" % (name, size_text(MAX_MANIFEST)))
         plain.finish()
     return parse_json(name, data)
@@ -951,7 +957,8 @@ def stop(number, _):
 def main(arguments):
     options = parse_arguments(arguments)
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, stop)
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup wants it
+            signal.signal(number, stop)
     try:
         if options.list:
             print_list(options.vault)
