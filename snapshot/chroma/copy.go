@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/atocore/atobackupd/internal/failure"
@@ -31,7 +33,7 @@ type Copied struct {
 	Files       int           // regular files of the copy
 	Consistency string        // Consistent or Unverified
 	Warnings    []Finding     // what an operator should know although the copy is good
-	Entries     []Entry       // what was copied with the owners and modes of the source
+	Entries     []Entry       // what was copied, by path, with the owners, modes and times of the source
 	Report      Report        // the validator's judgement of the copy
 	Locked      time.Duration // how long Chroma's writers were kept waiting by the write lock
 }
@@ -98,6 +100,7 @@ func copyAndJudge(ctx context.Context, src, dst string, make func() (Copied, err
 		if c.Report, err = Validate(ctx, dst); err != nil {
 			return c, err
 		}
+		slices.SortFunc(c.Entries, func(a, b Entry) int { return strings.Compare(a.Path, b.Path) })
 		c.Consistency = c.Report.Consistency
 		c.Warnings = append(c.Warnings, c.Report.Warnings...)
 		if len(c.Report.Errors) == 0 {

@@ -35,8 +35,10 @@ const (
 //
 // Each copy is validated. Everything is durable when it returns nil. When the
 // error is of kind Invalid the copy is there, durable, and Copied describes it;
-// after any other error nothing is left. Nothing is written to src, and nothing
-// is left beside its database.
+// after any other error nothing is left. Nothing is written to src, except that
+// taking the write lock rolls back the journal of a Chroma that has crashed, and
+// nothing is left beside its database. (Chroma's has a rollback journal. One that
+// was put in WAL mode and that nobody has open may get an empty -wal and -shm.)
 //
 // A directory without chroma.sqlite3 is copied as CopyCold does, and Unverified.
 //
@@ -131,6 +133,11 @@ func (l *live) optimistic(ctx context.Context, most int) (tries int, why string,
 // is compared is read before the first byte is copied and after the last.
 func (l *live) try(ctx context.Context) (why string, err error) {
 	noted, err := vectorSeqs(ctx, databaseIn(l.from), false)
+	if err != nil && ctx.Err() == nil && unfinished(databaseIn(l.from)+"-journal") {
+		// Chroma died in mid-transaction. A reader may not roll it back; whoever
+		// takes the write lock will, as Chroma itself would on its next start.
+		return "the database has an unfinished transaction", nil
+	}
 	if err != nil {
 		return "", l.unreadable(err)
 	}

@@ -288,3 +288,44 @@ func TestLiveDatabaseThatCannotBe(t *testing.T) {
 		}
 	}
 }
+
+// Chroma died in mid-transaction: readers are shut out until somebody rolls it
+// back, which the taker of the write lock does.
+func TestLiveAfterACrash(t *testing.T) {
+	src, dst := unpack(t, "whole"), filepath.Join(t.TempDir(), "copy")
+	helperWaiting(t, "crash", databaseIn(src))()
+	if r := judge(t, src); len(r.Errors) == 0 {
+		t.Fatal("the crash did no harm: the test proves nothing")
+	}
+	c, err := CopyLive(t.Context(), src, dst, Options{OptimisticTries: 2})
+	if err != nil || c.Method != "live: write lock" || c.Consistency != Consistent || c.Report.Vectors != 240 {
+		t.Errorf("copied %+v, %v", c, err)
+	}
+	if r := judge(t, src); len(r.Errors) > 0 {
+		t.Errorf("the source was left as %v", r.Errors)
+	}
+}
+
+// Somebody has put the database into WAL mode, and Chroma has it open.
+func TestLiveOfAWAL(t *testing.T) {
+	for name, tries := range map[string]int{"optimistic": 3, "write lock": 0} {
+		src, dst := unpack(t, "whole"), filepath.Join(t.TempDir(), "copy")
+		db := openDB(t, src)
+		for _, s := range []string{"PRAGMA journal_mode = WAL", "UPDATE collections SET name = 'in_the_wal' WHERE name = 'docs_0'"} {
+			if _, err := db.Exec(s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c, err := CopyLive(t.Context(), src, dst, Options{OptimisticTries: tries})
+		if err != nil || !strings.HasPrefix(c.Method, "live: "+name) || c.Consistency != Consistent {
+			t.Errorf("%s: copied %+v, %v", name, c, err)
+		}
+		data, err := os.ReadFile(databaseIn(dst))
+		if err != nil || !strings.Contains(string(data), "in_the_wal") {
+			t.Errorf("%s: what was in the WAL is not in the copy: %v", name, err)
+		}
+		if _, err := os.Lstat(databaseIn(dst) + "-wal"); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: the copy has a -wal: %v", name, err)
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -82,17 +83,9 @@ func damage(rnd *rand.Rand, name string, whole []byte) (damaged []byte, what str
 // parsers: none may panic, read beyond what it was told, or allocate more than
 // the files could hold.
 func FuzzGraph(f *testing.F) {
-	segment := segmentOf(f, unpack(f, "whole"))
-	var seed [3][]byte
-	for i, name := range []string{headerName, level0Name, linksName} {
-		data, err := os.ReadFile(filepath.Join(segment, name))
-		if err != nil {
-			f.Fatal(err)
-		}
-		seed[i] = data
-	}
-	f.Add(seed[0], seed[1], seed[2], uint16(8))
-	f.Add(seed[0], seed[1][:wholeElement], seed[2][:4], uint16(8))
+	head, level0, links := tinySegment()
+	f.Add(head, level0, links, uint16(1))
+	f.Add(head, level0[:len(level0)/2], links[:6], uint16(1))
 	f.Fuzz(func(t *testing.T, head, level0, links []byte, dimension uint16) {
 		h, err := parseHeader(head, uint64(dimension))
 		if err != nil || uint64(len(level0))%h.elementSize != 0 || uint64(len(level0))/h.elementSize < h.count {
@@ -107,4 +100,42 @@ func FuzzGraph(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// tinySegment gives the files of a sound segment: two elements of one dimension,
+// two neighbours, the first on level 1.
+func tinySegment() (head, level0, links []byte) {
+	const neighbors, vectorAt = 2, 4 + 4*4
+	head = append(u32(1), u64(0)...)
+	for _, n := range []uint64{4, 2, vectorAt + 4 + 8, vectorAt + 4, vectorAt} {
+		head = append(head, u64(n)...)
+	}
+	head = append(append(head, u32(1)...), u32(0)...)
+	for _, n := range []uint64{neighbors, 2 * neighbors, neighbors, math.Float64bits(1 / math.Log(neighbors)), 100} {
+		head = append(head, u64(n)...)
+	}
+	for i := range uint32(2) {
+		level0 = append(append(level0, u32(1)...), u32(1-i)...) // one link, to the other one
+		level0 = append(append(level0, make([]byte, 12+4)...), u64(uint64(i)+1)...)
+	}
+	links = append(append(u32(12), make([]byte, 12)...), u32(0)...)
+	return head, level0, links
+}
+
+func TestTinySegment(t *testing.T) {
+	head, level0, links := tinySegment()
+	h, err := parseHeader(head, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	alive := newBitset(2)
+	alive.add(1)
+	alive.add(2)
+	say := func(format string, args ...any) bool { t.Errorf(format, args...); return true }
+	if err := checkLevel0(t.Context(), bytes.NewReader(level0), h, alive, say); err != nil {
+		t.Error(err)
+	}
+	if err := checkLinks(t.Context(), bytes.NewReader(links), h, say); err != nil {
+		t.Error(err)
+	}
 }

@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/atocore/atobackupd/snapshot/sqlite"
 )
 
@@ -28,9 +30,8 @@ func settle(ctx context.Context, m *mirror) error {
 		if !isSidecar(name) {
 			continue
 		}
-		info, err := os.Lstat(m.path(name))
-		if err == nil && info.Size() > 0 && name != databaseName+"-shm" && !zeroed(m.path(name)) {
-			continue // SQLite has left something in it
+		if name != databaseName+"-shm" && unfinished(m.path(name)) {
+			continue // SQLite could not settle it
 		}
 		if err := os.Remove(m.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
@@ -47,17 +48,17 @@ func settle(ctx context.Context, m *mirror) error {
 	return nil
 }
 
-// zeroed says whether a journal begins with zero, as a committed one does that
-// SQLite has kept.
-func zeroed(path string) bool {
-	f, err := os.Open(path)
+// unfinished says whether the journal or WAL at path holds something. One that
+// begins with zero is one that was committed and kept for the next time.
+func unfinished(path string) bool {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return false
 	}
 	defer f.Close()
 	var first [1]byte
 	n, _ := f.Read(first[:])
-	return n == 1 && first[0] == 0
+	return n == 1 && first[0] != 0
 }
 
 // rollForward opens a database so that SQLite recovers it, and closes it.

@@ -306,3 +306,35 @@ func TestReportIsBounded(t *testing.T) {
 		t.Errorf("the error has %d bytes", len(text))
 	}
 }
+
+// Chroma before 1.0 kept the vectors' max_seq_id in the pickle, and numbers in
+// SQLite as blobs.
+func TestValidateOldNumbers(t *testing.T) {
+	const vectors = "segment_id IN (SELECT id FROM segments WHERE scope = 'VECTOR')"
+	for name, c := range map[string]struct {
+		sql    string
+		pickle string // of docs_0, which holds the log up to 100
+		errors int
+	}{
+		"in the pickle":         {"DELETE FROM max_seq_id WHERE seq_id = 100 AND " + vectors, "max_seq_idKd", 0},
+		"nowhere":               {"DELETE FROM max_seq_id WHERE seq_id = 100 AND " + vectors, "max_seq_idK\x00", 1},
+		"as blobs":              {"UPDATE max_seq_id SET seq_id = x'0000000000000064' WHERE seq_id = 100", "max_seq_idKc", 0},
+		"as a blob of no width": {"UPDATE max_seq_id SET seq_id = x'64' WHERE seq_id = 100", "max_seq_idK\x00", 1},
+	} {
+		dir := unpack(t, "whole")
+		db := openDB(t, dir)
+		var segment string
+		if err := db.QueryRow("SELECT segment_id FROM max_seq_id WHERE seq_id = 100 AND " + vectors).Scan(&segment); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := db.Exec(c.sql); err != nil {
+			t.Fatal(err)
+		}
+		edit(t, filepath.Join(dir, segment, pickleName), func(b []byte) []byte {
+			return []byte(strings.Replace(string(b), "max_seq_idN", c.pickle, 1))
+		})
+		if r := judge(t, dir); min(len(r.Errors), 1) != c.errors {
+			t.Errorf("%s: %v", name, r.Errors)
+		}
+	}
+}
