@@ -4,7 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"io/fs"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -148,5 +152,29 @@ func TestLibrariesStayBehindTheirWalls(t *testing.T) {
 		if !used[library] {
 			t.Errorf("nobody imports %s any more: take its wall down", library)
 		}
+	}
+}
+
+// TestNothingIsSkipped keeps tests from quietly not running: what a test needs
+// is installed, or the test fails and says what is missing.
+func TestNothingIsSkipped(t *testing.T) {
+	skip := regexp.MustCompile(`\b[tbf]\.Skip(Now|f)?\(|testing\.Short\(\)`)
+	found := 0
+	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") || path == "arch_test.go" {
+			return err
+		}
+		found++
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if at := skip.FindIndex(data); at != nil {
+			t.Errorf("%s:%d can skip", path, 1+strings.Count(string(data[:at[0]]), "\n"))
+		}
+		return nil
+	})
+	if err != nil || found < 20 {
+		t.Fatalf("%d test files found: %v", found, err)
 	}
 }

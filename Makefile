@@ -1,0 +1,39 @@
+# The commands that people and CI run. Each says what it needs and installs it.
+
+export CGO_ENABLED := 0
+# The folder with the test rig, for `make rig`.
+export ATOBACKUPD_SHARED ?= $(abspath ../shared)
+
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+.PHONY: build demo test rig lint bench clean
+
+build: ## the static binary, ./atobackupd
+	go build -trimpath -o atobackupd ./cmd/atobackupd
+
+demo: build ## the whole life of a backup, in a temporary directory
+	./atobackupd demo
+
+# Tests run against the real programs: OpenSSH's server, age, zstd, Python.
+test: ## every test that needs nothing outside the project
+	@.ci/install openssh-server openssh-client age zstd python3 util-linux
+	go test -count=1 -timeout 20m ./...
+
+# These need the rig: a real systemd, a real Chroma server, slow lines, crashes.
+rig: ## the tests that need $(ATOBACKUPD_SHARED)
+	@test -d "$(ATOBACKUPD_SHARED)" || { echo "make rig needs the test rig: set ATOBACKUPD_SHARED to its folder, $(ATOBACKUPD_SHARED) is none" >&2; exit 1; }
+	@.ci/install openssh-server openssh-client age zstd python3 util-linux \
+		systemd-container debootstrap iproute2 btrfs-progs xfsprogs e2fsprogs perl-base bc sqlite3 jq
+	go test -count=1 -timeout 40m -tags rig -run '^TestRig' ./...
+
+lint: ## formatting, vet and staticcheck
+	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "not gofmt-ed: $$unformatted" >&2; exit 1; }
+	go vet ./...
+	go vet -tags rig ./...
+	go run $(STATICCHECK) -tags rig ./...
+
+bench: ## the database copy beside cp, and the vault
+	go test -run '^$$' -bench . ./snapshot/... ./offsite/...
+
+clean:
+	rm -rf atobackupd dist
