@@ -51,16 +51,13 @@ func Open(dir string) (*Store, error) {
 	return s, nil
 }
 
-// OpenExisting gives the store at dir for reading; it makes nothing.
+// OpenExisting gives the store at dir for reading; it makes nothing. A directory
+// that is not there is a store with no snapshots: List warns about it.
 func OpenExisting(dir string) (*Store, error) {
-	s := &Store{dir: dir}
-	if info, err := os.Stat(dir); err != nil {
-		return nil, &failure.Error{Op: "backup.dir", Subject: dir, Kind: failure.NotFound, Err: err,
-			Hint: "take a first snapshot with `atobackupd backup`, or mount the disk"}
-	} else if !info.IsDir() {
+	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
 		return nil, &failure.Error{Op: "backup.dir", Subject: dir, Kind: failure.Config, Err: errors.New("not a directory")}
 	}
-	return s, nil
+	return &Store{dir: dir}, nil
 }
 
 // Dir is the store's own directory.
@@ -126,7 +123,7 @@ func (s *Snapshot) IsValid() bool { return s.Valid != nil && *s.Valid }
 func (s *Store) List(now time.Time) (list []Snapshot, warnings []string, err error) {
 	entries, err := os.ReadDir(s.snapshots())
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, nil
+		return nil, []string{s.snapshots() + " does not exist: is its disk mounted? the first `atobackupd backup` makes it"}, nil
 	}
 	if err != nil {
 		return nil, nil, err
