@@ -1,0 +1,103 @@
+package notify
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+)
+
+// giveUpAfter is how often a message is sent to an address that refuses it,
+// while another address has taken it.
+const giveUpAfter = 8
+
+// Outbox sends messages to every address and keeps those that an address did
+// not take, while another did, to send them again. It is for one goroutine.
+type Outbox struct {
+	addresses []*address
+	waiting   []letter
+}
+
+// letter is a message that one address has not taken yet.
+type letter struct {
+	to          *address
+	title, body string
+	attempt     int // that were made
+	next        time.Time
+}
+
+// Len gives the number of addresses.
+func (o *Outbox) Len() int { return len(o.addresses) }
+
+// Send sends a message to all addresses at once and tells whether at least one
+// took it. The others get it again from Retry. When none took it, nothing is
+// kept: the caller tries again, with what is true by then. The error says what
+// went wrong with which, whether or not the message got through.
+func (o *Outbox) Send(ctx context.Context, now time.Time, title, body string) (told bool, err error) {
+	var letters []letter
+	for _, a := range o.addresses {
+		letters = append(letters, letter{to: a, title: title, body: body})
+	}
+	failed, err := post(ctx, letters)
+	if told = len(failed) < len(letters); told {
+		o.keep(failed, now)
+	}
+	return told, err
+}
+
+// Retry sends what is due again.
+func (o *Outbox) Retry(ctx context.Context, now time.Time) error {
+	var due, later []letter
+	for _, l := range o.waiting {
+		// A clock that was put back must not hold a letter for long.
+		if now.Before(l.next) && l.next.Sub(now) <= Pause(l.attempt) {
+			later = append(later, l)
+		} else {
+			due = append(due, l)
+		}
+	}
+	o.waiting = later
+	failed, err := post(ctx, due)
+	o.keep(failed, now)
+	return err
+}
+
+func (o *Outbox) keep(letters []letter, now time.Time) {
+	for _, l := range letters {
+		l.attempt++
+		l.next = now.Add(Pause(l.attempt))
+		if l.attempt < giveUpAfter {
+			o.waiting = append(o.waiting, l)
+		}
+	}
+}
+
+// post sends letters at once and gives those that were not taken.
+func post(ctx context.Context, letters []letter) (failed []letter, err error) {
+	errs := make([]error, len(letters))
+	var wg sync.WaitGroup
+	for i, l := range letters {
+		wg.Go(func() { errs[i] = l.to.send(ctx, l.title, l.body) })
+	}
+	wg.Wait()
+	for i, err := range errs {
+		if err != nil {
+			failed = append(failed, letters[i])
+		}
+	}
+	return failed, errors.Join(errs...)
+}
+
+// Pause is how long to wait after the n-th vain attempt (from 1) to tell
+// somebody: 1, 5, 15, and then 60 minutes.
+func Pause(attempt int) time.Duration {
+	switch attempt {
+	case 0, 1:
+		return time.Minute
+	case 2:
+		return 5 * time.Minute
+	case 3:
+		return 15 * time.Minute
+	}
+	return time.Hour
+}
