@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -69,7 +70,7 @@ func dropChown(j job) {
 
 // child is a running copy of this test binary.
 type child struct {
-	t     *testing.T
+	t     testing.TB
 	cmd   *exec.Cmd
 	stdin io.WriteCloser
 	out   *bufio.Scanner
@@ -79,7 +80,7 @@ type childOption func(*exec.Cmd)
 
 func asUser(uid uint32) childOption {
 	return func(cmd *exec.Cmd) {
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uid, Gid: uid, NoSetGroups: false}
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uid, Gid: uid}
 	}
 }
 
@@ -88,7 +89,7 @@ func withEnv(entry string) childOption {
 }
 
 // start runs a child that dies with the test.
-func start(t *testing.T, role string, j job, options ...childOption) *child {
+func start(t testing.TB, role string, j job, options ...childOption) *child {
 	t.Helper()
 	text, err := json.Marshal(j)
 	if err != nil {
@@ -195,7 +196,7 @@ func (s *store) commit(n int) error {
 			"UPDATE state SET last = ?1, total = total + ?1",
 		} {
 			if _, err := tx.Exec(q, id); err != nil {
-				return err
+				return errors.Join(err, tx.Rollback())
 			}
 		}
 		if err := tx.Commit(); err != nil {

@@ -161,8 +161,8 @@ func (c copier) withoutPin(ctx context.Context, src source, dst string, cause er
 		// An application died in mid-transaction. A reader may not roll it back,
 		// but the copy can be rolled back.
 		return c.copyStill(ctx, src, dst, journalSuffix)
-	case primaryCode(cause) == sqlite3.SQLITE_CANTOPEN && src.header.wal() && wal.size == 0:
-		// Closed cleanly, in a directory where this process cannot make a -shm.
+	case cannotMakeSidecars(cause) && src.header.wal() && wal.size == 0:
+		// Closed cleanly, in a directory where this process cannot make a -wal.
 		return c.copyStill(ctx, src, dst, "")
 	case primaryCode(cause) == sqlite3.SQLITE_CANTOPEN, primaryCode(cause) == sqlite3.SQLITE_READONLY:
 		return "", fail(src.path, failure.Other, cause,
@@ -172,6 +172,12 @@ func (c copier) withoutPin(ctx context.Context, src source, dst string, cause er
 			"locking_mode=EXCLUSIVE in the application would do this: turn it off, or stop the application")
 	}
 	return "", fail(src.path, failure.Other, cause, "run PRAGMA integrity_check on it")
+}
+
+// cannotMakeSidecars tells the two errors of a database whose directory cannot
+// be written: on a read-only file system, and for lack of permission.
+func cannotMakeSidecars(err error) bool {
+	return primaryCode(err) == sqlite3.SQLITE_CANTOPEN || resultCode(err) == sqlite3.SQLITE_READONLY_DIRECTORY
 }
 
 // draft is a copy that is being made.

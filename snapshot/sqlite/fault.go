@@ -23,7 +23,7 @@ func guardFault(read func() error) (err error) {
 			runtime.Error
 			Addr() uintptr
 		}:
-			err = fmt.Errorf("%w: %v", errFault, r)
+			err = fmt.Errorf("%w (address %#x)", errFault, r.Addr())
 		default:
 			panic(r)
 		}

@@ -1,0 +1,91 @@
+package sqlite
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/atocore/atobackupd/internal/fsx"
+)
+
+// BenchmarkCopy copies a WAL database under a writer that commits 50 times a
+// second, and beside it the same file by cp and fsync. "x-cp" is the ratio of
+// the two. SQLITE_BENCH_MB sets the size, 64 by default.
+func BenchmarkCopy(b *testing.B) {
+	size := 64
+	if text := os.Getenv("SQLITE_BENCH_MB"); text != "" {
+		var err error
+		if size, err = strconv.Atoi(text); err != nil {
+			b.Fatal(err)
+		}
+	}
+	dir := b.TempDir()
+	path, dst := filepath.Join(dir, "live.db"), filepath.Join(dir, "copy.db")
+	s, err := openStore(job{Path: path, Journal: "wal"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for range size {
+		if err := s.fill(1 << 20 / 330); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := s.db.Close(); err != nil {
+		b.Fatal(err)
+	}
+	if err := fsx.SyncFile(path); err != nil {
+		b.Fatal(err)
+	}
+	stopWriter := benchWriter(b, path)
+	var copied, plain time.Duration
+	for b.Loop() {
+		began := time.Now()
+		if _, err := Copy(context.Background(), path, dst, CopyOptions{}); err != nil {
+			b.Fatal(err)
+		}
+		copied += time.Since(began)
+		b.StopTimer()
+		remove(b, dst)
+		began = time.Now()
+		if out, err := exec.Command("cp", path, dst).CombinedOutput(); err != nil {
+			b.Fatalf("cp: %v %s", err, out)
+		}
+		if err := fsx.SyncFile(dst); err != nil {
+			b.Fatal(err)
+		}
+		plain += time.Since(began)
+		remove(b, dst)
+		b.StartTimer()
+	}
+	stopWriter()
+	b.ReportMetric(copied.Seconds()/float64(b.N), "copy-s")
+	b.ReportMetric(plain.Seconds()/float64(b.N), "cp-s")
+	b.ReportMetric(copied.Seconds()/plain.Seconds(), "x-cp")
+}
+
+// remove deletes a copy and waits until the disk is quiet, so that what one
+// way leaves to write does not slow the other down.
+func remove(b *testing.B, path string) {
+	b.Helper()
+	if err := os.Remove(path); err != nil {
+		b.Fatal(err)
+	}
+	if err := fsx.SyncDir(filepath.Dir(path)); err != nil {
+		b.Fatal(err)
+	}
+}
+
+func benchWriter(b *testing.B, path string) (stop func()) {
+	b.Helper()
+	w := start(b, "writer", job{Path: path, Journal: "wal", Pause: 20 * time.Millisecond})
+	w.line()
+	go func() {
+		for w.out.Scan() {
+		}
+	}()
+	return w.kill
+}
