@@ -91,7 +91,7 @@ func newVaultList(c *cli) *cobra.Command {
 				return err
 			}
 			defer done()
-			list, warnings, err := v.List(cmd.Context())
+			list, warnings, err := v.Proven(cmd.Context(), v.Signer)
 			if err != nil {
 				return err
 			}
@@ -177,10 +177,11 @@ func parseSubset(text string) (float64, error) {
 
 func (c *cli) verify(ctx context.Context, v *daemon.VaultAccess, list []offsite.Stored, warnings []string, fraction float64) error {
 	results := []offsite.Verification{}
+	known := make(map[string]string)
 	var bad []string
 	for _, s := range list {
 		var read int64
-		result, err := v.Verify(ctx, s, offsite.VerifyOptions{Signer: v.Signer, Fraction: fraction, Progress: func(n int64) {
+		result, err := v.Verify(ctx, s, offsite.VerifyOptions{Signer: v.Signer, Fraction: fraction, Known: known, Progress: func(n int64) {
 			read += n
 			c.progress.update("verify "+string(s.Stamp), read, 0)
 		}})
