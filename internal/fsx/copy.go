@@ -22,21 +22,34 @@ const (
 // copyStep bounds how long a cancelled copy goes on, and paces write-back.
 const copyStep = 16 << 20
 
-// CloneOrCopy copies all of src, from its start, into the empty file dst: by
-// reflink where share allows it and the file system can, else by
-// copy_file_range. It closes and fsyncs neither, but starts write-back as it
-// goes so that a later fsync has little left to wait for. The size is the one
-// that src has at the end of the copy; a source that grows is followed.
+// CloneOrCopy copies all of src, from its start, into the empty file dst. With
+// share it is a reflink where the file system can, else the kernel's
+// copy_file_range, which may share blocks too; without it the copy has blocks of
+// its own, so that one bad sector does not take both. It closes and fsyncs
+// neither, but starts write-back as it goes so that a later fsync has little
+// left to wait for. The size is the one that src has at the end of the copy; a
+// source that grows is followed.
 func CloneOrCopy(ctx context.Context, dst, src *os.File, share bool) (CopyMethod, error) {
 	if err := announce(OpCopy, dst.Name()); err != nil {
 		return "", err
 	}
-	if share && unix.IoctlFileClone(int(dst.Fd()), int(src.Fd())) == nil {
-		return Reflink, nil
+	if err := ctx.Err(); err != nil {
+		return "", err
 	}
 	if _, err := src.Seek(0, io.SeekStart); err != nil {
 		return "", err
 	}
+	if !share {
+		// Not copy_file_range: where a file system can share blocks, it does.
+		return ReadWrite, readWrite(ctx, dst, src)
+	}
+	if unix.IoctlFileClone(int(dst.Fd()), int(src.Fd())) == nil {
+		return Reflink, nil
+	}
+	return copyRange(ctx, dst, src)
+}
+
+func copyRange(ctx context.Context, dst, src *os.File) (CopyMethod, error) {
 	var done int64
 	for {
 		if err := ctx.Err(); err != nil {
@@ -56,10 +69,14 @@ func CloneOrCopy(ctx context.Context, dst, src *os.File, share bool) (CopyMethod
 		case n == 0:
 			return CopyRange, nil
 		}
-		// Best effort: it only moves work out of the fsync.
-		_ = unix.SyncFileRange(int(dst.Fd()), done, int64(n), unix.SYNC_FILE_RANGE_WRITE)
+		startWriteBack(dst, done, int64(n))
 		done += int64(n)
 	}
+}
+
+// startWriteBack is best effort: it only moves work out of the fsync.
+func startWriteBack(f *os.File, offset, n int64) {
+	_ = unix.SyncFileRange(int(f.Fd()), offset, n, unix.SYNC_FILE_RANGE_WRITE)
 }
 
 func cannotCopyRange(err error) bool {
@@ -73,7 +90,7 @@ func cannotCopyRange(err error) bool {
 
 func readWrite(ctx context.Context, dst, src *os.File) error {
 	buf := make([]byte, 1<<20)
-	for {
+	for done := int64(0); ; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -82,6 +99,8 @@ func readWrite(ctx context.Context, dst, src *os.File) error {
 			if _, err := dst.Write(buf[:n]); err != nil {
 				return err
 			}
+			startWriteBack(dst, done, int64(n))
+			done += int64(n)
 		}
 		if errors.Is(err, io.EOF) {
 			return nil
@@ -92,15 +111,21 @@ func readWrite(ctx context.Context, dst, src *os.File) error {
 	}
 }
 
-// CopyFile copies the regular file src to the new file dst with the given
-// permissions and fsyncs it; the caller fsyncs the directory. A failed copy
-// leaves nothing. It does not follow a symbolic link at src.
+// CopyFile copies the regular file src to the new file dst with exactly the
+// given permissions and fsyncs it; the caller fsyncs the directory. A failed
+// copy leaves nothing. It does not follow a symbolic link at src, and refuses
+// anything else that is not a regular file.
 func CopyFile(ctx context.Context, dst, src string, perm os.FileMode, share bool) (method CopyMethod, err error) {
-	in, err := os.OpenFile(src, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	in, err := os.OpenFile(src, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0) // a FIFO would block
 	if err != nil {
 		return "", err
 	}
 	defer in.Close()
+	if info, err := in.Stat(); err != nil {
+		return "", err
+	} else if !info.Mode().IsRegular() {
+		return "", &os.PathError{Op: "copy", Path: src, Err: errors.New("not a regular file")}
+	}
 	out, err := Create(dst, perm)
 	if err != nil {
 		return "", err

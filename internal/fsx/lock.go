@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 	"time"
@@ -29,7 +30,7 @@ const lockPoll = 100 * time.Millisecond
 // words (nil is allowed), and after timeout the error is of kind Locked. A
 // timeout of zero does not wait.
 func LockFile(ctx context.Context, path, purpose string, timeout time.Duration, waiting func(holder string)) (*Lock, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o644)
+	f, err := openLock(path)
 	if err != nil {
 		return nil, err
 	}
@@ -66,6 +67,18 @@ func LockFile(ctx context.Context, path, purpose string, timeout time.Duration, 
 		_, _ = f.WriteAt([]byte(text), 0)
 	}
 	return &Lock{f: f, written: true}, nil
+}
+
+// openLock opens a lock file, which an administrator's root shell may have made:
+// then it can only be read, which is enough to lock it, but not to write into it.
+func openLock(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o644)
+	if errors.Is(err, fs.ErrPermission) {
+		if readable, readErr := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0); readErr == nil {
+			return readable, nil
+		}
+	}
+	return f, err
 }
 
 func lockHolder(path string) string {

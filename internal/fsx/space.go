@@ -20,7 +20,11 @@ func Free(path string) (int64, error) {
 	if os.Geteuid() == 0 {
 		blocks = s.Bfree
 	}
-	return int64(blocks) * s.Bsize, nil
+	unit := s.Frsize // what the counts are in; some file systems advise larger reads in Bsize
+	if unit == 0 {
+		unit = s.Bsize
+	}
+	return int64(blocks) * unit, nil
 }
 
 // RequireFree fails with kind NoSpace unless need bytes can be written below

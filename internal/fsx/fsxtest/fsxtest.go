@@ -3,9 +3,12 @@
 package fsxtest
 
 import (
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -21,8 +24,8 @@ var ErrInjected = errors.New("injected failure")
 // EachFailure runs body once with its first file-changing call failing, once
 // with its second, and so on until a run has no failure left, which must give
 // no error. After every failing run, check is called with that run's error and
-// the call that failed. Every run has its own subtest-free state: body makes
-// what it needs.
+// the call that failed. body makes anew what it
+// needs for a run.
 func EachFailure(t *testing.T, body func() error, check func(k int, at string, err error)) {
 	t.Helper()
 	for k := 1; ; k++ {
@@ -35,8 +38,10 @@ func EachFailure(t *testing.T, body func() error, check func(k int, at string, e
 			}
 			return nil
 		})
-		err := body()
-		stop()
+		err := func() error {
+			defer stop() // also when body ends the test
+			return body()
+		}()
 		if at.Load() == nil {
 			if err != nil {
 				t.Fatalf("with no failure injected (call %d of %d): %v", k, calls.Load(), err)
@@ -78,12 +83,49 @@ func KillIfAsked() {
 
 // Tree lists every path below dir, one a line, for comparing what a failed run
 // left behind.
-func Tree(t *testing.T, dir string) string {
+func Tree(t testing.TB, dir string) string {
 	t.Helper()
 	var b strings.Builder
 	err := fs.WalkDir(os.DirFS(dir), ".", func(path string, _ fs.DirEntry, err error) error {
 		b.WriteString(path + "\n")
 		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// State is Tree with what each path holds: type and permissions, owner, digest
+// or target. It is for proving that something was left as it was. Times are not
+// part of it: merely opening a database may touch its directory.
+func State(t testing.TB, dir string) string {
+	t.Helper()
+	var b strings.Builder
+	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := os.Lstat(path)
+		if err != nil {
+			return err
+		}
+		owner := info.Sys().(*syscall.Stat_t)
+		content := ""
+		switch {
+		case info.Mode().IsRegular():
+			data, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			content = fmt.Sprintf("%d %x", len(data), sha256.Sum256(data))
+		case info.Mode()&fs.ModeSymlink != 0:
+			if content, err = os.Readlink(path); err != nil {
+				return err
+			}
+		}
+		fmt.Fprintf(&b, "%s %d:%d %s %s\n", info.Mode(), owner.Uid, owner.Gid, strings.TrimPrefix(path, dir), content)
+		return nil
 	})
 	if err != nil {
 		t.Fatal(err)

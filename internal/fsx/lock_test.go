@@ -1,0 +1,139 @@
+package fsx_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/fsx"
+)
+
+func TestLockFileNamesItsHolderAndDiesWithIt(t *testing.T) {
+	path := filepath.Join(t.TempDir(), ".lock")
+	holder, kill := start(t, "lock file", path, "taking a daily snapshot")
+	words := fmt.Sprintf("pid %d (taking a daily snapshot)", holder.Process.Pid)
+
+	_, err := fsx.LockFile(context.Background(), path, "pruning", 0, func(string) { t.Error("waiting was announced without any wait") })
+	if failure.KindOf(err) != failure.Locked || err.Error() != "lock: "+path+": held by "+words+": wait for it to finish, or raise --lock-timeout" {
+		t.Errorf("got %v", err)
+	}
+	// A waiter is told once whom it waits for, and gets the lock by the death.
+	var told []string
+	lock, err := fsx.LockFile(context.Background(), path, "pruning", time.Minute, func(h string) {
+		told = append(told, h)
+		kill()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(told) != 1 || told[0] != words {
+		t.Errorf("told %q, want %q once", told, words)
+	}
+	if text, _ := os.ReadFile(path); string(text) != fmt.Sprintf("pid %d (pruning)\n", os.Getpid()) {
+		t.Errorf("the lock file says %q", text)
+	}
+	lock.Unlock()
+	lock.Unlock()
+	(*fsx.Lock)(nil).Unlock()
+	if text, _ := os.ReadFile(path); len(text) != 0 {
+		t.Errorf("after Unlock the lock file says %q", text)
+	}
+	again, err := fsx.LockFile(context.Background(), path, "again", 0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.Unlock()
+}
+
+func TestLockFileEndsWithItsContext(t *testing.T) {
+	path := filepath.Join(t.TempDir(), ".lock")
+	start(t, "lock file", path, "x")
+	ctx, cancel := context.WithCancel(context.Background())
+	_, err := fsx.LockFile(ctx, path, "y", time.Hour, func(string) { cancel() })
+	if !errors.Is(err, context.Canceled) || failure.KindOf(err) != failure.Interrupted {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Two locks in one process exclude each other too: flock belongs to the open
+// file, so that the daemon's jobs are told apart.
+func TestLockFileExcludesTheSameProcess(t *testing.T) {
+	path := filepath.Join(t.TempDir(), ".lock")
+	lock, err := fsx.LockFile(context.Background(), path, "x", 0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Unlock()
+	if _, err := fsx.LockFile(context.Background(), path, "y", 0, nil); failure.KindOf(err) != failure.Locked {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestLockFileFollowsNoLink(t *testing.T) {
+	path := filepath.Join(t.TempDir(), ".lock")
+	if err := os.Symlink("elsewhere", path); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fsx.LockFile(context.Background(), path, "x", 0, nil); !errors.Is(err, syscall.ELOOP) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestLockDir(t *testing.T) {
+	dir := t.TempDir()
+	_, kill := start(t, "share dir", dir)
+	if lock, ok, err := fsx.LockDir(dir, true); ok || err != nil || lock != nil {
+		t.Errorf("exclusive beside shared: %v, %v", ok, err)
+	}
+	shared, ok, err := fsx.LockDir(dir, false)
+	if !ok || err != nil {
+		t.Fatalf("shared beside shared: %v, %v", ok, err)
+	}
+	kill()
+	shared.Unlock()
+	exclusive, ok, err := fsx.LockDir(dir, true)
+	if !ok || err != nil {
+		t.Fatalf("after the other's death: %v, %v", ok, err)
+	}
+	if _, ok, _ := fsx.LockDir(dir, false); ok {
+		t.Error("shared beside exclusive")
+	}
+	exclusive.Unlock()
+
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := fsx.LockDir(file, false); !errors.Is(err, syscall.ENOTDIR) {
+		t.Errorf("a file: %v", err)
+	}
+	if _, _, err := fsx.LockDir(filepath.Join(dir, "none"), false); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("nothing: %v", err)
+	}
+}
+
+// A lock file that somebody else owns is enough to lock.
+func TestLockFileOfAnother(t *testing.T) {
+	path := filepath.Join(t.TempDir(), ".lock")
+	if err := os.WriteFile(path, nil, 0o444); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(filepath.Dir(filepath.Dir(path)), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var who *syscall.Credential
+	if os.Geteuid() == 0 {
+		who = &syscall.Credential{Uid: 65534, Gid: 65534}
+	}
+	_, kill := startAs(t, who, "lock file", path, "x")
+	if _, err := fsx.LockFile(context.Background(), path, "y", 0, nil); failure.KindOf(err) != failure.Locked {
+		t.Errorf("got %v", err)
+	}
+	kill()
+}
