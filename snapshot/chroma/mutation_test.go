@@ -19,7 +19,7 @@ func TestValidateMutations(t *testing.T) {
 	segment := segmentOf(t, dir)
 	rnd := rand.New(rand.NewPCG(1, 2))
 	found := 0
-	const rounds = 40
+	const rounds = 20
 	for _, name := range append([]string{"../" + databaseName}, segmentFiles...) {
 		path := filepath.Join(segment, name)
 		whole, err := os.ReadFile(path)
