@@ -25,12 +25,18 @@ func (m *Manifest) check(stamp snapshot.Stamp) error {
 	case len(m.Files) > maxFiles:
 		return fmt.Errorf("%d files, more than %d", len(m.Files), maxFiles)
 	}
+	seen := make(map[string]bool, len(m.Packs))
 	for _, id := range m.Packs {
 		if !packPattern.MatchString(id) {
 			return fmt.Errorf("%q is no pack", id)
 		}
+		if seen[id] {
+			return fmt.Errorf("pack %s is listed twice", id)
+		}
+		seen[id] = true
 	}
 	types := make(map[string]string, len(m.Files))
+	total := int64(0)
 	for i := range m.Files {
 		f := &m.Files[i]
 		if err := checkPath(f.Path); err != nil {
@@ -45,6 +51,14 @@ func (m *Manifest) check(stamp snapshot.Stamp) error {
 		types[f.Path] = f.Type
 		if err := f.check(len(m.Packs)); err != nil {
 			return err
+		}
+		if total += f.Size; total > maxTotalSize { // each is bounded, so it cannot overflow
+			return fmt.Errorf("its files have more than %d bytes", int64(maxTotalSize))
+		}
+	}
+	for i := range m.Files {
+		if f := &m.Files[i]; f.Type == snapshot.TypeSymlink && leaves(f.Path, f.Target, types) {
+			return fmt.Errorf("the link %q leads out of the snapshot, to %q", f.Path, f.Target)
 		}
 	}
 	for p := range types {
@@ -67,18 +81,38 @@ func checkPath(p string) error {
 	return nil
 }
 
+// leaves tells whether a link leads out of the tree. Taking it for text is not
+// enough: in "l/../x" the dots belong to where l leads, if that is a link too.
+func leaves(link, target string, types map[string]string) bool {
+	if path.IsAbs(target) {
+		return true
+	}
+	at := path.Dir(link)
+	for _, part := range strings.Split(target, "/") {
+		switch {
+		case part == "" || part == ".":
+		case part != "..":
+			at = path.Join(at, part)
+		case at == "." || types[at] == snapshot.TypeSymlink:
+			return true
+		default:
+			at = path.Dir(at)
+		}
+	}
+	return false
+}
+
 func (f *FileEntry) check(packs int) error {
+	if f.Size < 0 || f.Size > maxFileSize {
+		return fmt.Errorf("%q has %d bytes", f.Path, f.Size)
+	}
 	switch f.Type {
 	case snapshot.TypeDir:
 	case snapshot.TypeSymlink:
-		target := path.Join(path.Dir(f.Path), f.Target)
-		if f.Target == "" || path.IsAbs(f.Target) || strings.ContainsRune(f.Target, 0) || target == ".." || strings.HasPrefix(target, "../") {
-			return fmt.Errorf("the link %q leads out of the snapshot, to %q", f.Path, f.Target)
+		if f.Target == "" || len(f.Target) > maxPath || strings.ContainsRune(f.Target, 0) {
+			return fmt.Errorf("the link %q leads to %q", f.Path, f.Target)
 		}
 	case snapshot.TypeFile:
-		if f.Size < 0 || f.Size > maxFileSize {
-			return fmt.Errorf("%q has %d bytes", f.Path, f.Size)
-		}
 	default:
 		return fmt.Errorf("%q is a %q, which no snapshot holds", f.Path, f.Type)
 	}

@@ -1,6 +1,7 @@
 package offsite
 
 import (
+	"crypto/subtle"
 	"encoding/json"
 	"fmt"
 	"regexp"
@@ -34,12 +35,15 @@ const (
 // Limits on what is read from a vault. They are far above what this program
 // writes, and low enough that a hostile vault cannot exhaust the reader.
 const (
-	maxPackPages     = 1 << 16   // 256 MiB of pages in one pack
-	maxClearDocument = 64 << 20  // vault.json, .json, SHA256SUMS, signature
-	maxManifest      = 512 << 20 // decompressed
-	maxFiles         = 4 << 20
-	maxFileSize      = 1 << 46 // 64 TiB
-	maxPath          = 4096
+	maxPackPages = 1 << 16   // 256 MiB of pages in one pack
+	maxInfo      = 1 << 20   // vault.json, .json, signature
+	maxSums      = 64 << 20  // SHA256SUMS
+	maxManifest  = 512 << 20 // decompressed
+	maxFiles     = 4 << 20
+	maxFileSize  = 1 << 46 // 64 TiB
+	maxTotalSize = 1 << 50 // of all files together
+	maxWindow    = 8 << 20 // of a zstd frame: what a decoder sets aside
+	maxPath      = 4096
 )
 
 // VaultInfo is vault.json. The vault is not its own witness: ID and Signer are
@@ -143,56 +147,12 @@ func (r *Run) UnmarshalJSON(data []byte) error {
 // pages gives how many pages a file of size bytes has.
 func pages(size int64) int64 { return (size + PageSize - 1) / PageSize }
 
-// sum is one line of SHA256SUMS.
-type sum struct {
-	SHA256 string
-	Name   string // from the vault's root
-}
-
-// formatSums writes what `sha256sum -c` reads from the vault's root.
-func formatSums(sums []sum) []byte {
-	var b strings.Builder
-	for _, s := range sums {
-		b.WriteString(s.SHA256 + "  " + s.Name + "\n")
-	}
-	return []byte(b.String())
-}
-
-var sumPattern = regexp.MustCompile(`^([0-9a-f]{64})  (\S.*)$`)
-
-// parseSums reads the SHA256SUMS of one push and refuses names that it cannot
-// hold: anything but this push's manifest and json, and packs.
-func parseSums(push PushID, data []byte) ([]sum, error) {
-	var sums []sum
-	seen := make(map[string]bool)
-	for i, line := range strings.Split(strings.TrimSuffix(string(data), "\n"), "\n") {
-		m := sumPattern.FindStringSubmatch(line)
-		if m == nil {
-			return nil, fmt.Errorf("%s: line %d is not a checksum", push.object(sumsSuffix), i+1)
-		}
-		name := m[2]
-		id, isPack := packID(name)
-		own := name == push.object(manifestSuffix) || name == push.object(infoSuffix)
-		if !own && (!isPack || !packPattern.MatchString(id)) {
-			return nil, fmt.Errorf("%s: line %d names %q, which does not belong to it", push.object(sumsSuffix), i+1, name)
-		}
-		if seen[name] {
-			return nil, fmt.Errorf("%s: line %d names %q again", push.object(sumsSuffix), i+1, name)
-		}
-		seen[name] = true
-		sums = append(sums, sum{m[1], name})
-	}
-	for _, suffix := range []string{manifestSuffix, infoSuffix} {
-		if !seen[push.object(suffix)] {
-			return nil, fmt.Errorf("%s does not name %s", push.object(sumsSuffix), push.object(suffix))
-		}
-	}
-	return sums, nil
-}
-
 // packID gives the id of a pack named by its path from the vault's root.
 func packID(name string) (id string, ok bool) {
 	id, inPacks := strings.CutPrefix(name, packsDir+"/")
 	id, isAge := strings.CutSuffix(id, packSuffix)
 	return id, inPacks && isAge
 }
+
+// xorBytes makes dst what it differs from src in; dst is not longer than src.
+func xorBytes(dst, src []byte) { subtle.XORBytes(dst, dst, src) }

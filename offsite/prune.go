@@ -29,6 +29,11 @@ type PruneOptions struct {
 	Signer  string
 	DryRun  bool
 	Confirm bool // carry out a plan that would be held
+
+	// Adjust, where it is not nil, adds what only this machine knows of a
+	// snapshot: that it was pinned or unpinned since it was sent, or is being
+	// restored just now.
+	Adjust func(*retention.Snapshot)
 }
 
 // Pruned tells what a prune did, or would do.
@@ -45,20 +50,23 @@ type Pruned struct {
 // pushes: a pack is first moved aside, and removed only when nothing has named
 // it for a week. Snapshots whose signature does not verify, or that arrived
 // long after their stamp, are left alone, reported, and count for nothing.
-func (v *Vault) Prune(ctx context.Context, now time.Time, o PruneOptions) (Pruned, error) {
-	var result Pruned
+func (v *Vault) Prune(ctx context.Context, now time.Time, o PruneOptions) (result Pruned, err error) {
 	all, warnings, err := v.pushes(ctx)
 	if err != nil {
 		return result, err
 	}
 	result.Warnings = warnings
-	current, superseded := v.trusted(ctx, all, o.Signer, &result)
-	if err := ctx.Err(); err != nil {
+	current, superseded, err := v.trusted(ctx, all, o, &result)
+	if err != nil {
 		return result, err
 	}
 	var plan []retention.Snapshot
 	for _, s := range current {
-		plan = append(plan, retention.Snapshot{Stamp: string(s.Stamp), Time: s.Stamp.Time(), Kind: string(s.Kind), Full: s.Full, Valid: true, Pinned: s.Pinned})
+		item := s.planned()
+		if o.Adjust != nil {
+			o.Adjust(&item)
+		}
+		plan = append(plan, item)
 	}
 	result.Decision = retention.Plan(plan, o.Policy, now)
 	result.Warnings = append(result.Warnings, result.Decision.Warnings...)
@@ -80,18 +88,22 @@ func (v *Vault) Prune(ctx context.Context, now time.Time, o PruneOptions) (Prune
 			return result, err
 		}
 	}
+	if now, err = v.theirTime(ctx, now); err != nil {
+		return result, err
+	}
 	return result, v.sweep(ctx, now, &result)
 }
 
-// trusted verifies every push: the newest of each stamp, and those that it
+// trusted proves every push: the newest of each stamp, and those that it
 // supersedes. The rest is reported.
-func (v *Vault) trusted(ctx context.Context, all []Stored, signer string, result *Pruned) (current map[snapshot.Stamp]Stored, superseded []PushID) {
+func (v *Vault) trusted(ctx context.Context, all []Stored, o PruneOptions, result *Pruned) (current map[snapshot.Stamp]Stored, superseded []PushID, err error) {
+	proven, warnings, err := v.prove(ctx, all, o.Signer)
+	if err != nil {
+		return nil, nil, err
+	}
+	result.Warnings = append(result.Warnings, warnings...)
 	current = make(map[snapshot.Stamp]Stored)
-	for _, s := range all {
-		if _, err := v.verified(ctx, s, signer); err != nil {
-			result.Warnings = append(result.Warnings, fmt.Sprintf("%s: not counted: %v", s.Push, err))
-			continue
-		}
+	for _, s := range proven {
 		if late := s.Uploaded.Sub(s.Stamp.Time()); late > lateArrival {
 			result.Warnings = append(result.Warnings, fmt.Sprintf("%s: not counted: it arrived %d days after its stamp", s.Push, int(late.Hours()/24)))
 			continue
@@ -107,7 +119,28 @@ func (v *Vault) trusted(ctx context.Context, all []Stored, signer string, result
 			superseded = append(superseded, s.Push)
 		}
 	}
-	return current, superseded
+	return current, superseded, nil
+}
+
+// theirTime turns now into the other machine's time, by the mtime of an object
+// that is made for it. Ages are differences of mtimes: measured against our own
+// clock, a pack of an upload under way would look a year old to a machine whose
+// clock is a year ahead, and be removed.
+func (v *Vault) theirTime(ctx context.Context, now time.Time) (their time.Time, err error) {
+	suffix, err := randomHex(8)
+	if err != nil {
+		return now, err
+	}
+	name := trashDir + "/clock-" + suffix
+	before := time.Now()
+	if _, err := v.remote.Put(ctx, name, bytes.NewReader(nil)); err != nil {
+		return now, err
+	}
+	probe, err := v.remote.Stat(ctx, name)
+	if err = errors.Join(err, v.remote.Remove(ctx, name)); err != nil {
+		return now, err
+	}
+	return now.Add(probe.MTime.Sub(before)), nil
 }
 
 // removePush takes a snapshot out of the vault: its signature first, after
@@ -141,6 +174,9 @@ func (v *Vault) sweep(ctx context.Context, now time.Time, result *Pruned) error 
 	if err := v.emptyTrash(ctx, now, named, result); err != nil {
 		return err
 	}
+	if err := v.removeOld(ctx, trashDir, now.Add(-incomingGrace), func(name string) bool { return strings.HasPrefix(name, "clock-") }, result); err != nil {
+		return err
+	}
 	return v.removeOld(ctx, incomingDir, now.Add(-incomingGrace), func(string) bool { return true }, result)
 }
 
@@ -154,10 +190,13 @@ func (v *Vault) namedPacks(ctx context.Context) (map[string]bool, error) {
 	named := make(map[string]bool)
 	for _, e := range entries {
 		push, ok := strings.CutSuffix(e.Name, sumsSuffix)
-		if !ok {
+		if _, isPush := PushID(push).Stamp(); !ok || !isPush {
 			continue
 		}
-		data, err := readAll(ctx, v.remote, snapshotsDir+"/"+e.Name, maxClearDocument)
+		data, err := readAll(ctx, v.remote, snapshotsDir+"/"+e.Name, maxSums)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // removed since it was listed
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -218,7 +257,7 @@ func (v *Vault) emptyTrash(ctx context.Context, now time.Time, named map[string]
 	}
 	for _, e := range entries {
 		id, ok := packID(packsDir + "/" + e.Name)
-		if !ok {
+		if !ok || !packPattern.MatchString(id) {
 			continue
 		}
 		moved, known := marked[id]

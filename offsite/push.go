@@ -122,11 +122,11 @@ func (v *Vault) publish(ctx context.Context, push PushID, manifest *Manifest, in
 		return 0, err
 	}
 	infoSum := sha256.Sum256(infoData)
-	sums := []sum{{manifestSum, push.object(manifestSuffix)}, {hex.EncodeToString(infoSum[:]), push.object(infoSuffix)}}
+	lines := []sum{{manifestSum, push.object(manifestSuffix)}, {hex.EncodeToString(infoSum[:]), push.object(infoSuffix)}}
 	for _, pack := range p.packs {
-		sums = append(sums, sum{pack.SHA256, packName(pack.ID)})
+		lines = append(lines, sum{pack.SHA256, packName(pack.ID)})
 	}
-	sumsData := formatSums(sums)
+	sumsData := formatSums(lines)
 	if _, err := v.remote.Put(ctx, push.object(sumsSuffix), bytes.NewReader(sumsData)); err != nil {
 		return 0, err
 	}

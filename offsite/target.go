@@ -164,13 +164,18 @@ func (s *State) NextSeq(list []Stored) int64 {
 	return next + 1
 }
 
+// planned is a snapshot of the vault as retention sees it.
+func (s *Stored) planned() retention.Snapshot {
+	return retention.Snapshot{Stamp: string(s.Stamp), Time: s.Stamp.Time(), Kind: string(s.Kind), Full: s.Full, Valid: true, Pinned: s.Pinned}
+}
+
 // Wanted decides which local snapshots a vault should get: the valid ones that
 // its retention would keep and that it does not hold, newest first, so that the
 // most valuable arrives before the lid closes.
 func Wanted(local []retention.Snapshot, stored []Stored, policy retention.Policy, now time.Time) []snapshot.Stamp {
 	all := make(map[string]retention.Snapshot)
 	for _, s := range stored {
-		all[string(s.Stamp)] = retention.Snapshot{Stamp: string(s.Stamp), Time: s.Stamp.Time(), Kind: string(s.Kind), Full: s.Full, Valid: true, Pinned: s.Pinned}
+		all[string(s.Stamp)] = s.planned()
 	}
 	missing := make(map[string]bool)
 	for _, s := range local {

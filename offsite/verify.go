@@ -28,6 +28,11 @@ type VerifyOptions struct {
 	Signer   string
 	Fraction float64 // of the packs to read, drawn at random: 1 reads all, 0 only looks that they are there
 	Progress func(bytes int64)
+
+	// Known, where it is not nil, holds the digests of the packs that earlier
+	// calls have read, and gets those of this one: snapshots share packs, and
+	// each needs to be read only once.
+	Known map[string]string
 }
 
 // Verify checks the signature and the digests of what a snapshot needs. What
@@ -43,30 +48,35 @@ func (v *Vault) Verify(ctx context.Context, s Stored, o VerifyOptions) (Verifica
 	if err != nil {
 		return result, err
 	}
-	var packs []sum
-	for _, sum := range sums {
-		id, isPack := packID(sum.Name)
+	objects := []string{s.Push.object(manifestSuffix), s.Push.object(infoSuffix)}
+	var packs []string
+	for name := range sums {
+		id, isPack := packID(name)
 		switch {
 		case !isPack:
-			if err := v.digestObject(ctx, sum, sums, &result, o.Progress); err != nil {
-				return result, err
-			}
 		case !present[id]:
-			result.Errors = append(result.Errors, sum.Name+": it is missing")
+			result.Errors = append(result.Errors, name+": it is missing")
 		default:
-			packs = append(packs, sum)
+			packs = append(packs, name)
 		}
 	}
-	rand.Shuffle(len(packs), func(i, j int) { packs[i], packs[j] = packs[j], packs[i] })
-	packs = packs[:min(len(packs), int(o.Fraction*float64(len(packs))+0.999))]
-	slices.SortFunc(packs, func(a, b sum) int { return cmp.Compare(a.Name, b.Name) })
-	for _, pack := range packs {
-		if err := v.digestObject(ctx, pack, sums, &result, o.Progress); err != nil {
+	slices.Sort(result.Errors)
+	for _, name := range append(objects, draw(packs, o.Fraction)...) {
+		if err := v.digestObject(ctx, name, sums, &result, o); err != nil {
 			return result, err
 		}
 	}
 	result.Valid = len(result.Errors) == 0
 	return result, nil
+}
+
+// draw picks a part of names at random, at least one where the part is not
+// nothing, and sorts them.
+func draw(names []string, fraction float64) []string {
+	rand.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
+	names = names[:min(len(names), int(fraction*float64(len(names))+0.999))]
+	slices.SortFunc(names, cmp.Compare[string])
+	return names
 }
 
 // found turns an error about the vault's content into a finding and gives the
@@ -80,22 +90,31 @@ func (r *Verification) found(err error) error {
 	return err
 }
 
-func (v *Vault) digestObject(ctx context.Context, s sum, sums []sum, result *Verification, progress func(int64)) error {
-	r, err := v.openSummed(ctx, s.Name, sums)
+func (v *Vault) digestObject(ctx context.Context, name string, sums sums, result *Verification, o VerifyOptions) error {
+	if known, ok := o.Known[name]; ok {
+		if known != sums[name] {
+			return result.found(corrupt(name))
+		}
+		return nil
+	}
+	r, err := v.openSummed(ctx, name, sums)
 	if err != nil {
 		return result.found(err)
 	}
 	defer r.Close()
-	n, err := copyCounted(r, progress)
+	n, err := copyCounted(r, o.Progress)
 	result.Bytes += n
 	result.Read++
-	if err == nil {
-		err = r.verify()
+	if err != nil {
+		return result.found(err)
 	}
-	return result.found(err)
+	if o.Known != nil {
+		o.Known[name] = r.digest()
+	}
+	return result.found(r.verify())
 }
 
-func copyCounted(r *summed, progress func(int64)) (total int64, err error) {
+func copyCounted(r io.Reader, progress func(int64)) (total int64, err error) {
 	buf := make([]byte, 256<<10)
 	for {
 		n, err := r.Read(buf)

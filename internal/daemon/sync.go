@@ -137,7 +137,7 @@ func (a *App) syncOne(ctx context.Context, t config.Target, recipients *crypt.Re
 // ship pushes what the vault should have, newest first. A vault that is behind
 // what was written is told of, and gets its snapshots all the same.
 func (a *App) ship(ctx context.Context, v *openVault, recipients *crypt.Recipients, dryRun bool, doc *Synced) error {
-	stored, warnings, err := v.vault.List(ctx)
+	stored, warnings, err := v.vault.Proven(ctx, v.signer.AuthorizedKey())
 	if err != nil {
 		return err
 	}
@@ -171,7 +171,7 @@ func (a *App) ship(ctx context.Context, v *openVault, recipients *crypt.Recipien
 		}
 		doc.Pushed = append(doc.Pushed, pushed)
 	}
-	stored, _, err = v.vault.List(ctx)
+	stored, _, err = v.vault.Proven(ctx, v.signer.AuthorizedKey())
 	if err != nil {
 		return err
 	}
@@ -226,7 +226,7 @@ func (a *App) pruneVault(ctx context.Context, v *openVault, doc *Synced) error {
 	if len(pruned.Deleted) == 0 {
 		return nil
 	}
-	stored, _, err := v.vault.List(ctx)
+	stored, _, err := v.vault.Proven(ctx, v.signer.AuthorizedKey())
 	if err != nil {
 		return err
 	}

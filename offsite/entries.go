@@ -1,0 +1,164 @@
+package offsite
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/fsx"
+	"github.com/atocore/atobackupd/snapshot"
+)
+
+// makeEntries creates every directory, file (at its final size, all zeros) and
+// the two documents. Links are made last, so that nothing is written through one.
+func makeEntries(root *os.Root, m *Manifest) error {
+	for i := range m.Files {
+		f := &m.Files[i]
+		name := filepath.FromSlash(f.Path)
+		parent := name
+		if f.Type != snapshot.TypeDir {
+			parent = filepath.Dir(name)
+		}
+		if err := root.MkdirAll(parent, 0o700); err != nil {
+			return err
+		}
+		if f.Type != snapshot.TypeFile {
+			continue
+		}
+		out, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(out.Truncate(f.Size), out.Close()); err != nil {
+			return err
+		}
+	}
+	for name, text := range map[string]string{snapshot.MetadataFile: m.Metadata, snapshot.ManifestFile: m.Atobackupd} {
+		if text == "" {
+			continue
+		}
+		if err := root.WriteFile(name, []byte(text), 0o640); err != nil {
+			return err
+		}
+		if err := syncIn(root, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkDigests compares every file with the manifest and makes it durable.
+func checkDigests(ctx context.Context, root *os.Root, m *Manifest) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(pullWorkers)
+	for i := range m.Files {
+		f := &m.Files[i]
+		if f.Type != snapshot.TypeFile {
+			continue
+		}
+		group.Go(func() error { return checkDigest(ctx, root, f) })
+	}
+	return group.Wait()
+}
+
+func checkDigest(ctx context.Context, root *os.Root, f *FileEntry) error {
+	in, err := root.Open(filepath.FromSlash(f.Path))
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	hash := sha256.New()
+	buf := make([]byte, chunkPages*PageSize)
+	for {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		n, err := in.Read(buf)
+		hash.Write(buf[:n])
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if hex.EncodeToString(hash.Sum(nil)) != f.SHA256 {
+		return &failure.Error{Op: "vault", Subject: f.Path, Kind: failure.Invalid, Err: errors.New("checksum_mismatch: what the packs give is not what was snapshotted"), Hint: "try another snapshot"}
+	}
+	return fsx.Sync(in)
+}
+
+// finishEntries makes the links and sets owners, modes and times: of what lies
+// inside a directory before the directory itself, whose times and permissions
+// the work inside would change or forbid. Each is synced before its
+// permissions may keep us from opening it.
+func finishEntries(root *os.Root, m *Manifest) error {
+	order := make([]*FileEntry, len(m.Files))
+	for i := range m.Files {
+		order[i] = &m.Files[i]
+	}
+	slices.SortFunc(order, func(a, b *FileEntry) int { return cmp.Compare(b.Path, a.Path) })
+	for _, f := range order {
+		if err := finishEntry(root, f); err != nil {
+			return err
+		}
+	}
+	return syncIn(root, ".")
+}
+
+func finishEntry(root *os.Root, f *FileEntry) error {
+	name := filepath.FromSlash(f.Path)
+	if f.Type == snapshot.TypeSymlink {
+		if err := root.Symlink(f.Target, name); err != nil {
+			return err
+		}
+	}
+	if os.Geteuid() == 0 {
+		if err := root.Lchown(name, f.UID, f.GID); err != nil {
+			return err
+		}
+	}
+	if f.Type == snapshot.TypeSymlink {
+		return nil
+	}
+	if f.Type == snapshot.TypeDir {
+		if err := syncIn(root, name); err != nil {
+			return err
+		}
+	}
+	if err := root.Chmod(name, fileMode(f.Mode)); err != nil {
+		return err
+	}
+	return root.Chtimes(name, time.Time{}, f.MTime)
+}
+
+// syncIn makes one file's bytes, or a directory's names, durable.
+func syncIn(root *os.Root, name string) error {
+	f, err := root.Open(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(fsx.Sync(f), f.Close())
+}
+
+// fileMode turns chmod(2)'s bits into Go's.
+func fileMode(bits uint32) fs.FileMode {
+	mode := fs.FileMode(bits & 0o777)
+	for bit, flag := range map[uint32]fs.FileMode{0o4000: fs.ModeSetuid, 0o2000: fs.ModeSetgid, 0o1000: fs.ModeSticky} {
+		if bits&bit != 0 {
+			mode |= flag
+		}
+	}
+	return mode
+}

@@ -1,0 +1,265 @@
+package offsite
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/atocore/atobackupd/crypt"
+	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/snapshot"
+)
+
+// Stored is one push that exists in a vault: it has a signature. Info is in the
+// clear and unproven, except where Proven gave it.
+type Stored struct {
+	Push PushID
+	Info
+	Uploaded time.Time // the other machine's clock, when the signature arrived
+}
+
+// List gives the snapshots that exist in the vault, oldest first; of several
+// pushes of one stamp the one with the highest seq. Nothing of it is proven.
+// Warnings name objects that belong to nothing or cannot be read.
+func (v *Vault) List(ctx context.Context) (list []Stored, warnings []string, err error) {
+	all, warnings, err := v.pushes(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	return newest(all), warnings, nil
+}
+
+// Proven is List over the pushes whose signature by signer and whose json hold;
+// it costs three small reads a push. The others are among the warnings and
+// count for nothing, so that a forged or damaged one cannot keep a snapshot
+// from being sent again.
+func (v *Vault) Proven(ctx context.Context, signer string) (list []Stored, warnings []string, err error) {
+	all, warnings, err := v.pushes(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	proven, refused, err := v.prove(ctx, all, signer)
+	return newest(proven), append(warnings, refused...), err
+}
+
+// newest gives the newest push of each stamp, by stamp.
+func newest(all []Stored) (list []Stored) {
+	byStamp := make(map[snapshot.Stamp]Stored)
+	for _, s := range all {
+		if old, ok := byStamp[s.Stamp]; !ok || old.Seq < s.Seq {
+			byStamp[s.Stamp] = s
+		}
+	}
+	for _, s := range byStamp {
+		list = append(list, s)
+	}
+	slices.SortFunc(list, func(a, b Stored) int { return cmp.Compare(a.Stamp, b.Stamp) })
+	return list
+}
+
+// smallReads is how many small objects are read at once: each costs a few round
+// trips and next to no bytes.
+const smallReads = 8
+
+// pushes gives every signed push, by its id.
+func (v *Vault) pushes(ctx context.Context) (list []Stored, warnings []string, err error) {
+	entries, err := v.remote.List(ctx, snapshotsDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, e := range entries {
+		name, signed := strings.CutSuffix(e.Name, sigSuffix)
+		if !signed {
+			continue
+		}
+		if _, ok := PushID(name).Stamp(); !ok {
+			warnings = append(warnings, fmt.Sprintf("%q: not the name of a push", snapshotsDir+"/"+e.Name))
+			continue
+		}
+		list = append(list, Stored{Push: PushID(name), Uploaded: e.MTime})
+	}
+	list, refused, err := each(ctx, list, v.readInfo)
+	return list, append(warnings, refused...), err
+}
+
+// each runs work over pushes, several at once, and gives those that it had
+// nothing against. What a push is guilty of itself becomes a warning; a
+// connection that broke ends it.
+func each(ctx context.Context, list []Stored, work func(context.Context, *Stored) error) (good []Stored, warnings []string, err error) {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(smallReads)
+	faults := make([]error, len(list))
+	for i := range list {
+		group.Go(func() error {
+			if faults[i] = work(ctx, &list[i]); ours(faults[i]) || ctx.Err() != nil {
+				return cmp.Or(faults[i], ctx.Err())
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, nil, err
+	}
+	for i, s := range list {
+		if faults[i] != nil {
+			warnings = append(warnings, fmt.Sprintf("%s: not counted: %v", s.Push, faults[i]))
+			continue
+		}
+		good = append(good, s)
+	}
+	return good, warnings, nil
+}
+
+// ours tells errors of the connection from those of a vault's content.
+func ours(err error) bool {
+	switch failure.KindOf(err) {
+	case failure.Unreachable, failure.Auth, failure.HostKey, failure.Interrupted:
+		return true
+	}
+	return false
+}
+
+var kindPattern = regexp.MustCompile(`^[a-z][a-z-]{0,31}$`)
+
+func (v *Vault) readInfo(ctx context.Context, s *Stored) error {
+	name := s.Push.object(infoSuffix)
+	data, err := readAll(ctx, v.remote, name, maxInfo)
+	if err != nil {
+		return err
+	}
+	return s.parseInfo(data)
+}
+
+// parseInfo takes the json of a push.
+func (s *Stored) parseInfo(data []byte) error {
+	name := s.Push.object(infoSuffix)
+	if err := json.Unmarshal(data, &s.Info); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	stamp, _ := s.Push.Stamp()
+	switch {
+	case s.Stamp != stamp:
+		return fmt.Errorf("%s: it is about %q", name, s.Stamp)
+	case !kindPattern.MatchString(string(s.Kind)):
+		return fmt.Errorf("%s: %q is no kind", name, s.Kind)
+	case s.Seq < 0:
+		return fmt.Errorf("%s: seq is %d", name, s.Seq)
+	}
+	return nil
+}
+
+// Find gives the snapshot named by a stamp, or by "latest": the newest of a
+// kind that holds slots. Kind NotFound when there is none.
+func (v *Vault) Find(ctx context.Context, name string) (Stored, error) {
+	list, _, err := v.List(ctx)
+	if err != nil {
+		return Stored{}, err
+	}
+	for _, s := range slices.Backward(list) {
+		if string(s.Stamp) == name || (name == "latest" && s.Kind.HoldsSlots()) {
+			return s, nil
+		}
+	}
+	return Stored{}, &failure.Error{Op: "vault", Subject: name, Kind: failure.NotFound, Err: errors.New("no such snapshot in the vault"), Hint: "see `atobackupd vault list`"}
+}
+
+// prove keeps the pushes that signer has signed.
+func (v *Vault) prove(ctx context.Context, all []Stored, signer string) (proven []Stored, warnings []string, err error) {
+	return each(ctx, all, func(ctx context.Context, s *Stored) error {
+		_, err := v.verified(ctx, *s, signer)
+		return err
+	})
+}
+
+// sums holds the digest of each object that a push needs, by its name from the
+// vault's root.
+type sums map[string]string
+
+// verified reads the SHA256SUMS of a push, once its signature by signer holds,
+// and checks the digest of the json that List read.
+func (v *Vault) verified(ctx context.Context, s Stored, signer string) (sums, error) {
+	refuse := func(err error, hint string) error {
+		return &failure.Error{Op: "vault", Subject: s.Push.object(sumsSuffix), Kind: failure.Invalid, Err: err, Hint: hint}
+	}
+	data, err := readAll(ctx, v.remote, s.Push.object(sumsSuffix), maxSums)
+	if err != nil {
+		return nil, err
+	}
+	signature, err := readAll(ctx, v.remote, s.Push.object(sigSuffix), maxInfo)
+	if err != nil {
+		return nil, err
+	}
+	if err := crypt.Verify(data, signature, signer); err != nil {
+		return nil, refuse(err, "it was not written by the host that this vault is pinned to; do not restore from it")
+	}
+	lines, err := parseSums(s.Push, data)
+	if err != nil {
+		return nil, refuse(err, "")
+	}
+	all := make(sums, len(lines))
+	for _, line := range lines {
+		all[line.Name] = line.SHA256
+	}
+	info, err := v.fetch(ctx, s.Push.object(infoSuffix), all, maxInfo)
+	if err != nil {
+		return nil, err
+	}
+	proven := Stored{Push: s.Push}
+	if err := proven.parseInfo(info); err != nil {
+		return nil, refuse(err, "")
+	}
+	if proven.Info != s.Info {
+		return nil, refuse(fmt.Errorf("%s changed while it was read", s.Push.object(infoSuffix)), "try again")
+	}
+	return all, nil
+}
+
+// fetch reads one object whole and compares it with its digest.
+func (v *Vault) fetch(ctx context.Context, name string, sums sums, limit int64) ([]byte, error) {
+	data, err := readAll(ctx, v.remote, name, limit)
+	if err != nil {
+		return nil, err
+	}
+	digest := sha256.Sum256(data)
+	if sums[name] != hex.EncodeToString(digest[:]) {
+		return nil, corrupt(name)
+	}
+	return data, nil
+}
+
+func corrupt(name string) error {
+	return &failure.Error{Op: "vault", Subject: name, Kind: failure.Invalid,
+		Err: errors.New("its bytes are not those that were signed"), Hint: "the vault is damaged: try another snapshot; the next push heals what it can"}
+}
+
+// readAll reads one object of at most limit bytes.
+func readAll(ctx context.Context, remote Remote, name string, limit int64) (data []byte, err error) {
+	r, err := remote.Open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	data, err = io.ReadAll(io.LimitReader(r, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(data)) > limit {
+		return nil, &failure.Error{Op: "vault", Subject: name, Kind: failure.Invalid, Err: fmt.Errorf("it has more than %d bytes", limit)}
+	}
+	return data, nil
+}

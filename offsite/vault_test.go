@@ -1,0 +1,325 @@
+package offsite_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/offsite"
+	"github.com/atocore/atobackupd/offsite/dir"
+	"github.com/atocore/atobackupd/snapshot"
+)
+
+func TestRoundTrip(t *testing.T) {
+	for name, make := range map[string]func(testing.TB) *rig{
+		"dir":  newRig,
+		"sshd": func(t testing.TB) *rig { r, _ := newSSHRig(t); return r },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := make(t)
+			src := r.oddities(stampOf(0))
+			pushed := r.push(src)
+			if pushed.Stamp != src.Info.Stamp || pushed.Packs == 0 || pushed.Bytes == 0 || !pushed.Base {
+				t.Errorf("pushed %+v", pushed)
+			}
+			r.wantPull(src)
+			r.wantRecover(src)
+			r.wantStockTools(pushed.Push)
+			if left := r.objects("incoming"); len(left) > 0 {
+				t.Errorf("left in incoming: %q", left)
+			}
+		})
+	}
+}
+
+// wantStockTools verifies a push by sha256sum and ssh-keygen, as README.txt
+// tells a stranger.
+func (r *rig) wantStockTools(push offsite.PushID) {
+	r.t.Helper()
+	signers := filepath.Join(r.t.TempDir(), "allowed_signers")
+	r.check(os.WriteFile(signers, []byte("atobackupd namespaces=\"atobackup-vault\" "+r.signer.AuthorizedKey()+"\n"), 0o600))
+	script := fmt.Sprintf(`set -e; sha256sum --strict -c snapshots/%[1]s.SHA256SUMS
+ssh-keygen -Y verify -f %[2]s -I atobackupd -n atobackup-vault -s snapshots/%[1]s.SHA256SUMS.sig < snapshots/%[1]s.SHA256SUMS`, push, signers)
+	cmd := exec.Command("sh", "-c", script)
+	cmd.Dir = r.root
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "Good \"atobackup-vault\" signature") {
+		r.t.Errorf("%v\n%s", err, out)
+	}
+}
+
+func TestHolesStayHoles(t *testing.T) {
+	r := newRig(t)
+	src := r.snapshot(stampOf(0), map[string][]byte{"db/atocore.db": sparse(64 << 20)})
+	if pushed := r.push(src); pushed.Bytes > 64<<10 {
+		t.Errorf("%d bytes for three pages", pushed.Bytes)
+	}
+	dest, err := r.pull("latest")
+	r.check(err)
+	sameTree(t, src.Dir, dest)
+	if n := blocks(t, filepath.Join(dest, "db/atocore.db")); n > 1<<20 {
+		t.Errorf("it takes %d bytes on the disk", n)
+	}
+}
+
+func TestSnapshotOfNothing(t *testing.T) {
+	r := newRig(t)
+	src := r.snapshot(stampOf(0), map[string][]byte{"db/": nil})
+	if pushed := r.push(src); pushed.Packs != 0 {
+		t.Errorf("%d packs of no page", pushed.Packs)
+	}
+	r.wantPull(src)
+	r.wantRecover(src)
+}
+
+func TestManyFiles(t *testing.T) {
+	r := newRig(t)
+	files := make(map[string][]byte)
+	for i := range 3000 {
+		files[fmt.Sprintf("chroma/%d/%d", i%7, i)] = fmt.Appendf(nil, "file %d", i)
+	}
+	src := r.snapshot(stampOf(0), files)
+	if pushed := r.push(src); pushed.Packs > 4 {
+		t.Errorf("%d packs for 3000 small files", pushed.Packs)
+	}
+	r.wantPull(src)
+}
+
+func TestNothingLeavesInTheClear(t *testing.T) {
+	r := newRig(t)
+	canary := []byte("CANARY-7f3a9c-do-not-ship-in-the-clear")
+	src := r.snapshot(stampOf(0), map[string][]byte{
+		"db/atocore.db": bytes.Repeat(canary, 10000), "config/project-registry.json": canary,
+		"chroma/" + string(canary): noise(1, 100000)})
+	r.push(src)
+	r.check(filepath.WalkDir(r.root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if bytes.Contains(data, canary) || strings.Contains(path, string(canary)) {
+			t.Errorf("%s shows the canary", path)
+		}
+		return err
+	}))
+}
+
+func TestRotIsNotShipped(t *testing.T) {
+	r := newRig(t)
+	src := r.snapshot(stampOf(0), map[string][]byte{"db/atocore.db": text(1, 1<<20)})
+	r.write(src.Dir, "db/atocore.db", text(2, 1<<20))
+	_, err := r.vault.Push(context.Background(), src, r.pushOptions())
+	if failure.KindOf(err) != failure.Invalid || !strings.Contains(err.Error(), "db/atocore.db") || !strings.Contains(err.Error(), "checksum_mismatch") {
+		t.Errorf("Push = %v", err)
+	}
+	if stamps := r.list(); len(stamps) != 0 {
+		t.Errorf("the vault lists %v", stamps)
+	}
+}
+
+func TestNewestPushOfAStampCounts(t *testing.T) {
+	r := newRig(t)
+	src := r.snapshot(stampOf(0), map[string][]byte{"db/atocore.db": text(1, 1<<20)})
+	r.push(src)
+	second := r.push(src)
+	stored, err := r.vault.Find(context.Background(), "latest")
+	r.check(err)
+	if stored.Push != second.Push {
+		t.Errorf("latest is %s, not %s", stored.Push, second.Push)
+	}
+	if stamps := r.list(); len(stamps) != 1 {
+		t.Errorf("the vault lists %v", stamps)
+	}
+}
+
+func TestLatestHoldsASlot(t *testing.T) {
+	r := newRig(t)
+	r.push(r.snapshot(stampOf(0), nil))
+	src := r.snapshot(stampOf(1), nil)
+	src.Info.Kind = snapshot.PreRestore
+	r.push(src)
+	stored, err := r.vault.Find(context.Background(), "latest")
+	r.check(err)
+	if stored.Stamp != stampOf(0) {
+		t.Errorf("latest is %s", stored.Stamp)
+	}
+	if _, err := r.vault.Find(context.Background(), string(stampOf(2))); failure.KindOf(err) != failure.NotFound {
+		t.Errorf("Find = %v", err)
+	}
+}
+
+func TestWrongKeyAndWrongSigner(t *testing.T) {
+	r := newRig(t)
+	r.push(r.snapshot(stampOf(0), map[string][]byte{"db/atocore.db": text(1, 1<<20)}))
+	other := bareRig(t)
+	stored, err := r.vault.Find(context.Background(), "latest")
+	r.check(err)
+	dest := filepath.Join(t.TempDir(), "restored")
+	for name, o := range map[string]offsite.PullOptions{
+		"signer":   {Identities: r.identities, Signer: other.signer.AuthorizedKey()},
+		"identity": {Identities: other.identities, Signer: r.signer.AuthorizedKey()},
+	} {
+		if err := r.vault.Pull(context.Background(), stored, dest, o); err == nil {
+			t.Errorf("another %s: fetched", name)
+		}
+		checkEmpty(t, filepath.Dir(dest))
+	}
+}
+
+func TestPullRefusesWhatIsThere(t *testing.T) {
+	r := newRig(t)
+	r.push(r.snapshot(stampOf(0), nil))
+	dest := t.TempDir()
+	r.write(dest, "mine", []byte("precious"))
+	stored, err := r.vault.Find(context.Background(), "latest")
+	r.check(err)
+	err = r.vault.Pull(context.Background(), stored, dest, offsite.PullOptions{Identities: r.identities, Signer: r.signer.AuthorizedKey()})
+	if failure.KindOf(err) != failure.Refused {
+		t.Errorf("Pull = %v", err)
+	}
+	checkOnlyEntry(t, dest, "mine")
+}
+
+func TestPinnedVault(t *testing.T) {
+	r := newRig(t)
+	state := func() *offsite.State {
+		s, err := offsite.LoadState(r.stateDir, "laptop")
+		r.check(err)
+		return s
+	}
+	open := func(root string, s *offsite.State, create offsite.VaultInfo, repin bool) error {
+		remote, err := dir.Open(root)
+		r.check(err)
+		defer remote.Close()
+		_, err = offsite.OpenPinned(context.Background(), remote, s, create, repin)
+		return err
+	}
+	id := r.vault.Info.ID
+	if state().VaultID != id {
+		t.Fatalf("pinned %q, not %q", state().VaultID, id)
+	}
+	r.check(open(r.root, state(), r.create(), false))
+
+	empty, other, foreign := t.TempDir(), newRig(t), t.TempDir()
+	r.write(foreign, "thesis.tex", []byte("not yours"))
+	refused := map[string]error{
+		"nothing where the vault was":  open(empty, state(), r.create(), false),
+		"another vault there":          open(other.root, state(), other.create(), false),
+		"another host's vault":         open(other.root, state(), r.create(), false),
+		"another host's, accepted":     open(other.root, state(), r.create(), true),
+		"a foreign directory":          open(foreign, state(), r.create(), false),
+		"a foreign directory, new":     open(foreign, &offsite.State{}, r.create(), false),
+		"a foreign directory, by init": open(foreign, state(), r.create(), true),
+	}
+	for name, err := range refused {
+		if failure.KindOf(err) != failure.VaultMismatch {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	checkEmpty(t, empty)
+	checkOnlyEntry(t, foreign, "thesis.tex")
+	if state().VaultID != id {
+		t.Errorf("the pin moved to %q", state().VaultID)
+	}
+
+	// Lost state finds our own vault again; init begins another one.
+	r.check(os.RemoveAll(r.stateDir))
+	r.check(open(r.root, state(), r.create(), false))
+	if state().VaultID != id {
+		t.Errorf("found %q again, not %q", state().VaultID, id)
+	}
+	r.check(open(empty, state(), r.create(), true))
+	if got := state().VaultID; got == id || got == "" {
+		t.Errorf("init pinned %q", got)
+	}
+}
+
+func TestRolledBackVaultIsStale(t *testing.T) {
+	r := newRig(t)
+	ctx := context.Background()
+	state, err := offsite.LoadState(r.stateDir, "laptop")
+	r.check(err)
+	for day := range 3 {
+		pushed := r.push(r.snapshot(stampOf(day), nil))
+		r.check(state.Wrote(pushed.Stamp, r.seq))
+	}
+	seen := func() []offsite.Stored {
+		list, _, err := r.vault.Proven(ctx, r.signer.AuthorizedKey())
+		r.check(err)
+		return list
+	}
+	if err := state.CheckSeq(seen()); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range r.objects("snapshots") {
+		if strings.Contains(name, string(stampOf(2))) {
+			r.check(os.Remove(filepath.Join(r.root, name)))
+		}
+	}
+	// A number that somebody wrote by hand must not hide it.
+	list := seen()
+	info := filepath.Join(r.root, "snapshots", string(list[0].Push)+".json")
+	data, err := os.ReadFile(info)
+	r.check(err)
+	r.check(os.Remove(info))
+	r.check(os.WriteFile(info, bytes.Replace(data, []byte(`"seq":1`), []byte(`"seq":99`), 1), 0o600))
+	if list = seen(); len(list) != 1 {
+		t.Errorf("proven: %v", list)
+	}
+	if err := state.CheckSeq(list); failure.KindOf(err) != failure.Stale || !strings.Contains(err.Error(), string(stampOf(2))) {
+		t.Errorf("CheckSeq = %v", err)
+	}
+	if next := state.NextSeq(list); next != 4 {
+		t.Errorf("NextSeq = %d", next)
+	}
+}
+
+func TestVerify(t *testing.T) {
+	r := newRig(t)
+	ctx := context.Background()
+	src := r.snapshot(stampOf(0), map[string][]byte{"chroma/data_level0.bin": noise(1, 24<<20)})
+	pushed := r.push(src)
+	stored, err := r.vault.Find(ctx, "latest")
+	r.check(err)
+	verify := func(fraction float64) offsite.Verification {
+		result, err := r.vault.Verify(ctx, stored, offsite.VerifyOptions{Signer: r.signer.AuthorizedKey(), Fraction: fraction})
+		r.check(err)
+		return result
+	}
+	if all := verify(1); !all.Valid || all.Read != pushed.Packs+2 {
+		t.Errorf("%+v of %d packs", all, pushed.Packs)
+	}
+	if none := verify(0); !none.Valid || none.Read != 2 {
+		t.Errorf("%+v", none)
+	}
+	if some := verify(0.4); !some.Valid || some.Read <= 2 || some.Read >= pushed.Packs+2 {
+		t.Errorf("%+v of %d packs", some, pushed.Packs)
+	}
+	known := make(map[string]string) // what was read once is not read again
+	for _, want := range []int{pushed.Packs + 2, 0} {
+		result, err := r.vault.Verify(ctx, stored, offsite.VerifyOptions{Signer: r.signer.AuthorizedKey(), Fraction: 1, Known: known})
+		r.check(err)
+		if !result.Valid || result.Read != want {
+			t.Errorf("%+v, not %d objects", result, want)
+		}
+	}
+	pack := r.objects("packs")[1]
+	data, err := os.ReadFile(filepath.Join(r.root, pack))
+	r.check(err)
+	data[len(data)/2] ^= 1
+	r.check(os.Chmod(filepath.Join(r.root, pack), 0o600))
+	r.check(os.WriteFile(filepath.Join(r.root, pack), data, 0o600))
+	if bad := verify(1); bad.Valid || len(bad.Errors) != 1 || !strings.Contains(bad.Errors[0], pack) {
+		t.Errorf("%+v", bad)
+	}
+	r.check(os.Remove(filepath.Join(r.root, pack)))
+	if bad := verify(0); bad.Valid || len(bad.Errors) != 1 || !strings.Contains(bad.Errors[0], pack+": it is missing") {
+		t.Errorf("%+v", bad)
+	}
+}
