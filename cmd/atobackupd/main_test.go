@@ -82,7 +82,7 @@ func chromaCmd(ts *testscript.TestScript, neg bool, args []string) {
 // sqlMain runs statements on a database, which it makes when it is missing, and
 // prints the first value of a query.
 func sqlMain() {
-	db, err := sql.Open("sqlite", "file:"+os.Args[1]+"?_pragma=journal_mode(wal)")
+	db, err := openForTest(os.Args[1])
 	if err == nil {
 		defer db.Close()
 		if strings.HasPrefix(os.Args[2], "select") {
@@ -98,6 +98,11 @@ func sqlMain() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+// openForTest opens a database as the application would, made when missing.
+func openForTest(path string) (*sql.DB, error) {
+	return sql.Open("sqlite", "file:"+path+"?_pragma=journal_mode(wal)")
 }
 
 // keypairMain writes an identity to a file and prints the recipient.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -51,7 +52,7 @@ machine: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`,
 			}
 			fmt.Fprintf(c.stderr, "target %s shows the host key\n  %s\n", t.Name, found)
 			switch {
-			case fingerprint != "" && fingerprint != found:
+			case fingerprint != "" && !slices.Contains(strings.Fields(found), fingerprint):
 				return &failure.Error{Op: "target trust", Subject: t.Name, Kind: failure.HostKey, Err: fmt.Errorf("the fingerprint is %s, not %s", found, fingerprint), Hint: "do not trust it before you know why"}
 			case fingerprint == "" && !c.confirmed("Is that the fingerprint of the other machine? Type yes: "):
 				return &failure.Error{Op: "target trust", Subject: t.Name, Kind: failure.Refused, Err: errors.New("not confirmed, nothing was recorded")}
