@@ -71,7 +71,7 @@ func TestBackupOneStepUnderTheCallersLock(t *testing.T) {
 func TestBackupOneStepIsCancelled(t *testing.T) {
 	dir := t.TempDir()
 	j := job{Path: filepath.Join(dir, "live.db"), Journal: "delete"}
-	filled(t, j, 20000)
+	filled(t, j, 3000)
 	ctx, cancel := context.WithCancel(context.Background())
 	stop := fsx.Observe(func(op fsx.Op, _ string) error {
 		if op == fsx.OpWrite {

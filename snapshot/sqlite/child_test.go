@@ -191,8 +191,8 @@ func (s *store) commit(n int) error {
 		}
 		id := s.last + 1
 		for _, q := range []string{
-			"INSERT INTO ledger VALUES(?1, randomblob(300))",
-			"UPDATE ledger SET pad = randomblob(300) WHERE id IN (?1 * 7 % 1000, ?1 * 31 % 5000, ?1 / 2)",
+			"INSERT INTO ledger VALUES(?1, randomblob(3000))",
+			"UPDATE ledger SET pad = randomblob(3000) WHERE id IN (?1 * 7 % 1000, ?1 * 31 % 5000, ?1 / 2)",
 			"UPDATE state SET last = ?1, total = total + ?1",
 		} {
 			if _, err := tx.Exec(q, id); err != nil {
@@ -211,7 +211,7 @@ func (s *store) commit(n int) error {
 func (s *store) fill(n int) error {
 	_, err := s.db.Exec(`BEGIN;
 		WITH RECURSIVE c(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM c WHERE i < ?1)
-		INSERT INTO ledger SELECT i + (SELECT last FROM state), randomblob(300) FROM c;
+		INSERT INTO ledger SELECT i + (SELECT last FROM state), randomblob(3000) FROM c;
 		UPDATE state SET last = (SELECT max(id) FROM ledger), total = (SELECT sum(id) FROM ledger);
 		COMMIT`, n)
 	if err != nil {

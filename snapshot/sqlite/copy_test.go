@@ -92,7 +92,7 @@ func TestCopyUnderWriter(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()
 			test.job.Path = filepath.Join(dir, "live.db")
-			filled(t, test.job, 30000).close()
+			filled(t, test.job, 3000).close()
 			w := start(t, "writer", test.job)
 			var committed atomic.Int64
 			first := make(chan struct{})
@@ -161,7 +161,7 @@ func TestWALRestartedDuringCopy(t *testing.T) {
 		t.Run(fmt.Sprintf("header ignored %t", trust), func(t *testing.T) {
 			dir := t.TempDir()
 			j := job{Path: filepath.Join(dir, "live.db"), Journal: "wal", Pragmas: []string{"PRAGMA wal_autocheckpoint = 0"}}
-			p := filled(t, j, 2000)
+			p := filled(t, j, 300)
 			p.do("commit 300")
 			// All of the WAL is in the database file now: the pin gets mark 0.
 			if got := p.do("row PRAGMA wal_checkpoint(FULL)"); !strings.HasPrefix(got, "0,") {
@@ -305,7 +305,7 @@ func TestCopyLeavesTheSourceAlone(t *testing.T) {
 		{"rollback, crashed in mid-transaction", "delete", func(p *child) {
 			p.do("PRAGMA cache_size = 1")
 			p.do("BEGIN")
-			p.do("UPDATE ledger SET pad = randomblob(301)") // spills into the file
+			p.do("UPDATE ledger SET pad = randomblob(3001)") // spills into the file
 			p.do("UPDATE state SET last = -1")
 			p.kill()
 		}, "immutable (rolled back the transaction that a crash had left)"},
@@ -313,7 +313,7 @@ func TestCopyLeavesTheSourceAlone(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()
 			j := job{Path: filepath.Join(dir, "live.db"), Journal: test.journal, Pragmas: []string{"PRAGMA wal_autocheckpoint = 0"}}
-			p := filled(t, j, 1500)
+			p := filled(t, j, 300)
 			p.do("commit 10")
 			test.end(p)
 			before := contents(t, j.Path)
@@ -322,15 +322,15 @@ func TestCopyLeavesTheSourceAlone(t *testing.T) {
 			if !strings.HasPrefix(copied.Method, test.method) {
 				t.Errorf("method %s", copied.Method)
 			}
-			if last := sound(t, dst); last != 1510 {
-				t.Errorf("the copy ends at %d, want 1510", last)
+			if last := sound(t, dst); last != 310 {
+				t.Errorf("the copy ends at %d, want 310", last)
 			}
 			if contents(t, j.Path) != before {
 				t.Error("the source is not as it was")
 			}
 			// The application comes back as if nothing had been.
 			back := start(t, "puppet", j)
-			if got := back.do("commit 1"); got != "1511" {
+			if got := back.do("commit 1"); got != "311" {
 				t.Errorf("the application goes on at %s", got)
 			}
 		})
@@ -485,7 +485,7 @@ func TestCancel(t *testing.T) {
 	for _, journal := range []string{"wal", "delete"} {
 		dir := t.TempDir()
 		j := job{Path: filepath.Join(dir, "live.db"), Journal: journal}
-		filled(t, j, 20000)
+		filled(t, j, 3000)
 		before := fsxtest.Tree(t, dir)
 		ctx, cancel := context.WithCancel(context.Background())
 		stop := fsx.Observe(func(fsx.Op, string) error { cancel(); return nil })
@@ -510,14 +510,14 @@ func TestFailuresLeaveNothing(t *testing.T) {
 		{"journal", "delete", func(p *child) {
 			p.do("PRAGMA cache_size = 1")
 			p.do("BEGIN")
-			p.do("UPDATE ledger SET pad = randomblob(301)")
+			p.do("UPDATE ledger SET pad = randomblob(3001)")
 			p.kill()
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()
 			j := job{Path: filepath.Join(dir, "live.db"), Journal: test.journal}
-			test.end(filled(t, j, 1500))
+			test.end(filled(t, j, 300))
 			before, dst := fsxtest.Tree(t, dir), filepath.Join(dir, "copy.db")
 			fsxtest.EachFailure(t, func() error {
 				_, err := Copy(context.Background(), j.Path, dst, CopyOptions{})
