@@ -1,6 +1,11 @@
 package main
 
 import (
+	"errors"
+	"os"
+	"os/signal"
+	"syscall"
+
 	"github.com/spf13/cobra"
 
 	"github.com/atocore/atobackupd/internal/daemon"
@@ -13,9 +18,15 @@ func newRun(c *cli) *cobra.Command {
 		Short:   "Run the daemon in the foreground, as systemd does",
 		Long: `Run the schedule until SIGTERM. Everything is logged to stderr; under systemd
 (Type=notify) READY is said once the configuration, the store, the history and
-the keys have been opened.`,
+the keys have been opened. SIGHUP reads the configuration again; a bad one is
+refused and the old one stays. SIGTERM lets the running job reach a safe point,
+at most schedule.shutdown_timeout long; a second one ends at once.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			// From the first moment: unheard, a SIGHUP would end the process.
+			reload := make(chan os.Signal, 1)
+			signal.Notify(reload, syscall.SIGHUP)
+			defer signal.Stop(reload)
 			cfg, err := c.load()
 			if err != nil {
 				return err
@@ -29,8 +40,8 @@ the keys have been opened.`,
 			if err != nil {
 				return err
 			}
-			defer a.Close()
-			return a.Run(cmd.Context())
+			defer func() { err = errors.Join(err, a.Close()) }()
+			return a.Run(cmd.Context(), reload)
 		},
 	}
 }

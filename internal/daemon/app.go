@@ -48,12 +48,14 @@ type App struct {
 	store    *snapshot.Store
 	history  *history.DB
 	location *time.Location
+	process  *process
+	tellers  func(*config.Config) (teller, error) // who is told of alarms
 	closers  []func() error
 }
 
 // Open opens what the configuration names. The caller closes it.
 func Open(ctx context.Context, cfg *config.Config, o Options) (app *App, err error) {
-	a := &App{Config: cfg, Options: o}
+	a := &App{Config: cfg, Options: o, process: newProcess(), tellers: outboxFor}
 	if a.Options.Log == nil {
 		a.Options.Log = slog.New(slog.DiscardHandler)
 	}
@@ -141,44 +143,6 @@ func (a *App) progress(step string, done, total int64) {
 	if a.Options.Progress != nil {
 		a.Options.Progress(step, done, total)
 	}
-}
-
-// record notes how a job went. A history that cannot be written is logged and
-// stops nothing.
-func (a *App) record(err error) {
-	if err != nil {
-		a.Options.Log.Warn("the history could not be written", "error", err)
-	}
-}
-
-// runJob records one run of a job around the work itself, and the leg's success
-// or failure.
-func (a *App) runJob(ctx context.Context, job, leg string, run history.Run, work func(run *history.Run) error) error {
-	run.Job, run.StartedAt = job, time.Now()
-	id, err := a.history.Begin(ctx, run)
-	a.record(err)
-	run.ID = id
-	workErr := work(&run)
-	run.FinishedAt = time.Now()
-	// The context may be what ended the work; its end is recorded all the same.
-	ctx = context.WithoutCancel(ctx)
-	switch kind := failure.KindOf(workErr); {
-	case workErr == nil:
-		run.Outcome = history.OK
-		a.record(a.history.LegSucceeded(ctx, leg, run.FinishedAt))
-	case kind == failure.Interrupted:
-		run.Outcome, run.Error = history.Interrupted, workErr.Error()
-	case kind == failure.Unreachable:
-		run.Outcome, run.Error = history.Skipped, workErr.Error()
-		a.record(a.history.LegFailed(ctx, leg, run.FinishedAt, workErr.Error()))
-	default:
-		run.Outcome, run.Error = history.Failed, workErr.Error()
-		a.record(a.history.LegFailed(ctx, leg, run.FinishedAt, workErr.Error()))
-	}
-	if id != 0 {
-		a.record(a.history.Finish(ctx, run))
-	}
-	return workErr
 }
 
 // sources gives the live artifacts as configured.

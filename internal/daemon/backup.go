@@ -35,7 +35,11 @@ type Taken struct {
 // Backup takes one snapshot.
 func (a *App) Backup(ctx context.Context, kind snapshot.Kind, full bool, slot time.Time) (taken Taken, err error) {
 	start := time.Now()
-	err = a.runJob(ctx, "backup", legSnapshot, history.Run{Kind: string(kind), Slot: slot}, func(run *history.Run) error {
+	leg := legSnapshot
+	if full {
+		leg = legFull
+	}
+	err = a.runJob(ctx, "backup", leg, history.Run{Kind: string(kind), Slot: slot}, func(run *history.Run) error {
 		lock, err := a.lock(ctx, "taking a "+string(kind)+" snapshot")
 		if err != nil {
 			return err
@@ -44,7 +48,7 @@ func (a *App) Backup(ctx context.Context, kind snapshot.Kind, full bool, slot ti
 		if err := a.refusePending(); err != nil {
 			return err
 		}
-		snap, err := a.take(ctx, snapshot.TakeOptions{Kind: kind, Full: full})
+		snap, err := a.take(ctx, a.takeOptions(kind, full))
 		if err != nil {
 			return err
 		}
@@ -52,15 +56,23 @@ func (a *App) Backup(ctx context.Context, kind snapshot.Kind, full bool, slot ti
 		taken, err = describeTaken(snap)
 		return err
 	})
-	if err == nil && full {
-		a.record(a.history.LegSucceeded(ctx, legFull, time.Now()))
-	}
 	taken.DurationMS = time.Since(start).Milliseconds()
 	return taken, err
 }
 
-// take fills in what the configuration says and takes a snapshot under the main
-// lock, after sweeping what a crash left behind.
+// takeOptions are those of the configuration.
+func (a *App) takeOptions(kind snapshot.Kind, full bool) snapshot.TakeOptions {
+	c := a.Config.Backup
+	return snapshot.TakeOptions{
+		Kind: kind, Full: full, Host: a.Options.Host, ToolVersion: a.Options.Version,
+		MinFree: c.MinFree.Bytes(), Share: c.Share != "copy",
+		ChromaMethod: c.ChromaMethod, ChromaOptimisticTries: c.ChromaOptimisticTries, ChromaLockDeadline: c.ChromaLockDeadline.Std(),
+		Progress: func(step string, bytes int64) { a.progress(step, 0, 0) },
+	}
+}
+
+// take takes a snapshot under the main lock, after sweeping what a crash left
+// behind.
 func (a *App) take(ctx context.Context, o snapshot.TakeOptions) (snapshot.Snapshot, error) {
 	swept, err := a.store.Sweep()
 	if err != nil {
@@ -69,12 +81,6 @@ func (a *App) take(ctx context.Context, o snapshot.TakeOptions) (snapshot.Snapsh
 	for _, name := range swept {
 		a.Options.Log.Warn("removed what an interrupted run left in staging", "name", name)
 	}
-	c := a.Config.Backup
-	o.Host, o.ToolVersion = a.Options.Host, a.Options.Version
-	o.MinFree = c.MinFree.Bytes()
-	o.Share = c.Share != "copy"
-	o.ChromaMethod, o.ChromaOptimisticTries, o.ChromaLockDeadline = c.ChromaMethod, c.ChromaOptimisticTries, c.ChromaLockDeadline.Std()
-	o.Progress = func(step string, bytes int64) { a.progress(step, 0, 0) }
 	return a.store.Take(ctx, a.sources(), o)
 }
 

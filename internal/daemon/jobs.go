@@ -68,7 +68,7 @@ func (a *App) jobs(trigger func(name string)) ([]scheduler.Job, error) {
 		case "scrub":
 			job.Timeout = scrubTimeout
 			job.Run = func(ctx context.Context, slot scheduler.Slot) error {
-				_, err := a.Scrub(ctx, time.Now(), a.Config.Schedule.ScrubMaxBytes.Bytes())
+				_, err := a.Scrub(withAttempt(ctx, slot, 0), time.Now(), a.Config.Schedule.ScrubMaxBytes.Bytes())
 				return err
 			}
 		default:
@@ -79,7 +79,7 @@ func (a *App) jobs(trigger func(name string)) ([]scheduler.Job, error) {
 				job.Covers = []string{string(snapshot.Daily)}
 			}
 			job.Run = func(ctx context.Context, slot scheduler.Slot) error {
-				if _, err := a.Backup(ctx, kind, full, slot.At); err != nil {
+				if _, err := a.Backup(withAttempt(ctx, slot, takeRetries), kind, full, slot.At); err != nil {
 					return err
 				}
 				for _, t := range a.Config.Offsite {
@@ -109,10 +109,10 @@ func (a *App) followUps() []scheduler.Job {
 				if slot.Triggered {
 					behind = true
 				}
-				if !behind {
+				if !behind && !a.lags(ctx, t.Name) {
 					return nil
 				}
-				docs, err := a.Sync(ctx, t.Name, false)
+				docs, err := a.Sync(withAttempt(ctx, slot, 0), t.Name, false)
 				if failure.KindOf(err) == failure.Unreachable {
 					return fmt.Errorf("%w: %w", scheduler.ErrSkipped, err)
 				}
@@ -124,8 +124,20 @@ func (a *App) followUps() []scheduler.Job {
 	return append(jobs, scheduler.Job{
 		Name: "prune", Group: "ship", Timeout: pruneTimeout,
 		Run: func(ctx context.Context, slot scheduler.Slot) error {
-			_, err := a.Prune(ctx, time.Now(), false, false)
+			_, err := a.Prune(withAttempt(ctx, slot, 0), time.Now(), false, false)
 			return err
 		},
 	})
+}
+
+// lags tells whether a target lacks the newest snapshot: one that a person took
+// started no sync.
+func (a *App) lags(ctx context.Context, target string) bool {
+	now := time.Now()
+	list, _, err := a.snapshots(ctx, now)
+	if err != nil {
+		return true // the sync will say why
+	}
+	holders, err := a.offsiteHolders()
+	return err != nil || newest(list, false, now).After(newestAt(holders, legOffsite(target), now))
 }

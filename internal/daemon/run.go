@@ -3,54 +3,163 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/atocore/atobackupd/crypt"
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/history"
+	"github.com/atocore/atobackupd/internal/notify"
 	"github.com/atocore/atobackupd/scheduler"
 )
+
+// Undoing what Run acquired must not hang on a single step.
+const (
+	undoTimeout      = 10 * time.Second
+	heartbeatTimeout = 5 * time.Second
+)
+
+// daemon is a running App and what runs beside its jobs.
+type daemon struct {
+	current    atomic.Pointer[App] // a reload puts another in its place
+	scheduler  *scheduler.Scheduler
+	watch      *watch
+	heartbeats atomic.Pointer[notify.Heartbeats]
+}
+
+func (d *daemon) app() *App { return d.current.Load() }
 
 // Run is the daemon: it makes sure that everything it needs is there, says
 // READY, and runs the schedule until ctx is done. Then the running job reaches
 // a safe point or is abandoned at shutdown_timeout; either way nothing
-// half-made is visible.
-func (a *App) Run(ctx context.Context) (err error) {
+// half-made is visible. Each signal on reload makes it read its configuration
+// again.
+func (a *App) Run(ctx context.Context, reload <-chan os.Signal) (err error) {
+	var undo undo
+	defer func() { err = errors.Join(err, undo.run()) }()
+	a.Config = withCredentials(a.Config, os.Getenv("CREDENTIALS_DIRECTORY"))
 	if err := a.ready(ctx); err != nil {
 		return err
 	}
-	var s *scheduler.Scheduler
-	jobs, err := a.jobs(func(name string) {
-		if err := s.TriggerNow(name); err != nil {
-			a.Options.Log.Error("a follow-up could not be started", "job", name, "error", err)
-		}
+	outbox, err := a.tellers(a.Config)
+	if err != nil {
+		return err
+	}
+	undo.add("history", undoTimeout, a.recordLife(ctx))
+	d := &daemon{}
+	d.current.Store(a)
+	jobs, err := a.jobs(d.trigger)
+	if err != nil {
+		return err
+	}
+	d.watch = newWatch(ctx, d.app)
+	d.watch.use(outbox)
+	d.scheduler, err = scheduler.New(a.history, jobs, scheduler.Options{
+		Report: d.report, Beat: d.beat, ShutdownTimeout: a.Config.Schedule.ShutdownTimeout.Std(),
 	})
 	if err != nil {
 		return err
 	}
-	s, err = scheduler.New(a.history, jobs, scheduler.Options{
-		Report:          a.report,
-		Beat:            func() { a.beat(s) },
-		ShutdownTimeout: a.Config.Schedule.ShutdownTimeout.Std(),
-	})
-	if err != nil {
-		return err
-	}
+	undo.add("heartbeats", undoTimeout, d.stopHeartbeats)
+	d.startHeartbeats(a)
+	undo.add("alarms", undoTimeout, background(func(ctx context.Context) { d.watch.run(ctx) }))
 	for _, t := range a.Config.Offsite {
-		if err := s.TriggerNow(syncJob(t.Name)); err != nil {
-			return err
-		}
+		d.trigger(syncJob(t.Name))
 	}
-	a.tell(sd.SdNotifyReady + "\nSTATUS=" + statusLine(s.Status()))
-	a.Options.Log.Info("ready", "version", a.Options.Version, "config", a.Config.Path, "next", statusLine(s.Status()))
+	next := a.nextLine(ctx)
+	a.tell(sd.SdNotifyReady + "\nSTATUS=" + next)
+	a.Options.Log.Info("ready", "version", a.Options.Version, "config", a.Config.Path, "next", next)
+	undo.add("reload", undoTimeout, background(func(ctx context.Context) { d.listen(ctx, reload) }))
 	// STOPPING is said as soon as the signal is here: jobs may take a while.
 	stopping := context.AfterFunc(ctx, func() { a.tell(sd.SdNotifyStopping) })
 	defer stopping()
-	err = s.Run(ctx)
+	err = d.scheduler.Run(ctx)
 	a.Options.Log.Info("stopped")
 	return err
+}
+
+// background starts work beside the jobs and gives what ends it.
+func background(work func(context.Context)) func(context.Context) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		work(ctx)
+	}()
+	return func(patience context.Context) error {
+		cancel()
+		select {
+		case <-done:
+			return nil
+		case <-patience.Done():
+			return patience.Err()
+		}
+	}
+}
+
+// listen reloads at each signal.
+func (d *daemon) listen(ctx context.Context, reload <-chan os.Signal) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-reload:
+			d.reload(ctx)
+		}
+	}
+}
+
+// recordLife records the daemon's own life, so that the next one can tell an end that
+// nobody wanted, and gives what records an orderly end.
+func (a *App) recordLife(ctx context.Context) func(context.Context) error {
+	run := history.Run{Job: daemonJob, StartedAt: time.Now()}
+	id, err := a.history.Begin(ctx, run)
+	a.record(err)
+	return func(ctx context.Context) error {
+		if id == 0 {
+			return nil
+		}
+		return a.history.Finish(ctx, history.Run{ID: id, FinishedAt: time.Now(), Outcome: history.OK})
+	}
+}
+
+// trigger starts another job by name.
+func (d *daemon) trigger(name string) {
+	if err := d.scheduler.TriggerNow(name); err != nil {
+		d.app().Options.Log.Error("a follow-up could not be started", "job", name, "error", err)
+	}
+}
+
+// startHeartbeats calls the addresses of an App's configuration from now on, and
+// lets what the ones before had to say arrive.
+func (d *daemon) startHeartbeats(a *App) {
+	log := a.Options.Log
+	next := notify.StartHeartbeats(a.Config.Notify.Heartbeats, func(err error) { log.Warn("a heartbeat did not arrive", "error", err) })
+	before := d.heartbeats.Swap(next)
+	a.process.mu.Lock()
+	a.process.pulse = next.Beat
+	a.process.mu.Unlock()
+	if before != nil {
+		go func() {
+			ctx, cancel := context.WithTimeout(context.Background(), undoTimeout)
+			defer cancel()
+			_ = before.Stop(ctx) // what did not arrive was logged
+		}()
+	}
+}
+
+func (d *daemon) stopHeartbeats(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, heartbeatTimeout)
+	defer cancel()
+	return d.heartbeats.Load().Stop(ctx)
 }
 
 // ready proves before the first slot what would otherwise fail in the night:
@@ -98,39 +207,46 @@ func (a *App) ready(ctx context.Context) error {
 
 // report logs what the scheduler tells. Jobs' errors are logged here and
 // nowhere else.
-func (a *App) report(e scheduler.Event) {
-	log := a.Options.Log.With("job", e.Job)
+func (d *daemon) report(e scheduler.Event) {
+	log := d.app().Options.Log.With("job", e.Job)
 	switch e.Kind {
 	case scheduler.Started:
-		log.Info("started", "slot", e.Slot.At, "attempt", e.Slot.Attempt)
+		log.Log(context.Background(), quiet(e.Job), "started", "slot", e.Slot.At, "attempt", e.Slot.Attempt)
 	case scheduler.Finished:
 		switch {
 		case e.Err == nil:
-			log.Info("done", "duration", e.Duration.Round(time.Millisecond))
+			log.Log(context.Background(), quiet(e.Job), "done", "duration", e.Duration.Round(time.Millisecond))
 		case errors.Is(e.Err, scheduler.ErrSkipped), e.Outcome == scheduler.Interrupted:
 			log.Info(string(e.Outcome), "error", e.Err)
 		default:
 			log.Error("failed", "error", e.Err, "outcome", e.Outcome)
 		}
+		d.watch.good(alarmStuck(e.Job))
+		d.watch.poke()
 	case scheduler.Retrying:
 		log.Warn("failed, and is tried again", "error", e.Err, "at", e.RetryAt)
 	case scheduler.Stuck:
 		log.Error("was cancelled and does not return; it is not started again until it does")
+		d.watch.bad(alarmStuck(e.Job), "it ran too long, was cancelled and does not return: systemctl restart atobackupd")
 	case scheduler.Missed:
 		log.Warn("slots passed while nobody looked", "slots", len(e.Slots), "oldest", e.Slots[0])
 	case scheduler.Covered:
 		log.Info("served by another job", "by", e.By, "slot", e.Slot.At)
 	case scheduler.StoreError:
-		log.Error("the schedule cannot be remembered", "error", e.Err)
+		d.app().record(fmt.Errorf("the schedule: %w", e.Err)) // it comes with every pass
+		d.watch.poke()
 	case scheduler.ClockBack:
 		log.Warn("the clock was set back by more than a day: slots count from now")
 	}
 }
 
 // beat tells systemd that the loop makes progress and what comes next.
-func (a *App) beat(s *scheduler.Scheduler) {
-	a.tell(sd.SdNotifyWatchdog + "\nSTATUS=" + statusLine(s.Status()))
+func (d *daemon) beat() {
+	d.app().tell(sd.SdNotifyWatchdog + "\nSTATUS=" + statusLine(d.scheduler.Status()))
 }
+
+// alarmStuck names the alarm of a job that does not return.
+func alarmStuck(job string) string { return "job:" + job }
 
 // tell sends a notification to systemd, if systemd started us.
 func (a *App) tell(state string) {
@@ -157,5 +273,27 @@ func statusLine(jobs []scheduler.JobStatus) string {
 	return running + "next: " + next.Name + " at " + next.Next.Format("2006-01-02 15:04 MST")
 }
 
+// nextLine is statusLine before the schedule runs.
+func (a *App) nextLine(ctx context.Context) string {
+	slots, err := a.nextSlots(ctx, time.Now())
+	if err != nil {
+		return ""
+	}
+	var jobs []scheduler.JobStatus
+	for _, name := range slices.Sorted(maps.Keys(slots)) {
+		jobs = append(jobs, scheduler.JobStatus{Name: name, Expr: name, Next: slots[name]})
+	}
+	return statusLine(jobs)
+}
+
 // isInternal tells the jobs that are no business of the schedule's reader.
 func isInternal(name string) bool { return strings.HasPrefix(name, syncJob("")) }
+
+// quiet is the level of what is worth no line: a sync looks every quarter of an
+// hour whether there is something to send, and says itself what it sent.
+func quiet(job string) slog.Level {
+	if isInternal(job) {
+		return slog.LevelDebug
+	}
+	return slog.LevelInfo
+}

@@ -2,7 +2,7 @@ package daemon
 
 import (
 	"context"
-	"fmt"
+	"slices"
 	"time"
 
 	"github.com/atocore/atobackupd/internal/history"
@@ -56,14 +56,8 @@ type TargetStatus struct {
 	Behind    int            `json:"behind"` // valid local snapshots that it does not hold
 }
 
-// leg is what is configured of a leg: how old its last success may be.
-type leg struct {
-	name  string
-	limit time.Duration
-	job   string // whose next slot is shown
-}
-
-// Status tells how everything stands at now.
+// Status tells how everything stands at now, by the judgement that the alarms
+// go by.
 func (a *App) Status(ctx context.Context, now time.Time) (Status, error) {
 	doc := Status{Level: LevelOK, Legs: []LegStatus{}, Targets: []TargetStatus{}, Alarms: []history.Alarm{}}
 	list, _, err := a.snapshots(ctx, now)
@@ -71,91 +65,54 @@ func (a *App) Status(ctx context.Context, now time.Time) (Status, error) {
 		return doc, err
 	}
 	doc.Snapshots = sumUp(list)
-	schedule, err := a.Schedule(ctx, now)
+	next, err := a.nextSlots(ctx, now)
 	if err != nil {
 		return doc, err
 	}
+	open, err := a.history.OpenAlarms(ctx)
+	a.record(err)
+	doc.Alarms = append(doc.Alarms, open...)
+	for _, f := range a.facts(ctx, now, open) {
+		status := describe(f, judge(f, now), now)
+		if at, ok := next[f.job]; ok {
+			status.Next = &at
+		}
+		doc.Legs = append(doc.Legs, status)
+		doc.Level = worse(doc.Level, status.Level)
+	}
+	for _, alarm := range open {
+		// That of a leg speaks through the leg; what else the daemon found, a
+		// configuration that it refused, speaks for itself.
+		if !slices.ContainsFunc(doc.Legs, func(l LegStatus) bool { return l.Name == alarm.Leg }) {
+			doc.Level = worse(doc.Level, alarm.Level)
+		}
+	}
+	doc.Targets, err = a.targetStatus(list)
+	return doc, err
+}
+
+// describe writes a judgement with the times that it was made from.
+func describe(f facts, j judgement, now time.Time) LegStatus {
+	s := LegStatus{Name: f.name, Level: j.level, Message: j.message}
+	if at := f.seen.LastAttempt; !at.IsZero() {
+		s.LastAttempt = &at
+	}
+	if at := f.seen.LastSuccess; !at.IsZero() {
+		seconds := int64(now.Sub(at).Seconds())
+		s.LastSuccess, s.AgeS = &at, &seconds
+	}
+	return s
+}
+
+func (a *App) nextSlots(ctx context.Context, now time.Time) (map[string]time.Time, error) {
+	schedule, err := a.Schedule(ctx, now)
 	next := make(map[string]time.Time)
 	for _, job := range schedule.Jobs {
 		if len(job.Next) > 0 {
 			next[job.Job] = job.Next[0]
 		}
 	}
-	recorded, err := a.history.Legs(ctx)
-	a.record(err)
-	byName := make(map[string]history.Leg)
-	for _, l := range recorded {
-		byName[l.Name] = l
-	}
-	for _, l := range a.legs() {
-		status := judgeLeg(l, byName[l.name], now)
-		if at, ok := next[l.job]; ok {
-			status.Next = &at
-		}
-		doc.Legs = append(doc.Legs, status)
-		doc.Level = worse(doc.Level, status.Level)
-	}
-	if doc.Targets, err = a.targetStatus(list); err != nil {
-		return doc, err
-	}
-	if alarms, err := a.history.OpenAlarms(ctx); err == nil {
-		doc.Alarms = append(doc.Alarms, alarms...)
-	}
-	return doc, nil
-}
-
-// legs are those that the configuration asks for.
-func (a *App) legs() []leg {
-	c := a.Config
-	var legs []leg
-	add := func(name string, limit time.Duration, job string, wanted bool) {
-		if wanted && limit > 0 {
-			legs = append(legs, leg{name, limit, job})
-		}
-	}
-	add(legSnapshot, c.Alarms.Snapshot.Std(), "daily", c.Schedule.Daily != "" || c.Schedule.Weekly != "")
-	add(legFull, c.Alarms.Full.Std(), "weekly", c.Schedule.Weekly != "")
-	for _, t := range c.Offsite {
-		add(legOffsite(t.Name), t.MaxAge.Std(), "", true)
-	}
-	add(legPrune, c.Alarms.Prune.Std(), "", c.Schedule.Daily != "" || c.Schedule.Weekly != "")
-	add(legScrub, c.Alarms.Scrub.Std(), "scrub", c.Schedule.Scrub != "")
-	return legs
-}
-
-// judgeLeg decides how a leg stands. One that was never tried is no alarm yet:
-// its first slot has not come.
-func judgeLeg(l leg, seen history.Leg, now time.Time) LegStatus {
-	s := LegStatus{Name: l.name, Level: LevelOK}
-	if !seen.LastAttempt.IsZero() {
-		s.LastAttempt = &seen.LastAttempt
-	}
-	switch {
-	case seen.LastSuccess.IsZero() && seen.LastAttempt.IsZero():
-		s.Level, s.Message = LevelWarning, "it never ran"
-		return s
-	case seen.LastSuccess.IsZero():
-		s.Level, s.Message = LevelCritical, "it never succeeded: "+seen.LastError
-		return s
-	}
-	age := now.Sub(seen.LastSuccess)
-	seconds := int64(age.Seconds())
-	s.LastSuccess, s.AgeS = &seen.LastSuccess, &seconds
-	switch {
-	case age > l.limit:
-		s.Level, s.Message = LevelCritical, fmt.Sprintf("its last success is %s old, more than %s", age.Round(time.Minute), l.limit)
-	case seen.LastError != "":
-		s.Level, s.Message = LevelWarning, seen.LastError
-	}
-	return s
-}
-
-func worse(a, b string) string {
-	rank := map[string]int{LevelOK: 0, LevelWarning: 1, LevelCritical: 2, LevelUnknown: 3}
-	if rank[b] > rank[a] {
-		return b
-	}
-	return a
+	return next, err
 }
 
 func sumUp(list []snapshot.Snapshot) SnapshotsStatus {
