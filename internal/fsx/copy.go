@@ -19,15 +19,15 @@ const (
 	ReadWrite CopyMethod = "read-write"      // where the kernel cannot do it
 )
 
-// copyStep bounds how long a cancelled copy goes on, and paces write-back.
+// copyStep bounds how long a cancelled copy goes on.
 const copyStep = 16 << 20
 
 // CloneOrCopy copies all of src, from its start, into the empty file dst. With
 // share it is a reflink where the file system can, else the kernel's
 // copy_file_range, which may share blocks too; without it the copy has blocks of
 // its own, so that one bad sector does not take both. It closes and fsyncs
-// neither, but starts write-back as it goes so that a later fsync has little
-// left to wait for. The size is the one that src has at the end of the copy; a
+// neither. Write-back is left to the kernel: asking for it as the copy goes
+// (sync_file_range) stalled the copy for longer than it saved. The size is the one that src has at the end of the copy; a
 // source that grows is followed.
 func CloneOrCopy(ctx context.Context, dst, src *os.File, share bool) (CopyMethod, error) {
 	if err := announce(OpCopy, dst.Name()); err != nil {
@@ -69,14 +69,8 @@ func copyRange(ctx context.Context, dst, src *os.File) (CopyMethod, error) {
 		case n == 0:
 			return CopyRange, nil
 		}
-		startWriteBack(dst, done, int64(n))
 		done += int64(n)
 	}
-}
-
-// startWriteBack is best effort: it only moves work out of the fsync.
-func startWriteBack(f *os.File, offset, n int64) {
-	_ = unix.SyncFileRange(int(f.Fd()), offset, n, unix.SYNC_FILE_RANGE_WRITE)
 }
 
 func cannotCopyRange(err error) bool {
@@ -99,7 +93,6 @@ func readWrite(ctx context.Context, dst, src *os.File) error {
 			if _, err := dst.Write(buf[:n]); err != nil {
 				return err
 			}
-			startWriteBack(dst, done, int64(n))
 			done += int64(n)
 		}
 		if errors.Is(err, io.EOF) {
