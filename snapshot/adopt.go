@@ -33,20 +33,20 @@ func (s *Store) Adopt(ctx context.Context, stamp Stamp, o AdoptOptions) (Result,
 	if err != nil || snap.Manifest != nil {
 		return result, err
 	}
-	m, err := manifestOf(ctx, snap, o)
+	m, err := manifestOf(ctx, snap, o, result)
 	if err != nil {
 		return result, err
 	}
-	m.StartedAt, m.FinishedAt = stamp.Time(), started
+	m.StartedAt, m.FinishedAt = stamp.Time(), time.Now().UTC()
 	m.Validation = Validation{Valid: true, Errors: result.Errors, Warnings: result.Warnings, CheckedAt: started, DurationMS: result.DurationMS}
-	if err := writeJSON(filepath.Join(snap.Path, ManifestFile), m); err != nil {
+	if err := s.writeJSON(filepath.Join(snap.Path, ManifestFile), m); err != nil {
 		return result, &failure.Error{Op: "adopt", Subject: string(stamp), Err: err,
 			Hint: "the directory belongs to the application's user; give this process write access to it"}
 	}
 	return result, nil
 }
 
-func manifestOf(ctx context.Context, snap Snapshot, o AdoptOptions) (*Manifest, error) {
+func manifestOf(ctx context.Context, snap Snapshot, o AdoptOptions, result Result) (*Manifest, error) {
 	metadata, err := ReadMetadata(snap.Path)
 	if err != nil {
 		return nil, err
@@ -70,21 +70,37 @@ func manifestOf(ctx context.Context, snap Snapshot, o AdoptOptions) (*Manifest, 
 	}
 	m := &Manifest{
 		Schema: Schema, Stamp: snap.Stamp, Kind: Adopted, Host: o.Host, ToolVersion: o.ToolVersion,
-		Files: files, Roots: map[string]Root{},
-		DB: &DBInfo{PageSize: info.PageSize, PageCount: info.PageCount, UserVersion: info.UserVersion,
-			ApplicationID: info.ApplicationID, JournalModeOfSource: info.JournalMode, Tables: info.Tables},
+		Files: files, Roots: map[string]Root{}, DB: dbInfo(info), Artifacts: map[string]Artifact{},
 	}
-	artifact := func(included bool, source, path string) Artifact {
-		a := Artifact{Included: included, Method: "atocore", SourcePath: source, Consistency: Consistent}
+	add := func(name string, included bool, source, path, root string) {
+		a := Artifact{Included: included, SourcePath: source, Consistency: Consistent}
 		if included {
-			a.Bytes, a.Files = treeSize(filepath.Join(snap.Path, path))
+			a.Method = "atocore"
+			a.Bytes, a.Files = sizeOf(snap.Path, path)
 		}
-		return a
+		m.Artifacts[name] = a
+		// AtoCore records no owners. Those of today are the best that is known.
+		if live, err := rootAt(root); included && source != "" && err == nil {
+			m.Roots[name] = live
+		}
 	}
-	m.Artifacts = map[string]Artifact{
-		DB:       artifact(true, o.Sources.DB, filepath.Dir(content.DB)),
-		Registry: artifact(content.RegistryIncluded, o.Sources.Registry, filepath.Dir(content.Registry)),
-		Chroma:   artifact(content.ChromaIncluded, o.Sources.Chroma, content.Chroma),
+	src := o.Sources
+	add(DB, true, src.DB, content.DB, filepath.Dir(src.DB))
+	add(Registry, content.RegistryIncluded, src.Registry, content.Registry, filepath.Dir(src.Registry))
+	add(Chroma, content.ChromaIncluded, src.Chroma, content.Chroma, src.Chroma)
+	if hasCode(result.Warnings, codeUnverified) {
+		a := m.Artifacts[Chroma]
+		a.Consistency = Unverified
+		m.Artifacts[Chroma] = a
 	}
 	return m, nil
+}
+
+// sizeOf is treeSize of a file or a directory.
+func sizeOf(dir, rel string) (bytes int64, files int) {
+	path := filepath.Join(dir, rel)
+	if f, err := describe(path, rel); err == nil && f.Type == TypeFile {
+		return f.Size, 1
+	}
+	return treeSize(path)
 }

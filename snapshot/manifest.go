@@ -2,12 +2,10 @@ package snapshot
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"time"
-
-	"github.com/atocore/atobackupd/internal/fsx"
 )
 
 // Names inside a snapshot directory, as AtoCore's own tools lay it out, and the
@@ -84,9 +82,9 @@ const (
 
 // File is one entry of a snapshot: a regular file, a directory or a symbolic
 // link that stays inside. Path is slash-separated and relative to the snapshot
-// directory. Mode (permission bits with setuid, setgid and sticky), UID and GID
-// are those of the live file, which a restore gives back; the stored copy may
-// have others.
+// directory. Mode (permission bits with setuid, setgid and sticky), UID, GID and
+// MTime are those of the live file, which a restore gives back; the stored copy
+// may have others. Size, digest and target are those of the stored copy.
 type File struct {
 	Path   string    `json:"path"`
 	Type   string    `json:"type"`
@@ -108,7 +106,9 @@ type Root struct {
 	GID  int    `json:"gid"`
 }
 
-// Validation is the judgement that was made when the snapshot was taken.
+// Validation is the judgement that was made when the snapshot was taken or
+// adopted. DurationMS is the time that the checks took in milliseconds, without
+// those that are part of copying Chroma.
 type Validation struct {
 	Valid      bool      `json:"valid"`
 	Errors     []string  `json:"errors"`
@@ -117,109 +117,33 @@ type Validation struct {
 	DurationMS int64     `json:"duration_ms"`
 }
 
-// Metadata is backup-metadata.json, which AtoCore's own tools write and read.
-// A key that an older tool did not write is absent, not an error, so every
-// field that matters is a pointer: nil is "unknown".
-type Metadata struct {
-	CreatedAt              *time.Time `json:"created_at,omitempty"`
-	BackupRoot             *string    `json:"backup_root,omitempty"`
-	DBSnapshotPath         *string    `json:"db_snapshot_path,omitempty"`
-	DBSizeBytes            *int64     `json:"db_size_bytes,omitempty"`
-	RegistrySnapshotPath   *string    `json:"registry_snapshot_path,omitempty"`
-	RegistrySizeBytes      *int64     `json:"registry_size_bytes,omitempty"`
-	IncludeChroma          *bool      `json:"include_chroma,omitempty"`
-	ChromaSnapshotIncluded *bool      `json:"chroma_snapshot_included,omitempty"`
-	ChromaSnapshotPath     *string    `json:"chroma_snapshot_path,omitempty"`
-	ChromaSnapshotBytes    *int64     `json:"chroma_snapshot_bytes,omitempty"`
-	ChromaSnapshotFiles    *int64     `json:"chroma_snapshot_files,omitempty"`
-	VectorStoreNote        *string    `json:"vector_store_note,omitempty"`
-	CreatedBy              *string    `json:"created_by,omitempty"`
-}
-
-// NewMetadata derives backup-metadata.json from our manifest, for a snapshot
-// that will lie at root.
-func NewMetadata(m *Manifest, root string) *Metadata {
-	at := func(included bool, name string) *string {
-		if !included {
-			return ptr("")
-		}
-		return ptr(filepath.Join(root, filepath.FromSlash(name)))
-	}
-	db, registry, chroma := m.Artifacts[DB], m.Artifacts[Registry], m.Artifacts[Chroma]
-	note := "Chroma is not part of this snapshot: restore an older full one, or rebuild the vectors by ingestion."
-	if chroma.Included {
-		note = fmt.Sprintf("Chroma was copied while in use (%s) and checked: %s.", chroma.Method, chroma.Consistency)
-	}
-	return &Metadata{
-		CreatedAt:              ptr(m.StartedAt.UTC().Truncate(time.Second)),
-		BackupRoot:             &root,
-		DBSnapshotPath:         at(db.Included, DBFile),
-		DBSizeBytes:            &db.Bytes,
-		RegistrySnapshotPath:   at(registry.Included, RegistryFile),
-		RegistrySizeBytes:      &registry.Bytes,
-		IncludeChroma:          &chroma.Included,
-		ChromaSnapshotIncluded: &chroma.Included,
-		ChromaSnapshotPath:     at(chroma.Included, ChromaDir),
-		ChromaSnapshotBytes:    &chroma.Bytes,
-		ChromaSnapshotFiles:    ptr(int64(chroma.Files)),
-		VectorStoreNote:        &note,
-		CreatedBy:              ptr("atobackupd " + m.ToolVersion),
-	}
-}
-
-func ptr[T any](v T) *T { return &v }
-
-// writeJSON writes a document durably and atomically, indented for the people
-// who will read it with cat.
-func writeJSON(path string, v any) error {
-	data, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return err
-	}
-	return fsx.WriteFile(path, append(data, '\n'), 0o640)
-}
-
-// maxJSON bounds what is read from a JSON file of a snapshot, which may come
-// from somebody else's disk: 256 MiB hold the manifest of a million files.
-const maxJSON = 256 << 20
-
-func readJSON(path string, v any) error {
-	info, err := os.Lstat(path)
-	if err != nil {
-		return err
-	}
-	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is not a regular file", path)
-	}
-	if info.Size() > maxJSON {
-		return fmt.Errorf("%s has %d bytes, more than any manifest", path, info.Size())
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	return json.Unmarshal(data, v)
-}
+// errNewer is of a manifest that a later version of this program wrote.
+var errNewer = errors.New("use a newer atobackupd")
 
 // ReadManifest reads atobackupd.json of the snapshot directory dir. A directory
 // without one gives fs.ErrNotExist.
 func ReadManifest(dir string) (*Manifest, error) {
+	path := filepath.Join(dir, ManifestFile)
+	data, err := readDocument(path)
+	if err != nil {
+		return nil, err
+	}
+	// The schema first: another one may have other types.
+	var version struct {
+		Schema int `json:"schema"`
+	}
+	if err := json.Unmarshal(data, &version); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	switch {
+	case version.Schema > Schema:
+		return nil, fmt.Errorf("%s has schema %d, this program knows %d: %w", path, version.Schema, Schema, errNewer)
+	case version.Schema != Schema:
+		return nil, fmt.Errorf("%s has schema %d, which never was one", path, version.Schema)
+	}
 	var m Manifest
-	if err := readJSON(filepath.Join(dir, ManifestFile), &m); err != nil {
-		return nil, err
-	}
-	if m.Schema != Schema {
-		return nil, fmt.Errorf("%s has schema %d, this program knows %d: use a newer atobackupd", filepath.Join(dir, ManifestFile), m.Schema, Schema)
-	}
-	return &m, nil
-}
-
-// ReadMetadata reads backup-metadata.json of the snapshot directory dir. A
-// directory without one gives fs.ErrNotExist.
-func ReadMetadata(dir string) (*Metadata, error) {
-	var m Metadata
-	if err := readJSON(filepath.Join(dir, MetadataFile), &m); err != nil {
-		return nil, err
+	if err := json.Unmarshal(data, &m); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return &m, nil
 }

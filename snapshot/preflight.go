@@ -8,8 +8,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"syscall"
+	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx"
@@ -22,6 +24,9 @@ const peekTimeout = 5 * time.Second
 // preflight finds what would make a snapshot worthless or impossible before
 // anything is written.
 func (s *Store) preflight(ctx context.Context, src Sources, o TakeOptions) error {
+	if err := errors.Join(s.checkPlace(), s.checkWritable()); err != nil {
+		return err
+	}
 	if !o.Tolerant {
 		if err := s.checkDBSource(ctx, src); err != nil {
 			return err
@@ -36,7 +41,19 @@ func (s *Store) preflight(ctx context.Context, src Sources, o TakeOptions) error
 	if err != nil && !o.Tolerant {
 		return err
 	}
-	return fsx.RequireFree(s.dir, need, o.MinFree)
+	return fsx.RequireFree(s.staging(), need, o.MinFree)
+}
+
+// checkWritable finds out before the copying, not after it, that a snapshot
+// cannot be staged or published here. The snapshots directory may be AtoCore's.
+func (s *Store) checkWritable() error {
+	for _, dir := range []string{s.staging(), s.snapshots()} {
+		if err := unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
+			return &failure.Error{Op: "backup.dir", Subject: dir, Kind: failure.Config, Err: err,
+				Hint: fmt.Sprintf("let uid %d write there", os.Geteuid())}
+		}
+	}
+	return nil
 }
 
 func (s *Store) checkDBSource(ctx context.Context, src Sources) error {
@@ -64,7 +81,8 @@ func (s *Store) checkDBSource(ctx context.Context, src Sources) error {
 		return shrunk("has no rows")
 	}
 	for _, table := range src.RequiredTables {
-		if !slices.Contains(overview.Tables, table) {
+		isIt := func(name string) bool { return strings.EqualFold(name, table) } // as SQLite's names
+		if !slices.ContainsFunc(overview.Tables, isIt) {
 			return &failure.Error{Op: "backup", Subject: src.DB,
 				Err:  fmt.Errorf("required_tables: there is no table %q", table),
 				Hint: "this is not the database that was meant, or atocore.required_tables is out of date"}
@@ -76,20 +94,21 @@ func (s *Store) checkDBSource(ctx context.Context, src Sources) error {
 // lastTables finds the newest valid snapshot with a manifest and tells whether
 // its database had any rows.
 func (s *Store) lastTables() (Stamp, bool) {
-	list, _, err := s.List(time.Now())
+	stamps, _, err := s.stamps()
 	if err != nil {
 		return "", false
 	}
-	for _, snap := range slices.Backward(list) {
-		if !snap.IsValid() || snap.Manifest == nil || snap.Manifest.DB == nil || !snap.Kind.HoldsSlots() {
+	for _, stamp := range slices.Backward(stamps) {
+		m, err := ReadManifest(s.Path(stamp))
+		if err != nil || !m.Validation.Valid || m.DB == nil || !m.Kind.HoldsSlots() {
 			continue
 		}
-		for _, rows := range snap.Manifest.DB.Tables {
+		for _, rows := range m.DB.Tables {
 			if rows > 0 {
-				return snap.Stamp, true
+				return stamp, true
 			}
 		}
-		return snap.Stamp, false
+		return stamp, false
 	}
 	return "", false
 }
@@ -114,33 +133,38 @@ func checkChromaSource(dir string) error {
 
 // estimate adds up what a plain copy of the sources would take.
 func estimate(src Sources, full bool) (int64, error) {
-	var sum int64
-	add := func(path string) {
+	size := func(path string) int64 {
 		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
-			sum += info.Size()
+			return info.Size()
 		}
+		return 0
 	}
-	add(src.DB)
-	add(src.DB + "-wal")
-	add(src.Registry)
+	db := resolved(src.DB)
+	// The -wal is copied, and then its pages go into the copy of the database.
+	sum := size(db) + 2*size(db+"-wal") + size(src.Registry)
 	if !full || src.Chroma == "" {
 		return sum, nil
 	}
-	err := filepath.WalkDir(src.Chroma, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil {
-			if errors.Is(err, fs.ErrNotExist) { // Chroma removed it meanwhile
-				return nil
-			}
-			return err
+	err := filepath.WalkDir(resolved(src.Chroma), func(path string, entry fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) { // Chroma removed it meanwhile
+			return nil
 		}
-		if info, err := entry.Info(); err == nil && info.Mode().IsRegular() {
-			sum += info.Size()
+		if err == nil && entry.Type().IsRegular() {
+			sum += size(path)
 		}
-		return nil
+		return err
 	})
 	return sum, err
 }
 
+// resolved follows symbolic links, as far as they lead anywhere.
+func resolved(path string) string {
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		return target
+	}
+	return path
+}
+
 func isNoSpace(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
 }

@@ -7,36 +7,47 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sync/errgroup"
 )
 
-// scan lists everything below a snapshot directory except our manifest, sorted
-// by path, without digests. It follows no symbolic link.
-func scan(dir string) ([]File, error) {
-	var files []File
-	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if path == dir {
+// walk gives everything below a snapshot directory except our manifest, sorted
+// by path, without digests. It follows no symbolic link. What cannot be read
+// comes as an error with its Path, and the walk goes on.
+func walk(dir string) iter.Seq2[File, error] {
+	return func(yield func(File, error) bool) {
+		_ = filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+			rel, relErr := filepath.Rel(dir, path)
+			if relErr != nil || err == nil && (rel == "." || rel == ManifestFile) {
+				return relErr
+			}
+			file := File{Path: filepath.ToSlash(rel)}
+			if err == nil {
+				file, err = describe(path, file.Path)
+			}
+			if !yield(file, err) {
+				return fs.SkipAll
+			}
 			return nil
+		})
+	}
+}
+
+// scan is walk that ends with the first error.
+func scan(dir string) (files []File, err error) {
+	for file, err := range walk(dir) {
+		if err != nil {
+			return nil, err
 		}
-		rel, err := filepath.Rel(dir, path)
-		if err != nil || rel == ManifestFile {
-			return err
-		}
-		file, err := describe(path, filepath.ToSlash(rel))
-		if err == nil {
-			files = append(files, file)
-		}
-		return err
-	})
-	return files, err
+		files = append(files, file)
+	}
+	return files, nil
 }
 
 // typeOther is a device, socket or FIFO: no snapshot of ours has one.
@@ -46,7 +57,7 @@ const typeOther = "other"
 func describe(path, name string) (File, error) {
 	info, err := os.Lstat(path)
 	if err != nil {
-		return File{}, err
+		return File{Path: name}, err
 	}
 	f := File{Path: name, Mode: permissions(info.Mode()), MTime: info.ModTime().UTC()}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
@@ -59,13 +70,11 @@ func describe(path, name string) (File, error) {
 		f.Type = TypeDir
 	case info.Mode()&fs.ModeSymlink != 0:
 		f.Type = TypeSymlink
-		if f.Target, err = os.Readlink(path); err != nil {
-			return File{}, err
-		}
+		f.Target, err = os.Readlink(path)
 	default:
 		f.Type = typeOther
 	}
-	return f, nil
+	return f, err
 }
 
 // permissions gives the bits that chmod(2) takes.
@@ -83,8 +92,8 @@ func permissions(mode fs.FileMode) uint32 {
 	return bits
 }
 
-// digest fills in the SHA-256 of every regular file, several at a time. Paths
-// are opened below dir only, whatever they say. A file that cannot be read ends
+// digest fills in the SHA-256 of every regular file, several at a time, and
+// calls progress (which may be nil) from several goroutines. Paths are opened below dir only, whatever they say. A file that cannot be read ends
 // it, unless unreadable is given: then it is told, and its digest stays empty.
 func digest(ctx context.Context, dir string, files []File, progress func(bytes int64), unreadable func(File, error)) error {
 	root, err := os.OpenRoot(dir)
@@ -110,6 +119,9 @@ func digest(ctx context.Context, dir string, files []File, progress func(bytes i
 	return group.Wait()
 }
 
+// digestBuffers are reused: a Chroma directory may have very many small files.
+var digestBuffers = sync.Pool{New: func() any { return new([1 << 20]byte) }}
+
 func digestFile(ctx context.Context, root *os.Root, name string, progress func(bytes int64)) (string, error) {
 	// O_NONBLOCK: a FIFO that took the place of a file must not hang us.
 	f, err := root.OpenFile(filepath.FromSlash(name), os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
@@ -118,7 +130,8 @@ func digestFile(ctx context.Context, root *os.Root, name string, progress func(b
 	}
 	defer f.Close()
 	hash := sha256.New()
-	buf := make([]byte, 1<<20)
+	buf := digestBuffers.Get().(*[1 << 20]byte)[:]
+	defer digestBuffers.Put((*[1 << 20]byte)(buf))
 	for {
 		if err := ctx.Err(); err != nil {
 			return "", err

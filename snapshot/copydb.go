@@ -1,0 +1,111 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/atocore/atobackupd/internal/fsx"
+	"github.com/atocore/atobackupd/snapshot/sqlite"
+)
+
+// dbBusyTimeout is how long a lock of the application is waited for, and
+// dbCopyDeadline bounds a copy through SQLite.
+const (
+	dbBusyTimeout  = 30 * time.Second
+	dbCopyDeadline = 30 * time.Minute
+)
+
+func (t *taking) copyDB(ctx context.Context) error {
+	t.progress("database", 0)
+	artifact := Artifact{SourcePath: t.src.DB, Consistency: Consistent}
+	defer func() { t.manifest.Artifacts[DB] = artifact }()
+	dst := t.path(DBFile)
+	if err := fsx.MkdirAll(filepath.Dir(dst), 0o750); err != nil {
+		return err
+	}
+	if err := t.root(DB, filepath.Dir(t.src.DB)); err != nil {
+		return err
+	}
+	copied, err := sqlite.Copy(ctx, t.src.DB, dst, sqlite.CopyOptions{Share: t.o.Share, BusyTimeout: dbBusyTimeout, Deadline: dbCopyDeadline})
+	if err == nil {
+		err = t.judgeDB(ctx)
+	}
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case t.o.Tolerant && (err != nil || len(t.result.Errors) > 0):
+		return t.saveRawDB(ctx, err, &artifact)
+	case err != nil:
+		return err
+	}
+	artifact.Included, artifact.Method, artifact.Bytes, artifact.Files = true, copied.Method, copied.Bytes, 1
+	return t.keepLive(t.src.DB, DBFile)
+}
+
+// judgeDB checks the copy and records what it is like.
+func (t *taking) judgeDB(ctx context.Context) error {
+	defer t.timeJudging()()
+	info, inspectErr := sqlite.Inspect(ctx, t.path(DBFile))
+	if err := checkDB(ctx, t.dir, filepath.FromSlash(DBFile), false, t.src.RequiredTables, &t.result); err != nil {
+		return err
+	}
+	if len(t.result.Errors) > 0 {
+		return nil // told there
+	}
+	if inspectErr != nil {
+		return inspectErr
+	}
+	t.manifest.DB = dbInfo(info)
+	return nil
+}
+
+func dbInfo(info sqlite.Info) *DBInfo {
+	return &DBInfo{
+		PageSize: info.PageSize, PageCount: info.PageCount, UserVersion: info.UserVersion, ApplicationID: info.ApplicationID,
+		JournalModeOfSource: info.JournalMode, Tables: info.Tables,
+	}
+}
+
+// timeJudging counts the time until the function that it gives is called.
+func (t *taking) timeJudging() func() {
+	start := time.Now()
+	return func() { t.judging += time.Since(start) }
+}
+
+// saveRawDB saves a database that SQLite cannot copy, or that is damaged, byte
+// for byte with the files beside it: whoever repairs it needs them all.
+func (t *taking) saveRawDB(ctx context.Context, cause error, artifact *Artifact) error {
+	live, err := filepath.EvalSymlinks(t.src.DB) // SQLite's files lie beside the file itself
+	if errors.Is(err, fs.ErrNotExist) {
+		live = t.src.DB
+		t.result.fail("db_snapshot_missing", "the live database %s does not exist", t.src.DB)
+	} else if err != nil {
+		return err
+	} else if cause != nil {
+		t.result.fail("db_integrity_check_failed", "the live database could not be copied through SQLite: %v", cause)
+	}
+	artifact.Method, artifact.Consistency = "raw", Unverified
+	for _, suffix := range []string{"", "-wal", "-shm", "-journal"} {
+		stored := t.path(DBFile) + suffix
+		if err := os.Remove(stored); err != nil && !errors.Is(err, fs.ErrNotExist) { // of the attempt that failed
+			return err
+		}
+		_, err := fsx.CopyFile(ctx, stored, live+suffix, 0o640, t.o.Share)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		artifact.Included = artifact.Included || suffix == ""
+		if err := t.keepLive(live+suffix, DBFile+suffix); err != nil {
+			return err
+		}
+	}
+	artifact.Bytes, artifact.Files = treeSize(filepath.Dir(t.path(DBFile)))
+	return nil
+}

@@ -1,0 +1,156 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/fsx"
+	"github.com/atocore/atobackupd/snapshot/chroma"
+)
+
+func (t *taking) copyRegistry(ctx context.Context) error {
+	t.progress("registry", 0)
+	artifact := Artifact{SourcePath: t.src.Registry, Consistency: Consistent}
+	defer func() { t.manifest.Artifacts[Registry] = artifact }()
+	if t.src.Registry == "" {
+		return nil
+	}
+	method := "read"
+	data, err := readRegistry(ctx, t.src.Registry)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // allowed, and recorded as not included
+	}
+	if err != nil && t.o.Tolerant && ctx.Err() == nil {
+		t.result.fail("registry_invalid_json", "%v", err)
+		method, artifact.Consistency = "raw", Unverified
+		if data, err = readWhole(t.src.Registry); errors.Is(err, errNotRegular) {
+			return nil // there is nothing that could be saved
+		}
+	}
+	if err != nil {
+		return err
+	}
+	dst := t.path(RegistryFile)
+	if err := fsx.MkdirAll(filepath.Dir(dst), 0o750); err != nil {
+		return err
+	}
+	if err := fsx.WriteFile(dst, data, 0o640); err != nil {
+		return err
+	}
+	artifact.Included, artifact.Method, artifact.Bytes, artifact.Files = true, method, int64(len(data)), 1
+	if err := t.root(Registry, filepath.Dir(t.src.Registry)); err != nil {
+		return err
+	}
+	return t.keepLive(t.src.Registry, RegistryFile)
+}
+
+func (t *taking) copyChroma(ctx context.Context) error {
+	artifact := Artifact{SourcePath: t.src.Chroma, Consistency: Consistent}
+	defer func() { t.manifest.Artifacts[Chroma] = artifact }()
+	if !t.o.Full || t.src.Chroma == "" {
+		return nil
+	}
+	if t.o.Tolerant {
+		if err := checkChromaSource(t.src.Chroma); err != nil {
+			t.result.fail("chroma_snapshot_missing", "%v", err)
+			return nil
+		}
+	}
+	t.progress("chroma", 0)
+	if err := t.root(Chroma, t.src.Chroma); err != nil {
+		return err
+	}
+	copied, err := t.chromaMethod(ctx, t.o.ChromaMethod)
+	if err != nil && t.o.Tolerant && ctx.Err() == nil && failure.KindOf(err) != failure.Invalid {
+		t.result.fail("chroma_segment_corrupt", "the live Chroma directory could not be copied in order: %v", err)
+		copied, err = t.chromaMethod(ctx, chromaCold)
+		copied.Consistency = Unverified
+	}
+	if err != nil && failure.KindOf(err) != failure.Invalid {
+		return err
+	}
+	// An invalid copy is there, and its findings say so.
+	addChromaFindings(t.path(ChromaDir), copied.Report.Errors, copied.Warnings, &t.result)
+	if len(copied.Report.Errors) == 0 && copied.Consistency == Unverified {
+		warnUnverified(&t.result)
+	}
+	artifact.Included, artifact.Method, artifact.Consistency = true, copied.Method, copied.Consistency
+	artifact.Bytes, artifact.Files = copied.Bytes, copied.Files
+	for _, e := range copied.Entries {
+		t.live[ChromaDir+"/"+e.Path] = File{Mode: permissions(e.Mode), UID: int(e.UID), GID: int(e.GID), MTime: e.MTime.UTC()}
+	}
+	live, err := describeTarget(t.src.Chroma)
+	t.live[ChromaDir] = live
+	return err
+}
+
+func (t *taking) chromaMethod(ctx context.Context, method string) (chroma.Copied, error) {
+	o := chroma.Options{Share: t.o.Share, OptimisticTries: t.o.ChromaOptimisticTries, LockDeadline: t.o.ChromaLockDeadline}
+	switch method {
+	case chromaLive, "":
+		return chroma.CopyLive(ctx, t.src.Chroma, t.path(ChromaDir), o)
+	case chromaCold:
+		return chroma.CopyCold(ctx, t.src.Chroma, t.path(ChromaDir), o)
+	}
+	return chroma.Copied{}, &failure.Error{Op: "backup", Subject: "chroma", Kind: failure.Config,
+		Err: fmt.Errorf("there is no way to copy it called %q", method), Hint: `set backup.chroma_method to "live"`}
+}
+
+// root records the directory that held a live artifact.
+func (t *taking) root(artifact, dir string) error {
+	root, err := rootAt(dir)
+	if errors.Is(err, fs.ErrNotExist) && t.o.Tolerant {
+		return nil
+	}
+	t.manifest.Roots[artifact] = root
+	return err
+}
+
+func rootAt(dir string) (Root, error) {
+	resolved, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return Root{}, err
+	}
+	f, err := describeTarget(resolved)
+	return Root{Path: resolved, Mode: f.Mode, UID: f.UID, GID: f.GID}, err
+}
+
+// keepLive records what the live file has besides its bytes, and gives the
+// stored copy its time.
+func (t *taking) keepLive(live, name string) error {
+	f, err := describeTarget(live)
+	if err != nil {
+		return err
+	}
+	t.live[name] = f
+	if err := os.Chtimes(t.path(name), f.MTime, f.MTime); err != nil {
+		return err
+	}
+	return fsx.SyncFile(t.path(name))
+}
+
+// describeTarget is describe of what a symbolic link leads to: the modes of
+// links mean nothing.
+func describeTarget(path string) (File, error) {
+	resolved, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return File{}, err
+	}
+	return describe(resolved, "")
+}
+
+// treeSize adds up the regular files below dir.
+func treeSize(dir string) (bytes int64, files int) {
+	for f, err := range walk(dir) {
+		if err == nil && f.Type == TypeFile {
+			bytes += f.Size
+			files++
+		}
+	}
+	return bytes, files
+}
