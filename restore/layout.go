@@ -36,7 +36,11 @@ func (r *Request) layOut(ctx context.Context, plan *Plan, res *Result) (err erro
 	}
 	defer func() { res.Warnings = append(res.Warnings, s.warnings...) }()
 	for _, p := range parts {
-		if err := s.layOutPart(ctx, p, plan.src); err != nil {
+		err := s.layOutPart(ctx, p, plan.src)
+		if err == nil && p.artifact == snapshot.DB {
+			s.IntegrityOK, err = s.checkDB(ctx, p.live(), plan.src.valid())
+		}
+		if err != nil {
 			return &failure.Error{Op: "restore", Subject: string(r.Stamp), Err: err, Hint: "nothing is left in " + r.To}
 		}
 		res.restored(p.artifact, true)
@@ -70,11 +74,6 @@ func (s *session) layOutPart(ctx context.Context, p part, src *source) error {
 	}
 	if _, err := s.proveCopy(ctx, p.dir, entries, src); err != nil {
 		return err
-	}
-	if p.artifact == snapshot.DB {
-		if s.IntegrityOK, err = s.checkDB(ctx, p.live(), src.valid()); err != nil {
-			return err
-		}
 	}
 	for _, e := range slices.Backward(entries) {
 		a, err := storedAttributes(src, e.stored)

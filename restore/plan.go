@@ -165,6 +165,10 @@ const spaceSlack = 16 << 20
 func (p *Plan) measure(r *Request) error {
 	var liveBytes int64
 	for _, part := range p.parts {
+		if work := workDir(part.dir, r.Stamp); exists(work) {
+			p.refuse(r.refuse(fmt.Errorf("%s is in the way: an earlier restore left it", work),
+				"no restore is under way; look whether it holds anything of worth, and remove it"))
+		}
 		entries, err := part.entries(p.src)
 		if err != nil {
 			return err
@@ -220,6 +224,11 @@ func (p *Plan) need(path string, bytes int64) error {
 	free, err := fsx.Free(path)
 	p.Space = append(p.Space, PlanSpace{Path: path, Need: bytes, Free: free, device: device})
 	return err
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 // nearest gives path or its nearest ancestor that exists.

@@ -12,6 +12,7 @@ import (
 )
 
 func TestRestoreReplacesEverything(t *testing.T) {
+	t.Parallel()
 	s := newScene(t)
 	live := s.live()
 	chromaBefore, err := inodeAt(live.Chroma)
@@ -89,6 +90,7 @@ func TestRefusesWithoutConfirmation(t *testing.T) {
 }
 
 func TestPlanTouchesNothing(t *testing.T) {
+	t.Parallel()
 	s := newScene(t)
 	before, err := printOf(s.base)
 	if err != nil {
@@ -110,6 +112,7 @@ func TestPlanTouchesNothing(t *testing.T) {
 }
 
 func TestRestoreOntoAnEmptyDisk(t *testing.T) {
+	t.Parallel()
 	s := newScene(t)
 	if err := os.RemoveAll(filepath.Join(s.base, "live")); err != nil {
 		t.Fatal(err)
@@ -129,6 +132,7 @@ func TestRestoreOntoAnEmptyDisk(t *testing.T) {
 }
 
 func TestLayOutTouchesNothingLive(t *testing.T) {
+	t.Parallel()
 	s := newScene(t)
 	before := s.mustPrint(t)
 	r := s.mustRequest(t)

@@ -147,7 +147,7 @@ func makeDB(path, who string, wal bool) error {
 	}()
 	for _, statement := range []string{
 		"PRAGMA journal_mode = wal",
-		"CREATE TABLE memories (id INTEGER PRIMARY KEY, content TEXT)",
+		"CREATE TABLE memories (id INTEGER PRIMARY KEY, content TEXT, project TEXT)",
 		"INSERT INTO memories (content) VALUES ('" + who + "')",
 		"PRAGMA wal_checkpoint(TRUNCATE)",
 	} {
@@ -256,11 +256,6 @@ func mustRead(t testing.TB, path string) string {
 	return string(data)
 }
 
-func exists(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
-}
-
 // unpackChroma lays a directory made by a real Chroma server out at dir.
 func unpackChroma(t testing.TB, dir string) {
 	t.Helper()
@@ -297,4 +292,19 @@ func unpackChroma(t testing.TB, dir string) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// take snapshots what is live now, with everything.
+func (s scene) take(t testing.TB) snapshot.Stamp {
+	t.Helper()
+	store, err := snapshot.Open(s.backups())
+	if err != nil {
+		t.Fatal(err)
+	}
+	live := s.live()
+	snap, err := store.Take(context.Background(), snapshot.Sources{DB: live.DB, Registry: live.Registry, Chroma: live.Chroma}, takeOptions())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return snap.Stamp
 }

@@ -29,7 +29,7 @@ type Check struct {
 // so a wrong answer is asked for again.
 const (
 	checkTries = 3
-	checkPause = time.Second
+	checkPause = 500 * time.Millisecond
 	maxAnswer  = 16 << 20 // bytes of an answer that are read
 )
 

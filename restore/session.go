@@ -51,10 +51,6 @@ func begin(r *Request, parts []part, preRestore string) (*session, error) {
 			continue
 		}
 		seen[work] = true
-		if _, err := os.Lstat(work); err == nil {
-			return nil, r.refuse(fmt.Errorf("%s is in the way: an earlier restore left it", work),
-				"no restore is under way; look whether it holds anything of worth, and remove it")
-		}
 		s.Workspaces = append(s.Workspaces, work)
 		for dir := p.dir; nearest(dir) != dir && !seen["made "+dir]; dir = filepath.Dir(dir) {
 			seen["made "+dir] = true

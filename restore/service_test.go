@@ -1,0 +1,382 @@
+package restore
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/snapshot/sqlite"
+)
+
+// standIn is a small AtoCore: a process of its own over a real database and a
+// real Chroma directory.
+type standIn struct {
+	Live    Live
+	Address string
+	PIDFile string
+	SickOn  string // it is unwell while this memory is in the database
+	Sticky  string // a file in which it also remembers, beside the database
+}
+
+// serviceMain is the service's process.
+func serviceMain(input []byte) error {
+	var in standIn
+	if err := json.Unmarshal(input, &in); err != nil {
+		return err
+	}
+	db, err := sqlite.OpenReadWrite(in.Live.DB, time.Second)
+	if err != nil {
+		return err
+	}
+	chroma, err := os.Open(filepath.Join(in.Live.Chroma, "chroma.sqlite3"))
+	if err != nil {
+		return err
+	}
+	defer chroma.Close()
+	count := func(content string) (n int, err error) {
+		err = db.QueryRow("SELECT count(*) FROM memories WHERE content = ?", content).Scan(&n)
+		return n, err
+	}
+	http.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
+		if n, err := count(in.SickOn); err != nil || n > 0 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	})
+	http.HandleFunc("POST /memory", func(w http.ResponseWriter, r *http.Request) {
+		var m struct{ Content, Project string }
+		err := json.NewDecoder(r.Body).Decode(&m)
+		if err == nil {
+			_, err = db.Exec("INSERT INTO memories (content, project) VALUES (?, ?)", m.Content, m.Project)
+		}
+		if err == nil && in.Sticky != "" {
+			err = os.WriteFile(in.Sticky, []byte(m.Content), 0o600)
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+		}
+	})
+	http.HandleFunc("GET /memory", func(w http.ResponseWriter, r *http.Request) {
+		rows, err := db.Query("SELECT content FROM memories WHERE project = ?", r.URL.Query().Get("project"))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		defer rows.Close()
+		all := []string{}
+		for rows.Next() {
+			var s string
+			if rows.Scan(&s) == nil {
+				all = append(all, s)
+			}
+		}
+		if sticky, err := os.ReadFile(in.Sticky); err == nil {
+			all = append(all, string(sticky))
+		}
+		_ = json.NewEncoder(w).Encode(map[string]any{"memories": all})
+	})
+	listener, err := net.Listen("tcp", in.Address)
+	if err != nil {
+		return err
+	}
+	return http.Serve(listener, nil)
+}
+
+// startMain is the start command: it leaves the service behind.
+func startMain(input []byte) error {
+	var in standIn
+	if err := json.Unmarshal(input, &in); err != nil {
+		return err
+	}
+	c := again("service", in)
+	c.Stderr = nil // the caller may be waiting for the end of its own
+	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := c.Start(); err != nil {
+		return err
+	}
+	return os.WriteFile(in.PIDFile, []byte(strconv.Itoa(c.Process.Pid)), 0o600)
+}
+
+// stopMain is the stop command. It waits for the end, as docker compose does.
+func stopMain(input []byte) error {
+	var in standIn
+	if err := json.Unmarshal(input, &in); err != nil {
+		return err
+	}
+	data, err := os.ReadFile(in.PIDFile)
+	if err != nil {
+		return err
+	}
+	pid, err := strconv.Atoi(string(data))
+	if err != nil {
+		return err
+	}
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		return err
+	}
+	for range 1000 {
+		stat, err := os.ReadFile(filepath.Join("/proc", string(data), "stat"))
+		if err != nil || strings.Contains(string(stat), ") Z ") {
+			return os.Remove(in.PIDFile)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	return errors.New("the service does not end")
+}
+
+func (in standIn) command(t *testing.T, role string) []string {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := json.Marshal(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []string{"env", roleEnv + "=" + role, inputEnv + "=" + string(data), self}
+}
+
+func (in standIn) run(t *testing.T, role string) {
+	t.Helper()
+	argv := in.command(t, role)
+	if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v: %s", role, err, out)
+	}
+}
+
+func (in standIn) url(path string) string { return "http://" + in.Address + path }
+
+// newStandIn starts a service on the scene's live store and stops what runs at
+// the end.
+func newStandIn(t *testing.T, s scene, change func(*standIn)) standIn {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := standIn{Live: s.live(), Address: listener.Addr().String(), PIDFile: filepath.Join(s.base, "pid")}
+	listener.Close()
+	change(&in)
+	in.run(t, "start")
+	t.Cleanup(func() {
+		if exists(in.PIDFile) {
+			in.run(t, "stop")
+		}
+	})
+	r := Request{HealthURL: in.url("/health")}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if err := r.waitHealthy(ctx); err != nil {
+		t.Fatal(err)
+	}
+	return in
+}
+
+// fullScene is a scene with a Chroma directory made by a real server.
+func fullScene(t *testing.T) scene {
+	t.Helper()
+	s := scene{base: scratch(t)}
+	unpackChroma(t, s.live().Chroma)
+	if err := errors.Join(
+		makeDB(s.live().DB, "new", false),
+		writeFiles(filepath.Dir(s.live().Registry), map[string]string{"project-registry.json": "{}"}),
+	); err != nil {
+		t.Fatal(err)
+	}
+	s.stamp = s.take(t)
+	if err := os.Remove(s.live().DB); err != nil {
+		t.Fatal(err)
+	}
+	if err := makeDB(s.live().DB, "old", true); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func managedRequest(t *testing.T, s scene, in standIn) Request {
+	r := s.mustRequest(t)
+	r.ConfirmServiceStopped = false
+	r.HealthURL = in.url("/health")
+	r.Service = &Service{Stop: in.command(t, "stop"), Start: in.command(t, "start"), HealthTimeout: 20 * time.Second}
+	return r
+}
+
+func TestManagedRestore(t *testing.T) {
+	t.Parallel()
+	s := fullScene(t)
+	in := newStandIn(t, s, func(*standIn) {})
+	r := managedRequest(t, s, in)
+	one := 1.0
+	r.Service.Checks = []Check{
+		{SQL: "SELECT count(*) = 1 FROM memories WHERE content = 'new'"},
+		{URL: in.url("/memory?project=any"), JSON: "memories"},
+		{URL: in.url("/memory"), Method: http.MethodPost, Body: `{"content": "after", "project": "p"}`},
+		{URL: in.url("/memory?project=p"), JSON: "memories", Min: &one},
+	}
+	res, err := Run(context.Background(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !res.DBRestored || !res.ChromaRestored || res.RolledBack || res.PreRestoreSnapshot == "" {
+		t.Errorf("%+v", res)
+	}
+	assertNoTraces(t, s)
+}
+
+func TestManagedRestoreRollsBack(t *testing.T) {
+	t.Parallel()
+	for name, spoil := range map[string]func(*standIn, *Request){
+		"health": func(in *standIn, r *Request) { r.Service.HealthTimeout = 2 * time.Second },
+		"check":  func(in *standIn, r *Request) { r.Service.Checks = []Check{{SQL: "SELECT 0"}} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := fullScene(t)
+			in := newStandIn(t, s, func(in *standIn) {
+				if name == "health" {
+					in.SickOn = "new"
+				}
+			})
+			r := managedRequest(t, s, in)
+			spoil(&in, &r)
+			res, err := Run(context.Background(), r)
+			if failure.KindOf(err) != failure.Other || !strings.Contains(fmt.Sprint(err), "rolled back to "+res.PreRestoreSnapshot) {
+				t.Errorf("got %v", err)
+			}
+			if !res.RolledBack || res.DBRestored || !res.RestoredIntegrityOK || len(res.Errors) != 1 {
+				t.Errorf("%+v", res)
+			}
+			if name == "health" {
+				if status, err := get(context.Background(), in.url("/health")); err != nil || status != 200 {
+					t.Errorf("the service does not run on the old store: %d, %v", status, err)
+				}
+			}
+			in.run(t, "stop")
+			if got := contents(t, s.live().DB); got != "old,old in the wal" {
+				t.Errorf("the database says %q", got)
+			}
+			assertNoTraces(t, s)
+		})
+	}
+}
+
+func TestManagedRestoreStartsAgainWhatItStopped(t *testing.T) {
+	t.Parallel()
+	s := fullScene(t)
+	in := newStandIn(t, s, func(*standIn) {})
+	r := managedRequest(t, s, in)
+	r.Service.Stop = []string{"sh", "-c", "echo cannot; exit 3"}
+	r.Service.Start = []string{"touch", filepath.Join(s.base, "started")}
+	_, err := Run(context.Background(), r)
+	if err == nil || !strings.Contains(err.Error(), "it wrote: cannot") || !exists(filepath.Join(s.base, "started")) {
+		t.Errorf("got %v", err)
+	}
+	r.Service.Stop, r.Service.FreeTimeout = []string{"true"}, time.Millisecond
+	_, err = Run(context.Background(), r)
+	if failure.KindOf(err) != failure.Refused || !strings.Contains(err.Error(), "is open in pid") {
+		t.Errorf("a stop that stops nothing: %v", err)
+	}
+}
+
+func TestRefusesWhileTheServiceRuns(t *testing.T) {
+	t.Parallel()
+	s := fullScene(t)
+	in := newStandIn(t, s, func(*standIn) {})
+	pid := mustRead(t, in.PIDFile)
+	_, err := Run(context.Background(), s.mustRequest(t))
+	want := fmt.Sprintf("restore refused: %s: database is open in pid %s (", s.stamp, pid)
+	if failure.KindOf(err) != failure.Refused || !strings.HasPrefix(fmt.Sprint(err), want) || !strings.HasSuffix(fmt.Sprint(err), "): "+stopHint) {
+		t.Errorf("got %v", err)
+	}
+	// Only the health URL gives it away.
+	elsewhere := httptest.NewServer(http.NotFoundHandler())
+	defer elsewhere.Close()
+	quiet := newScene(t)
+	r := quiet.mustRequest(t)
+	r.HealthURL = elsewhere.URL
+	if _, err := Run(context.Background(), r); failure.KindOf(err) != failure.Refused || !strings.Contains(err.Error(), "answers at") {
+		t.Errorf("got %v", err)
+	}
+	elsewhere.Close()
+	if _, err := Run(context.Background(), r); err != nil {
+		t.Errorf("with nobody there: %v", err)
+	}
+}
+
+func TestLiveDrill(t *testing.T) {
+	t.Parallel()
+	for _, sticky := range []bool{false, true} {
+		s := fullScene(t)
+		in := newStandIn(t, s, func(in *standIn) {
+			if sticky {
+				in.Sticky = filepath.Join(s.base, "sticky")
+			}
+		})
+		request := managedRequest(t, s, in)
+		request.Stamp = ""
+		take := takeOptions()
+		take.ChromaMethod, take.ChromaOptimisticTries, take.ChromaLockDeadline = "live", 5, time.Minute
+		result, err := LiveDrill(context.Background(), LiveDrillRequest{Restore: request, APIURL: in.url("/"), Snapshot: take})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if result.Passed == sticky || result.PreRestoreSnapshot == "" || result.Stamp == result.PreRestoreSnapshot {
+			t.Errorf("sticky %v: %+v", sticky, result)
+		}
+		if sticky && !strings.Contains(strings.Join(result.Errors, ""), "still present") {
+			t.Errorf("%v", result.Errors)
+		}
+		// What was there before is there again.
+		if status, _ := get(context.Background(), in.url("/health")); status != 200 {
+			t.Errorf("the service does not run: %d", status)
+		}
+	}
+}
+
+func TestChecks(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if r.URL.Path == "/teapot" {
+			w.WriteHeader(http.StatusTeapot)
+		}
+		fmt.Fprintf(w, `{"documents": 3, "stats": {"rows": [1, 2]}, "method": %q, "body": %q, "words": "x"}`, r.Method, body)
+	}))
+	defer server.Close()
+	number := func(f float64) *float64 { return &f }
+	for _, c := range []struct {
+		check Check
+		fails string
+	}{
+		{Check{}, ""},
+		{Check{JSON: "documents", Min: number(3)}, ""},
+		{Check{JSON: "documents", Min: number(4)}, "documents is 3, less than 4"},
+		{Check{JSON: "stats.rows", Min: number(2)}, ""},
+		{Check{JSON: "stats.rows.1", Min: number(2)}, ""},
+		{Check{JSON: "stats.none"}, "has no stats.none"},
+		{Check{JSON: "words", Min: number(1)}, "neither a number nor a list"},
+		{Check{URL: "/teapot"}, "status 418, not 200"},
+		{Check{URL: "/teapot", Status: 418}, ""},
+		{Check{Method: "POST", Body: "hello", JSON: "body"}, ""},
+		{Check{Method: "POST", Body: "hello", JSON: "body.no"}, "has no body.no"},
+	} {
+		c.check.URL = server.URL + c.check.URL
+		err := c.check.once(context.Background(), "")
+		if (c.fails == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), c.fails) {
+			t.Errorf("%+v: %v", c.check, err)
+		}
+	}
+}
