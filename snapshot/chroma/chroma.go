@@ -30,6 +30,7 @@ const (
 const (
 	CodeUnrecognised = "chroma_format_unrecognised" // it could not be judged
 	CodeOrphan       = "chroma_segment_orphan"      // a directory that belongs to no collection
+	CodeLeftOut      = "chroma_file_left_out"       // a raw copy lacks it
 	CodeCutShort     = "chroma_persist_cut_short"   // a segment's files are older and newer than its pickle, at rest
 )
 

@@ -28,14 +28,14 @@ type Options struct {
 
 // Copied says what was copied and how.
 type Copied struct {
-	Method      string        // "live: optimistic (2 tries)", "live: write lock", "cold"
+	Method      string        // "live: optimistic (2 tries)", "live: write lock", "freeze", "btrfs", "cold", "raw"
 	Bytes       int64         // of all files of the copy
 	Files       int           // regular files of the copy
 	Consistency string        // Consistent or Unverified
 	Warnings    []Finding     // what an operator should know although the copy is good
 	Entries     []Entry       // what was copied, by path, with the owners, modes and times of the source
 	Report      Report        // the validator's judgement of the copy
-	Locked      time.Duration // how long Chroma's writers were kept waiting by the write lock
+	Locked      time.Duration // how long Chroma's writers were kept waiting, by the write lock or a freeze
 }
 
 // CopyCold copies the Chroma directory src, which no service writes to, to dst,
@@ -49,42 +49,70 @@ type Copied struct {
 // nothing is left. No SQLite connection of this process may be open on src: the
 // copy would drop its locks.
 func CopyCold(ctx context.Context, src, dst string, o Options) (c Copied, err error) {
-	return copyAndJudge(ctx, src, dst, func() (Copied, error) { return copyCold(ctx, src, dst, o) })
+	return copyAndJudge(ctx, src, dst, quietTries, func() (Copied, error) { return copyCold(ctx, src, dst, o) })
 }
 
 func copyCold(ctx context.Context, src, dst string, o Options) (c Copied, err error) {
-	m, err := newMirror(src, dst, o.Share, func(string) bool { return false })
+	m, err := copyStill(ctx, src, dst, o)
 	if err != nil {
 		return c, err
 	}
 	defer m.close()
+	return conclude(ctx, m, "cold")
+}
+
+// copyStill copies a directory that nobody writes to, and proves that nothing
+// has moved meanwhile. The caller closes what it gives.
+func copyStill(ctx context.Context, src, dst string, o Options) (_ *mirror, err error) {
+	m, err := newMirror(src, dst, o.Share, func(string) bool { return false })
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			m.close()
+		}
+	}()
 	moved := ""
 	for try := 0; try < max(o.OptimisticTries, 3); try++ {
 		seen, err := m.look()
 		if err != nil {
-			return c, err
+			return nil, err
 		}
 		if err := m.update(ctx, seen); err != nil {
-			return c, err
+			return nil, err
 		}
 		if seen, err = m.look(); err != nil {
-			return c, err
+			return nil, err
 		}
 		if moved = m.moved(seen); moved == "" {
-			if err := settle(ctx, m); err != nil {
-				return c, err
-			}
-			c = m.describe("cold")
-			return c, m.finish()
+			return m, nil
 		}
 	}
-	return c, &failure.Error{Op: "chroma", Subject: src, Kind: failure.Refused, Err: errors.New(moved),
+	return nil, &failure.Error{Op: "chroma", Subject: src, Kind: failure.Refused, Err: errors.New(moved),
 		Hint: `stop the service first, or set chroma_method = "live"`}
 }
 
-// copyAndJudge makes a copy and has it validated. A refused one is made anew
-// once: then the fault is the source's. An invalid copy is left where it is.
-func copyAndJudge(ctx context.Context, src, dst string, make func() (Copied, error)) (c Copied, err error) {
+// conclude settles a raw copy's database, describes the copy and makes it durable.
+func conclude(ctx context.Context, m *mirror, method string) (Copied, error) {
+	if err := settle(ctx, m); err != nil {
+		return Copied{}, err
+	}
+	c := m.describe(method)
+	return c, m.finish()
+}
+
+// How many copies are made before the fault must be the source's. One that was
+// made of an instant may have met a pickle that was being written, which its
+// times do not show: about one in twenty under a constant writer.
+const (
+	quietTries   = 2
+	instantTries = 4
+)
+
+// copyAndJudge makes a copy and has it validated. A refused one is made anew,
+// until tries copies were refused. An invalid copy is left where it is.
+func copyAndJudge(ctx context.Context, src, dst string, tries int, make func() (Copied, error)) (c Copied, err error) {
 	if _, err := os.Lstat(dst); !errors.Is(err, fs.ErrNotExist) {
 		return c, errors.Join(err, &os.PathError{Op: "mkdir", Path: dst, Err: fs.ErrExist})
 	}
@@ -106,9 +134,9 @@ func copyAndJudge(ctx context.Context, src, dst string, make func() (Copied, err
 		if len(c.Report.Errors) == 0 {
 			return c, nil
 		}
-		if try == 2 {
+		if try == tries {
 			return c, &failure.Error{Op: "chroma", Subject: src, Kind: failure.Invalid,
-				Err: fmt.Errorf("two copies in a row do not validate: %w", c.Report.Err(dst)), Hint: "look at the live directory: it is probably damaged"}
+				Err: fmt.Errorf("%d copies in a row do not validate: %w", try, c.Report.Err(dst)), Hint: "look at the live directory: it is probably damaged"}
 		}
 		if err := fsx.RemoveAll(dst); err != nil {
 			return c, err

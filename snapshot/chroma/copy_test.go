@@ -84,6 +84,10 @@ func everyCopier(t *testing.T, test func(t *testing.T, copy func(src, dst string
 		},
 		"write lock": func(src, dst string) (Copied, error) { return CopyLive(t.Context(), src, dst, Options{}) },
 		"cold":       func(src, dst string) (Copied, error) { return CopyCold(t.Context(), src, dst, Options{}) },
+		"freeze": func(src, dst string) (Copied, error) {
+			f := Freeze{Command: []string{"true"}, Thaw: []string{"true"}}
+			return CopyFrozen(t.Context(), src, dst, f, Options{})
+		},
 	} {
 		t.Run(name, func(t *testing.T) { test(t, copy) })
 	}
@@ -176,7 +180,7 @@ func TestCopyWithoutDatabase(t *testing.T) {
 			t.Fatal(err)
 		}
 		c, err := copy(src, dst)
-		if err != nil || c.Method != "cold" || c.Consistency != Unverified || len(c.Warnings) != 1 || c.Warnings[0].Code != CodeUnrecognised {
+		if err != nil || c.Method != "cold" && c.Method != "freeze" || c.Consistency != Unverified || len(c.Warnings) != 1 || c.Warnings[0].Code != CodeUnrecognised {
 			t.Errorf("copied %+v, %v", c, err)
 		}
 		sameTree(t, src, dst)

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/atocore/atobackupd/internal/fsx/fsxtest"
 	"github.com/atocore/atobackupd/snapshot/sqlite"
 )
 
@@ -38,6 +39,14 @@ func runTask(task string, args []string) error {
 	case "copy": // live copy of args[0] to args[1]
 		c, err := CopyLive(context.Background(), args[0], args[1], Options{LockDeadline: time.Minute})
 		fmt.Println(c.Method)
+		return err
+	case "freeze": // copy of args[0] to args[1] while the pretended service args[2] is frozen
+		fsxtest.KillIfAsked()
+		_, err := CopyFrozen(context.Background(), args[0], args[1], service{args[2]}.freeze(), Options{})
+		return err
+	case "btrfs": // copy of args[0] to args[1] by a subvolume snapshot in args[2]
+		fsxtest.KillIfAsked()
+		_, err := CopyBtrfs(context.Background(), args[0], args[1], args[2], Options{Share: true})
 		return err
 	case "write": // whether the write lock can be had
 		return onDatabase(args[0], "BEGIN IMMEDIATE", "ROLLBACK")

@@ -51,7 +51,7 @@ func CopyLive(ctx context.Context, src, dst string, o Options) (c Copied, err er
 	} else if !ok {
 		return CopyCold(ctx, src, dst, o)
 	}
-	return copyAndJudge(ctx, src, dst, func() (Copied, error) { return copyLive(ctx, src, dst, o) })
+	return copyAndJudge(ctx, src, dst, quietTries, func() (Copied, error) { return copyLive(ctx, src, dst, o) })
 }
 
 // live is one live copy.

@@ -93,14 +93,16 @@ type writer struct {
 	cmd                       *exec.Cmd
 }
 
-func startWriter(t *testing.T) *writer {
+func startWriter(t *testing.T) *writer { return startWriterIn(t, t.TempDir()) }
+
+func startWriterIn(t *testing.T, into string) *writer {
 	w := &writer{kit: kit(t)}
-	into := t.TempDir()
 	w.dir, w.expected, w.oplog = filepath.Join(into, "live"), filepath.Join(into, "before.json"), filepath.Join(into, "oplog")
 	run(t, w.kit, "node", "gen.mjs", "--dir", w.dir, "--vectors", "3000", "--dim", "32", "--collections", "2", "--seed", "3", "--sync", "100")
 	run(t, "", "cp", w.dir+".expected.json", w.expected)
 	w.cmd = exec.Command("node", "live.mjs", "--dir", w.dir, "--oplog", w.oplog)
 	w.cmd.Dir, w.cmd.Stderr = w.kit, os.Stderr
+	w.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // the server is its child
 	if err := w.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

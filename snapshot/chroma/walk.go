@@ -67,6 +67,7 @@ func walk(root *os.Root) ([]Entry, error) {
 type walker struct {
 	root    *os.Root
 	entries []Entry
+	refused func(name string, why error) // told of what is left out; nil: it ends the walk
 }
 
 func (w *walker) dir(dir string, depth int) error {
@@ -75,12 +76,12 @@ func (w *walker) dir(dir string, depth int) error {
 	}
 	d, err := w.root.Open(dir)
 	if err != nil {
-		return ignoreVanished(err)
+		return w.unreadable(dir, err)
 	}
 	names, err := d.Readdirnames(-1)
 	d.Close()
 	if err != nil {
-		return ignoreVanished(err)
+		return w.unreadable(dir, err)
 	}
 	sort.Strings(names)
 	for _, name := range names {
@@ -97,7 +98,7 @@ func (w *walker) dir(dir string, depth int) error {
 func (w *walker) entry(name string, depth int) error {
 	info, err := w.root.Lstat(name)
 	if err != nil {
-		return ignoreVanished(err)
+		return w.unreadable(name, err)
 	}
 	e, err := newEntry(name, info)
 	if err != nil {
@@ -105,7 +106,7 @@ func (w *walker) entry(name string, depth int) error {
 	}
 	if e.Type == TypeSymlink {
 		if e.Target, err = w.root.Readlink(name); err != nil {
-			return ignoreVanished(err)
+			return w.unreadable(name, err)
 		}
 		if !staysInside(name, e.Target) {
 			return w.refuse(name, fmt.Errorf("it is a link to %s, outside the directory", e.Target))
@@ -119,12 +120,22 @@ func (w *walker) entry(name string, depth int) error {
 }
 
 func (w *walker) refuse(name string, why error) error {
+	if w.refused != nil {
+		w.refused(name, why)
+		return nil
+	}
 	return &failure.Error{Op: "chroma", Subject: path.Join(w.root.Name(), name), Kind: failure.Refused,
 		Err: why, Hint: "move it out of the Chroma directory"}
 }
 
-func ignoreVanished(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
+// unreadable is of what vanished, which is left out without a word, and of what
+// cannot be read.
+func (w *walker) unreadable(name string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case w.refused != nil:
+		w.refused(name, err)
 		return nil
 	}
 	return err
