@@ -13,20 +13,27 @@ type Validation struct {
 	Errors    []string      `json:"errors"`
 	Bytes     int64         `json:"bytes"` // that were read
 	Duration  time.Duration `json:"-"`
+	// FailedSince is when the first of the checks in a row that failed was made;
+	// zero for a valid one. It is kept, not given, by PutValidation.
+	FailedSince time.Time `json:"failed_since,omitzero"`
 }
 
-// PutValidation records a check; it replaces the one before of that snapshot.
+// PutValidation records a check; it replaces the one before of that snapshot,
+// but remembers since when it fails.
 func (d *DB) PutValidation(ctx context.Context, v Validation) error {
 	found, err := words(v.Errors)
 	if err != nil {
 		return err
 	}
-	_, err = d.exec(ctx, `INSERT OR REPLACE INTO validations (stamp, checked_at, valid, errors, bytes, duration_ms)
-		VALUES (?, ?, ?, ?, ?, ?)`, v.Stamp, v.CheckedAt.UnixMilli(), v.Valid, found, v.Bytes, v.Duration.Milliseconds())
+	_, err = d.exec(ctx, `INSERT INTO validations (stamp, checked_at, valid, errors, bytes, duration_ms, failed_since)
+		VALUES (?1, ?2, ?3, ?4, ?5, ?6, CASE WHEN ?3 THEN NULL ELSE ?2 END)
+		ON CONFLICT (stamp) DO UPDATE SET checked_at = ?2, valid = ?3, errors = ?4, bytes = ?5, duration_ms = ?6,
+		failed_since = CASE WHEN ?3 THEN NULL ELSE coalesce(failed_since, ?2) END`,
+		v.Stamp, v.CheckedAt.UnixMilli(), v.Valid, found, v.Bytes, v.Duration.Milliseconds())
 	return err
 }
 
-const validationColumns = "stamp, checked_at, valid, errors, bytes, duration_ms"
+const validationColumns = "stamp, checked_at, valid, errors, bytes, duration_ms, failed_since"
 
 // Validation gives the newest check of a snapshot; false when there was none.
 func (d *DB) Validation(ctx context.Context, stamp string) (Validation, bool, error) {
@@ -46,7 +53,7 @@ func (d *DB) ForgetValidation(ctx context.Context, stamp string) error {
 }
 
 func scanValidation(r row) (v Validation, err error) {
-	err = r.Scan(&v.Stamp, intoTime{&v.CheckedAt}, &v.Valid, intoWords{&v.Errors}, &v.Bytes, intoDuration{&v.Duration})
+	err = r.Scan(&v.Stamp, intoTime{&v.CheckedAt}, &v.Valid, intoWords{&v.Errors}, &v.Bytes, intoDuration{&v.Duration}, intoTime{&v.FailedSince})
 	return v, err
 }
 

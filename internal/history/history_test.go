@@ -2,6 +2,7 @@ package history
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -150,6 +151,7 @@ func TestValidations(t *testing.T) {
 	check(t, db.PutValidation(ctx, Validation{Stamp: bad.Stamp, CheckedAt: noon.Add(-time.Hour), Valid: true}))
 	check(t, db.PutValidation(ctx, bad))
 	check(t, db.PutValidation(ctx, good))
+	bad.FailedSince = bad.CheckedAt
 	same(t, "least recently checked first", must[[]Validation](t)(db.Validations(ctx)), []Validation{good, bad})
 	got, known, err := db.Validation(ctx, bad.Stamp)
 	check(t, err)
@@ -281,5 +283,48 @@ func TestVolatile(t *testing.T) {
 	check(t, db.Close())
 	if _, err := os.Lstat(":memory:"); err == nil {
 		t.Error("memory is a file")
+	}
+}
+
+// A snapshot that is found bad again and again has been so since the first time;
+// one that was healed begins anew.
+func TestValidationRemembersTheFirstFailure(t *testing.T) {
+	db, ctx := newHistory(t), t.Context()
+	put := func(hours int, valid bool) Validation {
+		t.Helper()
+		check(t, db.PutValidation(ctx, Validation{Stamp: "20260407T060000Z", CheckedAt: noon.Add(time.Duration(hours) * time.Hour), Valid: valid}))
+		got, _, err := db.Validation(ctx, "20260407T060000Z")
+		check(t, err)
+		return got
+	}
+	for i, c := range []struct {
+		valid bool
+		since time.Time
+	}{
+		{true, time.Time{}}, {false, noon.Add(time.Hour)}, {false, noon.Add(time.Hour)}, {true, time.Time{}}, {false, noon.Add(4 * time.Hour)},
+	} {
+		if got := put(i, c.valid); !got.FailedSince.Equal(c.since) || got.Valid != c.valid {
+			t.Errorf("check %d: %+v, want failed since %v", i, got, c.since)
+		}
+	}
+}
+
+// A file of the first version knows when the newest check was, and no more.
+func TestValidationsOfTheFirstSchema(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "history.db")
+	old := must[*sql.DB](t)(sql.Open("sqlite", path))
+	for _, statement := range []string{
+		migrations[0], "PRAGMA user_version = 1",
+		"INSERT INTO validations VALUES ('bad', 1000, 0, '[]', 0, 0), ('good', 2000, 1, '[]', 0, 0)",
+	} {
+		_, err := old.Exec(statement)
+		check(t, err)
+	}
+	check(t, old.Close())
+	db := must[*DB](t)(Open(t.Context(), path))
+	defer db.Close()
+	got := must[[]Validation](t)(db.Validations(t.Context()))
+	if len(got) != 2 || got[0].FailedSince.UnixMilli() != 1000 || !got[1].FailedSince.IsZero() {
+		t.Errorf("%+v", got)
 	}
 }

@@ -81,6 +81,9 @@ CREATE TABLE legs (
 	last_attempt INTEGER,
 	last_error   TEXT NOT NULL
 ) STRICT;
+`, `
+ALTER TABLE validations ADD COLUMN failed_since INTEGER; -- the first of the checks in a row that failed; NULL: valid
+UPDATE validations SET failed_since = checked_at WHERE NOT valid;
 `}
 
 // migrate brings the file to this version's schema, all or nothing. Of several
