@@ -36,7 +36,11 @@ func (a *App) Restore(ctx context.Context, r RestoreRequest) (result restore.Res
 		return result, nil, err
 	}
 	defer lock.Unlock()
-	request, cleanUp, err := a.restoreRequest(ctx, r)
+	request, err := a.newRestoreRequest(r)
+	if err != nil {
+		return result, nil, err
+	}
+	cleanUp, err := a.findForRestore(ctx, r, &request)
 	if err != nil {
 		return result, nil, err
 	}
@@ -62,9 +66,9 @@ func sourceName(from string) string {
 	return from
 }
 
-// restoreRequest finds the snapshot, fetches it where it lies off-site, and
-// fills in what the configuration says. cleanUp removes what was fetched.
-func (a *App) restoreRequest(ctx context.Context, r RestoreRequest) (request restore.Request, cleanUp func(), err error) {
+// newRestoreRequest fills in what the operator and the configuration say; which
+// snapshot is meant comes later.
+func (a *App) newRestoreRequest(r RestoreRequest) (request restore.Request, err error) {
 	c := a.Config
 	request = restore.Request{
 		Store: a.store, Source: sourceName(r.From), Host: a.Options.Host, Live: a.live(), RequiredTables: c.AtoCore.RequiredTables, To: r.To,
@@ -74,35 +78,39 @@ func (a *App) restoreRequest(ctx context.Context, r RestoreRequest) (request res
 		PreSnapshot: snapshot.TakeOptions{Host: a.Options.Host, ToolVersion: a.Options.Version, MinFree: c.Backup.MinFree.Bytes(), Share: c.Backup.Share != "copy"},
 	}
 	if r.ManageService {
-		if request.Service, err = a.service(); err != nil {
-			return request, nil, err
-		}
+		request.Service, err = a.service()
 	}
-	if r.From == "" {
-		s, err := a.Find(ctx, r.Name, time.Now())
-		if failure.KindOf(err) == failure.NotFound {
-			err = &failure.Error{Op: "restore refused", Subject: r.Name, Kind: failure.Invalid, Err: err}
-		}
-		request.Stamp = s.Stamp
-		return request, func() {}, err
+	return request, err
+}
+
+// findForRestore finds the snapshot, and fetches it where it lies off-site:
+// cleanUp removes what was fetched.
+func (a *App) findForRestore(ctx context.Context, r RestoreRequest, request *restore.Request) (cleanUp func(), err error) {
+	if r.From != "" {
+		return a.fetchForRestore(ctx, r, request)
 	}
-	return a.fetchForRestore(ctx, r, request)
+	s, err := a.Find(ctx, r.Name, time.Now())
+	if failure.KindOf(err) == failure.NotFound {
+		err = &failure.Error{Op: "restore refused", Subject: r.Name, Kind: failure.Invalid, Err: err}
+	}
+	request.Stamp = s.Stamp
+	return func() {}, err
 }
 
 // fetchForRestore brings a snapshot from a target's vault into staging/, where
 // the main lock protects it.
-func (a *App) fetchForRestore(ctx context.Context, r RestoreRequest, request restore.Request) (restore.Request, func(), error) {
+func (a *App) fetchForRestore(ctx context.Context, r RestoreRequest, request *restore.Request) (cleanUp func(), err error) {
 	if r.Identity == "" {
-		return request, nil, &failure.Error{Op: "restore", Subject: r.From, Kind: failure.Usage, Err: errors.New("--from needs --identity"),
+		return nil, &failure.Error{Op: "restore", Subject: r.From, Kind: failure.Usage, Err: errors.New("--from needs --identity"),
 			Hint: "this machine cannot read what it has shipped; name the secret key file"}
 	}
 	t, err := a.Target(r.From)
 	if err != nil {
-		return request, nil, err
+		return nil, err
 	}
 	v, err := a.OpenVaultTarget(ctx, t, r.Signer)
 	if err != nil {
-		return request, nil, err
+		return nil, err
 	}
 	defer v.Close()
 	if !v.Pinned {
@@ -110,17 +118,17 @@ func (a *App) fetchForRestore(ctx context.Context, r RestoreRequest, request res
 	}
 	dir, err := os.MkdirTemp(filepath.Join(a.store.Dir(), "staging"), "from-"+t.Name+".")
 	if err != nil {
-		return request, nil, err
+		return nil, err
 	}
-	cleanUp := func() { os.RemoveAll(dir) }
+	cleanUp = func() { os.RemoveAll(dir) }
 	request.Dir = filepath.Join(dir, "snapshot")
 	stored, err := v.Restore(ctx, r.Name, r.Identity, request.Dir, a.progress)
 	if err != nil {
 		cleanUp()
-		return request, nil, err
+		return nil, err
 	}
 	request.Stamp = stored.Stamp
-	return request, cleanUp, nil
+	return cleanUp, nil
 }
 
 func (a *App) live() restore.Live {

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/restore"
+)
+
+func newDrill(c *cli) *cobra.Command {
+	var live, confirm bool
+	cmd := &cobra.Command{
+		Use:     "drill [STAMP|latest]",
+		GroupID: groupRecovery,
+		Short:   "Restore into a scratch directory, check, and throw it away",
+		Long: `Restore a snapshot (the latest, if none is named) into a scratch directory, check
+its integrity, its digests, its row counts and drill.queries, record how it went,
+and delete it. Exits 3 when it does not pass.
+
+--live is the full drill against the real service: a snapshot, a marker memory
+written after it, stop, restore, start, and the marker must be gone. What else was
+written meanwhile is gone as well, and is in the pre-restore snapshot.`,
+		Example:           "  atobackupd drill\n  atobackupd drill --live --confirm-service-restart",
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: c.completeStamps,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			name := "latest"
+			if len(args) > 0 {
+				name = args[0]
+			}
+			if live && len(args) > 0 {
+				return &failure.Error{Op: "drill --live", Kind: failure.Usage, Err: errors.New("it takes its own snapshot, and no stamp")}
+			}
+			if live && !confirm {
+				return &failure.Error{Op: "drill --live", Kind: failure.Refused, Err: errors.New("it stops the service and restores over the live store"), Hint: "add --confirm-service-restart"}
+			}
+			a, err := c.open(cmd.Context(), false)
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			var result restore.DrillResult
+			if live {
+				result, err = a.LiveDrill(cmd.Context())
+			} else {
+				result, err = a.Drill(cmd.Context(), name, time.Time{})
+			}
+			return c.emitWith(err, result, func(w io.Writer) { printDrill(w, result) })
+		},
+	}
+	cmd.Flags().BoolVar(&live, "live", false, "the full drill, against the real service")
+	cmd.Flags().BoolVar(&confirm, "confirm-service-restart", false, "with --live: the service may be stopped and its store replaced")
+	return cmd
+}
+
+func printDrill(w io.Writer, r restore.DrillResult) {
+	fmt.Fprintf(w, "drill with %s passed: %s in %d files, %.1fs\n", r.Stamp, humanize.IBytes(uint64(r.Bytes)), r.Files, float64(r.DurationMS)/1000)
+	for _, surprise := range r.Surprises {
+		fmt.Fprintln(w, "surprise:", surprise)
+	}
+}
