@@ -85,6 +85,7 @@ var layers = map[string][]string{
 	"offsite/sftp/sshdtest":   {},
 	"offsite/sftp/sftpserver": {"crypt"},
 	"offsite/remotetest":      {"offsite"},
+	"contrib/systemd":         {},
 }
 
 func TestArrowsPointOneWay(t *testing.T) {

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,7 +12,7 @@ import (
 // withCredentials puts systemd's credentials (LoadCredential=, in dir) in the
 // place of the files of the same name that the configuration names: the service
 // then reads keys that only root can, and the same configuration serves `sudo
-// atobackupd sync`. An empty credential is the unit's word for a file that does
+// atobackupd sync`. A blank credential is the unit's word for a file that does
 // not exist. It gives a configuration of its own; dir "" changes nothing.
 func withCredentials(cfg *config.Config, dir string) *config.Config {
 	own := *cfg
@@ -21,7 +22,7 @@ func withCredentials(cfg *config.Config, dir string) *config.Config {
 	}
 	replace := func(path *string) {
 		credential := filepath.Join(dir, filepath.Base(*path))
-		if info, err := os.Stat(credential); *path != "" && err == nil && info.Size() > 0 {
+		if data, err := os.ReadFile(credential); *path != "" && err == nil && len(bytes.TrimSpace(data)) > 0 {
 			*path = credential
 		}
 	}

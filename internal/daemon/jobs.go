@@ -17,6 +17,7 @@ const (
 	syncTimeout  = 48 * time.Hour // a first push over a slow line
 	pruneTimeout = 6 * time.Hour
 	scrubTimeout = 24 * time.Hour
+	drillTimeout = 6 * time.Hour
 )
 
 // takeRetries is how often a failed take is tried again before it has failed.
@@ -37,7 +38,7 @@ func crons(cfg *config.Config) ([]scheduled, error) {
 	}
 	var list []scheduled
 	s := cfg.Schedule
-	for _, job := range []struct{ name, expr string }{{"daily", s.Daily}, {"weekly", s.Weekly}, {"scrub", s.Scrub}} {
+	for _, job := range []struct{ name, expr string }{{"daily", s.Daily}, {"weekly", s.Weekly}, {"scrub", s.Scrub}, {"drill", s.Drill}} {
 		cron, err := scheduler.Parse(job.expr, location)
 		if err != nil {
 			return nil, &failure.Error{Op: "config", Subject: "schedule." + job.name, Kind: failure.Config, Err: err}
@@ -69,6 +70,12 @@ func (a *App) jobs(trigger func(name string)) ([]scheduler.Job, error) {
 			job.Timeout = scrubTimeout
 			job.Run = func(ctx context.Context, slot scheduler.Slot) error {
 				_, err := a.Scrub(withAttempt(ctx, slot, 0), time.Now(), a.Config.Schedule.ScrubMaxBytes.Bytes())
+				return err
+			}
+		case "drill":
+			job.Timeout = drillTimeout
+			job.Run = func(ctx context.Context, slot scheduler.Slot) error {
+				_, err := a.Drill(withAttempt(ctx, slot, 0), "latest", slot.At)
 				return err
 			}
 		default:

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -272,6 +273,7 @@ func (a *App) NoteEnd(ctx context.Context, result, code, status string) error {
 	if err := a.history.Finish(ctx, history.Run{ID: id, FinishedAt: now, Outcome: history.Failed, Error: why}); err != nil {
 		return err
 	}
+	a.Config = withCredentials(a.Config, os.Getenv("CREDENTIALS_DIRECTORY"))
 	outbox, err := a.tellers(a.Config)
 	if err != nil {
 		return err
