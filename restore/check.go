@@ -25,12 +25,11 @@ func (s *session) check(ctx context.Context) error {
 		if err := s.checkFiles(ctx, t, used); err != nil {
 			return err
 		}
-		if t.Artifact != snapshot.DB || !t.restores() || len(used) > 0 {
-			continue
+		if t.Artifact != snapshot.DB || !t.restores() || len(used) > 0 || !s.IntegrityOK {
+			continue // or it was bad in the snapshot already, and has been said to be
 		}
 		db := t.Slots[len(t.Slots)-1]
-		good := s.IntegrityOK
-		if s.IntegrityOK, err = s.checkDB(ctx, t.dest(db.Name), good); err != nil {
+		if s.IntegrityOK, err = s.checkDB(ctx, t.dest(db.Name), true); err != nil {
 			return fmt.Errorf("restored_integrity_ok is false: %w", err)
 		}
 	}

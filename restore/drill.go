@@ -142,9 +142,6 @@ type drill struct {
 	src    *source
 }
 
-// progress says which of the two embedded is meant.
-func (d *drill) progress(step string, bytes int64) { d.session.progress(step, bytes) }
-
 func (d *drill) run(ctx context.Context, scratch string, parts []part) {
 	where := map[string]string{}
 	for _, p := range parts {

@@ -11,9 +11,9 @@ import (
 
 // Identity recognises a file or directory after it has been moved, and shows
 // whether it was written to meanwhile. Of a directory, size and time are those
-// of the files in it.
+// of the files in it. There is no device number in it: that may be another one
+// after a restart, and all the places that are compared lie in one mount.
 type Identity struct {
-	Dev   uint64 `json:"dev"`
 	Ino   uint64 `json:"ino"`
 	Size  int64  `json:"size"`
 	MTime int64  `json:"mtime_ns"`
@@ -21,7 +21,7 @@ type Identity struct {
 
 // sameInode compares only what a move keeps and a write does not change.
 func (id *Identity) sameInode(other *Identity) bool {
-	return id != nil && other != nil && id.Dev == other.Dev && id.Ino == other.Ino
+	return id != nil && other != nil && id.Ino == other.Ino
 }
 
 // inodeAt says which inode is at path; nil for none.
@@ -34,7 +34,7 @@ func inodeAt(path string) (*Identity, error) {
 	if err != nil {
 		return nil, &os.PathError{Op: "lstat", Path: path, Err: err}
 	}
-	return &Identity{Dev: st.Dev, Ino: st.Ino, Size: st.Size, MTime: st.Mtim.Nano()}, nil
+	return &Identity{Ino: st.Ino, Size: st.Size, MTime: st.Mtim.Nano()}, nil
 }
 
 // identify is inodeAt that looks into a directory for size and time.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -122,6 +123,7 @@ func TestRefusesToLoseOwners(t *testing.T) {
 
 // unprivilegedMain gives up CAP_CHOWN for good and tries.
 func unprivilegedMain(in childInput) error {
+	runtime.LockOSThread() // capabilities belong to a thread
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	if err := unix.Capget(&header, &data[0]); err != nil {

@@ -52,7 +52,7 @@ func (r *Request) managed(ctx context.Context, plan *Plan, res *Result) error {
 		return errors.Join(err, r.startAgain(always))
 	}
 	if err := r.replace(ctx, plan, res); err != nil {
-		if j, _ := PendingJournal(r.Store.Dir()); j != nil && j.Phase == PhaseSwapping {
+		if j, unread := PendingJournal(r.Store.Dir()); unread != nil || j != nil && j.Phase == PhaseSwapping {
 			// Between old and new: no service must see it.
 			return err
 		}
@@ -203,7 +203,7 @@ func (r *Request) rollBack(ctx context.Context, res *Result, cause error) error 
 func (r *Request) rollBackRequest(res *Result) Request {
 	return Request{
 		Store: r.Store, Stamp: snapshot.Stamp(res.PreRestoreSnapshot), Source: "local", Live: r.Live, Host: r.Host,
-		ConfirmServiceStopped: true, NoPreSnapshot: true, AllowInvalid: true, Force: r.Force, NoChroma: !res.ChromaRestored,
+		ConfirmServiceStopped: true, NoPreSnapshot: true, AllowInvalid: true, AcceptOtherDeployment: true, Force: r.Force, NoChroma: !res.ChromaRestored,
 		HealthURL: r.HealthURL, Share: r.Share, Progress: r.Progress, exact: true,
 	}
 }
