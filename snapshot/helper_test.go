@@ -266,9 +266,6 @@ func (in *installation) staged(t testing.TB) string {
 	return strings.TrimPrefix(fsxtest.Tree(t, in.store.staging()), ".\n")
 }
 
-// nextSecond waits until a stamp is not the one of before.
-func nextSecond() { time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second))) }
-
 func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
@@ -395,6 +392,9 @@ func (in *installation) liveState(t testing.TB) string {
 	t.Helper()
 	var kept []string
 	for _, dir := range []string{"config", "data"} {
+		if !exists(filepath.Join(in.dir, dir)) {
+			continue
+		}
 		for _, line := range strings.Split(fsxtest.State(t, filepath.Join(in.dir, dir)), "\n") {
 			if !strings.Contains(line, "-shm ") && !strings.Contains(line, "-wal 0 ") {
 				kept = append(kept, line)
@@ -402,4 +402,16 @@ func (in *installation) liveState(t testing.TB) string {
 		}
 	}
 	return strings.Join(kept, "\n")
+}
+
+func init() {
+	roles["validate"] = func(j job) error {
+		store, err := OpenExisting(j.Store)
+		if err != nil {
+			return err
+		}
+		result, err := store.Validate(context.Background(), j.Stamp, ValidateOptions{})
+		fmt.Println(codes(result.Errors))
+		return err
+	}
 }

@@ -165,6 +165,9 @@ func resolved(path string) string {
 	return path
 }
 
+// isNoSpace knows a full disk also from SQLite, which does not pass on the
+// system's error but has one of its own, with these words.
 func isNoSpace(err error) bool {
-	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
+	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) ||
+		err != nil && strings.Contains(err.Error(), "database or disk is full")
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
@@ -95,16 +96,22 @@ func TestUnknownChromaMethod(t *testing.T) {
 // A rename ends at a bind mount, also of the same file system.
 func TestStagingOnAnotherMount(t *testing.T) {
 	in := install(t)
-	cmd := command(t, "other mount", job{Store: in.store.Dir(), Sources: in.src})
+	cmd := inMountNamespace(command(t, "other mount", job{Store: in.store.Dir(), Sources: in.src}))
+	if out, err := cmd.CombinedOutput(); err != nil || string(out) != "refused twice\n" {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// inMountNamespace lets a command mount things that nobody else sees. Who is not
+// root becomes root of a user namespace for that.
+func inMountNamespace(cmd *exec.Cmd) *exec.Cmd {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
 	if os.Geteuid() != 0 {
 		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
 		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
 		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
 	}
-	if out, err := cmd.CombinedOutput(); err != nil || string(out) != "refused twice\n" {
-		t.Errorf("%v: %s", err, out)
-	}
+	return cmd
 }
 
 // takeAcrossMounts runs in a mount namespace of its own.

@@ -51,7 +51,7 @@ func scan(dir string) (files []File, err error) {
 }
 
 // typeOther is a device, socket or FIFO: no snapshot of ours has one.
-const typeOther = "other"
+const typeOther = "special file"
 
 // describe gives the entry for one path, without a digest.
 func describe(path, name string) (File, error) {
