@@ -89,6 +89,7 @@ func TestSnapshotsOfAtoCore(t *testing.T) {
 		}, "db_sidecar_present"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			in := install(t)
 			dir := in.made(t, test.db, test.metadata, test.full)
 			if test.harm != nil {

@@ -61,6 +61,7 @@ func TestPreflight(t *testing.T) {
 			failure.Config, []string{"staging", "no such file", "is its disk mounted?"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			in := install(t)
 			test.prepare(t, in)
 			before := in.liveState(t) + fsxtest.State(t, in.store.Dir())

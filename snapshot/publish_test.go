@@ -31,6 +31,7 @@ func TestInvalidCopyGoesToQuarantine(t *testing.T) {
 		}, []string{"chroma_segment_missing: ", "index_metadata.pickle"}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			in := installFull(t)
 			test.harm(t, in)
 			_, err := in.take(TakeOptions{Full: true})

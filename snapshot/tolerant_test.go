@@ -95,6 +95,7 @@ func TestTakeBeforeARestore(t *testing.T) {
 		}, "db_snapshot_missing chroma_snapshot_missing", true},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			in := installFull(t)
 			test.harm(t, in)
 			live := in.liveState(t)

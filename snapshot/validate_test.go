@@ -184,6 +184,7 @@ func TestValidateFindsDamage(t *testing.T) {
 		}, "file_unexpected", "neither a file, a directory nor a symbolic link"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			dir := filepath.Join(t.TempDir(), string(taken.Stamp))
 			must(t, os.CopyFS(dir, os.DirFS(taken.Path)))
 			test.damage(t, dir)
@@ -225,6 +226,7 @@ func TestValidateUnreadable(t *testing.T) {
 		"chroma/*.sql*": "chroma_segment_corrupt checksum_mismatch",
 	} {
 		t.Run(strings.ReplaceAll(path, "/", " "), func(t *testing.T) {
+			t.Parallel()
 			in := installFull(t)
 			taken := in.mustTake(t, TakeOptions{Full: true})
 			paths, err := filepath.Glob(filepath.Join(taken.Path, path))
