@@ -64,11 +64,12 @@ var ground = []string{"internal/fsx", "internal/failure"}
 var layers = map[string][]string{
 	"":                        {},
 	"cmd/atobackupd":          {"internal", "scheduler", "retention", "snapshot", "restore", "crypt", "offsite", ""},
-	"internal/daemon":         {"internal/config", "internal/history", "internal/notify", "scheduler", "retention", "snapshot", "restore", "crypt", "offsite", ""},
+	"internal/daemon":         {"internal/config", "internal/history", "internal/notify", "internal/web", "scheduler", "retention", "snapshot", "restore", "crypt", "offsite", ""},
 	"internal/demo":           {"internal/config", "internal/daemon", "snapshot", "restore", "crypt", "offsite"},
 	"internal/config":         {},
 	"internal/history":        {},
 	"internal/notify":         {},
+	"internal/web":            {"internal/history", "retention", "snapshot"},
 	"internal/failure":        {},
 	"internal/fsx":            {},
 	"internal/fsx/fsxtest":    {},
@@ -130,6 +131,8 @@ var walls = map[string][]string{
 	"github.com/coreos/go-systemd":   {"internal/daemon"},
 	"github.com/pelletier/go-toml":   {"internal/config"},
 	"github.com/schollz/progressbar": {"cmd"},
+	"github.com/prometheus":          {"internal/web"},
+	"github.com/chromedp":            {"internal/web"}, // its tests
 }
 
 func TestLibrariesStayBehindTheirWalls(t *testing.T) {

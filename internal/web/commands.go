@@ -1,0 +1,100 @@
+package web
+
+import (
+	"strings"
+
+	"github.com/atocore/atobackupd/snapshot"
+)
+
+// step is one command that is shown to be copied, and why one would run it.
+type step struct {
+	Why     string
+	Command string
+}
+
+// command writes a command line of atobackupd for this installation.
+func (c Commands) command(words ...string) string {
+	line := "sudo atobackupd"
+	if c.ConfigPath != "" {
+		line += " --config " + quote(c.ConfigPath)
+	}
+	for _, word := range words {
+		line += " " + quote(word)
+	}
+	return line
+}
+
+func (c Commands) backup(full bool) string {
+	if full {
+		return c.command("backup", "--chroma")
+	}
+	return c.command("backup")
+}
+
+// forLeg gives what to run when a leg, or what else an alarm is about, is bad.
+func (c Commands) forLeg(name string) string {
+	switch name {
+	case "snapshot":
+		return c.backup(false)
+	case "full":
+		return c.backup(true)
+	case "prune":
+		return c.command("prune", "--dry-run")
+	case "scrub":
+		return c.command("validate", "--all")
+	case "drill":
+		return c.command("drill")
+	case "config":
+		return c.command("config", "check")
+	}
+	if target, ok := strings.CutPrefix(name, "offsite:"); ok {
+		return c.command("sync", "--target", target)
+	}
+	if strings.HasPrefix(name, "job:") {
+		return "sudo systemctl restart atobackupd"
+	}
+	return "journalctl -u atobackupd --since yesterday"
+}
+
+// restoreHere gives the commands that put a snapshot of this machine back.
+func (c Commands) restoreHere(stamp snapshot.Stamp) []step {
+	steps := []step{{"See what it would do; nothing is touched", c.command("restore", string(stamp), c.consent(), "--dry-run")}}
+	return append(steps, c.carriedOut("restore", string(stamp), c.consent())...)
+}
+
+// restoreFrom gives the commands that put a snapshot of a target back.
+func (c Commands) restoreFrom(target string, stamp snapshot.Stamp) []step {
+	words := []string{"restore", string(stamp), "--from", target, "--identity", "/media/key/identity.txt", c.consent()}
+	steps := []step{{"See what it would do; nothing is touched", c.command(append(words, "--dry-run")...)}}
+	return append(steps, c.carriedOut(words...)...)
+}
+
+// consent is the flag without which restore refuses.
+func (c Commands) consent() string {
+	if c.ManageService {
+		return "--manage-service"
+	}
+	return "--confirm-service-stopped"
+}
+
+// carriedOut puts the stop and start of the service around a restore that does
+// not see to them itself.
+func (c Commands) carriedOut(words ...string) []step {
+	restore := step{"Put it back; what is live now is saved first", c.command(words...)}
+	if c.ManageService {
+		restore.Why = "Stop AtoCore, put the snapshot back, start, check; what is live now is saved first"
+		return []step{restore}
+	}
+	return []step{{"Stop AtoCore", c.StopService}, restore, {"Start AtoCore", c.StartService}}
+}
+
+// quote makes a word safe to paste into a shell.
+func quote(word string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./:=@%+,", r)
+	}
+	if word != "" && strings.IndexFunc(word, func(r rune) bool { return !plain(r) }) < 0 {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}

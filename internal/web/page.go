@@ -1,0 +1,48 @@
+package web
+
+import (
+	"bytes"
+	"embed"
+	"html/template"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/atocore/atobackupd/internal/history"
+)
+
+//go:embed templates
+var templateFiles embed.FS
+
+// templates escape by where a value stands: in text, in an attribute, in an
+// address. Nothing is ever marked as safe.
+var templates = template.Must(template.New("").Funcs(template.FuncMap{
+	"span": span, "size": size, "count": count, "title": legTitle,
+	"upper": func(s string) string { return strings.ToUpper(s[:1]) + s[1:] },
+	"took":  func(d history.Drill) string { return span(d.Duration) },
+	"until": func(a history.Alarm) string { return span(a.ResolvedAt.Sub(a.Since)) },
+	"set":   func(t time.Time) bool { return !t.IsZero() },
+}).ParseFS(templateFiles, "templates/*.html"))
+
+// page answers with a page. It is made whole before any of it is sent, so that
+// an error does not come after half a page.
+func (s *Server) page(w http.ResponseWriter, status int, name string, view any) error {
+	var body bytes.Buffer
+	if err := templates.ExecuteTemplate(&body, name, view); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = w.Write(body.Bytes()) // the client may be gone
+	return nil
+}
+
+// failPage says in a browser what is wrong.
+func (s *Server) failPage(w http.ResponseWriter, status int, err error) {
+	view := struct {
+		Title, Text string
+	}{http.StatusText(status), sentence(err.Error())}
+	if err := s.page(w, status, "failure", view); err != nil {
+		s.report(err)
+	}
+}

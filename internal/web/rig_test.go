@@ -1,0 +1,184 @@
+//go:build rig
+
+package web
+
+import (
+	"context"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+)
+
+// screenshots is where each page is left to be looked at.
+const screenshots = "testdata/screenshots"
+
+// TestRigDashboard opens the pages in a real browser, as they are on a phone
+// and on a desk, by day and by night.
+func TestRigDashboard(t *testing.T) {
+	browser := newBrowser(t)
+	pages := []struct {
+		name  string
+		state *State
+		path  string
+	}{
+		{"good", bigScene(t), "/"},
+		{"warning", warningScene(t), "/"},
+		{"critical", criticalScene(t), "/"},
+		{"empty", emptyScene(t), "/"},
+		{"hostile", hostileScene(t), "/"},
+		{"snapshot", bigScene(t), "/snapshot/20260405T040000Z"},
+		{"snapshot-bad", criticalScene(t), "/snapshot/20260405T040000Z"},
+		{"snapshot-away", bigScene(t), "/snapshot/20260222T050000Z"},
+	}
+	for _, p := range pages {
+		server := httptest.NewServer(New(&fakeSource{state: p.state}, Options{}).Handler())
+		defer server.Close()
+		for _, width := range []int64{390, 1280} {
+			for _, scheme := range []string{"light", "dark"} {
+				name := p.name + "-" + map[int64]string{390: "phone", 1280: "desktop"}[width] + "-" + scheme
+				t.Run(name, func(t *testing.T) { look(t, browser, name, server.URL+p.path, width, scheme) })
+			}
+		}
+	}
+}
+
+// newBrowser starts Chromium without a screen.
+func newBrowser(t *testing.T) context.Context {
+	path, err := exec.LookPath("chromium")
+	if err != nil {
+		t.Fatal("this test needs Chromium: apt-get install chromium")
+	}
+	if err := os.MkdirAll(screenshots, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	allocator, cancel := chromedp.NewExecAllocator(t.Context(), chromedp.ExecPath(path), chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun,
+		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true))
+	t.Cleanup(cancel)
+	browser, cancel := chromedp.NewContext(allocator)
+	t.Cleanup(cancel)
+	if err := chromedp.Do(browser); err != nil {
+		t.Fatal(err)
+	}
+	return browser
+}
+
+// open gives a new tab of the width and colours that were asked for, and what
+// it does.
+func open(t *testing.T, browser context.Context, width int64, scheme string) (context.Context, *watched) {
+	tab, cancel := chromedp.NewContext(browser)
+	t.Cleanup(cancel)
+	tab, cancel = context.WithTimeout(tab, time.Minute)
+	t.Cleanup(cancel)
+	seen := new(watched)
+	must(t, chromedp.Do(tab))
+	must(t, chromedp.Listen(tab, seen.note))
+	call(t, tab, network.Enable, network.EnableParams{})
+	call(t, tab, log.Enable, cdp.Empty{})
+	call(t, tab, runtime.Enable, cdp.Empty{})
+	call(t, tab, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
+	})
+	call(t, tab, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{
+		Width: width, Height: 844, DeviceScaleFactor: 1, Mobile: width < 500,
+	})
+	return tab, seen
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// call gives the browser one command.
+func call[P, R any](t *testing.T, tab context.Context, command cdp.Command[P, R], params P) {
+	t.Helper()
+	_, err := chromedp.Call(tab, command, params)
+	must(t, err)
+}
+
+// run gives the value of an action.
+func run[T any](t *testing.T, tab context.Context, action chromedp.Action[T]) T {
+	t.Helper()
+	value, err := chromedp.Run(tab, action)
+	must(t, err)
+	return value
+}
+
+// watched is what a page did while it was open.
+type watched struct {
+	mu       sync.Mutex
+	console  []string
+	requests []string
+}
+
+func (w *watched) note(event any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch e := event.(type) {
+	case *runtime.EventConsoleAPICalled:
+		w.console = append(w.console, string(e.Type))
+	case *runtime.EventExceptionThrown:
+		w.console = append(w.console, e.ExceptionDetails.Text)
+	case *log.EventEntryAdded:
+		w.console = append(w.console, e.Entry.Text+" "+e.Entry.URL)
+	case *network.EventRequestWillBeSent:
+		w.requests = append(w.requests, e.Request.URL)
+	}
+}
+
+// look opens one page, leaves a picture of it, and fails when the page said
+// something on the console, asked another host, or is wider than its window.
+func look(t *testing.T, browser context.Context, name, address string, width int64, scheme string) {
+	tab, seen := open(t, browser, width, scheme)
+	must(t, chromedp.Do(tab, chromedp.Navigate(address)))
+	for _, element := range run(t, tab, chromedp.Evaluate[[]string](overflowing)) {
+		t.Errorf("wider than the window: %s", element)
+	}
+	must(t, os.WriteFile(filepath.Join(screenshots, name+".png"), run(t, tab, chromedp.FullScreenshot(100)), 0o644))
+	renewed := `renew().then(() => document.querySelector("main h1") !== null && !document.body.classList.contains("stale"))`
+	if !run(t, tab, chromedp.Evaluate[bool](renewed, chromedp.EvalAwaitPromise)) {
+		t.Error("the script could not renew the page")
+	}
+	seen.check(t, address)
+}
+
+// check fails when the page said something on the console or asked another
+// host.
+func (w *watched) check(t *testing.T, address string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, line := range w.console {
+		t.Errorf("on the console: %s", line)
+	}
+	if len(w.requests) < 4 {
+		t.Errorf("only %d requests were seen: %s", len(w.requests), strings.Join(w.requests, ", "))
+	}
+	home, err := url.Parse(address)
+	must(t, err)
+	for _, asked := range w.requests {
+		if u, err := url.Parse(asked); err != nil || u.Host != home.Host {
+			t.Errorf("it asked another host: %s", asked)
+		}
+	}
+}
+
+// overflowing lists the elements that reach beyond the right edge.
+const overflowing = `[...document.querySelectorAll("main *, header *, footer *")]
+	.filter(e => !e.closest("svg svg *") && e.getBoundingClientRect().right > document.documentElement.clientWidth + 0.5)
+	.slice(0, 5).map(e => e.outerHTML.slice(0, 120))
+	.concat(document.documentElement.scrollWidth > document.documentElement.clientWidth ? ["the page itself"] : [])`
