@@ -22,7 +22,7 @@ import (
 )
 
 // layouts are how the live store lies there.
-var layouts = []string{"plain", "bind dir", "bind file"}
+var layouts = []string{"plain", "bind dir", "bind file", "empty disk"}
 
 // driverInput asks a driver for one layout; Second says what is killed after a
 // restore that was killed in the middle, "" for nothing.
@@ -38,7 +38,7 @@ type trial struct {
 
 func TestKillAnywhere(t *testing.T) {
 	t.Parallel()
-	results := runDrivers(t, []driverInput{{Layout: layouts[0]}, {Layout: layouts[1]}, {Layout: layouts[2]}})
+	results := runDrivers(t, []driverInput{{Layout: layouts[0]}, {Layout: layouts[1]}, {Layout: layouts[2]}, {Layout: layouts[3]}})
 	var table strings.Builder
 	fmt.Fprintf(&table, "\n%-10s %-8s %12s %8s %8s %8s\n", "layout", "then", "kill points", "old", "new", "bad")
 	for i, layout := range layouts {
@@ -226,11 +226,12 @@ func (d *driver) reset() error {
 	if live != "" && exists(live) {
 		_ = unix.Unmount(live, 0)
 	}
-	if err := os.RemoveAll(d.base); err != nil {
+	if err := copyTree(d.template, d.base); err != nil {
 		return err
 	}
-	if out, err := exec.Command("cp", "-a", d.template, d.base).CombinedOutput(); err != nil {
-		return fmt.Errorf("%w: %s", err, out)
+	if d.Layout == "empty disk" {
+		lives := filepath.Join(d.base, "live")
+		return errors.Join(os.RemoveAll(lives), os.Mkdir(lives, 0o755))
 	}
 	if live == "" {
 		return nil

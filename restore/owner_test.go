@@ -239,9 +239,11 @@ func restoreMany(t *testing.T, n int) {
 		}
 	}
 	r.NoPreSnapshot = true
-	if _, err := Run(context.Background(), r); err != nil {
+	res, err := Run(context.Background(), r)
+	if err != nil {
 		t.Fatal(err)
 	}
+	t.Logf("%d files restored in %d ms", len(files), res.DurationMS)
 	if got, err := printOf(s.live().Chroma); err != nil || got != want {
 		t.Errorf("the directory is not what was saved (%v)", err)
 	}
