@@ -108,8 +108,9 @@ type Manifest struct {
 	Host       string         `json:"host"`
 	PageSize   int            `json:"page_size"`
 	Packs      []string       `json:"packs"`
-	Metadata   string         `json:"metadata"`   // backup-metadata.json, verbatim
-	Atobackupd string         `json:"atobackupd"` // atobackupd.json, verbatim; "" where there is none
+	Metadata   string         `json:"metadata"`             // backup-metadata.json, verbatim
+	Atobackupd string         `json:"atobackupd"`           // atobackupd.json, verbatim; "" where there is none
+	Recipients []string       `json:"recipients,omitempty"` // who can open what this push has sent
 	Files      []FileEntry    `json:"files"`
 }
 

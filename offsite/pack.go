@@ -9,137 +9,216 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"slices"
 	"sync"
-
-	"github.com/klauspost/compress/zstd"
 
 	"github.com/atocore/atobackupd/crypt"
 )
 
-// packTarget is the ciphertext size at which a pack is closed: a cut
-// connection costs about one pack.
-const packTarget = 8 << 20
+const (
+	// packTarget is the ciphertext size at which a pack is closed: a cut
+	// connection costs about one pack.
+	packTarget = 8 << 20
+	// packsUnderWay bounds how many packs are open or on their way to being
+	// durable: while one is flushed on the other side the next is being sent.
+	packsUnderWay = 4
+)
 
-// packRecord is what is known of a pack once it is durable on the remote.
-type packRecord struct {
-	ID     string
-	SHA256 string
-	Size   int64
+// The two layers. Each has packs of its own: base packs live as long as the
+// base, patch packs only as long as the snapshots of their days.
+const (
+	baseLayer = iota
+	patchLayer
+	layers
+)
+
+// extent is a run of pages of one file, in a pack.
+type extent struct {
+	file        int
+	page, pages int64
+	packPage    int64 // known of packs that are stored
 }
 
-// packer turns pages into packs on the remote. Several packWriters may fill
-// packs of one packer at once, each from its own goroutine.
+// storedPack is a pack that is durable on the remote, and what it holds.
+type storedPack struct {
+	mappedPack
+	layer   int
+	extents []extent
+}
+
+// packer puts compressed frames into packs on the remote: one pack a layer is
+// open at a time. Its methods may be called from several goroutines at once.
 type packer struct {
+	ctx        context.Context
 	remote     Remote
 	recipients *crypt.Recipients
 	push       PushID
-	level      zstd.EncoderLevel
+	arrived    func(storedPack) error // called for each pack that is durable, one at a time
+
+	slots  chan struct{}
+	finish sync.WaitGroup
+	open   [layers]packSlot
 
 	mu    sync.Mutex
-	packs []packRecord // by index; complete when every writer was closed
+	packs []mappedPack // by index: those of the map, of earlier attempts, ours
+	next  int          // the number in the next pack's name
+	sent  []storedPack
+	err   error // the first
 }
 
-// reserve gives the next pack its index and id.
-func (p *packer) reserve() (index int64, id string) {
+// packSlot is a layer's open pack.
+type packSlot struct {
+	mu   sync.Mutex
+	pack *openPack
+}
+
+type openPack struct {
+	stored storedPack
+	index  int
+	sink   *uploadSink
+	seal   io.WriteCloser
+}
+
+func newPacker(ctx context.Context, remote Remote, recipients *crypt.Recipients, push PushID) *packer {
+	return &packer{ctx: ctx, remote: remote, recipients: recipients, push: push, slots: make(chan struct{}, packsUnderWay)}
+}
+
+// add appends a frame that holds the pages of extents, and tells in which pack
+// and at which page it begins.
+func (p *packer) add(layer int, frame []byte, extents []extent) (pack uint32, first int64, err error) {
+	pages := int64(0)
+	for _, e := range extents {
+		pages += e.pages
+	}
+	slot := &p.open[layer]
+	slot.mu.Lock()
+	defer slot.mu.Unlock()
+	if slot.pack != nil && (slot.pack.sink.n >= packTarget || slot.pack.stored.Pages+pages > maxPackPages) {
+		p.detach(slot)
+	}
+	if slot.pack == nil {
+		if slot.pack, err = p.begin(layer); err != nil {
+			return 0, 0, err
+		}
+	}
+	o := slot.pack
+	if _, err := o.seal.Write(frame); err != nil {
+		return 0, 0, p.failed(err)
+	}
+	first = o.stored.Pages
+	o.stored.Pages += pages
+	for _, e := range extents {
+		o.stored.extents = appendExtent(o.stored.extents, e)
+	}
+	return uint32(o.index + 1), first, nil
+}
+
+// appendExtent adds an extent, joined to the last one where it continues it.
+func appendExtent(extents []extent, e extent) []extent {
+	if n := len(extents); n > 0 {
+		last := &extents[n-1]
+		if last.file == e.file && last.page+last.pages == e.page {
+			last.pages += e.pages
+			return extents
+		}
+	}
+	return append(extents, e)
+}
+
+func (p *packer) begin(layer int) (*openPack, error) {
+	select {
+	case p.slots <- struct{}{}:
+	case <-p.ctx.Done():
+		return nil, p.failed(p.ctx.Err())
+	}
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	index = int64(len(p.packs))
-	id = fmt.Sprintf("%s-%06d", p.push, index)
-	p.packs = append(p.packs, packRecord{ID: id})
-	return index, id
-}
-
-func (p *packer) done(index int64, record packRecord) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.packs[index] = record
-}
-
-// packWriter fills one pack after another: pages → zstd → age → digest → Put.
-// Memory is bounded by the compressor's window and a few buffers, whatever the
-// size of what goes through.
-type packWriter struct {
-	packer *packer
-	ctx    context.Context
-	enc    *zstd.Encoder
-
-	open  bool
-	index int64
-	id    string
-	pages int64
-	sink  *uploadSink
-	seal  io.WriteCloser
-}
-
-func (p *packer) writer(ctx context.Context) (*packWriter, error) {
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(p.level), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20), zstd.WithLowerEncoderMem(true))
+	o := &openPack{index: len(p.packs), stored: storedPack{layer: layer}}
+	o.stored.ID = fmt.Sprintf("%s-%06d", p.push, p.next)
+	p.next++
+	p.packs = append(p.packs, mappedPack{ID: o.stored.ID})
+	err := p.err
+	p.mu.Unlock()
 	if err != nil {
+		<-p.slots
 		return nil, err
 	}
-	return &packWriter{packer: p, ctx: ctx, enc: enc}, nil
+	o.sink = newUploadSink(p.ctx, p.remote, packName(o.stored.ID))
+	if o.seal, err = p.recipients.Seal(o.sink); err != nil {
+		err = p.failed(o.sink.abort(err))
+		<-p.slots
+		return nil, err
+	}
+	return o, nil
 }
 
-// add appends whole pages and tells where they went.
-func (w *packWriter) add(data []byte) (pack, firstPage int64, err error) {
-	n := int64(len(data) / PageSize)
-	if w.open && (w.sink.n >= packTarget || w.pages+n > maxPackPages) {
-		if err := w.finish(); err != nil {
-			return 0, 0, err
+// detach lets the open pack become durable while others are filled.
+func (p *packer) detach(slot *packSlot) {
+	o := slot.pack
+	slot.pack = nil
+	p.finish.Go(func() {
+		defer func() { <-p.slots }()
+		if err := p.complete(o); err != nil {
+			p.failed(err)
 		}
-	}
-	if !w.open {
-		if err := w.begin(); err != nil {
-			return 0, 0, err
-		}
-	}
-	if _, err := w.enc.Write(data); err != nil {
-		return 0, 0, w.sink.cause(err)
-	}
-	first := w.pages
-	w.pages += n
-	return w.index, first, nil
+	})
 }
 
-func (w *packWriter) begin() error {
-	w.index, w.id = w.packer.reserve()
-	w.sink = newUploadSink(w.ctx, w.packer.remote, packName(w.id))
-	seal, err := w.packer.recipients.Seal(w.sink)
-	if err != nil {
-		return errors.Join(err, w.sink.abort(err))
+func (p *packer) complete(o *openPack) error {
+	if err := o.seal.Close(); err != nil {
+		return o.sink.abort(err)
 	}
-	w.seal, w.pages, w.open = seal, 0, true
-	w.enc.Reset(seal)
-	return nil
-}
-
-// finish closes the pack under way, if any, and waits until it is durable.
-func (w *packWriter) finish() error {
-	if !w.open {
-		return nil
-	}
-	w.open = false
-	err := w.enc.Close()
-	if err == nil {
-		err = w.seal.Close()
-	}
-	if err != nil {
-		return w.sink.abort(err)
-	}
-	size, digest, err := w.sink.finish()
+	size, digest, err := o.sink.finish()
 	if err != nil {
 		return err
 	}
-	w.packer.done(w.index, packRecord{ID: w.id, SHA256: digest, Size: size})
-	return nil
+	o.stored.Size, o.stored.SHA256 = size, digest
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.packs[o.index] = o.stored.mappedPack
+	p.sent = append(p.sent, o.stored)
+	return p.arrived(o.stored)
 }
 
-// abandon gives up the pack under way; nothing of it stays under a final name.
-func (w *packWriter) abandon(cause error) {
-	if w.open {
-		w.open = false
-		_ = w.sink.abort(cause)
+// close completes the open packs, or gives them up when cause is not nil, and
+// waits for all. Nothing of a pack that was given up stays under a final name.
+func (p *packer) close(cause error) error {
+	for i := range p.open {
+		slot := &p.open[i]
+		slot.mu.Lock()
+		if o := slot.pack; o != nil && cause != nil {
+			slot.pack = nil
+			_ = o.sink.abort(cause)
+			<-p.slots
+		} else if o != nil {
+			p.detach(slot)
+		}
+		slot.mu.Unlock()
 	}
-	w.enc.Close()
+	p.finish.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.err
+}
+
+// number gives a stored pack's number, as locations have it.
+func (p *packer) number(pack mappedPack) uint32 {
+	i := slices.IndexFunc(p.packs, func(q mappedPack) bool { return q.ID == pack.ID })
+	if i < 0 {
+		p.packs = append(p.packs, pack)
+		i = len(p.packs) - 1
+	}
+	return uint32(i + 1)
+}
+
+// failed remembers the first error, and gives it: what fails later fails
+// because of it.
+func (p *packer) failed(err error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err == nil {
+		p.err = err
+	}
+	return p.err
 }
 
 // uploadSink is a writer whose bytes go to one object of the remote, counted
@@ -159,10 +238,10 @@ type putResult struct {
 
 func newUploadSink(ctx context.Context, remote Remote, name string) *uploadSink {
 	r, w := io.Pipe()
-	s := &uploadSink{pipe: w, buf: bufio.NewWriterSize(w, 256<<10), hash: sha256.New(), result: make(chan putResult, 1)}
+	s := &uploadSink{pipe: w, buf: bufio.NewWriterSize(w, 128<<10), hash: sha256.New(), result: make(chan putResult, 1)}
 	go func() {
 		n, err := remote.Put(ctx, name, r)
-		r.CloseWithError(errors.Join(err, io.ErrClosedPipe))
+		r.CloseWithError(err) // the writer gets the reason, not a broken pipe
 		s.result <- putResult{n, err}
 	}()
 	return s
@@ -191,7 +270,7 @@ func (s *uploadSink) finish() (size int64, digest string, err error) {
 }
 
 // abort ends the upload and gives its real cause: where the remote failed, the
-// remote's error and not the broken pipe that followed from it.
+// remote's error and not what followed from it.
 func (s *uploadSink) abort(cause error) error {
 	s.pipe.CloseWithError(cause)
 	put := <-s.result
@@ -199,17 +278,4 @@ func (s *uploadSink) abort(cause error) error {
 		return put.err
 	}
 	return cause
-}
-
-// cause looks up why a write failed.
-func (s *uploadSink) cause(err error) error {
-	select {
-	case put := <-s.result:
-		s.result <- put
-		if put.err != nil {
-			return put.err
-		}
-	default:
-	}
-	return err
 }

@@ -236,7 +236,9 @@ func (v *Vault) trash(ctx context.Context, now time.Time, named map[string]bool,
 		if _, err := v.remote.Put(ctx, since(id), bytes.NewReader(nil)); err != nil {
 			return err
 		}
-		if err := v.remote.Move(ctx, packName(id), trashName(id)); err != nil {
+		if err := v.remote.Move(ctx, packName(id), trashName(id)); errors.Is(err, fs.ErrNotExist) {
+			continue // another prune was faster
+		} else if err != nil {
 			return err
 		}
 		result.Trashed = append(result.Trashed, id)
@@ -263,7 +265,7 @@ func (v *Vault) emptyTrash(ctx context.Context, now time.Time, named map[string]
 		moved, known := marked[id]
 		switch {
 		case named[id]:
-			if err := v.remote.Move(ctx, trashName(id), packName(id)); err != nil && !errors.Is(err, fs.ErrExist) {
+			if err := v.remote.Move(ctx, trashName(id), packName(id)); err != nil && !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
 			result.Restored = append(result.Restored, id)
@@ -275,7 +277,9 @@ func (v *Vault) emptyTrash(ctx context.Context, now time.Time, named map[string]
 		case now.Sub(moved) <= trashGrace:
 			continue
 		default:
-			if err := v.remote.Remove(ctx, trashName(id)); err != nil {
+			if err := v.remote.Remove(ctx, trashName(id)); errors.Is(err, fs.ErrNotExist) {
+				break // a push has just wanted it back
+			} else if err != nil {
 				return err
 			}
 			result.Removed = append(result.Removed, trashName(id))

@@ -217,3 +217,17 @@ func (s *summed) blame(err error) error {
 	}
 	return err
 }
+
+// Recipients tells who can open a snapshot, as the host says in its manifest:
+// what an age file itself tells of that is nobody's name.
+func (v *Vault) Recipients(ctx context.Context, s Stored, signer string, identities crypt.Identities) ([]string, error) {
+	sums, err := v.verified(ctx, s, signer)
+	if err != nil {
+		return nil, err
+	}
+	m, err := v.manifest(ctx, s, sums, identities)
+	if err != nil {
+		return nil, err
+	}
+	return m.Recipients, nil
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -152,7 +153,9 @@ func (a *App) ship(ctx context.Context, v *openVault, recipients *crypt.Recipien
 		byStamp[s.Stamp] = s
 	}
 	policy := a.policy(v.target.Policy(a.Config.Retention))
-	for _, stamp := range offsite.Wanted(planned(list), stored, policy, time.Now()) {
+	var damage []string
+	wanted := offsite.FinishFirst(offsite.StateDir(a.Config.StateDir, v.target.Name), offsite.Wanted(planned(list), stored, policy, time.Now()))
+	for _, stamp := range wanted {
 		if dryRun {
 			doc.Skipped = append(doc.Skipped, string(stamp))
 			continue
@@ -170,6 +173,8 @@ func (a *App) ship(ctx context.Context, v *openVault, recipients *crypt.Recipien
 			return named(v.target.Name, err)
 		}
 		doc.Pushed = append(doc.Pushed, pushed)
+		doc.Warnings = append(append(doc.Warnings, pushed.Warnings...), pushed.Damage...)
+		damage = append(damage, pushed.Damage...)
 	}
 	stored, _, err = v.vault.Proven(ctx, v.signer.AuthorizedKey())
 	if err != nil {
@@ -180,6 +185,10 @@ func (a *App) ship(ctx context.Context, v *openVault, recipients *crypt.Recipien
 	}
 	if len(doc.Skipped) > 0 && !dryRun {
 		return fmt.Errorf("target %s: %d snapshots were not sent: %s", v.target.Name, len(doc.Skipped), strings.Join(doc.Warnings, "; "))
+	}
+	if len(damage) > 0 {
+		return &failure.Error{Op: "sync", Subject: v.target.Name, Err: fmt.Errorf("the vault has lost packs: %s", strings.Join(damage, "; ")),
+			Hint: "what the newest snapshot needs was sent anew; look at the disk there, and see `atobackupd vault verify` for what older ones have lost"}
 	}
 	return stale
 }
@@ -199,7 +208,9 @@ func (a *App) push(ctx context.Context, v *openVault, s snapshot.Snapshot, seq i
 		Info: offsite.Info{Stamp: s.Stamp, Kind: s.Kind, Full: s.Full, Pinned: s.Pinned}}
 	pushed, err := v.vault.Push(ctx, src, offsite.PushOptions{
 		Recipients: recipients, Signer: v.signer, Seq: seq, Level: a.Config.Encryption.Compression,
-		Progress: func(done, total int64) { a.progress(v.target.Name+" "+string(s.Stamp), done, total) },
+		StateDir: offsite.StateDir(a.Config.StateDir, v.target.Name), BaseDir: filepath.Join(a.Config.Backup.Dir, "base", v.target.Name),
+		RebaseRatio: v.target.RebaseRatio,
+		Progress:    func(done, total int64) { a.progress(v.target.Name+" "+string(s.Stamp), done, total) },
 	})
 	if err != nil {
 		return pushed, err

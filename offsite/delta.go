@@ -1,0 +1,253 @@
+package offsite
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// framePages is how many pages are compressed in one piece: 1 MiB.
+const framePages = 256
+
+// shipper turns chunks into pages of packs. Each has its own buffers and
+// compressors; the packer is common to all.
+type shipper struct {
+	work    *pushWork
+	base    baseReader
+	batches [layers]frameBatch
+	normal  *zstd.Encoder
+	fastest *zstd.Encoder
+	frame   []byte
+	old     [chunkPages]record // of the chunk at hand, as last pushed
+	now     [chunkPages]record // and as they will be
+	patch   [PageSize]byte
+}
+
+// frameBatch gathers the pages of one frame, and their records, which lack only
+// the place.
+type frameBatch struct {
+	data    []byte
+	extents []extent
+	records []record
+}
+
+func (w *pushWork) newShipper() (*shipper, error) {
+	s := &shipper{work: w, base: baseReader{dir: w.base}}
+	var err error
+	if s.fastest, err = newEncoder(zstd.SpeedFastest); err != nil {
+		return nil, err
+	}
+	s.normal = s.fastest
+	if w.level != zstd.SpeedFastest {
+		s.normal, err = newEncoder(w.level)
+	}
+	return s, err
+}
+
+// newEncoder compresses frames, each on its own. age guards their bytes, so
+// they carry no checksum.
+func newEncoder(level zstd.EncoderLevel) (*zstd.Encoder, error) {
+	return zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(1),
+		zstd.WithWindowSize(framePages*PageSize), zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(false))
+}
+
+func encoderLevel(name string) (zstd.EncoderLevel, error) {
+	switch name {
+	case "fastest":
+		return zstd.SpeedFastest, nil
+	case "", "default":
+		return zstd.SpeedDefault, nil
+	case "better":
+		return zstd.SpeedBetterCompression, nil
+	}
+	return 0, fmt.Errorf("encryption.compression: %q is not fastest, default or better", name)
+}
+
+// run takes chunks until there are no more.
+func (s *shipper) run(ctx context.Context, chunks <-chan chunk, free chan<- []byte) error {
+	for c := range chunks {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err := s.take(c); err != nil {
+			return err
+		}
+		free <- c.data[:cap(c.data)]
+	}
+	if ctx.Err() != nil { // the reader may have stopped half-way
+		return ctx.Err()
+	}
+	for layer := range s.batches {
+		if err := s.flush(layer); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var zeroPage [PageSize]byte
+
+// take decides for each page of a chunk what becomes of it. Records of pages
+// that are not sent are written at once, those of the others with their frame.
+func (s *shipper) take(c chunk) error {
+	n := len(c.data) / PageSize
+	if n == 0 {
+		return nil
+	}
+	now, old := s.now[:n], s.old[:n]
+	first := c.file.first + c.page
+	if err := s.work.records.read(first, now); err != nil {
+		return err
+	}
+	known, err := s.readOld(c, old)
+	if err != nil {
+		return err
+	}
+	begin := 0 // of the pages whose records are not written yet
+	for i := range n {
+		page := c.data[i*PageSize : (i+1)*PageSize]
+		layer, data := s.judge(c.file, c.page+int64(i), page, &now[i], old[i], i < known)
+		if data == nil {
+			continue
+		}
+		if err := s.work.records.write(first+int64(begin), now[begin:i]); err != nil {
+			return err
+		}
+		begin = i + 1
+		if err := s.send(layer, c.file, c.page+int64(i), data, now[i]); err != nil {
+			return err
+		}
+	}
+	return s.work.records.write(first+int64(begin), now[begin:])
+}
+
+// readOld reads the records of the last version and tells how many there are.
+func (s *shipper) readOld(c chunk, old []record) (known int, err error) {
+	if c.file.old == nil {
+		return 0, nil
+	}
+	known = int(max(0, min(int64(len(old)), pages(c.file.old.Size)-c.page)))
+	clear(old[known:]) // the file had ended: zeros, as far as patches go
+	return known, recordFile{s.work.old.file}.read(c.file.old.First+c.page, old[:known])
+}
+
+// judge fills in the record of a page. When the page must be sent it gives the
+// layer and the bytes, which are valid until the next call. now holds the place
+// that an earlier attempt gave the page, if one did.
+func (s *shipper) judge(f *pushFile, number int64, page []byte, now *record, old record, known bool) (layer int, data []byte) {
+	if bytes.Equal(page, zeroPage[:]) {
+		*now = record{}
+		return 0, nil
+	}
+	content := digestPage(page)
+	switch {
+	case !now.baseAt.nowhere():
+		*now = record{content: content, base: content, baseAt: now.baseAt}
+		return 0, nil
+	case !now.patchAt.nowhere():
+		*now = record{content: content, base: old.base, baseAt: old.baseAt, patchAt: now.patchAt}
+		return 0, nil
+	case f.old == nil:
+		*now = record{content: content, base: content}
+		f.baseSent.Store(true)
+		return baseLayer, page
+	}
+	bad := s.work.bad
+	stale := bad[old.patchAt.pack] || (s.work.mode == consolidate && !old.patchAt.nowhere())
+	if known && old.content == content && !bad[old.baseAt.pack] && !stale {
+		*now = old
+		return 0, nil
+	}
+	return s.change(f, number, page, content, now, old)
+}
+
+// change makes the patch of a page against its base page. Without one that can
+// be trusted on both sides the page becomes a base page itself.
+func (s *shipper) change(f *pushFile, number int64, page []byte, content pageDigest, now *record, old record) (layer int, data []byte) {
+	if old.baseAt.nowhere() { // the base is zeros, as of pages beyond its end
+		*now = record{content: content}
+		return patchLayer, page
+	}
+	var base []byte
+	if !s.work.bad[old.baseAt.pack] {
+		*now = record{content: content, base: old.base, baseAt: old.baseAt}
+		if content == old.base { // it is as it was once
+			return 0, nil
+		}
+		base = s.base.read(f.old, number, old.base)
+	}
+	if base == nil {
+		*now = record{content: content, base: content}
+		f.baseSent.Store(true)
+		return baseLayer, page
+	}
+	copy(s.patch[:], page)
+	xorBytes(s.patch[:], base)
+	return patchLayer, s.patch[:]
+}
+
+// send puts a page into the layer's frame.
+func (s *shipper) send(layer int, f *pushFile, page int64, data []byte, r record) error {
+	b := &s.batches[layer]
+	b.data = append(b.data, data...)
+	b.extents = appendExtent(b.extents, extent{file: f.index, page: page, pages: 1})
+	b.records = append(b.records, r)
+	if len(b.records) < framePages {
+		return nil
+	}
+	return s.flush(layer)
+}
+
+// flush compresses a frame, adds it to the open pack and writes the records.
+func (s *shipper) flush(layer int) error {
+	b := &s.batches[layer]
+	if len(b.records) == 0 {
+		return nil
+	}
+	s.frame = s.encoder(b.data).EncodeAll(b.data, s.frame[:0])
+	pack, first, err := s.work.packer.add(layer, s.frame, b.extents)
+	if err != nil {
+		return err
+	}
+	for i := range b.records {
+		at := location{pack, uint32(first) + uint32(i)}
+		if layer == baseLayer {
+			b.records[i].baseAt = at
+		} else {
+			b.records[i].patchAt = at
+		}
+	}
+	records := b.records
+	for _, e := range b.extents {
+		if err := s.work.records.write(s.work.files[e.file].first+e.page, records[:e.pages]); err != nil {
+			return err
+		}
+		records = records[e.pages:]
+	}
+	b.data, b.extents, b.records = b.data[:0], b.extents[:0], b.records[:0]
+	return nil
+}
+
+// Where a sample does not shrink to this part, a better level would not either,
+// and costs several times as much: vectors shrink to 0.9 at any level.
+const barely = 0.85
+
+// encoder samples data to choose a level.
+func (s *shipper) encoder(data []byte) *zstd.Encoder {
+	const sample, samples = 8 << 10, 4
+	if s.normal == s.fastest || len(data) < sample*samples*4 {
+		return s.normal
+	}
+	total := 0
+	for i := range samples {
+		from := len(data) / samples * i
+		s.frame = s.fastest.EncodeAll(data[from:from+sample], s.frame[:0])
+		total += len(s.frame)
+	}
+	if float64(total) > barely*sample*samples {
+		return s.fastest
+	}
+	return s.normal
+}

@@ -1,0 +1,225 @@
+package offsite
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"syscall"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/fsx"
+)
+
+// chunk is a piece of a file on its way to the packs.
+type chunk struct {
+	file *pushFile
+	page int64  // its first
+	data []byte // whole pages
+}
+
+// ship sends what the vault lacks, and leaves the place of every page in the
+// records. One goroutine reads and digests; the others compare, compress and
+// encrypt, one a processor. Buffers are a fixed number, so memory is bounded
+// whatever the files' sizes.
+func (w *pushWork) ship(ctx context.Context, have map[string]int64) (err error) {
+	// The packer outlives the group's context: packs that are nearly there are
+	// worth waiting for, also when another has failed.
+	w.packer = newPacker(ctx, w.vault.remote, w.o.Recipients, w.spool.Push)
+	w.packer.arrived = w.spool.record
+	if w.old != nil {
+		w.packer.packs = append(w.packer.packs, w.old.Packs...)
+	}
+	if err := w.makeRecords(have); err != nil {
+		return err
+	}
+	workers := max(1, min(4, runtime.GOMAXPROCS(0)))
+	var shippers []*shipper
+	for range workers {
+		s, err := w.newShipper()
+		if err != nil {
+			return err
+		}
+		shippers = append(shippers, s)
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	chunks := make(chan chunk, workers)
+	free := make(chan []byte, 2*workers+1)
+	for range cap(free) {
+		free <- make([]byte, chunkPages*PageSize)
+	}
+	group.Go(func() error {
+		defer close(chunks)
+		return w.read(ctx, chunks, free)
+	})
+	for _, s := range shippers {
+		group.Go(func() error {
+			defer s.base.Close()
+			return s.run(ctx, chunks, free)
+		})
+	}
+	err = group.Wait()
+	if closeErr := w.packer.close(err); closeErr != nil && (err == nil || errors.Is(err, context.Canceled)) {
+		err = closeErr // it came first, and cancelled the rest
+	}
+	return err
+}
+
+// makeRecords makes the file of records: all zeros, but for the pages that
+// earlier attempts have sent in packs that are still there.
+func (w *pushWork) makeRecords(have map[string]int64) error {
+	path := w.spool.path(spoolRecords)
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	f, err := fsx.Create(path, 0o600)
+	if err != nil {
+		return err
+	}
+	w.records = recordFile{f}
+	total := int64(0)
+	for _, file := range w.files {
+		if file != nil {
+			total += file.pages
+		}
+	}
+	if err := f.Truncate(total * recordSize); err != nil {
+		return err
+	}
+	for _, pack := range w.spool.arrived {
+		if size, ok := have[pack.ID]; !ok || size != pack.Size {
+			continue
+		}
+		if err := w.reuse(pack); err != nil {
+			return err
+		}
+	}
+	w.packer.next = w.spool.nextPack(have)
+	return nil
+}
+
+// reuse enters the pages of a pack that an earlier attempt has sent.
+func (w *pushWork) reuse(pack storedPack) error {
+	number := w.packer.number(pack.mappedPack)
+	for _, e := range pack.extents {
+		f := w.files[e.file]
+		if f == nil || e.page < 0 || e.pages <= 0 || e.page > f.pages-e.pages {
+			return &failure.Error{Op: "push", Subject: w.spool.path(spoolJournal), Err: errors.New("it names pages that the snapshot does not have"), Hint: "remove the directory"}
+		}
+		records := make([]record, e.pages)
+		for i := range records {
+			at := location{number, uint32(e.packPage + int64(i))}
+			if pack.layer == baseLayer {
+				records[i].baseAt = at
+			} else {
+				records[i].patchAt = at
+			}
+		}
+		if pack.layer == baseLayer {
+			f.baseSent.Store(true)
+		}
+		if err := w.records.write(f.first+e.page, records); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// read reads every regular file once, in order, digests it and hands it on.
+// Files that are what was pushed last need no reading: their records stay.
+func (w *pushWork) read(ctx context.Context, chunks chan<- chunk, free chan []byte) error {
+	root, err := os.OpenRoot(w.src.Dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	for _, f := range w.files {
+		if f == nil {
+			continue
+		}
+		same, err := w.keepRecords(f)
+		if err != nil {
+			return err
+		}
+		if same {
+			w.o.Progress(w.done.Add(f.Size), w.total.Load())
+			continue
+		}
+		if err := w.readFile(ctx, root, f, chunks, free); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keepRecords takes over the records of a file that was pushed before as it is
+// now, and tells whether it could.
+func (w *pushWork) keepRecords(f *pushFile) (bool, error) {
+	if f.old == nil || f.damaged || f.old.SHA256 != f.SHA256 || f.old.Size != f.Size || w.mode != incremental {
+		return false, nil
+	}
+	var batch [recordBatch]record
+	for page := int64(0); page < f.pages; page += recordBatch {
+		some := batch[:min(recordBatch, f.pages-page)]
+		if err := (recordFile{w.old.file}).read(f.old.First+page, some); err != nil {
+			return false, err
+		}
+		if err := w.records.write(f.first+page, some); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+func (w *pushWork) readFile(ctx context.Context, root *os.Root, f *pushFile, chunks chan<- chunk, free chan []byte) error {
+	in, err := root.OpenFile(filepath.FromSlash(f.Path), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	hash := sha256.New()
+	size := int64(0)
+	for page := int64(0); ; page += chunkPages {
+		var buf []byte
+		select {
+		case buf = <-free:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		n, err := io.ReadFull(in, buf)
+		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+			return err
+		}
+		last := err != nil
+		if size += int64(n); size > f.Size {
+			return w.changed(f) // its records have no room for more
+		}
+		hash.Write(buf[:n])
+		w.o.Progress(w.done.Add(int64(n)), w.total.Load())
+		padded := int(pages(int64(n))) * PageSize
+		clear(buf[n:padded])
+		select {
+		case chunks <- chunk{f, page, buf[:padded]}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if last {
+			break
+		}
+	}
+	if size != f.Size || hex.EncodeToString(hash.Sum(nil)) != f.SHA256 {
+		return w.changed(f)
+	}
+	return nil
+}
+
+func (w *pushWork) changed(f *pushFile) error {
+	return &failure.Error{Op: "push", Subject: filepath.Join(w.src.Dir, f.Path), Kind: failure.Invalid,
+		Err: errors.New("checksum_mismatch: it is not what was snapshotted"), Hint: "the local disk may be failing; check it with `atobackupd scrub`"}
+}
