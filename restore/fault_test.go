@@ -117,7 +117,7 @@ func TestNoSpaceAnywhere(t *testing.T) {
 
 func runInNamespace(t *testing.T, role string) {
 	t.Helper()
-	c := again(role, nil)
+	c := again(role, nil, "TMPDIR="+t.TempDir())
 	inNamespace(c)
 	var errs strings.Builder
 	c.Stderr = &errs
