@@ -285,7 +285,12 @@ func (s *store) obey(command string) (string, error) {
 
 func beCopier(j job) error {
 	fsxtest.KillIfAsked()
+	// As a take does: first a look, which must leave no more behind than the copy.
+	_, peekErr := Peek(context.Background(), j.Path, j.BusyTimeout)
 	copied, err := Copy(context.Background(), j.Path, j.Dst, CopyOptions{BusyTimeout: j.BusyTimeout})
+	if err == nil {
+		err = peekErr
+	}
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -15,27 +16,35 @@ type Overview struct {
 }
 
 // Peek looks at a live database without copying it: at its schema, and at most
-// at one row of each table. Where the normal read-only open is not possible it
-// looks at the main file alone, as Copy does.
-func Peek(ctx context.Context, path string, busy time.Duration) (Overview, error) {
-	db, err := OpenReadOnly(path, busy)
-	if err == nil {
-		var o Overview
-		if o, err = overview(ctx, db); err == nil {
-			return o, db.Close()
+// at one row of each table. It keeps to Copy's rules about what may be opened
+// how, so that nothing is left beside the database that its application could not
+// write; what it then cannot see is what is still in the WAL.
+func Peek(ctx context.Context, path string, busy time.Duration) (_ Overview, err error) {
+	resolved, release, err := hold(ctx, path)
+	if err != nil {
+		return Overview{}, err
+	}
+	defer release()
+	src, err := look(resolved)
+	if err != nil {
+		return Overview{}, err
+	}
+	if how, err := src.access(); err == nil && how == accessNormal {
+		o, err := peekAt(ctx, func() (*sql.DB, error) { return OpenReadOnly(src.path, busy) })
+		if err = errors.Join(err, src.returnSidecars()); err == nil || ctx.Err() != nil {
+			return o, err
 		}
-		db.Close()
 	}
-	if ctx.Err() != nil {
-		return Overview{}, ctx.Err()
+	return peekAt(ctx, func() (*sql.DB, error) { return OpenImmutable(src.path) })
+}
+
+func peekAt(ctx context.Context, open func() (*sql.DB, error)) (o Overview, err error) {
+	db, err := open()
+	if err != nil {
+		return Overview{}, err
 	}
-	if db, openErr := OpenImmutable(path); openErr == nil {
-		defer db.Close()
-		if o, overviewErr := overview(ctx, db); overviewErr == nil {
-			return o, nil
-		}
-	}
-	return Overview{}, err
+	defer func() { err = errors.Join(err, db.Close()) }()
+	return overview(ctx, db)
 }
 
 func overview(ctx context.Context, db *sql.DB) (Overview, error) {
