@@ -17,7 +17,7 @@ func newConfig(c *cli) *cobra.Command {
 		GroupID: groupInstall,
 		Short:   "Check and show the configuration",
 	}
-	cmd.AddCommand(newConfigCheck(c), newConfigShow(c))
+	cmd.AddCommand(newConfigCheck(c), newConfigCheckAccess(c), newConfigShow(c))
 	return cmd
 }
 
@@ -26,8 +26,9 @@ func newConfigCheck(c *cli) *cobra.Command {
 		Use:   "check",
 		Short: "Check everything that can be checked without doing it",
 		Long: `Check the configuration: keys and values, that the paths exist and can be read,
-cron expressions with their next three times, recipients, known_hosts. Errors
-exit 2; warnings do not.`,
+and written, also by the service's user when root asks, cron expressions with
+their next three times, keys, recipients, known_hosts, addresses. Errors exit 2;
+warnings do not.`,
 		Example: "  atobackupd config check --config ./config.toml",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -36,10 +37,30 @@ exit 2; warnings do not.`,
 				return err
 			}
 			report, err := daemon.CheckConfig(cmd.Context(), cfg, time.Now())
+			if err != nil && !c.json {
+				for _, warning := range report.Warnings {
+					fmt.Fprintln(c.stderr, "warning:", warning)
+				}
+			}
+			return c.emitWith(err, report, func(w io.Writer) { printConfigReport(w, cfg, report) })
+		},
+	}
+}
+
+// newConfigCheckAccess is what `config check` runs as the service's user.
+func newConfigCheckAccess(c *cli) *cobra.Command {
+	return &cobra.Command{
+		Use:    daemon.CheckAccessCommand,
+		Hidden: true,
+		Short:  "Check what this user may read and write",
+		Args:   cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := c.load()
 			if err != nil {
 				return err
 			}
-			return c.emit(report, func(w io.Writer) { printConfigReport(w, cfg, report) })
+			report, err := daemon.CheckAccess(cmd.Context(), cfg)
+			return c.emitWith(err, report, func(w io.Writer) { printConfigReport(w, cfg, report) })
 		},
 	}
 }

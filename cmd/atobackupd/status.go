@@ -1,44 +1,93 @@
 package main
 
 import (
+	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"io"
+	"os"
 	"text/tabwriter"
 	"time"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/atocore/atobackupd/internal/daemon"
+	"github.com/atocore/atobackupd/internal/failure"
 )
 
 // nagios is the exit status of `status`, as monitoring plugins have it.
 var nagios = map[string]int{daemon.LevelOK: 0, daemon.LevelWarning: 1, daemon.LevelCritical: 2, daemon.LevelUnknown: 3}
 
+// watchEvery is how often `status --watch` looks again.
+const watchEvery = 2 * time.Second
+
 func newStatus(c *cli) *cobra.Command {
-	return &cobra.Command{
+	watch := false
+	cmd := &cobra.Command{
 		Use:     "status",
 		GroupID: groupLook,
 		Short:   "Say how everything stands; exits 0 ok, 1 warning, 2 critical, 3 unknown",
-		Example: "  atobackupd status\n  atobackupd status --json | jq .level",
+		Example: "  atobackupd status\n  atobackupd status --watch\n  atobackupd status --json | jq .level",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			now := time.Now()
-			a, err := c.open(cmd.Context(), true)
-			var status daemon.Status
-			if err == nil {
-				defer a.Close()
-				status, err = a.Status(cmd.Context(), now)
+			if !watch {
+				return c.showStatus(cmd.Context(), c.stdout)
 			}
-			if err != nil {
-				// A check that cannot look is "unknown", never "ok" or "failed".
-				c.fail(err)
-				c.status = nagios[daemon.LevelUnknown]
-				return nil
+			if c.json {
+				return &failure.Error{Op: "status", Kind: failure.Usage, Err: errors.New("--watch and --json exclude each other: --json is one document")}
 			}
-			c.status = nagios[status.Level]
-			return c.emit(status, func(w io.Writer) { printStatus(w, status, now) })
+			return c.watchStatus(cmd.Context())
 		},
+	}
+	cmd.Flags().BoolVar(&watch, "watch", false, "look again every 2 seconds, until interrupted")
+	return cmd
+}
+
+// showStatus looks once. A check that cannot look is "unknown", never "ok" or
+// "failed".
+func (c *cli) showStatus(ctx context.Context, w io.Writer) error {
+	now := time.Now()
+	a, err := c.open(ctx, true)
+	var status daemon.Status
+	if err == nil {
+		defer a.Close()
+		status, err = a.Status(ctx, now)
+	}
+	if err != nil {
+		c.fail(err)
+		c.status = nagios[daemon.LevelUnknown]
+		return nil
+	}
+	c.status = nagios[status.Level]
+	return c.emit(status, func(io.Writer) { printStatus(w, status, now) })
+}
+
+// watchStatus looks again and again; Ctrl-C is its orderly end. The screen is
+// drawn in one write, so that it does not flicker.
+func (c *cli) watchStatus(ctx context.Context) error {
+	clear := ""
+	if f, ok := c.stdout.(*os.File); ok && isTerminal(f) {
+		clear = "\x1b[H\x1b[2J"
+	}
+	timer := time.NewTicker(watchEvery)
+	defer timer.Stop()
+	for {
+		var screen bytes.Buffer
+		screen.WriteString(clear + time.Now().Format("2006-01-02 15:04:05 MST") + "\n")
+		if err := c.showStatus(ctx, &screen); err != nil {
+			return err
+		}
+		if _, err := c.stdout.Write(screen.Bytes()); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+		}
 	}
 }
 
@@ -99,20 +148,33 @@ func newSchedule(c *cli) *cobra.Command {
 }
 
 func printSchedule(w io.Writer, s daemon.Schedule) {
+	zone, err := time.LoadLocation(s.Timezone)
+	if err != nil {
+		zone = time.UTC // Schedule has refused it already
+	}
+	const minute = "2006-01-02 15:04"
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "JOB\tEXPRESSION\tNEXT (%s)\tNEXT (UTC)\tLAST\n", s.Timezone)
+	fmt.Fprintf(t, "JOB\tEXPRESSION\tNEXT (%[1]s)\tNEXT (UTC)\tLAST (%[1]s)\tLAST (UTC)\tOUTCOME\n", s.Timezone)
 	for _, job := range s.Jobs {
-		last := "never ran"
+		last, lastUTC, outcome := "never ran", "", ""
 		if !job.Last.IsZero() {
-			last = job.Last.Format("2006-01-02 15:04") + " " + job.LastOutcome
+			last, lastUTC, outcome = job.Last.In(zone).Format(minute), job.Last.UTC().Format(minute), job.LastOutcome
+		}
+		if job.LastError != "" {
+			outcome += ": " + job.LastError
 		}
 		for i, next := range job.Next {
 			name, expr := job.Job, job.Expr
 			if i > 0 {
-				name, expr, last = "", "", ""
+				name, expr, last, lastUTC, outcome = "", "", "", "", ""
 			}
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", name, expr, next.Format("Mon 2006-01-02 15:04"), next.UTC().Format("2006-01-02 15:04"), last)
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", name, expr, next.In(zone).Format("Mon "+minute), next.UTC().Format(minute), last, lastUTC, outcome)
 		}
 	}
 	t.Flush()
+}
+
+func isTerminal(f *os.File) bool {
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
 }

@@ -250,6 +250,7 @@ func (g *guest) start(t *testing.T) {
 			t.Errorf("no %q", want)
 		}
 	}
+	g.sh("atobackupd config check")
 	g.sh("journalctl -u atobackupd -o cat --no-pager | tail -n 5; stat -c '%U:%G %a %n' /var/lib/atobackupd/*")
 }
 

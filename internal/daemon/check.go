@@ -5,96 +5,190 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
+	"slices"
 	"time"
 
 	"github.com/atocore/atobackupd/crypt"
 	"github.com/atocore/atobackupd/internal/config"
 	"github.com/atocore/atobackupd/internal/failure"
-	"github.com/atocore/atobackupd/internal/fsx"
+	"github.com/atocore/atobackupd/restore"
 	"github.com/atocore/atobackupd/snapshot/sqlite"
 )
 
 // ConfigReport is the document of `config check`.
 type ConfigReport struct {
 	Path     string   `json:"path"`
+	User     string   `json:"user"` // who found the paths to be readable and writable
 	Schedule Schedule `json:"schedule"`
-	Warnings []string `json:"warnings"`
+	Errors   []string `json:"errors"`   // what keeps the daemon from working
+	Warnings []string `json:"warnings"` // what an operator will regret
 }
 
-// CheckConfig checks what can be checked without doing it. Errors are what
-// keeps the daemon from working; warnings are what an operator will regret.
+// checker goes through a configuration and gathers what it finds.
+type checker struct {
+	cfg    *config.Config
+	report ConfigReport
+	errs   []error
+}
+
+// CheckConfig checks what can be checked without doing it. The error holds all
+// of the report's.
 func CheckConfig(ctx context.Context, cfg *config.Config, now time.Time) (ConfigReport, error) {
-	report := ConfigReport{Path: cfg.Path, Warnings: append([]string{}, cfg.Warnings()...)}
+	c := newChecker(cfg)
+	c.warnings(cfg.Warnings())
 	if err := cfg.ValidateRun(CheckCron); err != nil {
-		return report, err
+		return c.result(err)
 	}
 	list, err := crons(cfg)
 	if err != nil {
-		return report, err
+		return c.result(err)
 	}
-	report.Schedule = Schedule{Timezone: cfg.Schedule.Timezone, Jobs: []ScheduleEntry{}}
 	for _, s := range list {
-		report.Schedule.Jobs = append(report.Schedule.Jobs, ScheduleEntry{Job: s.name, Expr: s.cron.String(), Next: s.cron.Upcoming(time.Time{}, now, 3)})
+		c.report.Schedule.Jobs = append(c.report.Schedule.Jobs, ScheduleEntry{Job: s.name, Expr: s.cron.String(), Next: s.cron.Upcoming(time.Time{}, now, 3)})
 	}
-	var errs []error
-	add := func(key string, err error) {
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", key, err))
-		}
-	}
-	add("atocore.db_path", sqlite.Preflight(cfg.AtoCore.DBPath))
-	if cfg.AtoCore.ChromaPath != "" {
-		add("atocore.chroma_path", isDirectory(cfg.AtoCore.ChromaPath))
-	}
-	if path := cfg.AtoCore.RegistryPath; path != "" {
-		if _, err := os.Stat(path); err != nil {
-			report.Warnings = append(report.Warnings, "atocore.registry_path: "+err.Error()+": snapshots will hold no registry")
-		}
-	}
-	if len(cfg.Offsite) > 0 {
-		recipients, err := crypt.LoadRecipients(cfg.Encryption.Recipients, cfg.Encryption.RecipientsFile)
-		add("encryption", err)
-		if err == nil {
-			report.Warnings = append(report.Warnings, recipients.Warnings()...)
-		}
-	}
+	c.paths(ctx)
+	c.encryption()
 	for _, t := range cfg.Offsite {
-		checkTarget(cfg, t, add, &report)
+		c.target(t)
 	}
-	if len(errs) > 0 {
-		return report, &failure.Error{Op: "config check", Subject: cfg.Path, Kind: failure.Config, Err: errors.Join(errs...)}
-	}
-	return report, nil
+	c.notify()
+	c.http()
+	c.commands()
+	c.fail("backup.dir", restore.RefusePending(cfg.Backup.Dir))
+	c.service(ctx)
+	return c.result(nil)
 }
 
-func checkTarget(cfg *config.Config, t config.Target, add func(string, error), report *ConfigReport) {
-	key := "offsite." + t.Name
-	if t.Type == "dir" {
-		backup, err := fsx.Device(cfg.Backup.Dir)
-		if err != nil {
-			return // not made yet
+// CheckAccess checks only what depends on who looks: whether this process can
+// read the data and write the backups. `config check` has the service's user
+// run it.
+func CheckAccess(ctx context.Context, cfg *config.Config) (ConfigReport, error) {
+	c := newChecker(cfg)
+	c.paths(ctx)
+	return c.result(nil)
+}
+
+func newChecker(cfg *config.Config) *checker {
+	return &checker{cfg: cfg, report: ConfigReport{
+		Path: cfg.Path, User: userName(os.Geteuid()), Errors: []string{}, Warnings: []string{},
+		Schedule: Schedule{Timezone: cfg.Schedule.Timezone, Jobs: []ScheduleEntry{}},
+	}}
+}
+
+// result closes the report. err is what kept the check from going on.
+func (c *checker) result(err error) (ConfigReport, error) {
+	if err != nil {
+		c.errs = append(c.errs, err)
+	}
+	for _, err := range c.errs {
+		c.report.Errors = append(c.report.Errors, err.Error())
+	}
+	if err == nil && len(c.errs) > 0 {
+		err = &failure.Error{Op: "config check", Subject: c.cfg.Path, Kind: failure.Config, Err: errors.Join(c.errs...)}
+	}
+	return c.report, err
+}
+
+func (c *checker) fail(key string, err error) {
+	if err != nil {
+		c.errs = append(c.errs, fmt.Errorf("%s: %w", key, err))
+	}
+}
+
+func (c *checker) warn(key, format string, args ...any) {
+	c.warnings([]string{key + ": " + fmt.Sprintf(format, args...)})
+}
+
+func (c *checker) warnings(list []string) {
+	for _, w := range list {
+		if !slices.Contains(c.report.Warnings, w) {
+			c.report.Warnings = append(c.report.Warnings, w)
 		}
-		if there, err := fsx.Device(t.Path); err == nil && there == backup {
-			report.Warnings = append(report.Warnings, key+": "+t.Path+" is on the same disk as the snapshots: one broken disk takes both")
+	}
+}
+
+// paths checks the data, the backups and the state.
+func (c *checker) paths(ctx context.Context) {
+	a, b := c.cfg.AtoCore, c.cfg.Backup
+	c.fail("atocore.db_path", errors.Join(sqlite.Preflight(a.DBPath), readable(a.DBPath)))
+	if a.RegistryPath != "" {
+		if err := readable(a.RegistryPath); errors.Is(err, os.ErrNotExist) {
+			c.warn("atocore.registry_path", "%v: snapshots will hold no registry", err)
+		} else {
+			c.fail("atocore.registry_path", err)
 		}
+	}
+	if a.ChromaPath != "" {
+		c.chroma(a.ChromaPath)
+	}
+	c.fail("backup.dir", writableDir(b.Dir))
+	c.fail("state_dir", writableDir(c.cfg.StateDir))
+	c.space()
+	if b.ChromaMethod == "api" {
+		c.fail("backup.chroma_method", proveAPI(b.Dir))
+	}
+	for _, t := range c.cfg.Offsite {
+		if t.Type == "dir" {
+			c.fail("offsite."+t.Name+".path", writableDir(t.Path))
+		}
+	}
+}
+
+func (c *checker) encryption() {
+	if len(c.cfg.Offsite) == 0 && len(c.cfg.Encryption.Recipients) == 0 && c.cfg.Encryption.RecipientsFile == "" {
 		return
 	}
-	if t.IdentityFile != "" {
-		if _, err := os.Stat(t.IdentityFile); err != nil {
-			add(key+".identity_file", fmt.Errorf("%w: make it with `ssh-keygen -t ed25519 -N '' -f %s`", err, t.IdentityFile))
-		}
+	recipients, err := crypt.LoadRecipients(c.cfg.Encryption.Recipients, c.cfg.Encryption.RecipientsFile)
+	if err != nil {
+		c.fail("encryption", err)
+		return
 	}
-	if t.KnownHosts != "" {
-		if _, err := os.Stat(t.KnownHosts); err != nil {
-			report.Warnings = append(report.Warnings, fmt.Sprintf("%s.known_hosts: %v: record the host key with `atobackupd target trust %s`", key, err, t.Name))
-		}
+	if recipients.Len() > 1 || len(c.cfg.Encryption.Recipients) != 1 { // else it was said
+		c.warnings(recipients.Warnings())
 	}
 }
 
-func isDirectory(path string) error {
-	info, err := os.Stat(path)
-	if err == nil && !info.IsDir() {
-		err = fmt.Errorf("%s is not a directory", path)
+func (c *checker) notify() {
+	outbox, err := outboxFor(c.cfg)
+	c.fail("notify", err)
+	if file := c.cfg.Notify.URLsFile; file != "" {
+		if outbox != nil && outbox.Len() == 0 {
+			c.warn("notify.urls_file", "%s holds no address: nobody is told", file)
+		}
+		c.private("notify.urls_file", file)
 	}
-	return err
+}
+
+func (c *checker) http() {
+	file := c.cfg.HTTP.TokenFile
+	if file == "" {
+		return
+	}
+	data, err := os.ReadFile(file)
+	switch {
+	case err != nil:
+		c.fail("http.token_file", fmt.Errorf("%w: make it with `openssl rand -hex 32 >%s`", err, file))
+	case len(data) < 16:
+		c.fail("http.token_file", fmt.Errorf("%s holds %d bytes, which can be guessed: make it with `openssl rand -hex 32 >%s`", file, len(data), file))
+	}
+	c.private("http.token_file", file)
+}
+
+// commands checks that the programs of commands exist.
+func (c *checker) commands() {
+	b, r := c.cfg.Backup, c.cfg.Restore
+	for _, command := range []struct {
+		key   string
+		words []string
+	}{
+		{"backup.freeze_command", b.FreezeCommand}, {"backup.thaw_command", b.ThawCommand},
+		{"restore.stop_command", r.StopCommand}, {"restore.start_command", r.StartCommand},
+	} {
+		if len(command.words) > 0 {
+			if _, err := exec.LookPath(command.words[0]); err != nil {
+				c.warn(command.key, "%v", err)
+			}
+		}
+	}
 }

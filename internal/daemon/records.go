@@ -89,7 +89,9 @@ func (a *App) runJob(ctx context.Context, job, leg string, run history.Run, work
 	if detail.Daemon = byDaemon; byDaemon && !try.slot.Triggered {
 		run.Slot = try.slot.At
 	}
-	id, err := a.history.Begin(ctx, run)
+	// The context may be what ends the work; it is recorded all the same.
+	recording := context.WithoutCancel(ctx)
+	id, err := a.history.Begin(recording, run)
 	a.record(err)
 	run.ID = id
 	a.beatLegs(leg, notify.Start, "")
@@ -105,8 +107,7 @@ func (a *App) runJob(ctx context.Context, job, leg string, run history.Run, work
 	if run.Detail, err = json.Marshal(detail); err != nil {
 		return errors.Join(workErr, err)
 	}
-	// The context may be what ended the work; its end is recorded all the same.
-	a.ended(context.WithoutCancel(ctx), leg, run, detail)
+	a.ended(recording, leg, run, detail)
 	return workErr
 }
 

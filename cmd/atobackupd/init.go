@@ -1,0 +1,76 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/atocore/atobackupd/internal/config"
+	"github.com/atocore/atobackupd/internal/daemon"
+)
+
+func newInit(c *cli) *cobra.Command {
+	var r daemon.InitRequest
+	cmd := &cobra.Command{
+		Use:     "init",
+		GroupID: groupInstall,
+		Short:   "Write a configuration, keys and the recovery sheet",
+		Long: `Set an installation up: the configuration, the ssh key and the signing key, and
+the recovery sheet that says how to get everything back. It asks nothing: it
+finds AtoCore under /srv/storage/atocore, or beside the database that --db
+names. Without --recipient it makes an age identity, which must be moved to
+another machine.
+
+It never replaces a key, and nothing else without --force: run it again and it
+does what is missing.`,
+		Example: `  atobackupd init --host laptop.local --host laptop.tailnet
+  atobackupd init --db /data/atocore.db --backup-dir /backups --recipient age1…`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r.ConfigPath = config.Locate(c.configPath)
+			report, err := daemon.Init(r)
+			if err != nil {
+				return err
+			}
+			return c.emit(report, func(w io.Writer) { printInit(w, report) })
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&r.DB, "db", "", "AtoCore's database `file`")
+	flags.StringVar(&r.Registry, "registry", "", "the project registry `file` (default: beside the database, if there is one)")
+	flags.StringVar(&r.Chroma, "chroma", "", "Chroma's data `directory` (default: beside the database, if there is one)")
+	flags.StringVar(&r.BackupDir, "backup-dir", "", "the `directory` of the snapshots (default: beside the data)")
+	flags.StringVar(&r.StateDir, "state-dir", "", "the `directory` of history and signing key (default /var/lib/atobackupd)")
+	flags.StringArrayVar(&r.Recipients, "recipient", nil, "a public `key` to seal copies to; may be given several times")
+	flags.StringArrayVar(&r.TargetHosts, "host", nil, "a `name` of the machine that keeps copies; several are names of the same one")
+	flags.StringVar(&r.TargetName, "name", "", "what to call that machine (default laptop)")
+	flags.StringVar(&r.TargetUser, "user", "", "the account there (default atobackup)")
+	flags.StringVar(&r.TargetPath, "path", "", "the vault's `directory` there (default /home/USER/vault)")
+	flags.StringVar(&r.Out, "out", "", "the `directory` of the identity and the recovery sheet (default: your home)")
+	flags.BoolVar(&r.Force, "force", false, "replace the configuration and the sheet; keys are never replaced")
+	return cmd
+}
+
+func printInit(w io.Writer, r daemon.InitReport) {
+	did := func(f daemon.InitFile) string {
+		if f.Made {
+			return "made"
+		}
+		return "kept"
+	}
+	fmt.Fprintf(w, "%s  configuration   %s\n", did(r.Config), r.Config.Path)
+	fmt.Fprintf(w, "%s  signing key     %s\n", did(r.SigningKey.InitFile), r.SigningKey.Path)
+	fmt.Fprintf(w, "%s  ssh key         %s\n", did(r.SSHKey.InitFile), r.SSHKey.Path)
+	if r.Identity != nil {
+		fmt.Fprintf(w, "%s  SECRET KEY      %s\n", did(*r.Identity), r.Identity.Path)
+	}
+	fmt.Fprintf(w, "%s  recovery sheet  %s\n\n%s\n", did(r.RecoverySheet), r.RecoverySheet.Path, r.Sheet)
+	for _, warning := range r.Warnings {
+		fmt.Fprintln(w, "warning:", warning)
+	}
+	fmt.Fprintln(w, "Next:")
+	for i, step := range r.Next {
+		fmt.Fprintf(w, "%3d. %s\n", i+1, step)
+	}
+}
