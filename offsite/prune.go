@@ -91,7 +91,8 @@ func (v *Vault) Prune(ctx context.Context, now time.Time, o PruneOptions) (resul
 	if now, err = v.theirTime(ctx, now); err != nil {
 		return result, err
 	}
-	return result, v.sweep(ctx, now, &result)
+	err = v.sweep(ctx, now, &result)
+	return result, err
 }
 
 // trusted proves every push: the newest of each stamp, and those that it

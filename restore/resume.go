@@ -53,7 +53,8 @@ func (c Continue) end(ctx context.Context, forward bool) (res Result, err error)
 	defer func() { res.Warnings = append(res.Warnings, s.warnings...) }()
 	switch j.Phase {
 	case PhaseCommitted:
-		return res, s.endCommitted(forward, &res)
+		err = s.endCommitted(forward, &res)
+		return res, err
 	case PhaseAborted:
 		s.warn("the restore had been taken back already: the live store is what it was")
 		s.reportKept()
@@ -70,9 +71,11 @@ func (c Continue) end(ctx context.Context, forward bool) (res Result, err error)
 	}
 	switch {
 	case forward && j.Phase == PhaseStaging:
-		return res, s.stageAgain(ctx, c, &res)
+		err = s.stageAgain(ctx, c, &res)
+		return res, err
 	case forward:
-		return res, s.carryOut(context.WithoutCancel(ctx), &res)
+		err = s.carryOut(context.WithoutCancel(ctx), &res)
+		return res, err
 	case j.Phase == PhaseStaging:
 		return res, s.discard()
 	}

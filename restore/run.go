@@ -51,11 +51,14 @@ func Run(ctx context.Context, r Request) (res Result, err error) {
 	}
 	switch {
 	case r.To != "":
-		return res, r.layOut(ctx, plan, &res)
+		err = r.layOut(ctx, plan, &res)
+		return res, err
 	case r.Service != nil:
-		return res, r.managed(ctx, plan, &res)
+		err = r.managed(ctx, plan, &res)
+		return res, err
 	}
-	return res, r.replace(ctx, plan, &res)
+	err = r.replace(ctx, plan, &res)
+	return res, err
 }
 
 // replace is the restore proper, of a store that is not in use.

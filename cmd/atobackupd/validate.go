@@ -29,7 +29,11 @@ valid. Without an argument it checks the latest.`,
 			if all && len(args) > 0 {
 				return &failure.Error{Op: "validate", Kind: failure.Usage, Err: fmt.Errorf("--all takes no stamp")}
 			}
-			a, err := c.open(cmd.Context(), true)
+			// What is found out is remembered, by those who may write.
+			a, err := c.open(cmd.Context(), false)
+			if err != nil {
+				a, err = c.open(cmd.Context(), true)
+			}
 			if err != nil {
 				return err
 			}

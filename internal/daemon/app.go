@@ -80,6 +80,9 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (app *App, err err
 	if err != nil {
 		return nil, err
 	}
+	if pending := a.refusePending(); pending != nil {
+		a.notice(pending.Error())
+	}
 	return a, a.openHistory(ctx)
 }
 

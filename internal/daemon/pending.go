@@ -5,3 +5,17 @@ import "github.com/atocore/atobackupd/restore"
 // refusePending refuses work while an interrupted restore waits for a decision:
 // a snapshot of a store that is half old and half new would be worse than none.
 func (a *App) refusePending() error { return restore.RefusePending(a.Config.Backup.Dir) }
+
+// sweep removes what interrupted runs left in staging/. The caller holds the main
+// lock. While a restore is unfinished nothing is removed: what it fetched from a
+// vault lies there, and finishing it needs that.
+func (a *App) sweep() error {
+	if a.refusePending() != nil {
+		return nil
+	}
+	swept, err := a.store.Sweep()
+	for _, name := range swept {
+		a.Options.Log.Warn("removed what an interrupted run left in staging", "name", name)
+	}
+	return err
+}

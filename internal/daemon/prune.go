@@ -109,7 +109,7 @@ func (a *App) judgeForShow(ctx context.Context, list []snapshot.Snapshot) error 
 }
 
 func (a *App) carryOut(ctx context.Context, now time.Time, doc *PrunePlan) error {
-	if _, err := a.store.Sweep(); err != nil {
+	if err := a.sweep(); err != nil {
 		return err
 	}
 	for _, v := range doc.Delete {

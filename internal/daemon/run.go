@@ -82,6 +82,11 @@ func (a *App) Run(ctx context.Context, reload <-chan os.Signal) (err error) {
 	stopping := context.AfterFunc(ctx, func() { a.tell(sd.SdNotifyStopping) })
 	defer stopping()
 	err = d.scheduler.Run(ctx)
+	if abandoned, ok := errors.AsType[*scheduler.StillRunning](err); ok {
+		// What was asked for has happened; nothing half-made is visible.
+		a.Options.Log.Warn("jobs were abandoned", "error", abandoned)
+		err = nil
+	}
 	a.Options.Log.Info("stopped")
 	return err
 }
@@ -171,16 +176,18 @@ func (a *App) ready(ctx context.Context) error {
 	lock, err := a.store.Lock(ctx, "starting the daemon", 0, nil)
 	switch {
 	case err == nil:
-		swept, err := a.store.Sweep()
+		err := a.sweep()
 		lock.Unlock()
 		if err != nil {
 			return err
 		}
-		for _, name := range swept {
-			a.Options.Log.Warn("removed what an interrupted run left in staging", "name", name)
-		}
 	case failure.KindOf(err) != failure.Locked: // a command at work is no reason not to start
 		return err
+	}
+	if a.Config.Backup.ChromaMethod == "api" {
+		if err := proveAPI(a.Config.Backup.Dir); err != nil {
+			return err
+		}
 	}
 	if len(a.Config.Offsite) > 0 {
 		recipients, err := crypt.LoadRecipients(a.Config.Encryption.Recipients, a.Config.Encryption.RecipientsFile)
