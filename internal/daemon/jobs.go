@@ -132,6 +132,8 @@ func (a *App) followUps() []scheduler.Job {
 		Name: "prune", Group: "ship", Timeout: pruneTimeout,
 		Run: func(ctx context.Context, slot scheduler.Slot) error {
 			_, err := a.Prune(withAttempt(ctx, slot, 0), time.Now(), false, false)
+			_, historyErr := a.history.Prune(ctx, time.Now())
+			a.record(historyErr)
 			return err
 		},
 	})

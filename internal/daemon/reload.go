@@ -87,6 +87,11 @@ func prepare(ctx context.Context, old *App) (*prepared, error) {
 	if p.outbox, err = next.tellers(next.Config); err != nil {
 		return nil, err
 	}
+	if cfg.Backup.ChromaMethod == "api" {
+		if err := proveAPI(cfg.Backup.Dir); err != nil {
+			return nil, err
+		}
+	}
 	if len(cfg.Offsite) > 0 {
 		recipients, err := crypt.LoadRecipients(next.Config.Encryption.Recipients, next.Config.Encryption.RecipientsFile)
 		if err != nil {

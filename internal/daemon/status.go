@@ -2,9 +2,14 @@ package daemon
 
 import (
 	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
+	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/history"
 	"github.com/atocore/atobackupd/snapshot"
 )
@@ -60,6 +65,9 @@ type TargetStatus struct {
 // go by.
 func (a *App) Status(ctx context.Context, now time.Time) (Status, error) {
 	doc := Status{Level: LevelOK, Legs: []LegStatus{}, Targets: []TargetStatus{}, Alarms: []history.Alarm{}}
+	if err := a.historyHidden(); err != nil {
+		return doc, err
+	}
 	list, _, err := a.snapshots(ctx, now)
 	if err != nil {
 		return doc, err
@@ -89,6 +97,23 @@ func (a *App) Status(ctx context.Context, now time.Time) (Status, error) {
 	}
 	doc.Targets, err = a.targetStatus(list)
 	return doc, err
+}
+
+// historyHidden tells whether there is a history that this user may not read.
+// To judge without it would call a healthy installation one that never ran.
+func (a *App) historyHidden() error {
+	path := filepath.Join(a.Config.StateDir, "history.db")
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrPermission) {
+		return &failure.Error{Op: "status", Subject: path, Err: err, Hint: "ask as root: sudo atobackupd status"}
+	}
+	if err == nil {
+		err = f.Close()
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // describe writes a judgement with the times that it was made from.
