@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 // AdoptOptions is what the manifest of an adopted snapshot records about where
 // it came from.
 type AdoptOptions struct {
+	Kind              Kind // "" is Adopted; another where AtoCore made it on request
 	Host, ToolVersion string
 	Sources           Sources
 	Validate          ValidateOptions
@@ -46,6 +48,9 @@ func (s *Store) Adopt(ctx context.Context, stamp Stamp, o AdoptOptions) (Result,
 	return result, nil
 }
 
+// methodAtoCore is of what AtoCore itself copied.
+const methodAtoCore = "atocore"
+
 func manifestOf(ctx context.Context, snap Snapshot, o AdoptOptions, result Result) (*Manifest, error) {
 	metadata, err := ReadMetadata(snap.Path)
 	if err != nil {
@@ -69,13 +74,13 @@ func manifestOf(ctx context.Context, snap Snapshot, o AdoptOptions, result Resul
 		return nil, err
 	}
 	m := &Manifest{
-		Schema: Schema, Stamp: snap.Stamp, Kind: Adopted, Host: o.Host, ToolVersion: o.ToolVersion,
+		Schema: Schema, Stamp: snap.Stamp, Kind: cmp.Or(o.Kind, Adopted), Host: o.Host, ToolVersion: o.ToolVersion,
 		Files: files, Roots: map[string]Root{}, DB: dbInfo(info), Artifacts: map[string]Artifact{},
 	}
 	add := func(name string, included bool, source, path, root string) {
 		a := Artifact{Included: included, SourcePath: source, Consistency: Consistent}
 		if included {
-			a.Method = "atocore"
+			a.Method = methodAtoCore
 			a.Bytes, a.Files = sizeOf(snap.Path, path)
 		}
 		m.Artifacts[name] = a

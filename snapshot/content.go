@@ -27,7 +27,7 @@ func ContentOf(dir string, manifest *Manifest, metadata *Metadata) Content {
 		c.ChromaIncluded = manifest.Artifacts[Chroma].Included
 		c.ChromaVerifiable = manifest.Artifacts[Chroma].Consistency != Unverified
 	}
-	if manifest == nil || manifest.Kind == Adopted {
+	if manifest == nil || manifest.Artifacts[DB].Method == methodAtoCore {
 		// AtoCore names its copies after the live files.
 		if metadata == nil {
 			metadata = &Metadata{}

@@ -30,7 +30,7 @@ func (t *taking) copyDB(ctx context.Context) error {
 	if err := t.root(DB, filepath.Dir(t.src.DB)); err != nil {
 		return err
 	}
-	copied, err := sqlite.Copy(ctx, t.src.DB, dst, sqlite.CopyOptions{Share: t.o.Share, BusyTimeout: dbBusyTimeout, Deadline: dbCopyDeadline})
+	copied, err := sqlite.Copy(ctx, t.src.DB, dst, sqlite.CopyOptions{Share: t.o.Share.reflinks(), BusyTimeout: dbBusyTimeout, Deadline: dbCopyDeadline})
 	if err == nil {
 		err = t.judgeDB(ctx)
 	}
@@ -94,7 +94,7 @@ func (t *taking) saveRawDB(ctx context.Context, cause error, artifact *Artifact)
 		if err := os.Remove(stored); err != nil && !errors.Is(err, fs.ErrNotExist) { // of the attempt that failed
 			return err
 		}
-		_, err := fsx.CopyFile(ctx, stored, live+suffix, 0o640, t.o.Share)
+		_, err := fsx.CopyFile(ctx, stored, live+suffix, 0o640, t.o.Share.reflinks())
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}

@@ -66,10 +66,8 @@ func (t *taking) copyChroma(ctx context.Context) error {
 		return err
 	}
 	copied, err := t.chromaMethod(ctx, t.o.ChromaMethod)
-	if err != nil && t.o.Tolerant && ctx.Err() == nil && failure.KindOf(err) != failure.Invalid {
-		t.result.fail("chroma_segment_corrupt", "the live Chroma directory could not be copied in order: %v", err)
-		copied, err = t.chromaMethod(ctx, chromaCold)
-		copied.Consistency = Unverified
+	if err != nil && t.o.Tolerant && ctx.Err() == nil {
+		copied, err = t.saveRawChroma(ctx, err)
 	}
 	if err != nil && failure.KindOf(err) != failure.Invalid {
 		return err
@@ -89,13 +87,34 @@ func (t *taking) copyChroma(ctx context.Context) error {
 	return err
 }
 
+// saveRawChroma saves a Chroma directory that does not validate, or cannot be
+// copied in order, byte for byte: a copy that SQLite has recovered, or made, no
+// longer holds what somebody needs who repairs it.
+func (t *taking) saveRawChroma(ctx context.Context, cause error) (chroma.Copied, error) {
+	if failure.KindOf(cause) != failure.Invalid { // else the raw copy's report says it
+		t.result.fail("chroma_segment_corrupt", "the live Chroma directory could not be copied in order: %v", cause)
+	}
+	dst := t.path(ChromaDir)
+	if exists(dst) {
+		if err := fsx.RemoveAll(dst); err != nil {
+			return chroma.Copied{}, err
+		}
+	}
+	return chroma.CopyRaw(ctx, t.src.Chroma, dst, chroma.Options{Share: t.o.Share.reflinks()})
+}
+
 func (t *taking) chromaMethod(ctx context.Context, method string) (chroma.Copied, error) {
-	o := chroma.Options{Share: t.o.Share, OptimisticTries: t.o.ChromaOptimisticTries, LockDeadline: t.o.ChromaLockDeadline}
+	dst := t.path(ChromaDir)
+	o := chroma.Options{Share: t.o.Share.reflinks(), OptimisticTries: t.o.ChromaOptimisticTries, LockDeadline: t.o.ChromaLockDeadline}
 	switch method {
 	case chromaLive, "":
-		return chroma.CopyLive(ctx, t.src.Chroma, t.path(ChromaDir), o)
+		return chroma.CopyLive(ctx, t.src.Chroma, dst, o)
+	case chromaFreeze:
+		return chroma.CopyFrozen(ctx, t.src.Chroma, dst, t.o.ChromaFreeze, o)
+	case chromaBtrfs:
+		return chroma.CopyBtrfs(ctx, t.src.Chroma, dst, t.store.staging(), o)
 	case chromaCold:
-		return chroma.CopyCold(ctx, t.src.Chroma, t.path(ChromaDir), o)
+		return chroma.CopyCold(ctx, t.src.Chroma, dst, o)
 	}
 	return chroma.Copied{}, &failure.Error{Op: "backup", Subject: "chroma", Kind: failure.Config,
 		Err: fmt.Errorf("there is no way to copy it called %q", method), Hint: `set backup.chroma_method to "live"`}

@@ -19,6 +19,7 @@ type Snapshot struct {
 	Full           bool      // it holds Chroma
 	Valid          *bool     // nil: it was never validated
 	Checked        time.Time // when Valid was found out; zero when it was not
+	InvalidSince   time.Time // when a check found it invalid first, where the caller knows that; List does not
 	Errors         []string  // of that validation
 	Pinned         bool
 	Bytes          int64 // of its files

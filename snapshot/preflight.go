@@ -37,7 +37,7 @@ func (s *Store) preflight(ctx context.Context, src Sources, o TakeOptions) error
 			}
 		}
 	}
-	need, err := estimate(src, o.Full)
+	need, err := s.estimate(src, o)
 	if err != nil && !o.Tolerant {
 		return err
 	}
@@ -129,32 +129,6 @@ func checkChromaSource(dir string) error {
 		return &failure.Error{Op: "backup", Subject: dir, Err: errors.New("it is not a directory"), Hint: "correct atocore.chroma_path"}
 	}
 	return nil
-}
-
-// estimate adds up what a plain copy of the sources would take.
-func estimate(src Sources, full bool) (int64, error) {
-	size := func(path string) int64 {
-		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
-			return info.Size()
-		}
-		return 0
-	}
-	db := resolved(src.DB)
-	// The -wal is copied, and then its pages go into the copy of the database.
-	sum := size(db) + 2*size(db+"-wal") + size(src.Registry)
-	if !full || src.Chroma == "" {
-		return sum, nil
-	}
-	err := filepath.WalkDir(resolved(src.Chroma), func(path string, entry fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) { // Chroma removed it meanwhile
-			return nil
-		}
-		if err == nil && entry.Type().IsRegular() {
-			sum += size(path)
-		}
-		return err
-	})
-	return sum, err
 }
 
 // resolved follows symbolic links, as far as they lead anywhere.

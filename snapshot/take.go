@@ -8,6 +8,7 @@ import (
 
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx"
+	"github.com/atocore/atobackupd/snapshot/chroma"
 )
 
 // Sources are the live artifacts. Registry and Chroma may be empty: then there
@@ -24,11 +25,12 @@ type TakeOptions struct {
 	Host        string // recorded in the manifest
 	ToolVersion string
 	MinFree     int64 // bytes that must stay free
-	Share       bool  // reflink from the source where the file system can
+	Share       Share // with the live files and the last snapshots
 
-	ChromaMethod          string // "live" or "cold"
+	ChromaMethod          string // "live" (also ""), "freeze", "btrfs" or "cold"
 	ChromaOptimisticTries int
 	ChromaLockDeadline    time.Duration
+	ChromaFreeze          chroma.Freeze // for "freeze"
 
 	// Tolerant is for the snapshot before a restore: what is corrupt or missing
 	// is saved raw as it is, and the snapshot is published as invalid.
@@ -39,8 +41,10 @@ type TakeOptions struct {
 
 // Methods of copying Chroma that Take knows.
 const (
-	chromaLive = "live"
-	chromaCold = "cold"
+	chromaLive   = "live"
+	chromaFreeze = "freeze"
+	chromaBtrfs  = "btrfs"
+	chromaCold   = "cold"
 )
 
 // stagingHint is for what fails when the backup directory cannot be written.
@@ -147,6 +151,9 @@ func (t *taking) fill(ctx context.Context, stamp Stamp) error {
 		}
 	}
 	if err := t.inventory(ctx); err != nil {
+		return err
+	}
+	if err := t.shareSpace(ctx); err != nil {
 		return err
 	}
 	t.manifest.Validation = Validation{

@@ -65,7 +65,7 @@ func (a *App) takeOptions(kind snapshot.Kind, full bool) snapshot.TakeOptions {
 	c := a.Config.Backup
 	return snapshot.TakeOptions{
 		Kind: kind, Full: full, Host: a.Options.Host, ToolVersion: a.Options.Version,
-		MinFree: c.MinFree.Bytes(), Share: c.Share != "copy",
+		MinFree: c.MinFree.Bytes(), Share: snapshot.Share(c.Share),
 		ChromaMethod: c.ChromaMethod, ChromaOptimisticTries: c.ChromaOptimisticTries, ChromaLockDeadline: c.ChromaLockDeadline.Std(),
 		Progress: func(step string, bytes int64) { a.progress(step, 0, 0) },
 	}
@@ -74,12 +74,8 @@ func (a *App) takeOptions(kind snapshot.Kind, full bool) snapshot.TakeOptions {
 // take takes a snapshot under the main lock, after sweeping what a crash left
 // behind.
 func (a *App) take(ctx context.Context, o snapshot.TakeOptions) (snapshot.Snapshot, error) {
-	swept, err := a.store.Sweep()
-	if err != nil {
+	if err := a.sweep(); err != nil {
 		return snapshot.Snapshot{}, err
-	}
-	for _, name := range swept {
-		a.Options.Log.Warn("removed what an interrupted run left in staging", "name", name)
 	}
 	return a.store.Take(ctx, a.sources(), o)
 }

@@ -100,7 +100,7 @@ func (a *App) snapshots(ctx context.Context, now time.Time) ([]snapshot.Snapshot
 // overlay puts a later check over what the manifest says.
 func overlay(s *snapshot.Snapshot, v history.Validation) {
 	if s.Valid == nil || v.CheckedAt.After(s.Checked) {
-		s.Valid, s.Errors, s.Checked = &v.Valid, v.Errors, v.CheckedAt
+		s.Valid, s.Errors, s.Checked, s.InvalidSince = &v.Valid, v.Errors, v.CheckedAt, v.FailedSince
 	}
 }
 
@@ -140,7 +140,10 @@ func planned(list []snapshot.Snapshot) []retention.Snapshot {
 	for _, s := range list {
 		r := retention.Snapshot{Stamp: string(s.Stamp), Time: s.Stamp.Time(), Kind: string(s.Kind), Full: s.Full, Valid: s.IsValid(), Pinned: s.Pinned}
 		if !r.Valid {
-			r.InvalidSince = s.Checked
+			r.InvalidSince = s.InvalidSince
+			if r.InvalidSince.IsZero() {
+				r.InvalidSince = s.Checked
+			}
 		}
 		// Nobody reads it when it can be locked for a moment.
 		if lock, ok, err := fsx.LockDir(s.Path, true); err == nil && !ok {

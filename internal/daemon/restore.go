@@ -75,7 +75,7 @@ func (a *App) newRestoreRequest(r RestoreRequest) (request restore.Request, err 
 		ConfirmServiceStopped: r.ConfirmServiceStopped, NoPreSnapshot: r.NoPreSnapshot, NoChroma: r.NoChroma, ForceChroma: r.ForceChroma,
 		AllowInvalid: r.AllowInvalid, AcceptOtherDeployment: r.AcceptOtherDeployment, Force: r.Force,
 		HealthURL: c.AtoCore.HealthURL, Share: c.Backup.Share != "copy", Progress: a.restoreProgress(),
-		PreSnapshot: snapshot.TakeOptions{Host: a.Options.Host, ToolVersion: a.Options.Version, MinFree: c.Backup.MinFree.Bytes(), Share: c.Backup.Share != "copy"},
+		PreSnapshot: snapshot.TakeOptions{Host: a.Options.Host, ToolVersion: a.Options.Version, MinFree: c.Backup.MinFree.Bytes(), Share: snapshot.Share(c.Backup.Share)},
 	}
 	if r.ManageService {
 		request.Service, err = a.service()
@@ -120,7 +120,11 @@ func (a *App) fetchForRestore(ctx context.Context, r RestoreRequest, request *re
 	if err != nil {
 		return nil, err
 	}
-	cleanUp = func() { os.RemoveAll(dir) }
+	cleanUp = func() {
+		if a.refusePending() == nil { // an unfinished restore still needs it
+			os.RemoveAll(dir)
+		}
+	}
 	request.Dir = filepath.Join(dir, "snapshot")
 	stored, err := v.Restore(ctx, r.Name, r.Identity, request.Dir, a.progress)
 	if err != nil {

@@ -96,12 +96,14 @@ func copySubvolume(ctx context.Context, volume, below, dst, scratch string, o Op
 }
 
 // SweepBtrfs removes the subvolume snapshots that a crash left in scratch, or
-// beside the subvolume that holds src. The caller makes sure that no copy is
+// beside the subvolume that holds src, unless src is "". The caller makes sure that no copy is
 // under way.
 func SweepBtrfs(src, scratch string) (removed []string, err error) {
 	places := []string{scratch}
-	if volume, _, err := subvolumeOf(src); err == nil {
-		places = append(places, filepath.Dir(volume))
+	if src != "" {
+		if volume, _, err := subvolumeOf(src); err == nil {
+			places = append(places, filepath.Dir(volume))
+		}
 	}
 	for _, place := range places {
 		left, globErr := filepath.Glob(filepath.Join(place, btrfsPrefix+"*"))

@@ -83,7 +83,9 @@ func TestRigBtrfs(t *testing.T) {
 	if err := os.Mkdir(scratch, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	copiesMany(t, "btrfs", w, mount, func(dst string) (Copied, error) { return CopyBtrfs(t.Context(), w.dir, dst, scratch, Options{Share: true}) })
+	copiesMany(t, "btrfs", w, mount, func(dst string) (Copied, error) {
+		return CopyBtrfs(t.Context(), w.dir, dst, scratch, Options{Share: true})
+	})
 	// Backups on another file system: the snapshot lies beside the subvolume.
 	copiesMany(t, "btrfs", w, elsewhere, func(dst string) (Copied, error) { return CopyBtrfs(t.Context(), w.dir, dst, elsewhere, Options{}) })
 	if left, _ := filepath.Glob(filepath.Join(mount, "*", btrfsPrefix+"*")); len(left) > 0 {
