@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -72,12 +73,15 @@ func wantsPage(r *http.Request) bool {
 // reply answers with a JSON document, indented for the people who will read it
 // with curl.
 func (s *Server) reply(w http.ResponseWriter, status int, document any) {
-	data, err := json.MarshalIndent(document, "", "  ")
-	if err != nil {
+	var body bytes.Buffer
+	encoder := json.NewEncoder(&body)
+	encoder.SetEscapeHTML(false) // what is shown stays as it was written; the type forbids taking it for a page
+	encoder.SetIndent("", "  ")
+	if err := encoder.Encode(document); err != nil {
 		s.report(fmt.Errorf("http: %w", err))
-		status, data = http.StatusInternalServerError, []byte(`{"error": "the answer could not be written as JSON"}`)
+		status, body = http.StatusInternalServerError, *bytes.NewBufferString(`{"error": "the answer could not be written as JSON"}` + "\n")
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_, _ = w.Write(append(data, '\n')) // the client may be gone
+	_, _ = w.Write(body.Bytes()) // the client may be gone
 }

@@ -24,7 +24,7 @@ type month struct {
 type cell struct {
 	Day   int
 	Today bool
-	Class string // what is there, for the style: kept, spare, bad, away; "" for nothing
+	Class string // what is there, for the style: daily, weekly, monthly, spare, bad, away; "" for nothing
 	Marks string // D, W, M for the slots that are held there
 	Away  bool   // a copy is off-site
 	Link  string // to the snapshot that says most about the day
@@ -137,7 +137,7 @@ func (m mark) class() string {
 	case !m.valid:
 		return "bad"
 	case len(m.slots) > 0:
-		return "kept"
+		return m.slots[len(m.slots)-1].Tier // they come shortest first
 	}
 	return "spare"
 }

@@ -9,12 +9,12 @@ import (
 
 // The drawing, in its own units: wide enough for a phone without shrinking.
 const (
-	chartWidth, chartHeight         = 360, 200
+	chartWidth                      = 360
 	chartLeft, chartRight           = 52, 350
 	chartTop, chartBottom           = 10, 172
 	maxMarkers                      = 45 // more points than these would run into one another
 	day                             = 24 * time.Hour
-	chartTicks, maxTimeTicks, maxIn = 4, 6, 4000
+	chartTicks, maxTimeTicks, maxIn = 4, 5, 4000
 )
 
 // sample is one measured value.
@@ -42,6 +42,10 @@ type tick struct {
 	At    float64
 	Label string
 }
+
+// Text is where the label of a tick of the time axis is centred, so that it
+// stays inside the drawing.
+func (t tick) Text() float64 { return min(t.At, chartWidth-28) }
 
 // chart is a drawing with axes, ready for the template.
 type chart struct {
@@ -198,13 +202,13 @@ func timeTicks(from, to time.Time, across func(time.Time) float64) []tick {
 		}
 	}
 	monthly := to.Sub(from) > time.Duration(every*maxTimeTicks)*day
-	months := int(to.Sub(from)/(28*day))/maxTimeTicks + 1
+	months := int(to.Sub(from)/(28*day))/(maxTimeTicks-1) + 1
 	for i := range maxIn {
 		t := midnight.AddDate(0, 0, i*every)
 		layout := "2 Jan"
 		if monthly {
 			t = time.Date(from.Year(), from.Month()+time.Month(i*months), 1, 0, 0, 0, 0, from.Location())
-			layout = "Jan 06"
+			layout = "Jan 2006"
 		}
 		if t.After(to) {
 			break

@@ -209,7 +209,7 @@ func (v *dashboardView) charts() []chart {
 	return []chart{
 		newChart("sizes", "Size of a snapshot", v.clock, linear(byteUnits), bare, full),
 		newChart("durations", "Time to take a snapshot", v.clock, linear(timeUnits), bareTime, fullTime),
-		newChart("pushes", "Sent off-site per snapshot (by powers of ten)", v.clock, byTens(byteUnits), v.pushSeries()...),
+		newChart("pushes", "Sent off-site per snapshot (log scale)", v.clock, byTens(byteUnits), v.pushSeries()...),
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -22,10 +23,10 @@ func hostileScene(t testing.TB) *State {
 	st.Warnings = []string{evil}
 	st.Commands = Commands{ConfigPath: evil, StopService: evil, StartService: evil}
 	for i := range st.Legs {
-		st.Legs[i].Name, st.Legs[i].Message, st.Legs[i].Level = evil, evil, LevelCritical
+		st.Legs[i].Name, st.Legs[i].Message, st.Legs[i].Level = evil+strconv.Itoa(i), evil, LevelCritical
 	}
 	for i := range st.Targets {
-		st.Targets[i].Name, st.Targets[i].Place, st.Targets[i].LastError = evil, evil+strings.Repeat("x", 300), evil
+		st.Targets[i].Name, st.Targets[i].Place, st.Targets[i].LastError = evil+strconv.Itoa(i), evil+strings.Repeat("x", 300), evil
 	}
 	for i := range st.Snapshots {
 		s := &st.Snapshots[i]
@@ -46,7 +47,7 @@ func hostileScene(t testing.TB) *State {
 		st.Drills[i].Stamp, st.Drills[i].Source, st.Drills[i].Surprises = evil, evil, []string{evil}
 	}
 	for i := range st.Pushes {
-		st.Pushes[i].Target = evil
+		st.Pushes[i].Target = evil + "0"
 	}
 	st.Runs = append([]history.Run{{Job: evil, Kind: evil, StartedAt: st.Now, Outcome: history.Running}}, st.Runs...)
 	st.Next = []Upcoming{{evil, st.Now}}

@@ -18,7 +18,7 @@ var templateFiles embed.FS
 // address. Nothing is ever marked as safe.
 var templates = template.Must(template.New("").Funcs(template.FuncMap{
 	"span": span, "size": size, "count": count, "title": legTitle,
-	"upper": func(s string) string { return strings.ToUpper(s[:1]) + s[1:] },
+	"level": levelTitle, "words": strings.Fields,
 	"took":  func(d history.Drill) string { return span(d.Duration) },
 	"until": func(a history.Alarm) string { return span(a.ResolvedAt.Sub(a.Since)) },
 	"set":   func(t time.Time) bool { return !t.IsZero() },
@@ -45,4 +45,13 @@ func (s *Server) failPage(w http.ResponseWriter, status int, err error) {
 	if err := s.page(w, status, "failure", view); err != nil {
 		s.report(err)
 	}
+}
+
+// levelTitle names a level for people.
+func levelTitle(level string) string {
+	titles := map[string]string{LevelOK: "OK", LevelWarning: "Warning", LevelCritical: "Critical"}
+	if title, ok := titles[level]; ok {
+		return title
+	}
+	return "Unknown"
 }

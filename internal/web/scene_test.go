@@ -120,11 +120,12 @@ func sceneSnapshot(when time.Time, n int) snapshot.Snapshot {
 		Stamp: stamp, Path: "/srv/storage/atocore/backups/snapshots/" + string(stamp), Kind: snapshot.Daily, Valid: &valid, Checked: when.Add(time.Minute),
 		Bytes: 310*mib + int64(n)*900<<10 + int64(n*n%17)<<20, CreatedAt: when,
 	}
-	took := 1700*time.Millisecond + time.Duration(n*37%900)*time.Millisecond
+	noise := time.Duration(n * n * 7919 % 1009)
+	took := 1700*time.Millisecond + noise*time.Millisecond
 	if when.Weekday() == time.Sunday {
 		s.Kind, s.Full = snapshot.Weekly, true
 		s.Bytes += 1200*mib + int64(n)*4*mib
-		took = 21*time.Second + time.Duration(n*91%9000)*time.Millisecond
+		took = 21*time.Second + (time.Duration(n)*40+noise*3)*time.Millisecond
 	}
 	s.BytesExclusive = s.Bytes
 	s.RawMetadata = json.RawMessage(fmt.Sprintf(`{"created_at": %q, "backup_root": %q, "include_chroma": %v}`, when.Format(time.RFC3339), s.Path, s.Full))
@@ -159,7 +160,8 @@ func (st *State) take(all []snapshot.Snapshot) {
 // does, and gives the decision on it.
 func (st *State) keep(t testing.TB, all []snapshot.Snapshot) {
 	t.Helper()
-	p := retention.Policy{Daily: 7, Weekly: 4, Monthly: 6, MaxDeleteFraction: 1, Location: st.Location}
+	p := scenePolicy
+	p.Location = st.Location
 	for _, s := range all {
 		st.Snapshots = append(st.Snapshots, s)
 		d := retention.Plan(forRetention(st.Snapshots), p, s.Stamp.Time())
@@ -167,6 +169,14 @@ func (st *State) keep(t testing.TB, all []snapshot.Snapshot) {
 			st.Snapshots = slices.DeleteFunc(st.Snapshots, func(s snapshot.Snapshot) bool { return string(s.Stamp) == v.Stamp })
 		}
 	}
+	st.judge()
+}
+
+var scenePolicy = retention.Policy{Daily: 7, Weekly: 4, Monthly: 6, Invalid: 7 * 24 * time.Hour, MaxDeleteFraction: 1}
+
+func (st *State) judge() {
+	p := scenePolicy
+	p.Location = st.Location
 	st.Decision = retention.Plan(forRetention(st.Snapshots), p, st.Now)
 }
 
@@ -187,7 +197,7 @@ func (st *State) targets(all []snapshot.Snapshot) {
 		LastSuccess: at(2026, 4, 7, 4), LastAttempt: at(2026, 4, 7, 4), Limit: 8 * 24 * time.Hour}
 	for i, s := range all {
 		kept := slices.ContainsFunc(st.Snapshots, func(k snapshot.Snapshot) bool { return k.Stamp == s.Stamp })
-		bytes := 14*mib + int64(i*53%11)*mib
+		bytes := 14*mib + int64(i*i*7919%1009)*mib/90
 		if i == 0 || i == 91 {
 			bytes = 640 * mib
 		}
@@ -230,6 +240,13 @@ func criticalScene(t testing.TB) *State {
 	st := bigScene(t)
 	st.Level = LevelCritical
 	st.Now = sceneNow.Add(50 * time.Hour)
+	for i := range st.Next[:3] {
+		st.Next[i].At = st.Next[i].At.AddDate(0, 0, []int{2, 0, 7}[i])
+	}
+	for _, leg := range []int{0, 4} {
+		st.Legs[leg].Next = st.Next[0].At
+	}
+	st.Legs[4].LastSuccess, st.Legs[5].Next = at(2026, 4, 9, 4), st.Next[2].At
 	why := "backup: /srv/storage/atocore/data/db/atocore.db: database disk image is malformed: look at the disk, then restore the last valid snapshot"
 	st.Legs[0].Level, st.Legs[0].LastAttempt, st.Legs[0].Message = LevelCritical, at(2026, 4, 9, 4), why
 	st.Legs[2] = Leg{Name: "offsite:laptop", Level: LevelCritical, LastSuccess: at(2026, 3, 22, 19), LastAttempt: at(2026, 4, 9, 7), Limit: 8 * 24 * time.Hour,
@@ -238,6 +255,7 @@ func criticalScene(t testing.TB) *State {
 	rotten := &st.Snapshots[len(st.Snapshots)-3]
 	rotten.Valid, rotten.Checked = &bad, at(2026, 4, 8, 1)
 	rotten.Errors = []string{"db_integrity_check_failed: Tree 12 page 4711 cell 3: invalid page number 99182", "checksum_mismatch: db/atocore.db"}
+	st.judge()
 	st.Targets[0].Level, st.Targets[0].LastError = LevelCritical, st.Legs[2].Message
 	st.Legs[5].Level, st.Legs[5].Message = LevelCritical, "scrub: 1 of 17 snapshots: no longer valid: ["+string(rotten.Stamp)+" (db_integrity_check_failed)]: suspect the disk; fetch them from the vault, or take a fresh one"
 	st.Alarms = append([]history.Alarm{

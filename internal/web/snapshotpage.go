@@ -21,7 +21,7 @@ type snapshotView struct {
 	Local     *snapshot.Snapshot
 	Validity  string
 	Size      string
-	Exclusive string
+	Exclusive string // "" where it shares nothing
 	Took      string
 	Artifacts []artifactView
 	Tables    []tableView
@@ -88,7 +88,10 @@ func newSnapshotView(state *State, stamp snapshot.Stamp) *snapshotView {
 
 func (v *snapshotView) local(s *snapshot.Snapshot, state *State) {
 	c := state.Commands
-	v.Local, v.Validity, v.Size, v.Exclusive = s, validity(*s), size(s.Bytes), size(s.BytesExclusive)
+	v.Local, v.Validity, v.Size = s, validity(*s), size(s.Bytes)
+	if s.BytesExclusive < s.Bytes {
+		v.Exclusive = size(s.BytesExclusive)
+	}
 	v.Check = c.command("validate", string(s.Stamp))
 	v.Here = c.restoreHere(s.Stamp)
 	v.Elsewhere = []step{{"Lay it out in a new directory; nothing live is touched", c.command("restore", string(s.Stamp), "--to", "/tmp/atocore-"+string(s.Stamp))}}

@@ -13,7 +13,8 @@ import (
 type verdict struct {
 	Level    string
 	Headline string
-	Command  string    // that mends the headline; "" where there is none
+	Detail   string    // what was reported about the headline
+	Command  string    // to run about it; "" where there is none
 	Restore  string    // to when one can restore; "" where the headline says it
 	Vectors  string    // the same for snapshots with Chroma, where that differs
 	Others   []problem // besides the headline
@@ -22,7 +23,8 @@ type verdict struct {
 // problem is one thing that is wrong, and the command to look at it or mend it.
 type problem struct {
 	Level   string
-	Text    string
+	Text    string // in plain words
+	Detail  string // as it was reported
 	Command string
 }
 
@@ -37,7 +39,7 @@ func newVerdict(state *State) verdict {
 	found := problems(state)
 	switch {
 	case len(found) > 0:
-		v.Headline, v.Command, v.Others = sentence(found[0].Text), found[0].Command, found[1:]
+		v.Headline, v.Detail, v.Command, v.Others = found[0].Text, found[0].Detail, found[0].Command, found[1:]
 		v.Level = worst(v.Level, found[0].Level)
 		v.Restore = "You cannot restore: no valid snapshot is known, here or off-site."
 		if restore != "" {
@@ -52,29 +54,46 @@ func newVerdict(state *State) verdict {
 	return v
 }
 
-// restorable lists to when one can restore from where: "06:00 today from here,
-// and to Sunday 05:00 from laptop"; "" when from nowhere.
+// restorable says to when one can restore from where: "06:00 today from here
+// and disk, and to Sunday 05:00 from laptop"; "" when from nowhere.
 func restorable(state *State, c clock, wanted func(snapshot.Stamp) bool) string {
-	var places []string
+	var times []string
+	places := make(map[string][]string)
+	add := func(stamp snapshot.Stamp, place string) {
+		at := c.words(stamp.Time())
+		if places[at] == nil {
+			times = append(times, at)
+		}
+		places[at] = append(places[at], place)
+	}
 	for _, s := range slices.Backward(state.Snapshots) {
 		if s.IsValid() && s.Kind.HoldsSlots() && !s.Stamp.Time().After(state.Now) && wanted(s.Stamp) {
-			places = append(places, c.stamp(s.Stamp)+" from here")
+			add(s.Stamp, "here")
 			break
 		}
 	}
 	for _, t := range state.Targets {
 		for _, stamp := range slices.Backward(t.Stamps) {
 			if wanted(stamp) {
-				places = append(places, c.stamp(stamp)+" from "+t.Name)
+				add(stamp, t.Name)
 				break
 			}
 		}
 	}
-	if len(places) > 1 {
-		last := len(places) - 1
-		return strings.Join(places[:last], ", to ") + ", and to " + places[last]
+	var parts []string
+	for _, at := range times {
+		parts = append(parts, at+" from "+enumerate(places[at]))
 	}
-	return strings.Join(places, "")
+	return strings.Join(parts, ", and to ")
+}
+
+// enumerate writes "a, b and c".
+func enumerate(list []string) string {
+	if len(list) < 2 {
+		return strings.Join(list, "")
+	}
+	last := len(list) - 1
+	return strings.Join(list[:last], ", ") + " and " + list[last]
 }
 
 type stampSet map[snapshot.Stamp]bool
@@ -99,24 +118,57 @@ func (st *State) fullStamps() stampSet {
 
 // problems gives what is wrong, the gravest first.
 func problems(state *State) []problem {
+	c := newClock(state)
 	var found []problem
 	if state.Pending != "" {
-		found = append(found, problem{LevelCritical, state.Pending, state.Commands.command("restore", "--resume")})
+		found = append(found, problem{LevelCritical, "A restore was interrupted and waits for you.", state.Pending, state.Commands.command("restore", "--resume")})
 	}
 	legs := make(map[string]bool)
 	for _, leg := range state.Legs {
 		legs[leg.Name] = true
 		if leg.Level != LevelOK {
-			found = append(found, problem{leg.Level, legTitle(leg.Name) + ": " + orElse(leg.Message, "it is not well"), state.Commands.forLeg(leg.Name)})
+			found = append(found, problem{leg.Level, plainly(leg, c), leg.Message, state.Commands.forLeg(leg.Name)})
 		}
 	}
 	for _, alarm := range openAlarms(state) {
 		if !legs[alarm.Leg] { // that of a leg speaks through the leg
-			found = append(found, problem{alarm.Level, legTitle(alarm.Leg) + ": " + alarm.Message, state.Commands.forLeg(alarm.Leg)})
+			found = append(found, problem{alarm.Level, sentence(legTitle(alarm.Leg) + " needs you"), alarm.Message, state.Commands.forLeg(alarm.Leg)})
 		}
 	}
 	slices.SortStableFunc(found, func(a, b problem) int { return int(levelNumber(b.Level) - levelNumber(a.Level)) })
 	return found
+}
+
+// plainly says what is wrong with a leg, for somebody who does not know legs.
+func plainly(leg Leg, c clock) string {
+	never := leg.LastSuccess.IsZero()
+	stale := !never && leg.Limit > 0 && c.now.Sub(leg.LastSuccess) > leg.Limit
+	since := c.words(leg.LastSuccess)
+	pick := func(ifNever, ifStale, ifFailed string) string {
+		switch {
+		case never:
+			return ifNever
+		case stale:
+			return ifStale
+		}
+		return ifFailed
+	}
+	switch leg.Name {
+	case "snapshot":
+		return pick("No snapshot was ever taken.", "No snapshot has been taken since "+since+".", "The last attempt to take a snapshot failed.")
+	case "full":
+		return pick("The vector store was never saved.", "The vector store has not been saved since "+since+".", "The last attempt to save the vector store failed.")
+	case "prune":
+		return pick("Old snapshots were never pruned.", "Old snapshots have not been pruned since "+since+".", "Old snapshots could not be pruned.")
+	case "scrub":
+		return pick("Stored snapshots were never checked again.", "Stored snapshots have not been checked again since "+since+".", "Stored snapshots did not pass their last check.")
+	case "drill":
+		return pick("No restore was ever rehearsed.", "No restore has been rehearsed since "+since+".", "The last rehearsal of a restore failed.")
+	}
+	if target, ok := strings.CutPrefix(leg.Name, "offsite:"); ok {
+		return pick("Nothing has ever reached "+target+".", "Nothing has reached "+target+" since "+since+".", "The last attempt to reach "+target+" failed.")
+	}
+	return sentence(legTitle(leg.Name) + " is not well")
 }
 
 func openAlarms(state *State) []history.Alarm {
@@ -128,13 +180,6 @@ func worst(a, b string) string {
 		return b
 	}
 	return a
-}
-
-func orElse(s, otherwise string) string {
-	if s == "" {
-		return otherwise
-	}
-	return s
 }
 
 // firstTake says when the first snapshot comes.

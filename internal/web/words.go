@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
-
-	"github.com/atocore/atobackupd/snapshot"
 )
 
 // clock writes times as a person in the configured zone says them at now.
@@ -78,9 +76,6 @@ func (c clock) zoneName() string {
 	}
 	return name + " (" + now + ")"
 }
-
-// stamp says when a snapshot was begun.
-func (c clock) stamp(s snapshot.Stamp) string { return c.words(s.Time()) }
 
 // span writes a duration in the unit in which people think of it.
 func span(d time.Duration) string {

@@ -9,7 +9,7 @@ function addCopyButtons() {
     button.type = "button";
     button.textContent = "Copy";
     button.addEventListener("click", async () => {
-      await navigator.clipboard.writeText(box.querySelector("code").textContent);
+      await navigator.clipboard.writeText(box.querySelector("code").textContent.trim());
       button.textContent = "Copied";
       setTimeout(() => { button.textContent = "Copy"; }, 2000);
     });

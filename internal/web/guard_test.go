@@ -1,0 +1,129 @@
+package web
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestWhoMayWrite is the table of who may take a snapshot.
+func TestWhoMayWrite(t *testing.T) {
+	tokenFile := filepath.Join(t.TempDir(), "token")
+	must(t, os.WriteFile(tokenFile, []byte("s3cret-and-long\n"), 0o600))
+	const loopback, lan = "127.0.0.1:50123", "192.168.1.20:50123"
+	for _, c := range []struct {
+		name       string
+		peer, host string
+		header     string // one more, as "Name: value"
+		status     int    // where no token is configured
+		withToken  int    // where one is
+	}{
+		{"a program here", loopback, "127.0.0.1:8120", "", 200, 200},
+		{"by name", loopback, "localhost:8120", "", 200, 200},
+		{"without a port", loopback, "localhost", "", 200, 200},
+		{"over IPv6", "[::1]:50123", "[::1]:8120", "", 200, 200},
+		{"an IPv4 peer on an IPv6 socket", "[::ffff:127.0.0.1]:50123", "127.0.0.1:8120", "", 200, 200},
+		{"a page served from here", loopback, "localhost:8120", "Origin: http://localhost:8120", 200, 200},
+		{"a rebound name", loopback, "evil.example", "", 403, 401},
+		{"a rebound name with a port", loopback, "evil.example:8120", "Origin: http://evil.example:8120", 403, 401},
+		{"a name that begins like ours", loopback, "localhost.evil.example:8120", "", 403, 401},
+		{"an address that begins like ours", loopback, "127.0.0.1.evil.example", "", 403, 401},
+		{"no host", loopback, "", "", 403, 401},
+		{"a page from elsewhere", loopback, "127.0.0.1:8120", "Origin: https://evil.example", 403, 401},
+		{"a page that hides where it is from", loopback, "127.0.0.1:8120", "Origin: null", 403, 401},
+		{"an origin that looks like ours", loopback, "127.0.0.1:8120", "Origin: http://localhost@evil.example", 403, 401},
+		{"a browser that says cross-site", loopback, "127.0.0.1:8120", "Sec-Fetch-Site: cross-site", 403, 401},
+		{"through a proxy here", loopback, "127.0.0.1:8120", "X-Forwarded-For: 203.0.113.9", 403, 401},
+		{"through another one", loopback, "localhost", "Forwarded: for=203.0.113.9", 403, 401},
+		{"from another machine", lan, "192.168.1.5:8120", "", 403, 401},
+		{"that claims to be here", lan, "127.0.0.1:8120", "", 403, 401},
+		{"a wrong token", loopback, "127.0.0.1:8120", "Authorization: Bearer wrong", 403, 401},
+		{"an empty token", lan, "dalidou:8120", "Authorization: Bearer ", 403, 401},
+		{"another scheme", lan, "dalidou:8120", "Authorization: Basic s3cret-and-long", 403, 401},
+		{"half a token", lan, "dalidou:8120", "Authorization: Bearer s3cret-and", 403, 401},
+		{"the token", lan, "dalidou:8120", "Authorization: Bearer s3cret-and-long", 403, 200},
+		{"the token, scheme in small letters", lan, "dalidou:8120", "Authorization: bearer s3cret-and-long", 403, 200},
+		{"the token through a proxy", loopback, "backup.example.org", "Authorization: Bearer s3cret-and-long", 403, 200},
+		{"a form", loopback, "127.0.0.1:8120", "Content-Type: application/x-www-form-urlencoded", 415, 415},
+		{"plain text", loopback, "127.0.0.1:8120", "Content-Type: text/plain", 415, 415},
+		{"JSON with a charset", loopback, "127.0.0.1:8120", "Content-Type: application/json; charset=utf-8", 200, 200},
+	} {
+		for file, want := range map[string]int{"": c.status, tokenFile: c.withToken} {
+			taken := false
+			source := &fakeSource{state: smallState(), backup: func(context.Context, bool) (any, error) { taken = true; return nil, nil }}
+			r := fromHere("POST", "/admin/backup", "{}")
+			r.RemoteAddr, r.Host = c.peer, c.host
+			if name, value, ok := strings.Cut(c.header, ": "); ok {
+				r.Header.Set(name, value)
+			}
+			w := serve(source, Options{TokenFile: file}, r)
+			if w.Code != want || taken != (want == 200) {
+				t.Errorf("%s (token configured: %v): status %d, want %d; taken: %v", c.name, file != "", w.Code, want, taken)
+			}
+			if w.Code == 401 && !strings.HasPrefix(w.Header().Get("WWW-Authenticate"), "Bearer") {
+				t.Errorf("%s: it does not ask for a token", c.name)
+			}
+			if w.Code != 200 && !isErrorDocument(w) {
+				t.Errorf("%s: no error document: %s", c.name, w.Body)
+			}
+			if strings.Contains(w.Body.String(), "s3cret") {
+				t.Errorf("%s: the answer holds the token", c.name)
+			}
+		}
+	}
+}
+
+// TestTokenIsReadAgain changes the file under a running server.
+func TestTokenIsReadAgain(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "token")
+	var logged []error
+	server := New(&fakeSource{state: smallState()}, Options{TokenFile: file, Report: func(err error) { logged = append(logged, err) }})
+	ask := func(token string) int {
+		r := fromHere("POST", "/admin/backup", "{}")
+		r.RemoteAddr = "192.168.1.20:50123"
+		r.Header.Set("Authorization", "Bearer "+token)
+		w := httptest.NewRecorder()
+		server.Handler().ServeHTTP(w, r)
+		return w.Code
+	}
+	if code := ask("first"); code != 500 || len(logged) != 1 {
+		t.Errorf("no file: status %d, %d logged", code, len(logged))
+	}
+	must(t, os.WriteFile(file, []byte(" \n"), 0o600))
+	if code := ask(""); code != 500 {
+		t.Errorf("an empty file: status %d", code)
+	}
+	must(t, os.WriteFile(file, []byte(strings.Repeat("x", maxToken+1)), 0o600))
+	if code := ask(strings.Repeat("x", maxToken+1)); code != 500 {
+		t.Errorf("a file that is no token: status %d", code)
+	}
+	must(t, os.WriteFile(file, []byte("first\n"), 0o600))
+	if first, second := ask("first"), ask("second"); first != 200 || second != 401 {
+		t.Errorf("the first token: status %d, the second: %d", first, second)
+	}
+	must(t, os.WriteFile(file, []byte("second"), 0o600))
+	if first, second := ask("first"), ask("second"); first != 401 || second != 200 {
+		t.Errorf("after the change, the first token: status %d, the second: %d", first, second)
+	}
+}
+
+// TestWhoMayRead keeps pages of strangers from reading along.
+func TestWhoMayRead(t *testing.T) {
+	for host, status := range map[string]int{
+		"127.0.0.1:8120": 200, "localhost:8120": 200, "[::1]:8120": 200, "192.168.1.5:8120": 200, "dalidou:8120": 200, "dalidou": 200, "dalidou.local:8120": 200,
+		"dalidou.tail1234.ts.net": 200, "DALIDOU.lan.": 200,
+		"evil.example": 403, "evil.example:8120": 403, "127.0.0.1.evil.example": 403, "local.evil.example": 403, "notlocal": 200, "evil-local.com": 403,
+	} {
+		for _, path := range []string{"/", "/admin/backup", "/api/status", "/metrics"} {
+			r := fromHere(http.MethodGet, path, "")
+			r.Host = host
+			if w := serve(&fakeSource{state: smallState()}, Options{}, r); w.Code != status {
+				t.Errorf("%s of %s: status %d, want %d", path, host, w.Code, status)
+			}
+		}
+	}
+}
