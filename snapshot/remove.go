@@ -15,26 +15,14 @@ import (
 // Sweep removes what interrupted runs left in staging/, and goes on when one of
 // them cannot be removed. The caller holds the main lock: only then is everything
 // there abandoned.
-func (s *Store) Sweep() (removed []string, err error) {
-	return s.sweep("")
-}
+func (s *Store) Sweep() (removed []string, err error) { return s.SweepBeside("") }
 
-// sweep is Sweep that also looks beside the live Chroma directory, if it is
-// given, for subvolume snapshots of ours.
-func (s *Store) sweep(liveChroma string) (removed []string, err error) {
+// SweepBeside is Sweep that also removes the subvolume snapshots that a take
+// left beside the live Chroma directory, which may be "".
+func (s *Store) SweepBeside(liveChroma string) (removed []string, err error) {
 	volumes, volumesErr := chroma.SweepBtrfs(liveChroma, s.staging())
 	removed, err = removeEntries(s.staging(), func(string) bool { return true })
 	return append(volumes, removed...), errors.Join(volumesErr, err)
-}
-
-// Recover undoes what a run left that died: what Sweep removes, a subvolume
-// snapshot beside the live Chroma directory, and a service that is still frozen,
-// by the marker file of its freeze. It goes on when one of them fails. The
-// caller holds the main lock.
-func (s *Store) Recover(src Sources, freezeMarker string) (removed []string, thawed bool, err error) {
-	thawed, thawErr := chroma.ThawLeftover(freezeMarker)
-	removed, err = s.sweep(src.Chroma)
-	return removed, thawed, errors.Join(thawErr, err)
 }
 
 // SweepQuarantine removes what has been in quarantine/ for longer than keep.

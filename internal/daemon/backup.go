@@ -2,10 +2,12 @@ package daemon
 
 import (
 	"context"
+	"path/filepath"
 	"time"
 
 	"github.com/atocore/atobackupd/internal/history"
 	"github.com/atocore/atobackupd/snapshot"
+	"github.com/atocore/atobackupd/snapshot/chroma"
 )
 
 // Legs that are not about a target.
@@ -63,11 +65,16 @@ func (a *App) Backup(ctx context.Context, kind snapshot.Kind, full bool, slot ti
 // takeOptions are those of the configuration.
 func (a *App) takeOptions(kind snapshot.Kind, full bool) snapshot.TakeOptions {
 	c := a.Config.Backup
+	method := c.ChromaMethod
+	if method == methodAPI {
+		method = c.ChromaFallback // of what AtoCore does not make itself
+	}
 	return snapshot.TakeOptions{
 		Kind: kind, Full: full, Host: a.Options.Host, ToolVersion: a.Options.Version,
 		MinFree: c.MinFree.Bytes(), Share: snapshot.Share(c.Share),
-		ChromaMethod: c.ChromaMethod, ChromaOptimisticTries: c.ChromaOptimisticTries, ChromaLockDeadline: c.ChromaLockDeadline.Std(),
-		Progress: func(step string, bytes int64) { a.progress(step, 0, 0) },
+		ChromaMethod: method, ChromaOptimisticTries: c.ChromaOptimisticTries, ChromaLockDeadline: c.ChromaLockDeadline.Std(),
+		ChromaFreeze: chroma.Freeze{Command: c.FreezeCommand, Thaw: c.ThawCommand, Deadline: c.FreezeDeadline.Std(), Marker: a.freezeMarker()},
+		Progress:     func(step string, bytes int64) { a.progress(step, 0, 0) },
 	}
 }
 
@@ -77,8 +84,14 @@ func (a *App) take(ctx context.Context, o snapshot.TakeOptions) (snapshot.Snapsh
 	if err := a.sweep(); err != nil {
 		return snapshot.Snapshot{}, err
 	}
+	if o.Full && a.Config.Backup.ChromaMethod == methodAPI {
+		return a.takeByAPI(ctx, o)
+	}
 	return a.store.Take(ctx, a.sources(), o)
 }
+
+// freezeMarker is the file that stands while the application is frozen.
+func (a *App) freezeMarker() string { return filepath.Join(a.Config.StateDir, "frozen.json") }
 
 func describeTaken(snap snapshot.Snapshot) (Taken, error) {
 	metadata, err := snapshot.ReadMetadata(snap.Path)

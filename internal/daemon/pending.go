@@ -1,19 +1,30 @@
 package daemon
 
-import "github.com/atocore/atobackupd/restore"
+import (
+	"github.com/atocore/atobackupd/restore"
+	"github.com/atocore/atobackupd/snapshot/chroma"
+)
 
 // refusePending refuses work while an interrupted restore waits for a decision:
 // a snapshot of a store that is half old and half new would be worse than none.
 func (a *App) refusePending() error { return restore.RefusePending(a.Config.Backup.Dir) }
 
-// sweep removes what interrupted runs left in staging/. The caller holds the main
+// sweep undoes what interrupted runs left: an application that is still frozen,
+// subvolume snapshots, and what lies in staging/. The caller holds the main
 // lock. While a restore is unfinished nothing is removed: what it fetched from a
 // vault lies there, and finishing it needs that.
 func (a *App) sweep() error {
+	thawed, err := chroma.ThawLeftover(a.freezeMarker())
+	switch {
+	case err != nil: // it may well run: no reason to take no snapshot
+		a.Options.Log.Error("an interrupted run froze the application, and it could not be thawed", "error", err)
+	case thawed:
+		a.Options.Log.Warn("thawed the application, which an interrupted run had left frozen")
+	}
 	if a.refusePending() != nil {
 		return nil
 	}
-	swept, err := a.store.Sweep()
+	swept, err := a.store.SweepBeside(a.Config.AtoCore.ChromaPath)
 	for _, name := range swept {
 		a.Options.Log.Warn("removed what an interrupted run left in staging", "name", name)
 	}
