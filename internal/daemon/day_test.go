@@ -140,6 +140,7 @@ func (h *house) open() *App {
 func (h *house) start(reload chan os.Signal) {
 	h.t.Helper()
 	a := h.open()
+	a.process.lookEvery = 20 * time.Minute // a minute makes days long
 	a.tellers = func(*config.Config) (teller, error) { return h.sink, nil }
 	ctx, cancel := context.WithCancel(h.t.Context())
 	done := make(chan error, 1)
@@ -236,7 +237,7 @@ func TestScriptedDays(t *testing.T) {
 		until(4, 23, 59)
 		h.expect("a laptop that sleeps, to the last minute of its max_age")
 		until(5, 2, 0)
-		h.expect("a laptop that sleeps, past its max_age", "Jan 5 00:0|CRITICAL offsite:laptop|for more than 4 days")
+		h.expect("a laptop that sleeps, past its max_age", "Jan 5 0|CRITICAL offsite:laptop|for more than 4 days")
 		h.write("config.toml", strings.ReplaceAll(string(text), asleep, ""))
 		reload <- os.Interrupt
 		until(5, 2, 10)

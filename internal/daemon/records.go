@@ -37,10 +37,11 @@ type process struct {
 	historyErr error     // since a run was last recorded whole
 	loggedAt   time.Time // when such an error was last logged
 	pulse      func(leg string, signal notify.Signal, body string)
+	lookEvery  time.Duration // how often alarms are looked for when nothing happens
 }
 
 func newProcess() *process {
-	return &process{runs: make(map[string]history.Run), legs: make(map[string]history.Leg)}
+	return &process{runs: make(map[string]history.Run), legs: make(map[string]history.Leg), lookEvery: time.Minute}
 }
 
 // attempt is what a job function's context says about the daemon's run.

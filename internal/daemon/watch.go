@@ -16,7 +16,6 @@ import (
 )
 
 const (
-	lookEvery = time.Minute
 	// messagesAnHour bounds how often people are told anything. What comes
 	// beyond it waits and is told in one message.
 	messagesAnHour = 6
@@ -115,9 +114,9 @@ func (w *watch) poke() {
 	}
 }
 
-// run looks every minute, and when poked, until ctx is done.
+// run looks every so often, and when poked, until ctx is done.
 func (w *watch) run(ctx context.Context) {
-	timer := time.NewTicker(lookEvery)
+	timer := time.NewTicker(w.app().process.lookEvery)
 	defer timer.Stop()
 	for {
 		w.pass(ctx, time.Now())
