@@ -67,7 +67,7 @@ Try it without touching anything: atobackupd demo`,
 	)
 	for _, add := range []func(*cli) *cobra.Command{
 		newBackup, newList, newValidate, newPrune, newPin, newUnpin, newScrub,
-		newRestore, newDrill, newSync, newVault, newTarget, newStatus, newSchedule, newConfig, newRun, newServiceEnded, newInit, newDemo, newVersion,
+		newRestore, newDrill, newExport, newSync, newVault, newTarget, newStatus, newSchedule, newConfig, newRun, newServiceEnded, newInit, newDemo, newVersion,
 	} {
 		root.AddCommand(add(c))
 	}
