@@ -384,6 +384,8 @@ func (g *guest) rebootInTake(t *testing.T) {
 func (g *guest) restore(t *testing.T) {
 	g.t = t
 	g.sh("systemctl start sink; atobackupd backup")
+	// What root has taken must not be beyond the service's reach.
+	g.sh("test -z \"$(find /srv/storage/atocore/backups /var/lib/atobackupd -user root | tee /dev/stderr)\"")
 	stamp := g.sh("ls /srv/storage/atocore/backups/snapshots | tail -n 1")
 	g.sh("systemd-run --quiet --unit=app --uid=1000 -- sqlite3 /srv/storage/atocore/data/db/atocore.db 'DELETE FROM memories' '.shell sleep 1000'")
 	g.await("the application has the database open", "pgrep -x sleep", 10*time.Second)
@@ -395,4 +397,5 @@ func (g *guest) restore(t *testing.T) {
 	if n := g.sh("sqlite3 /srv/storage/atocore/data/db/atocore.db 'SELECT count(*) FROM memories'; stat -c '%U:%G %a' /srv/storage/atocore/data/db/atocore.db"); !strings.HasPrefix(n, "300000\nato:ato") {
 		t.Errorf("after the restore: %s", n)
 	}
+	g.sh("test -z \"$(find /srv/storage/atocore/backups /var/lib/atobackupd -user root | tee /dev/stderr)\"")
 }

@@ -75,6 +75,7 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (app *App, err err
 	if o.ReadOnly {
 		a.store, err = snapshot.OpenExisting(cfg.Backup.Dir)
 	} else {
+		a.closers = append(a.closers, a.giveBack) // comes last
 		a.store, err = snapshot.Open(cfg.Backup.Dir)
 	}
 	if err != nil {
