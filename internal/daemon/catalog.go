@@ -138,13 +138,7 @@ func (a *App) Find(ctx context.Context, name string, now time.Time) (snapshot.Sn
 func planned(list []snapshot.Snapshot) []retention.Snapshot {
 	var plan []retention.Snapshot
 	for _, s := range list {
-		r := retention.Snapshot{Stamp: string(s.Stamp), Time: s.Stamp.Time(), Kind: string(s.Kind), Full: s.Full, Valid: s.IsValid(), Pinned: s.Pinned}
-		if !r.Valid {
-			r.InvalidSince = s.InvalidSince
-			if r.InvalidSince.IsZero() {
-				r.InvalidSince = s.Checked
-			}
-		}
+		r := forRetention(s)
 		// Nobody reads it when it can be locked for a moment.
 		if lock, ok, err := fsx.LockDir(s.Path, true); err == nil && !ok {
 			r.InUse = "it is being read"
@@ -154,6 +148,18 @@ func planned(list []snapshot.Snapshot) []retention.Snapshot {
 		plan = append(plan, r)
 	}
 	return plan
+}
+
+// forRetention is what retention needs to know of a snapshot by itself.
+func forRetention(s snapshot.Snapshot) retention.Snapshot {
+	r := retention.Snapshot{Stamp: string(s.Stamp), Time: s.Stamp.Time(), Kind: string(s.Kind), Full: s.Full, Valid: s.IsValid(), Pinned: s.Pinned}
+	if !r.Valid {
+		r.InvalidSince = s.InvalidSince
+		if r.InvalidSince.IsZero() {
+			r.InvalidSince = s.Checked
+		}
+	}
+	return r
 }
 
 // Pin sets or takes away the mark that keeps a snapshot from being pruned.

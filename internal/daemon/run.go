@@ -71,6 +71,7 @@ func (a *App) Run(ctx context.Context, reload <-chan os.Signal) (err error) {
 	undo.add("heartbeats", undoTimeout, d.stopHeartbeats)
 	d.startHeartbeats(a)
 	undo.add("alarms", undoTimeout, background(func(ctx context.Context) { d.watch.run(ctx) }))
+	undo.add("http", httpStopTimeout, d.serveHTTP(ctx))
 	for _, t := range a.Config.Offsite {
 		d.trigger(syncJob(t.Name))
 	}

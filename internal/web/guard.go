@@ -31,7 +31,7 @@ func (s *Server) mayWrite(w http.ResponseWriter, r *http.Request) error {
 	switch {
 	case why == "":
 		return nil
-	case s.tokenFile == "":
+	case s.tokenFile() == "":
 		return refuse(http.StatusForbidden, "refused: %s, and no http.token_file is configured that could allow it", why)
 	}
 	askForToken(w, "")

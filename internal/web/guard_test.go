@@ -60,7 +60,7 @@ func TestWhoMayWrite(t *testing.T) {
 			if name, value, ok := strings.Cut(c.header, ": "); ok {
 				r.Header.Set(name, value)
 			}
-			w := serve(source, Options{TokenFile: file}, r)
+			w := serve(source, Options{TokenFile: func() string { return file }}, r)
 			if w.Code != want || taken != (want == 200) {
 				t.Errorf("%s (token configured: %v): status %d, want %d; taken: %v", c.name, file != "", w.Code, want, taken)
 			}
@@ -81,7 +81,7 @@ func TestWhoMayWrite(t *testing.T) {
 func TestTokenIsReadAgain(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "token")
 	var logged []error
-	server := New(&fakeSource{state: smallState()}, Options{TokenFile: file, Report: func(err error) { logged = append(logged, err) }})
+	server := New(&fakeSource{state: smallState()}, Options{TokenFile: func() string { return file }, Report: func(err error) { logged = append(logged, err) }})
 	ask := func(token string) int {
 		r := fromHere("POST", "/admin/backup", "{}")
 		r.RemoteAddr = "192.168.1.20:50123"

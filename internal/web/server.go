@@ -32,9 +32,10 @@ const (
 
 // Options is what a Server needs besides its Source.
 type Options struct {
-	// TokenFile holds the bearer token that allows writing. It is read again for
-	// each request that needs it. "" allows writing only from this machine.
-	TokenFile string
+	// TokenFile gives the path of the file that holds the bearer token that
+	// allows writing; "" for none: then only this machine may write. It is asked
+	// for, and the file read again, for each request that needs it. nil is none.
+	TokenFile func() string
 
 	// Report is told of failures that the client cannot mend, for the log. nil
 	// tells nobody.
@@ -44,7 +45,7 @@ type Options struct {
 // Server answers the dashboard, the API and the metrics.
 type Server struct {
 	source      Source
-	tokenFile   string
+	tokenFile   func() string
 	report      func(error)
 	handler     http.Handler
 	registry    *prometheus.Registry
@@ -63,6 +64,9 @@ func New(source Source, o Options) *Server {
 	s := &Server{
 		source: source, tokenFile: o.TokenFile, report: o.Report,
 		looks: make(chan struct{}, looksAtOnce), validations: make(chan struct{}, validationsAtOnce),
+	}
+	if s.tokenFile == nil {
+		s.tokenFile = func() string { return "" }
 	}
 	if s.report == nil {
 		s.report = func(error) {}

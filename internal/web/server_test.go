@@ -62,7 +62,7 @@ func started(t *testing.T, source Source) (listener *pipes, stop func() error) {
 	ctx, cancel := context.WithCancel(t.Context())
 	listener = newPipes()
 	ended := make(chan error, 1)
-	go func() { ended <- New(source, Options{TokenFile: file}).Serve(ctx, listener) }()
+	go func() { ended <- New(source, Options{TokenFile: func() string { return file }}).Serve(ctx, listener) }()
 	return listener, func() error { cancel(); return <-ended }
 }
 

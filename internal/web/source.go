@@ -52,14 +52,14 @@ type State struct {
 
 	BackupDir string
 	Snapshots []snapshot.Snapshot // oldest first
-	Decision  retention.Decision  // over Snapshots
+	Decision  retention.Decision  // over those of Snapshots that were ever validated
 	Warnings  []string            // about what looks wrong in BackupDir
 	FreeBytes int64               // on the disk of BackupDir; negative where it is not known
 
 	Targets []Target
 	Pushes  []history.Push  // newest first
 	Takes   []Take          // that went well, oldest first, pruned ones too
-	Runs    []history.Run   // of every job, newest first
+	Runs    []history.Run   // those under way, and the last of each job that ended, newest first
 	Drills  []history.Drill // newest first
 	Next    []Upcoming      // in the order of the configuration
 

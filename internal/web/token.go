@@ -16,10 +16,11 @@ const maxToken = 4 << 10
 
 // checkToken accepts the one Authorization header that shows the token.
 func (s *Server) checkToken(w http.ResponseWriter, shown []string) error {
-	if s.tokenFile == "" {
+	file := s.tokenFile()
+	if file == "" {
 		return refuse(http.StatusForbidden, "refused: a token was sent, and no http.token_file is configured")
 	}
-	want, err := readToken(s.tokenFile)
+	want, err := readToken(file)
 	if err != nil {
 		return fmt.Errorf("http.token_file: %w", err)
 	}

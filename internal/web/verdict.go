@@ -200,7 +200,7 @@ func firstTake(state *State, c clock) string {
 func legTitle(name string) string {
 	titles := map[string]string{
 		"snapshot": "Snapshots", "full": "Full snapshots", "prune": "Pruning", "scrub": "Scrub", "drill": "Restore drill",
-		"config": "Configuration", "history": "History", "daemon": "Daemon", "restore": "Restore",
+		"config": "Configuration", "history": "History", "daemon": "Daemon", "restore": "Restore", "http": "The dashboard and the API",
 	}
 	if title, ok := titles[name]; ok {
 		return title

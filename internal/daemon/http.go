@@ -1,0 +1,91 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/atocore/atobackupd/internal/web"
+	"github.com/atocore/atobackupd/snapshot"
+)
+
+// alarmHTTP names the alarm of an address that cannot be listened on.
+const alarmHTTP = "http"
+
+// httpStopTimeout is a little more than the server needs by itself.
+const httpStopTimeout = 15 * time.Second
+
+// serveHTTP answers at http.listen until ctx is done, and gives what waits for
+// the end of that. An address that is taken is an alarm and no reason to take no
+// snapshots.
+func (d *daemon) serveHTTP(ctx context.Context) (stopped func(context.Context) error) {
+	address := d.app().Config.HTTP.Listen
+	if address == "" {
+		return func(context.Context) error { return nil }
+	}
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if err != nil {
+		d.app().Options.Log.Error("the dashboard and the API are not served", "error", err)
+		d.watch.bad(alarmHTTP, fmt.Sprintf("the dashboard and the API are not served: %v: free the address and restart, or change http.listen", err))
+		return func(context.Context) error { return nil }
+	}
+	server := web.New(httpSource{d}, web.Options{
+		TokenFile: func() string { return d.app().Config.HTTP.TokenFile },
+		Report:    func(err error) { d.app().Options.Log.Error("http", "error", err) },
+	})
+	d.app().Options.Log.Info("serving the dashboard and the API", "address", "http://"+listener.Addr().String())
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(ctx, listener) }()
+	return func(patience context.Context) error {
+		cancel()
+		select {
+		case err := <-done:
+			return err
+		case <-patience.Done():
+			return patience.Err()
+		}
+	}
+}
+
+// httpSource is what the server shows and does, by the configuration that is in
+// force when it is asked.
+type httpSource struct{ d *daemon }
+
+// Look gives how everything stands.
+func (s httpSource) Look(ctx context.Context, now time.Time) (*web.State, error) {
+	state, err := s.d.app().look(ctx, now)
+	if err != nil {
+		return nil, err
+	}
+	for _, job := range s.d.scheduler.Status() {
+		for i := range state.Targets {
+			if t := &state.Targets[i]; syncJob(t.Name) == job.Name && (t.Behind > 0 || t.LastError != "") {
+				t.NextTry = job.Next
+			}
+		}
+	}
+	return state, nil
+}
+
+// Validate reads one snapshot again.
+func (s httpSource) Validate(ctx context.Context, stamp snapshot.Stamp) (snapshot.Result, error) {
+	return s.d.app().Validate(ctx, stamp)
+}
+
+// Backup takes a snapshot, and starts what follows each take. It does not wait
+// for a lock: the client is told that another job holds it.
+func (s httpSource) Backup(ctx context.Context, includeChroma bool) (any, error) {
+	impatient := *s.d.app()
+	impatient.Options.LockTimeout = 0
+	taken, err := impatient.Backup(ctx, snapshot.Manual, includeChroma, time.Time{})
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range impatient.Config.Offsite {
+		s.d.trigger(syncJob(t.Name))
+	}
+	s.d.trigger("prune")
+	return taken, nil
+}
