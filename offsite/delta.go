@@ -18,7 +18,7 @@ type shipper struct {
 	base    baseReader
 	batches [layers]frameBatch
 	normal  *zstd.Encoder
-	fastest *zstd.Encoder
+	fast    *zstd.Encoder
 	frame   []byte
 	old     [chunkPages]record // of the chunk at hand, as last pushed
 	now     [chunkPages]record // and as they will be
@@ -36,31 +36,39 @@ type frameBatch struct {
 func (w *pushWork) newShipper() (*shipper, error) {
 	s := &shipper{work: w, base: baseReader{dir: w.base}}
 	var err error
-	if s.fastest, err = newEncoder(zstd.SpeedFastest); err != nil {
+	if s.fast, err = newEncoder(zstd.SpeedFastest, w.level == fastest); err != nil {
 		return nil, err
 	}
-	s.normal = s.fastest
-	if w.level != zstd.SpeedFastest {
-		s.normal, err = newEncoder(w.level)
-	}
+	s.normal, err = newEncoder(zstd.SpeedDefault, false)
 	return s, err
 }
 
 // newEncoder compresses frames, each on its own. age guards their bytes, so
 // they carry no checksum.
-func newEncoder(level zstd.EncoderLevel) (*zstd.Encoder, error) {
-	return zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(1),
+func newEncoder(level zstd.EncoderLevel, plain bool) (*zstd.Encoder, error) {
+	return zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(1), zstd.WithNoEntropyCompression(plain),
 		zstd.WithWindowSize(framePages*PageSize), zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(false))
 }
 
-func encoderLevel(name string) (zstd.EncoderLevel, error) {
+// level is how much work a base page is worth. On a database, a first push
+// with "better" takes nearly twice the time of "default" and saves 4 %; "fastest"
+// leaves the entropy coding out. Patches are few and always get the better one.
+type level int
+
+const (
+	fastest level = iota
+	normal
+	better
+)
+
+func parseLevel(name string) (level, error) {
 	switch name {
 	case "fastest":
-		return zstd.SpeedFastest, nil
+		return fastest, nil
 	case "", "default":
-		return zstd.SpeedDefault, nil
+		return normal, nil
 	case "better":
-		return zstd.SpeedBetterCompression, nil
+		return better, nil
 	}
 	return 0, fmt.Errorf("encryption.compression: %q is not fastest, default or better", name)
 }
@@ -206,7 +214,7 @@ func (s *shipper) flush(layer int) error {
 	if len(b.records) == 0 {
 		return nil
 	}
-	s.frame = s.encoder(b.data).EncodeAll(b.data, s.frame[:0])
+	s.frame = s.encoder(layer, b.data).EncodeAll(b.data, s.frame[:0])
 	pack, first, err := s.work.packer.add(layer, s.frame, b.extents)
 	if err != nil {
 		return err
@@ -234,20 +242,23 @@ func (s *shipper) flush(layer int) error {
 // and costs several times as much: vectors shrink to 0.9 at any level.
 const barely = 0.85
 
-// encoder samples data to choose a level.
-func (s *shipper) encoder(data []byte) *zstd.Encoder {
+// encoder chooses how hard to try on a frame.
+func (s *shipper) encoder(layer int, data []byte) *zstd.Encoder {
 	const sample, samples = 8 << 10, 4
-	if s.normal == s.fastest || len(data) < sample*samples*4 {
+	if s.work.level != better && layer == baseLayer {
+		return s.fast
+	}
+	if len(data) < sample*samples*4 {
 		return s.normal
 	}
 	total := 0
 	for i := range samples {
 		from := len(data) / samples * i
-		s.frame = s.fastest.EncodeAll(data[from:from+sample], s.frame[:0])
+		s.frame = s.fast.EncodeAll(data[from:from+sample], s.frame[:0])
 		total += len(s.frame)
 	}
 	if float64(total) > barely*sample*samples {
-		return s.fastest
+		return s.fast
 	}
 	return s.normal
 }

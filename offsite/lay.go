@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/atocore/atobackupd/crypt"
 	"github.com/atocore/atobackupd/internal/failure"
@@ -275,5 +276,7 @@ func (w *fileWriter) close() error {
 		return nil
 	}
 	w.open = -1
+	// Best effort: what is written out now need not be waited for at the end.
+	_ = unix.SyncFileRange(int(w.f.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE)
 	return w.f.Close()
 }

@@ -178,7 +178,11 @@ func (v *Vault) openSummed(ctx context.Context, name string, sums sums) (*summed
 	if err != nil {
 		return nil, err
 	}
-	return &summed{name: name, want: want, body: body, hash: sha256.New()}, nil
+	return newSummed(name, want, body), nil
+}
+
+func newSummed(name, want string, body io.ReadCloser) *summed {
+	return &summed{name: name, want: want, body: body, hash: sha256.New()}
 }
 
 func (s *summed) Read(p []byte) (int, error) {

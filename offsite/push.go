@@ -9,8 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/klauspost/compress/zstd"
-
 	"github.com/atocore/atobackupd/crypt"
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx"
@@ -115,7 +113,7 @@ type pushWork struct {
 	spool   *spool
 	records recordFile // of this snapshot's pages, under construction
 	packer  *packer
-	level   zstd.EncoderLevel
+	level   level
 	bad     map[uint32]bool // packs of the map that are not there whole
 
 	done, total atomic.Int64
@@ -143,7 +141,7 @@ func (v *Vault) newPushWork(src Source, o PushOptions) (w *pushWork, err error) 
 	if o.Progress == nil {
 		o.Progress = func(int64, int64) {}
 	}
-	level, err := encoderLevel(o.Level)
+	level, err := parseLevel(o.Level)
 	if err != nil {
 		return nil, err
 	}
@@ -166,6 +164,9 @@ func (v *Vault) newPushWork(src Source, o PushOptions) (w *pushWork, err error) 
 		w.total.Add(e.Size)
 	}
 	m := Manifest{Format: FormatVersion, Stamp: src.Info.Stamp, PageSize: PageSize, Files: w.entries}
+	if _, err := snapshot.ParseStamp(string(src.Info.Stamp)); err != nil {
+		return nil, err
+	}
 	if err := m.check(src.Info.Stamp); err != nil {
 		return nil, &failure.Error{Op: "push", Subject: src.Dir, Kind: failure.Invalid, Err: err, Hint: "a vault cannot hold it"}
 	}

@@ -93,7 +93,7 @@ func (w *pushWork) writeManifest(numbers map[uint32]int64, packs []mappedPack) (
 	if err != nil {
 		return 0, "", err
 	}
-	enc, err := zstd.NewWriter(sealed, zstd.WithEncoderLevel(w.level), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20), zstd.WithLowerEncoderMem(true))
+	enc, err := zstd.NewWriter(sealed, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20), zstd.WithLowerEncoderMem(true))
 	if err != nil {
 		return 0, "", err
 	}

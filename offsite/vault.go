@@ -54,23 +54,31 @@ func OpenVault(ctx context.Context, remote Remote) (*Vault, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &Vault{remote: remote}
-	if err := json.Unmarshal(data, &v.Info); err != nil {
-		return nil, &failure.Error{Op: "vault", Subject: vaultFile, Kind: failure.VaultMismatch, Err: err}
+	info, err := parseVaultInfo(data)
+	if err != nil {
+		return nil, err
 	}
-	if v.Info.Format != FormatName || v.Info.Version != FormatVersion {
-		return nil, &failure.Error{Op: "vault", Subject: vaultFile, Kind: failure.VaultMismatch,
-			Err: fmt.Errorf("format %q version %d, this program knows %q version %d", v.Info.Format, v.Info.Version, FormatName, FormatVersion), Hint: "use a newer atobackupd"}
+	return &Vault{remote: remote, Info: info}, nil
+}
+
+// parseVaultInfo reads vault.json.
+func parseVaultInfo(data []byte) (info VaultInfo, err error) {
+	mismatch := func(err error, hint string) error {
+		return &failure.Error{Op: "vault", Subject: vaultFile, Kind: failure.VaultMismatch, Err: err, Hint: hint}
 	}
-	signer, err := crypt.ParseSigner(v.Info.Signer)
-	if err == nil {
-		err = v.Info.check()
+	if err := json.Unmarshal(data, &info); err != nil {
+		return info, mismatch(err, "")
+	}
+	if info.Format != FormatName || info.Version != FormatVersion {
+		return info, mismatch(fmt.Errorf("format %q version %d, this program knows %q version %d", info.Format, info.Version, FormatName, FormatVersion), "use a newer atobackupd")
+	}
+	if info.Signer, err = crypt.ParseSigner(info.Signer); err == nil {
+		err = info.check()
 	}
 	if err != nil {
-		return nil, &failure.Error{Op: "vault", Subject: vaultFile, Kind: failure.VaultMismatch, Err: err}
+		return info, mismatch(err, "")
 	}
-	v.Info.Signer = signer
-	return v, nil
+	return info, nil
 }
 
 var vaultIDPattern = regexp.MustCompile(`^[0-9a-f]{32}$`)
