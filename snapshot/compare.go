@@ -15,7 +15,7 @@ func checkFiles(ctx context.Context, dir string, m *Manifest, c Content, o Valid
 	var found []File
 	for file, err := range walk(dir) {
 		if err != nil {
-			result.fail("file_missing", "%s cannot be read: %v", file.Path, reason(err))
+			result.failPath(file.Path, "file_missing", "%s cannot be read: %v", file.Path, reason(err))
 			continue
 		}
 		found = append(found, file)
@@ -30,11 +30,11 @@ func checkFiles(ctx context.Context, dir string, m *Manifest, c Content, o Valid
 		disk, ok := onDisk[f.Path]
 		delete(onDisk, f.Path)
 		if !ok {
-			result.fail("file_missing", "%s", f.Path)
+			result.failPath(f.Path, "file_missing", "%s", f.Path)
 			continue
 		}
 		if code, text := compareEntry(disk, f); code != "" {
-			result.fail(code, "%s", text)
+			result.failPath(f.Path, code, "%s", text)
 			continue
 		}
 		if f.Type == TypeFile {
@@ -44,7 +44,7 @@ func checkFiles(ctx context.Context, dir string, m *Manifest, c Content, o Valid
 	}
 	for _, f := range found {
 		if _, left := onDisk[f.Path]; left && !isSidecar(f.Path, c) {
-			result.fail("file_unexpected", "%s", f.Path)
+			result.failPath(f.Path, "file_unexpected", "%s", f.Path)
 		}
 	}
 	if err := checkDigests(ctx, dir, same, want, o, result); err != nil {
@@ -89,9 +89,9 @@ func checkDigests(ctx context.Context, dir string, files []File, want map[string
 	}
 	for _, f := range files {
 		if err := unreadable[f.Path]; err != nil {
-			result.fail("checksum_mismatch", "%s cannot be read: %v", f.Path, reason(err))
+			result.failPath(f.Path, "checksum_mismatch", "%s cannot be read: %v", f.Path, reason(err))
 		} else if f.SHA256 != want[f.Path] {
-			result.fail("checksum_mismatch", "%s", f.Path)
+			result.failPath(f.Path, "checksum_mismatch", "%s", f.Path)
 		}
 	}
 	return nil

@@ -21,7 +21,12 @@ type Result struct {
 	Warnings   []string `json:"warnings"`
 	Checked    []string `json:"checked"`
 	DurationMS int64    `json:"duration_ms"`
+
+	damaged []damage // the findings that are about one path each
 }
+
+// damage is a path that is not what the manifest says, and in which way.
+type damage struct{ path, why string }
 
 func newResult(stamp, path string) Result {
 	return Result{Stamp: stamp, Path: path, Errors: []string{}, Warnings: []string{}, Checked: []string{}}
@@ -29,6 +34,12 @@ func newResult(stamp, path string) Result {
 
 func (r *Result) fail(code, format string, args ...any) {
 	r.Errors = append(r.Errors, finding(code, fmt.Sprintf(format, args...)))
+}
+
+// failPath is fail about one path.
+func (r *Result) failPath(path, code, format string, args ...any) {
+	r.fail(code, format, args...)
+	r.damaged = append(r.damaged, damage{path, r.Errors[len(r.Errors)-1]})
 }
 
 func (r *Result) warn(code, format string, args ...any) {

@@ -116,32 +116,3 @@ func pinCommand(c *cli, name, short string, pinned bool) *cobra.Command {
 		},
 	}
 }
-
-func newScrub(c *cli) *cobra.Command {
-	return &cobra.Command{
-		Use:     "scrub",
-		GroupID: groupDaily,
-		Short:   "Re-validate stored snapshots, least recently checked first",
-		Long: `Re-validate stored snapshots, least recently checked first, until
-schedule.scrub_max_bytes were read. Exits 3 when one is no longer valid.`,
-		Example: "  atobackupd scrub",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			a, err := c.open(cmd.Context(), false)
-			if err != nil {
-				return err
-			}
-			defer a.Close()
-			doc, err := a.Scrub(cmd.Context(), time.Now(), a.Config.Schedule.ScrubMaxBytes.Bytes())
-			if emitErr := c.emit(doc, func(w io.Writer) {
-				for _, r := range doc.Checked {
-					printResult(w, r)
-				}
-				fmt.Fprintf(w, "checked %d, %d left for the next run\n", len(doc.Checked), doc.Left)
-			}); emitErr != nil {
-				return emitErr
-			}
-			return err
-		},
-	}
-}

@@ -74,18 +74,8 @@ func (c *cli) validateOne(cmd *cobra.Command, a *daemon.App, name string) error 
 }
 
 func (c *cli) validateAll(cmd *cobra.Command, a *daemon.App) error {
-	catalog, err := a.List(cmd.Context(), time.Now())
-	if err != nil {
-		return err
-	}
-	results := []snapshot.Result{}
 	var bad error
-	for _, b := range catalog.Backups {
-		result, err := a.Validate(cmd.Context(), b.Stamp)
-		if err != nil {
-			return err
-		}
-		results = append(results, result)
+	results, err := a.ValidateAll(cmd.Context(), time.Now(), func(result snapshot.Result) {
 		if !c.json {
 			c.progress.finish()
 			printResult(c.stdout, result)
@@ -93,6 +83,9 @@ func (c *cli) validateAll(cmd *cobra.Command, a *daemon.App) error {
 		if err := invalid(result); err != nil {
 			bad = err
 		}
+	})
+	if err != nil {
+		return err
 	}
 	if err := c.emit(map[string]any{"results": results}, nil); err != nil {
 		return err

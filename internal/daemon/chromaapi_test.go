@@ -70,7 +70,9 @@ func TestBackupByAPI(t *testing.T) {
 		t.Errorf("%+v, %v", taken, err)
 	}
 	// What it refuses is for a person to look at: nothing falls back.
-	answer = func(w http.ResponseWriter, r *http.Request) { http.Error(w, "ingestion is under way", http.StatusConflict) }
+	answer = func(w http.ResponseWriter, r *http.Request) {
+		http.Error(w, "ingestion is under way", http.StatusConflict)
+	}
 	if _, err := a.Backup(t.Context(), snapshot.Weekly, true, time.Time{}); err == nil || !strings.Contains(err.Error(), "AtoCore refused: 409 Conflict: ingestion is under way") {
 		t.Errorf("refused: %v", err)
 	}

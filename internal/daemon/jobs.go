@@ -69,7 +69,7 @@ func (a *App) jobs(trigger func(name string)) ([]scheduler.Job, error) {
 		case "scrub":
 			job.Timeout = scrubTimeout
 			job.Run = func(ctx context.Context, slot scheduler.Slot) error {
-				_, err := a.Scrub(withAttempt(ctx, slot, 0), time.Now(), a.Config.Schedule.ScrubMaxBytes.Bytes())
+				_, err := a.Scrub(withAttempt(ctx, slot, 0), time.Now(), ScrubBounds{a.Config.Schedule.ScrubMaxBytes.Bytes(), scrubEnough})
 				return err
 			}
 		case "drill":

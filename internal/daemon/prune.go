@@ -69,7 +69,7 @@ func (a *App) planPrune(ctx context.Context, now time.Time, dryRun bool) (PruneP
 		return doc, err
 	}
 	if !dryRun {
-		err = a.judgeNew(ctx, list)
+		err = a.judgeNew(ctx, list, now)
 	} else {
 		err = a.judgeForShow(ctx, list)
 	}
@@ -103,7 +103,7 @@ func (a *App) judgeForShow(ctx context.Context, list []snapshot.Snapshot) error 
 		if err != nil {
 			return err
 		}
-		s.Valid, s.Errors, s.Checked = &result.Valid, result.Errors, time.Now()
+		a.judged(ctx, s, result)
 	}
 	return nil
 }
