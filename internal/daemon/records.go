@@ -62,8 +62,10 @@ func (a *App) record(err error) {
 	p := a.process
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err == nil {
-		return // a read that went well says nothing about writing
+	// A read that went well says nothing about writing, and one that the end of
+	// the daemon cut short says nothing at all.
+	if err == nil || errors.Is(err, context.Canceled) {
+		return
 	}
 	p.historyErr = err
 	if now := time.Now(); p.loggedAt.IsZero() || now.Sub(p.loggedAt) >= time.Hour {
