@@ -388,7 +388,7 @@ func (g *guest) restore(t *testing.T) {
 	g.sh("test -z \"$(find /srv/storage/atocore/backups /var/lib/atobackupd -user root | tee /dev/stderr)\"")
 	stamp := g.sh("ls /srv/storage/atocore/backups/snapshots | tail -n 1")
 	g.sh("systemd-run --quiet --unit=app --uid=1000 -- sqlite3 /srv/storage/atocore/data/db/atocore.db 'DELETE FROM memories' '.shell sleep 1000'")
-	g.await("the application has the database open", "pgrep -x sleep", 10*time.Second)
+	g.await("the application has the database open", "pgrep -x sleep", time.Minute)
 	if out, err := g.try("systemctl start atobackupd-restore@" + stamp); err == nil {
 		t.Errorf("a restore under a running application: %s", out)
 	}
