@@ -38,7 +38,7 @@ const (
 	maxPackPages = 1 << 16   // 256 MiB of pages in one pack
 	maxInfo      = 1 << 20   // vault.json, .json, signature
 	maxSums      = 64 << 20  // SHA256SUMS
-	maxManifest  = 512 << 20 // decompressed
+	maxManifest  = 256 << 20 // decompressed
 	maxFiles     = 4 << 20
 	maxFileSize  = 1 << 46 // 64 TiB
 	maxTotalSize = 1 << 50 // of all files together
