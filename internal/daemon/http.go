@@ -74,8 +74,10 @@ func (s httpSource) Validate(ctx context.Context, stamp snapshot.Stamp) (snapsho
 	return s.d.app().Validate(ctx, stamp)
 }
 
-// Backup takes a snapshot, and starts what follows each take. It does not wait
-// for a lock: the client is told that another job holds it.
+// Backup takes a snapshot and has it sent off-site. It does not wait for a lock:
+// the client is told that another job holds it. Nothing is pruned until the next
+// take by the clock: whoever takes two snapshots within a day has a reason, and
+// retention would keep only the second.
 func (s httpSource) Backup(ctx context.Context, includeChroma bool) (any, error) {
 	impatient := *s.d.app()
 	impatient.Options.LockTimeout = 0
@@ -86,6 +88,5 @@ func (s httpSource) Backup(ctx context.Context, includeChroma bool) (any, error)
 	for _, t := range impatient.Config.Offsite {
 		s.d.trigger(syncJob(t.Name))
 	}
-	s.d.trigger("prune")
 	return taken, nil
 }
