@@ -59,12 +59,8 @@ func printPlan(w io.Writer, plan daemon.PrunePlan, now time.Time) {
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "STAMP\tAGE\tSIZE\tCHROMA\tVERDICT\tREASONS")
-	var freed int64
 	for _, s := range plan.Snapshots {
 		stamp := string(s.Stamp)
-		if verdict[stamp] == "DELETE" {
-			freed += s.BytesExclusive
-		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", s.Stamp, age(now, s.CreatedAt), humanize.IBytes(uint64(s.Bytes)), yes(s.Full), verdict[stamp], strings.Join(reasons[stamp], "; "))
 	}
 	t.Flush()
@@ -75,7 +71,7 @@ func printPlan(w io.Writer, plan daemon.PrunePlan, now time.Time) {
 	case plan.DryRun && plan.Held:
 		fmt.Fprintf(w, "would be held: %s; `atobackupd prune --confirm` carries it out\n", plan.Why)
 	case plan.DryRun:
-		fmt.Fprintf(w, "would keep %d and delete %d, which frees %s\n", len(plan.Keep), len(plan.Delete), humanize.IBytes(uint64(freed)))
+		fmt.Fprintf(w, "would keep %d and delete %d, which frees %s\n", len(plan.Keep), len(plan.Delete), humanize.IBytes(uint64(plan.Frees)))
 	default:
 		fmt.Fprintf(w, "kept %d, deleted %d\n", len(plan.Snapshots)-len(plan.Deleted), len(plan.Deleted))
 	}

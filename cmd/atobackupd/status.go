@@ -97,6 +97,7 @@ func printStatus(w io.Writer, s daemon.Status, now time.Time) {
 		fmt.Fprintf(w, "; newest %s", s.Snapshots.Newest)
 	}
 	fmt.Fprintln(w)
+	printSpace(w, s.Space)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "LEG\tLEVEL\tLAST SUCCESS\tNEXT\tMESSAGE")
 	for _, l := range s.Legs {
@@ -116,6 +117,20 @@ func printStatus(w io.Writer, s daemon.Status, now time.Time) {
 	for _, alarm := range s.Alarms {
 		fmt.Fprintf(w, "alarm since %s: %s: %s\n", alarm.Since.Format(time.RFC3339), alarm.Leg, alarm.Message)
 	}
+}
+
+func printSpace(w io.Writer, s *daemon.SpaceStatus) {
+	if s == nil {
+		return
+	}
+	fmt.Fprintf(w, "disk: %s free, %s of them min_free", humanize.IBytes(uint64(s.Free)), humanize.IBytes(uint64(s.MinFree)))
+	if s.GrowthPerDay != nil && *s.GrowthPerDay > 0 {
+		fmt.Fprintf(w, "; it fills by %s a day", humanize.IBytes(uint64(*s.GrowthPerDay)))
+	}
+	if s.FullInDays != nil {
+		fmt.Fprintf(w, ", full in about %d days", *s.FullInDays)
+	}
+	fmt.Fprintln(w)
 }
 
 func orNone(s string) string {

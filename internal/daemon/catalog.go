@@ -45,6 +45,7 @@ func (a *App) List(ctx context.Context, now time.Time) (Catalog, error) {
 		return c, err
 	}
 	c.Warnings = append(c.Warnings, warnings...)
+	a.store.MeasureExclusive(list)
 	holders, err := a.offsiteHolders()
 	if err != nil {
 		c.Warnings = append(c.Warnings, err.Error())

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,6 +22,7 @@ type PrunePlan struct {
 	Held     bool           `json:"held"`
 	Why      string         `json:"held_reason,omitempty"`
 	Warnings []string       `json:"warnings"`
+	Frees    int64          `json:"frees"` // bytes that carrying Delete out frees, at least
 
 	// For the table that people read.
 	Snapshots []snapshot.Snapshot `json:"-"`
@@ -50,14 +52,15 @@ func (a *App) Prune(ctx context.Context, now time.Time, dryRun, confirm bool) (d
 		if err := a.refusePending(); err != nil {
 			return err
 		}
+		quarantineErr := a.sweepQuarantine(now)
 		if doc, err = a.planPrune(ctx, now, false); err != nil {
-			return err
+			return errors.Join(err, quarantineErr)
 		}
 		if doc.Held && !confirm {
-			return &failure.Error{Op: "prune", Subject: a.Config.Backup.Dir, Err: errors.New("held: " + doc.Why),
-				Hint: "look at `atobackupd prune --dry-run`, then use --confirm"}
+			return errors.Join(&failure.Error{Op: "prune", Subject: a.Config.Backup.Dir, Err: errors.New("held: " + doc.Why),
+				Hint: "look at `atobackupd prune --dry-run`, then use --confirm"}, quarantineErr)
 		}
-		return a.carryOut(ctx, now, &doc)
+		return errors.Join(a.carryOut(ctx, now, &doc), quarantineErr)
 	})
 	return doc, err
 }
@@ -87,7 +90,18 @@ func (a *App) planPrune(ctx context.Context, now time.Time, dryRun bool) (PruneP
 	for _, v := range doc.Decision.Delete() {
 		doc.Delete = append(doc.Delete, PruneVerdict{v.Stamp, v.Reasons})
 	}
+	doc.Frees = snapshot.Freed(going(list, doc.Delete))
 	return doc, nil
+}
+
+// going gives the snapshots that a plan deletes.
+func going(list []snapshot.Snapshot, verdicts []PruneVerdict) (gone []snapshot.Snapshot) {
+	for _, s := range list {
+		if slices.ContainsFunc(verdicts, func(v PruneVerdict) bool { return v.Stamp == string(s.Stamp) }) {
+			gone = append(gone, s)
+		}
+	}
+	return gone
 }
 
 // judgeForShow validates what was never validated, so that the plan that is
@@ -128,6 +142,12 @@ func (a *App) carryOut(ctx context.Context, now time.Time, doc *PrunePlan) error
 		a.record(a.history.ForgetValidation(ctx, v.Stamp))
 		doc.Deleted = append(doc.Deleted, v.Stamp)
 	}
+	return nil
+}
+
+// sweepQuarantine removes what has been in quarantine/ for as long as an invalid
+// snapshot is kept, also when the rest of the prune is held.
+func (a *App) sweepQuarantine(now time.Time) error {
 	removed, err := a.store.SweepQuarantine(now, time.Duration(a.Config.Retention.InvalidDays)*24*time.Hour)
 	for _, name := range removed {
 		a.Options.Log.Info("removed from quarantine", "name", name)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/history"
 	"github.com/atocore/atobackupd/internal/notify"
 	"github.com/atocore/atobackupd/scheduler"
@@ -20,6 +21,7 @@ type runDetail struct {
 	Daemon  bool      `json:"daemon,omitempty"`  // the daemon ran it, and not a person
 	Full    bool      `json:"full,omitempty"`    // it was to hold Chroma
 	RetryAt time.Time `json:"retry_at,omitzero"` // it failed and is started again by itself
+	Free    int64     `json:"free,omitempty"`    // bytes on the disk of the snapshots, after a prune
 }
 
 func detailOf(run history.Run) (d runDetail) {
@@ -106,6 +108,9 @@ func (a *App) runJob(ctx context.Context, job, leg string, run history.Run, work
 	}
 	if byDaemon && run.Outcome == history.Failed && try.slot.Attempt <= try.retries {
 		detail.RetryAt = run.FinishedAt.Add(scheduler.RetryPause(try.slot.Attempt))
+	}
+	if job == "prune" && workErr == nil {
+		detail.Free, _ = fsx.Free(a.Config.Backup.Dir) // only the forecast lacks it
 	}
 	if run.Detail, err = json.Marshal(detail); err != nil {
 		return errors.Join(workErr, err)

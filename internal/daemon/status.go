@@ -27,6 +27,7 @@ type Status struct {
 	Level     string          `json:"level"`
 	Legs      []LegStatus     `json:"legs"`
 	Snapshots SnapshotsStatus `json:"snapshots"`
+	Space     *SpaceStatus    `json:"space"` // null where there is no backup.dir to ask
 	Targets   []TargetStatus  `json:"targets"`
 	Alarms    []history.Alarm `json:"alarms"`
 }
@@ -72,7 +73,7 @@ func (a *App) Status(ctx context.Context, now time.Time) (Status, error) {
 	if err != nil {
 		return doc, err
 	}
-	doc.Snapshots = sumUp(list)
+	doc.Snapshots, doc.Space = sumUp(list), a.space(ctx, now)
 	next, err := a.nextSlots(ctx, now)
 	if err != nil {
 		return doc, err
