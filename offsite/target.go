@@ -180,6 +180,7 @@ func Wanted(local []retention.Snapshot, stored []Stored, policy retention.Policy
 	missing := make(map[string]bool)
 	for _, s := range local {
 		if _, there := all[s.Stamp]; !there && s.Valid && !s.Time.After(now) {
+			s.InUse = "" // somebody reads it here; that is no reason to keep it there
 			all[s.Stamp] = s
 			missing[s.Stamp] = true
 		}

@@ -74,16 +74,20 @@ func newVault(c *cli) *cobra.Command {
 		Long: `Work with the vault of a configured target, or with one that lies in a directory
 of this machine (--dir): on the second machine itself no configuration is needed.`,
 	}
-	cmd.AddCommand(newVaultList(c), newVaultVerify(c), newVaultRestore(c), newVaultPrune(c), newVaultInit(c))
+	cmd.AddCommand(newVaultList(c), newVaultVerify(c), newVaultRestore(c), newVaultPrune(c), newVaultRebase(c), newVaultInit(c))
 	return cmd
 }
 
 func newVaultList(c *cli) *cobra.Command {
 	var f vaultFlags
+	var identity string
 	cmd := &cobra.Command{
-		Use:     "list",
-		Short:   "List the snapshots in the vault, oldest first",
-		Example: "  atobackupd vault list --dir /home/atobackup/vault",
+		Use:   "list",
+		Short: "List the snapshots in the vault, oldest first",
+		Long: `List the snapshots in the vault that its signer has signed, oldest first. With
+--identity, say of each whether that key opens it, and which keys do: only the
+encrypted manifests name them.`,
+		Example: "  atobackupd vault list --dir /home/atobackup/vault\n  atobackupd vault list --identity key.txt",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			v, done, err := f.open(cmd.Context(), c)
@@ -98,15 +102,22 @@ func newVaultList(c *cli) *cobra.Command {
 			type entry struct {
 				Push offsite.PushID `json:"push"`
 				offsite.Info
-				Uploaded time.Time `json:"uploaded"`
+				Uploaded   time.Time `json:"uploaded"`
+				Recipients []string  `json:"recipients,omitempty"` // with --identity: who can open it; none where it cannot
 			}
 			doc := struct {
 				Vault     offsite.VaultInfo `json:"vault"`
 				Snapshots []entry           `json:"snapshots"`
 				Warnings  []string          `json:"warnings"`
 			}{v.Info, []entry{}, append([]string{}, warnings...)}
+			var who map[offsite.PushID][]string
+			if identity != "" {
+				if who, err = v.WhoCanOpen(cmd.Context(), list, identity); err != nil {
+					return err
+				}
+			}
 			for _, s := range list {
-				doc.Snapshots = append(doc.Snapshots, entry{s.Push, s.Info, s.Uploaded.UTC()})
+				doc.Snapshots = append(doc.Snapshots, entry{s.Push, s.Info, s.Uploaded.UTC(), who[s.Push]})
 			}
 			return c.emit(doc, func(w io.Writer) {
 				t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
@@ -115,6 +126,9 @@ func newVaultList(c *cli) *cobra.Command {
 					fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\n", s.Stamp, s.Kind, yes(s.Full), s.Seq, s.Uploaded.UTC().Format("2006-01-02 15:04Z"), s.Push)
 				}
 				t.Flush()
+				if identity != "" {
+					printWho(w, list, who)
+				}
 				for _, warning := range warnings {
 					fmt.Fprintln(w, "warning:", warning)
 				}
@@ -123,7 +137,24 @@ func newVaultList(c *cli) *cobra.Command {
 		},
 	}
 	f.register(c, cmd)
+	f.registerSigner(cmd)
+	cmd.Flags().StringVar(&identity, "identity", "", "a secret key `file`: say what it opens, and who else can")
 	return cmd
+}
+
+// printWho groups snapshots by the keys that open them.
+func printWho(w io.Writer, list []offsite.Stored, who map[offsite.PushID][]string) {
+	last := ""
+	for _, s := range list {
+		keys := "this identity does not open it"
+		if recipients, ok := who[s.Push]; ok {
+			keys = "opened by " + strings.Join(recipients, ", ")
+		}
+		if keys != last {
+			fmt.Fprintf(w, "from %s: %s\n", s.Stamp, keys)
+			last = keys
+		}
+	}
 }
 
 func newVaultVerify(c *cli) *cobra.Command {
@@ -338,6 +369,41 @@ func printVaultPrune(w io.Writer, doc vaultPruned) {
 	if !doc.DryRun {
 		fmt.Fprintf(w, "deleted %d snapshots; %d packs moved to trash, %d moved back, %d objects removed\n", len(doc.Deleted), len(doc.Trashed), len(doc.Restored), len(doc.Removed))
 	}
+}
+
+func newVaultRebase(c *cli) *cobra.Command {
+	var target string
+	cmd := &cobra.Command{
+		Use:   "rebase",
+		Short: "Send the newest snapshots anew, in full",
+		Long: `Send the newest full snapshot, and the newest one if that is another, without
+referring to anything that was sent before. sync does so by itself when the
+recipients change or old patches outweigh their base; by hand it is needed when
+what lies on the target is no longer trusted.`,
+		Example: "  atobackupd vault rebase --target laptop",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			a, err := c.open(cmd.Context(), false)
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			t, err := a.Target(target)
+			if err != nil {
+				return err
+			}
+			pushed, err := a.RebaseVault(cmd.Context(), t)
+			doc := map[string]any{"target": t.Name, "pushed": append([]offsite.Pushed{}, pushed...)}
+			return c.emitWith(err, doc, func(w io.Writer) {
+				for _, p := range pushed {
+					fmt.Fprintf(w, "%s: pushed %s in %d packs, %s\n", t.Name, p.Stamp, p.Packs, humanize.IBytes(uint64(p.Bytes)))
+				}
+			})
+		},
+	}
+	cmd.Flags().StringVar(&target, "target", "", "a configured target; needed only when there are several")
+	_ = cmd.RegisterFlagCompletionFunc("target", c.completeTargets)
+	return cmd
 }
 
 func newVaultInit(c *cli) *cobra.Command {

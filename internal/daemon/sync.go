@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/history"
 	"github.com/atocore/atobackupd/offsite"
+	"github.com/atocore/atobackupd/retention"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
@@ -42,7 +44,7 @@ func (a *App) Sync(ctx context.Context, target string, dryRun bool) ([]Synced, e
 		}
 		targets = []config.Target{t}
 	}
-	recipients, err := crypt.LoadRecipients(a.Config.Encryption.Recipients, a.Config.Encryption.RecipientsFile)
+	recipients, err := a.recipients()
 	if err != nil {
 		return nil, err
 	}
@@ -160,7 +162,7 @@ func (a *App) ship(ctx context.Context, v *openVault, recipients *crypt.Recipien
 			doc.Skipped = append(doc.Skipped, string(stamp))
 			continue
 		}
-		pushed, err := a.push(ctx, v, byStamp[stamp], v.state.NextSeq(stored), recipients)
+		pushed, err := a.push(ctx, v, byStamp[stamp], recipients, offsite.PushOptions{Seq: v.state.NextSeq(stored)})
 		switch {
 		case failure.KindOf(err) == failure.NotFound || errors.Is(err, fs.ErrNotExist):
 			continue // pruned meanwhile: forgotten
@@ -193,8 +195,13 @@ func (a *App) ship(ctx context.Context, v *openVault, recipients *crypt.Recipien
 	return stale
 }
 
-// push ships one snapshot while it is held against pruning.
-func (a *App) push(ctx context.Context, v *openVault, s snapshot.Snapshot, seq int64, recipients *crypt.Recipients) (offsite.Pushed, error) {
+func (a *App) recipients() (*crypt.Recipients, error) {
+	return crypt.LoadRecipients(a.Config.Encryption.Recipients, a.Config.Encryption.RecipientsFile)
+}
+
+// push ships one snapshot while it is held against pruning. o says its number
+// and whether it is to be a new base; the rest is the configuration's.
+func (a *App) push(ctx context.Context, v *openVault, s snapshot.Snapshot, recipients *crypt.Recipients, o offsite.PushOptions) (offsite.Pushed, error) {
 	lock, err := a.store.Hold(s.Stamp)
 	if err != nil {
 		return offsite.Pushed{}, err
@@ -206,28 +213,41 @@ func (a *App) push(ctx context.Context, v *openVault, s snapshot.Snapshot, seq i
 	}
 	src := offsite.Source{Dir: s.Path, Files: files, Host: a.Options.Host,
 		Info: offsite.Info{Stamp: s.Stamp, Kind: s.Kind, Full: s.Full, Pinned: s.Pinned}}
-	pushed, err := v.vault.Push(ctx, src, offsite.PushOptions{
-		Recipients: recipients, Signer: v.signer, Seq: seq, Level: a.Config.Encryption.Compression,
-		StateDir: offsite.StateDir(a.Config.StateDir, v.target.Name), BaseDir: filepath.Join(a.Config.Backup.Dir, "base", v.target.Name),
-		RebaseRatio: v.target.RebaseRatio,
-		Progress:    func(done, total int64) { a.progress(v.target.Name+" "+string(s.Stamp), done, total) },
-	})
+	o.Recipients, o.Signer, o.Level = recipients, v.signer, a.Config.Encryption.Compression
+	o.StateDir = offsite.StateDir(a.Config.StateDir, v.target.Name)
+	o.BaseDir = filepath.Join(a.Config.Backup.Dir, "base", v.target.Name)
+	o.RebaseRatio = v.target.RebaseRatio
+	o.Progress = func(done, total int64) { a.progress(v.target.Name+" "+string(s.Stamp), done, total) }
+	pushed, err := v.vault.Push(ctx, src, o)
 	if err != nil {
 		return pushed, err
 	}
-	if err := v.state.Wrote(s.Stamp, seq); err != nil {
+	if err := v.state.Wrote(s.Stamp, pushed.Seq); err != nil {
 		return pushed, err
 	}
 	a.Options.Log.Info("pushed a snapshot", "target", v.target.Name, "stamp", s.Stamp, "bytes", pushed.Bytes, "packs", pushed.Packs)
-	a.record(a.history.AddPush(ctx, history.Push{Target: v.target.Name, Stamp: string(s.Stamp), Push: string(pushed.Push), Seq: seq,
+	a.record(a.history.AddPush(ctx, history.Push{Target: v.target.Name, Stamp: string(s.Stamp), Push: string(pushed.Push), Seq: pushed.Seq,
 		Bytes: pushed.Bytes, Packs: pushed.Packs, Duration: time.Duration(pushed.DurationMS) * time.Millisecond, At: time.Now()}))
 	return pushed, nil
 }
 
 // pruneVault thins the vault out from this side.
 func (a *App) pruneVault(ctx context.Context, v *openVault, doc *Synced) error {
+	list, _, err := a.snapshots(ctx, time.Now())
+	if err != nil {
+		return err
+	}
+	pinned := make(map[string]bool, len(list)) // here, since it was sent
+	for _, s := range list {
+		pinned[string(s.Stamp)] = s.Pinned
+	}
 	pruned, err := v.vault.Prune(ctx, time.Now(), offsite.PruneOptions{
 		Policy: a.policy(v.target.Policy(a.Config.Retention)), Signer: v.signer.AuthorizedKey(),
+		Adjust: func(s *retention.Snapshot) {
+			if here, ok := pinned[s.Stamp]; ok {
+				s.Pinned = here
+			}
+		},
 	})
 	doc.Warnings = append(doc.Warnings, pruned.Warnings...)
 	doc.Pruned = append(doc.Pruned, pruned.Deleted...)
@@ -242,4 +262,58 @@ func (a *App) pruneVault(ctx context.Context, v *openVault, doc *Synced) error {
 		return err
 	}
 	return v.state.Saw(stored)
+}
+
+// RebaseVault sends the newest snapshots anew, as a base of their own that
+// refers to no older pack: the newest full one, and what is newer than that.
+// Afterwards the recipients of today alone can open what they need.
+func (a *App) RebaseVault(ctx context.Context, t config.Target) ([]offsite.Pushed, error) {
+	recipients, err := a.recipients()
+	if err != nil {
+		return nil, err
+	}
+	lock, err := offsite.LockTarget(ctx, a.Config.StateDir, t.Name, "vault rebase", a.Options.LockTimeout, a.waitingFor(t.Name))
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Unlock()
+	v, err := a.openVault(ctx, t, false)
+	if err != nil {
+		return nil, err
+	}
+	defer v.close()
+	list, _, err := a.snapshots(ctx, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	var all []offsite.Pushed
+	for i, s := range rebased(list) {
+		stored, _, err := v.vault.Proven(ctx, v.signer.AuthorizedKey())
+		if err != nil {
+			return all, named(t.Name, err)
+		}
+		pushed, err := a.push(ctx, v, s, recipients, offsite.PushOptions{Seq: v.state.NextSeq(stored), Rebase: i == 0})
+		if err != nil {
+			return all, named(t.Name, err)
+		}
+		all = append(all, pushed)
+	}
+	if len(all) == 0 {
+		return nil, &failure.Error{Op: "vault rebase", Subject: t.Name, Kind: failure.NotFound, Err: errors.New("there is no valid snapshot"), Hint: "take one: atobackupd backup"}
+	}
+	return all, nil
+}
+
+// rebased gives the snapshots that a new base is made of, oldest first.
+func rebased(list []snapshot.Snapshot) (chosen []snapshot.Snapshot) {
+	for _, s := range slices.Backward(list) {
+		if !s.IsValid() || !s.Kind.HoldsSlots() || (len(chosen) > 0 && !s.Full) {
+			continue
+		}
+		chosen = append([]snapshot.Snapshot{s}, chosen...)
+		if s.Full {
+			break
+		}
+	}
+	return chosen
 }

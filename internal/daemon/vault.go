@@ -119,3 +119,23 @@ func (v *VaultAccess) VaultPolicy() (retention.Policy, error) {
 		MaxDeleteFraction: p.MaxDeleteFraction, Location: location,
 	}, nil
 }
+
+// WhoCanOpen tells, of each snapshot, the recipients that its host recorded in
+// its manifest, as far as the identity opens it.
+func (v *VaultAccess) WhoCanOpen(ctx context.Context, list []offsite.Stored, identityFile string) (map[offsite.PushID][]string, error) {
+	identities, err := crypt.LoadIdentities(identityFile)
+	if err != nil {
+		return nil, err
+	}
+	who := make(map[offsite.PushID][]string)
+	for _, s := range list {
+		recipients, err := v.Recipients(ctx, s, v.Signer, identities)
+		if kind := failure.KindOf(err); kind == failure.Unreachable || kind == failure.Interrupted {
+			return nil, err
+		}
+		if err == nil {
+			who[s.Push] = recipients
+		}
+	}
+	return who, nil
+}
