@@ -54,7 +54,9 @@ snapshot appears only when it is whole, validated and on disk.`,
 	}
 	cmd.Flags().BoolVar(&chroma, "chroma", false, "with the Chroma directory")
 	cmd.Flags().BoolVar(&noChroma, "no-chroma", false, "without it, whatever the kind")
-	cmd.Flags().StringVar(&kindName, "kind", string(snapshot.Manual), "daily, weekly or manual")
+	cmd.Flags().StringVar(&kindName, "kind", string(snapshot.Manual), "the `kind`: daily, weekly or manual")
+	_ = cmd.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions([]string{
+		string(snapshot.Daily), string(snapshot.Weekly), string(snapshot.Manual)}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 

@@ -16,6 +16,9 @@ func newConfig(c *cli) *cobra.Command {
 		Use:     "config",
 		GroupID: groupInstall,
 		Short:   "Check and show the configuration",
+		Long: `Check and show the configuration. What each key means is in
+atobackupd.toml(5) and in the comments of config.example.toml.`,
+		Example: "  atobackupd config check\n  atobackupd config show",
 	}
 	cmd.AddCommand(newConfigCheck(c), newConfigCheckAccess(c), newConfigShow(c))
 	return cmd
@@ -81,9 +84,11 @@ func printConfigReport(w io.Writer, cfg *config.Config, r daemon.ConfigReport) {
 
 func newConfigShow(c *cli) *cobra.Command {
 	return &cobra.Command{
-		Use:     "show",
-		Short:   "Print the configuration in effect, defaults included, secrets removed",
-		Example: "  atobackupd config show",
+		Use:   "show",
+		Short: "Print the configuration in effect, defaults included, secrets removed",
+		Long: `Print the configuration in effect as TOML, with every default, so that nothing
+has to be looked up. Passwords and tokens in addresses are left out.`,
+		Example: "  atobackupd config show\n  atobackupd config show --json | jq -r .toml",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := c.load()

@@ -18,8 +18,9 @@ func newDemo(c *cli) *cobra.Command {
 		GroupID: groupInstall,
 		Short:   "Play the whole life of a backup in a temporary directory",
 		Long: `Make a small store with a live writer, take and validate snapshots, prune half a
-year of them, ship them to a second machine, lose everything, and get it back. It
-needs no root and no configuration, and touches nothing outside its directory.`,
+year of them, ship them to a second machine, lose everything, and get it back.
+It needs no root and no configuration, and touches nothing outside its
+directory.`,
 		Example: "  atobackupd demo\n  atobackupd demo --keep",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {

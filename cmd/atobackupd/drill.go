@@ -19,13 +19,13 @@ func newDrill(c *cli) *cobra.Command {
 		Use:     "drill [STAMP|latest]",
 		GroupID: groupRecovery,
 		Short:   "Restore into a scratch directory, check, and throw it away",
-		Long: `Restore a snapshot (the latest, if none is named) into a scratch directory, check
-its integrity, its digests, its row counts and drill.queries, record how it went,
-and delete it. Exits 3 when it does not pass.
+		Long: `Restore a snapshot (the latest, if none is named) into a scratch directory,
+check its integrity, its digests, its row counts and drill.queries, record how
+it went, and delete it. Exits 3 when it does not pass.
 
 --live is the full drill against the real service: a snapshot, a marker memory
-written after it, stop, restore, start, and the marker must be gone. What else was
-written meanwhile is gone as well, and is in the pre-restore snapshot.`,
+written after it, stop, restore, start, and the marker must be gone. What else
+was written meanwhile is gone as well, and is in the pre-restore snapshot.`,
 		Example:           "  atobackupd drill\n  atobackupd drill --live --confirm-service-restart",
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: c.completeStamps,

@@ -18,6 +18,9 @@ func newList(c *cli) *cobra.Command {
 		Use:     "list",
 		GroupID: groupDaily,
 		Short:   "List the snapshots of this machine, oldest first",
+		Long: `List the snapshots of this machine, oldest first: age, kind, whether Chroma is
+in it, size, the last verdict on it, and which targets held a copy when they
+were last seen. Those on a target are listed by ` + "`atobackupd vault list`" + `.`,
 		Example: "  atobackupd list\n  atobackupd list --json | jq -r '.backups[].stamp'",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {

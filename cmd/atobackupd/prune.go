@@ -78,18 +78,21 @@ func printPlan(w io.Writer, plan daemon.PrunePlan, now time.Time) {
 }
 
 func newPin(c *cli) *cobra.Command {
-	return pinCommand(c, "pin", "Keep a snapshot whatever retention says", true)
+	return pinCommand(c, "pin", "Keep a snapshot whatever retention says", `Mark a snapshot so that prune keeps it, here and on the targets, until
+`+"`atobackupd unpin`"+` takes the mark away.`, true)
 }
 
 func newUnpin(c *cli) *cobra.Command {
-	return pinCommand(c, "unpin", "Let retention decide about a snapshot again", false)
+	return pinCommand(c, "unpin", "Let retention decide about a snapshot again", `Take the mark of `+"`atobackupd pin`"+` away. The next prune may delete the
+snapshot: see `+"`atobackupd prune --dry-run`"+`.`, false)
 }
 
-func pinCommand(c *cli, name, short string, pinned bool) *cobra.Command {
+func pinCommand(c *cli, name, short, long string, pinned bool) *cobra.Command {
 	return &cobra.Command{
 		Use:               name + " STAMP",
 		GroupID:           groupDaily,
 		Short:             short,
+		Long:              long,
 		Example:           "  atobackupd " + name + " 20260407T060000Z",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: c.completeStamps,

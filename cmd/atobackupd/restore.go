@@ -31,7 +31,7 @@ A restore that was interrupted is finished with --resume or taken back with
 		Example: `  atobackupd restore latest --dry-run
   atobackupd restore 20260407T060000Z --confirm-service-stopped
   atobackupd restore 20260407T060000Z --manage-service
-  atobackupd restore latest --from laptop --identity key.txt --confirm-service-stopped
+  atobackupd restore latest --from laptop --identity key.txt --manage-service
   atobackupd restore latest --to restored`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: c.completeStamps,
@@ -69,7 +69,7 @@ A restore that was interrupted is finished with --resume or taken back with
 	f.BoolVar(&r.NoPreSnapshot, "no-pre-snapshot", false, "take no snapshot of the live store first: there is no way back then")
 	f.BoolVar(&r.NoChroma, "no-chroma", false, "leave the live Chroma directory alone")
 	f.BoolVar(&r.ForceChroma, "chroma", false, "restore Chroma even where the metadata do not claim that it is there")
-	f.StringVar(&r.From, "from", "", "fetch it from this target's vault")
+	f.StringVar(&r.From, "from", "", "fetch it from the vault of this `target`")
 	f.StringVar(&r.Identity, "identity", "", "the secret key `file` that opens the vault, with --from")
 	f.StringVar(&r.Signer, "signer", "", "the `key` from the recovery sheet that must have signed it, with --from")
 	f.StringVar(&r.To, "to", "", "lay it out in this `directory` and touch nothing live")
@@ -79,6 +79,7 @@ A restore that was interrupted is finished with --resume or taken back with
 	f.BoolVar(&resume, "resume", false, "finish the restore that was interrupted")
 	f.BoolVar(&abort, "abort", false, "take the restore back that was interrupted")
 	_ = cmd.RegisterFlagCompletionFunc("from", c.completeTargets)
+	_ = cmd.MarkFlagDirname("to")
 	return cmd
 }
 

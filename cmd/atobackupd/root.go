@@ -46,7 +46,14 @@ func newRoot(c *cli) *cobra.Command {
 validates each one, keeps 7 daily, 4 weekly and 6 monthly ones, ships them
 encrypted to another machine, and restores them.
 
-Try it without touching anything: atobackupd demo`,
+Try it without touching anything: atobackupd demo
+
+Exit status: 0 done, 1 failed, 2 usage or configuration, 3 invalid snapshot,
+4 refused for safety, 5 locked, 75 target unreachable, 130 interrupted.`,
+		Example: `  atobackupd demo
+  sudo atobackupd init
+  sudo atobackupd status
+  sudo atobackupd restore latest --dry-run`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		PersistentPreRun: func(cmd *cobra.Command, args []string) {
@@ -56,6 +63,7 @@ Try it without touching anything: atobackupd demo`,
 	}
 	flags := root.PersistentFlags()
 	flags.StringVar(&c.configPath, "config", "", "configuration `file` (default $ATOBACKUPD_CONFIG, then "+config.DefaultPath+")")
+	_ = root.MarkPersistentFlagFilename("config", "toml")
 	flags.BoolVar(&c.json, "json", false, "write one JSON document to stdout")
 	flags.DurationVar(&c.lockTimeout, "lock-timeout", 10*time.Minute, "how long to wait for another atobackupd that is at work")
 	root.AddGroup(
@@ -67,9 +75,15 @@ Try it without touching anything: atobackupd demo`,
 	)
 	for _, add := range []func(*cli) *cobra.Command{
 		newBackup, newList, newValidate, newPrune, newPin, newUnpin, newScrub,
-		newRestore, newDrill, newExport, newSync, newVault, newTarget, newStatus, newSchedule, newConfig, newRun, newServiceEnded, newInit, newDemo, newVersion,
+		newRestore, newDrill, newExport, newSync, newVault, newTarget, newStatus, newSchedule, newConfig, newRun, newServiceEnded, newInit, newDemo, newCompletion, newManual, newVersion,
 	} {
 		root.AddCommand(add(c))
+	}
+	root.InitDefaultHelpCmd()
+	if help, _, err := root.Find([]string{"help"}); err == nil {
+		help.GroupID, help.Short = groupInstall, "Explain a command"
+		help.Long = "Explain a command, as its --help does."
+		help.Example = "  atobackupd help vault restore"
 	}
 	return root
 }

@@ -16,12 +16,14 @@ func newRun(c *cli) *cobra.Command {
 		Use:     "run",
 		GroupID: groupInstall,
 		Short:   "Run the daemon in the foreground, as systemd does",
-		Long: `Run the schedule until SIGTERM. Everything is logged to stderr; under systemd
-(Type=notify) READY is said once the configuration, the store, the history and
-the keys have been opened. SIGHUP reads the configuration again; a bad one is
-refused and the old one stays. SIGTERM lets the running job reach a safe point,
-at most schedule.shutdown_timeout long; a second one ends at once.`,
-		Args: cobra.NoArgs,
+		Long: `Run the schedule until SIGTERM: what ` + "`systemctl enable --now atobackupd`" + `
+starts. Everything is logged to stderr; under systemd (Type=notify) READY is
+said once the configuration, the store, the history and the keys have been
+opened. SIGHUP reads the configuration again; a bad one is refused and the old
+one stays. SIGTERM lets the running job reach a safe point, at most
+schedule.shutdown_timeout long; a second one ends at once.`,
+		Example: "  atobackupd run --config ./config.toml",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			// From the first moment: unheard, a SIGHUP would end the process.
 			reload := make(chan os.Signal, 1)

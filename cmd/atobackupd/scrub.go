@@ -19,15 +19,16 @@ func newScrub(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "scrub",
 		GroupID: groupDaily,
-		Short:   "Re-validate stored snapshots, least recently checked first, and heal them",
+		Short:   "Re-validate stored snapshots, oldest check first, and heal them",
 		Long: `Re-validate stored snapshots, least recently checked first, until
-schedule.scrub_max_bytes were read. Exits 3 while one that was good is not valid.
+schedule.scrub_max_bytes were read. Exits 3 while one that was good is not
+valid.
 
 With --repair nothing is re-validated. It says, for every snapshot that is no
 longer valid or for one, which files are damaged and where good copies of them
-lie: in other snapshots of this machine, or with --from in a vault. With --confirm
-it puts them in place.`,
-		Example: "  atobackupd scrub\n  atobackupd scrub --repair\n  atobackupd scrub --repair 20260407T060000Z --from laptop --identity key.txt --confirm",
+lie: in other snapshots of this machine, or with --from in a vault. With
+--confirm it puts them in place.`,
+		Example: "  atobackupd scrub\n  atobackupd scrub --repair\n  atobackupd scrub --repair 20260407T060000Z --from laptop --identity key.txt",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkScrubFlags(cmd, args, repair, all); err != nil {

@@ -29,7 +29,10 @@ func newStatus(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "status",
 		GroupID: groupLook,
-		Short:   "Say how everything stands; exits 0 ok, 1 warning, 2 critical, 3 unknown",
+		Short:   "Say how everything stands",
+		Long: `Say how everything stands: one line for each leg (snapshot, full, prune, scrub,
+drill, and each target), the targets and the alarms. Exits 0 ok, 1 warning,
+2 critical, 3 unknown, as Nagios-style checks do.`,
 		Example: "  atobackupd status\n  atobackupd status --watch\n  atobackupd status --json | jq .level",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -145,6 +148,8 @@ func newSchedule(c *cli) *cobra.Command {
 		Use:     "schedule",
 		GroupID: groupLook,
 		Short:   "Show when each job runs next, and how it went last",
+		Long: `Show the next slots of each job in [schedule], in its own time zone and in UTC,
+and when and how it ran last.`,
 		Example: "  atobackupd schedule",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -39,7 +39,7 @@ did not answer: a sleeping laptop is tried again later.`,
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&target, "target", "", "only this target")
+	cmd.Flags().StringVar(&target, "target", "", "only this `target`")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be sent, and send nothing")
 	_ = cmd.RegisterFlagCompletionFunc("target", c.completeTargets)
 	return cmd

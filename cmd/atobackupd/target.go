@@ -22,6 +22,9 @@ func newTarget(c *cli) *cobra.Command {
 		Use:     "target",
 		GroupID: groupOffsite,
 		Short:   "Trust and test a target",
+		Long: `Trust and test a target: the first two steps after an [[offsite]] table was
+written. Without a host key that was trusted there is no connection.`,
+		Example: "  atobackupd target trust laptop\n  atobackupd target test laptop",
 	}
 	cmd.AddCommand(newTargetTrust(c), newTargetTest(c))
 	return cmd
@@ -65,7 +68,7 @@ machine: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&fingerprint, "fingerprint", "", "record it without asking when this is its fingerprint")
+	cmd.Flags().StringVar(&fingerprint, "fingerprint", "", "record it without asking when this is its `fingerprint`")
 	return cmd
 }
 
@@ -87,8 +90,11 @@ func (c *cli) target(name string) (config.Target, error) {
 
 func newTargetTest(c *cli) *cobra.Command {
 	return &cobra.Command{
-		Use:               "test [NAME]",
-		Short:             "Connect to a target and say what is there",
+		Use:   "test [NAME]",
+		Short: "Connect to a target and say what is there",
+		Long: `Connect to a target as sync does, and say which host answered, how much room is
+left, and which vault is there. Nothing is sent. NAME is needed only when there
+are several targets.`,
 		Example:           "  atobackupd target test laptop",
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: c.completeTargets,

@@ -129,7 +129,10 @@ func (c *cli) completeStamps(cmd *cobra.Command, args []string, toComplete strin
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	stamps := []string{"latest"}
+	var stamps []string
+	if cmd.Name() != "pin" && cmd.Name() != "unpin" { // which want to be told which
+		stamps = append(stamps, "latest")
+	}
 	for _, b := range catalog.Backups {
 		stamps = append(stamps, string(b.Stamp)+"\t"+describeKind(b.Kind, b.Full))
 	}

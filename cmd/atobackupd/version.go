@@ -28,6 +28,8 @@ func newVersion(c *cli) *cobra.Command {
 		Use:     "version",
 		GroupID: groupInstall,
 		Short:   "Print the version",
+		Long:    "Print the version of this program, and what it was built with and for.",
+		Example: "  atobackupd version\n  atobackupd version --json | jq -r .version",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			doc := map[string]string{"version": version(), "go": runtime.Version(), "os": runtime.GOOS, "arch": runtime.GOARCH}

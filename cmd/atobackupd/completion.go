@@ -1,0 +1,42 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+)
+
+// shells gives the generators of the scripts that ask this program, while
+// somebody types, what may come next.
+var shells = map[string]func(root *cobra.Command, w io.Writer) error{
+	"bash": func(root *cobra.Command, w io.Writer) error { return root.GenBashCompletionV2(w, true) },
+	"zsh":  func(root *cobra.Command, w io.Writer) error { return root.GenZshCompletion(w) },
+	"fish": func(root *cobra.Command, w io.Writer) error { return root.GenFishCompletion(w, true) },
+}
+
+// newCompletion takes the place of cobra's own command, whose texts speak
+// another language than ours.
+func newCompletion(c *cli) *cobra.Command {
+	return &cobra.Command{
+		Use:     "completion bash|zsh|fish",
+		GroupID: groupInstall,
+		Short:   "Print the script that completes commands in a shell",
+		Long: `Print the script with which a shell completes commands, flags, stamps and the
+names of targets. The Debian package installs it for all three shells. Bash
+needs the package bash-completion.`,
+		Example: `  source <(atobackupd completion bash)
+  atobackupd completion zsh > ~/.zfunc/_atobackupd
+  atobackupd completion fish > ~/.config/fish/completions/atobackupd.fish`,
+		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
+		ValidArgs: []string{"bash", "zsh", "fish"},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var script bytes.Buffer
+			if err := shells[args[0]](cmd.Root(), &script); err != nil {
+				return err
+			}
+			return c.emit(map[string]string{"shell": args[0], "script": script.String()}, func(w io.Writer) { fmt.Fprint(w, script.String()) })
+		},
+	}
+}
