@@ -9,12 +9,12 @@ import (
 
 // The drawing, in its own units: wide enough for a phone without shrinking.
 const (
-	chartWidth                      = 360
-	chartLeft, chartRight           = 52, 350
-	chartTop, chartBottom           = 10, 172
-	maxMarkers                      = 45 // more points than these would run into one another
-	day                             = 24 * time.Hour
-	chartTicks, maxTimeTicks, maxIn = 4, 5, 4000
+	chartWidth               = 360
+	chartLeft, chartRight    = 52, 350
+	chartTop, chartBottom    = 10, 172
+	valueTicks, timeTickRoom = 4, 5 // about as many as there is room for
+	maxMarkers               = 45   // more points than these would run into one another
+	day                      = 24 * time.Hour
 )
 
 // sample is one measured value.
@@ -124,7 +124,7 @@ func round(x float64) float64 { return math.Round(x*10) / 10 }
 func linear(units []unit) func(least, most float64) scale {
 	return func(_, most float64) scale {
 		u := unitFor(units, most)
-		step := niceStep(most / u.size / chartTicks)
+		step := niceStep(most / u.size / valueTicks)
 		top := math.Max(step, math.Ceil(most/u.size/step)*step)
 		s := scale{position: func(value float64) float64 {
 			return round(chartBottom - (chartBottom-chartTop)*value/(top*u.size))
@@ -190,32 +190,29 @@ func niceStep(x float64) float64 {
 	return 10 * power
 }
 
-// timeTicks marks first days of months, or of every so many days where the time
+// timeTicks marks the first days of months, or every so many days where the time
 // is short.
 func timeTicks(from, to time.Time, across func(time.Time) float64) []tick {
+	next := func(i int) (time.Time, string) {
+		months := int(to.Sub(from)/(28*day))/(timeTickRoom-1) + 1
+		return time.Date(from.Year(), from.Month()+time.Month(i*months), 1, 0, 0, 0, 0, from.Location()), "Jan 2006"
+	}
+	for _, days := range []int{1, 2, 7, 14} {
+		if to.Sub(from) <= time.Duration(days*timeTickRoom)*day {
+			next = func(i int) (time.Time, string) {
+				return time.Date(from.Year(), from.Month(), from.Day()+i*days, 0, 0, 0, 0, from.Location()), "2 Jan"
+			}
+			break
+		}
+	}
 	var ticks []tick
-	midnight := time.Date(from.Year(), from.Month(), from.Day(), 0, 0, 0, 0, from.Location())
-	every := 1
-	for _, every = range []int{1, 2, 7, 14} {
-		if to.Sub(from) <= time.Duration(every*maxTimeTicks)*day {
-			break
+	for i := 0; ; i++ {
+		at, layout := next(i)
+		if at.After(to) {
+			return ticks
+		}
+		if !at.Before(from) {
+			ticks = append(ticks, tick{across(at), at.Format(layout)})
 		}
 	}
-	monthly := to.Sub(from) > time.Duration(every*maxTimeTicks)*day
-	months := int(to.Sub(from)/(28*day))/(maxTimeTicks-1) + 1
-	for i := range maxIn {
-		t := midnight.AddDate(0, 0, i*every)
-		layout := "2 Jan"
-		if monthly {
-			t = time.Date(from.Year(), from.Month()+time.Month(i*months), 1, 0, 0, 0, 0, from.Location())
-			layout = "Jan 2006"
-		}
-		if t.After(to) {
-			break
-		}
-		if !t.Before(from) {
-			ticks = append(ticks, tick{across(t), t.Format(layout)})
-		}
-	}
-	return ticks
 }

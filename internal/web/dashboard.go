@@ -48,6 +48,7 @@ type dashboardView struct {
 	Charts    []chart
 	Rows      []snapshotRow
 	Total     string
+	Shared    bool // some share files
 	BackupDir string
 	Free      string
 	Warnings  []string
@@ -187,7 +188,8 @@ func (v *dashboardView) rows() {
 			Snapshot: s, At: s.Stamp.Time(), Size: size(s.Bytes), Validity: validity(s),
 			Slots: verdict.Slots, Leaves: judged && !verdict.Keep, Offsite: holders[s.Stamp],
 		})
-		total += s.BytesExclusive
+		total += s.Bytes
+		v.Shared = v.Shared || s.BytesExclusive < s.Bytes
 	}
 	v.Total = size(total)
 }

@@ -47,6 +47,7 @@ func newVerdict(state *State) verdict {
 		}
 	case restore == "":
 		v.Headline, v.Command = "There is nothing to restore to yet.", state.Commands.backup(false)
+		v.Level = worst(v.Level, LevelWarning) // no leg is late, but green would be a lie
 		v.Restore = firstTake(state, c)
 	default:
 		v.Headline = "You can restore to " + restore + "."
@@ -199,6 +200,7 @@ func firstTake(state *State, c clock) string {
 // legTitle names a leg, or what else an alarm is about, in words.
 func legTitle(name string) string {
 	titles := map[string]string{
+		"daily": "Daily snapshot", "weekly": "Weekly snapshot",
 		"snapshot": "Snapshots", "full": "Full snapshots", "prune": "Pruning", "scrub": "Scrub", "drill": "Restore drill",
 		"config": "Configuration", "history": "History", "daemon": "Daemon", "restore": "Restore", "http": "The dashboard and the API",
 	}
