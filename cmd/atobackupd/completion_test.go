@@ -42,6 +42,7 @@ path = "%[1]s/other"
 	entries, err := os.ReadDir(filepath.Join(dir, "backups/snapshots"))
 	must(t, err)
 	stamp := entries[0].Name()
+	vault := filepath.Join(dir, "vault")
 	for _, c := range []struct {
 		words string
 		want  []string
@@ -51,6 +52,9 @@ path = "%[1]s/other"
 		{"drill ", []string{"latest", stamp}},
 		{"export ", []string{"latest", stamp}},
 		{"pin ", []string{stamp}},
+		{"vault restore ", []string{"latest", stamp}},
+		{"vault restore --target drawer ", []string{"latest"}},
+		{"vault verify --dir " + vault + " ", []string{"latest", stamp}},
 		{"target trust ", []string{"disk", "drawer"}},
 		{"target test d", []string{"disk", "drawer"}},
 		{"sync --target ", []string{"disk", "drawer"}},

@@ -25,9 +25,10 @@ type vaultFlags struct {
 }
 
 func (f *vaultFlags) register(c *cli, cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.target, "target", "", "a configured target; needed only when there are several")
+	cmd.Flags().StringVar(&f.target, "target", "", "a configured `target`; needed only when there are several")
 	cmd.Flags().StringVar(&f.dir, "dir", "", "a vault in this `directory`, with no configuration")
 	_ = cmd.RegisterFlagCompletionFunc("target", c.completeTargets)
+	_ = cmd.MarkFlagDirname("dir")
 }
 
 func (f *vaultFlags) registerSigner(cmd *cobra.Command) {
@@ -72,7 +73,10 @@ func newVault(c *cli) *cobra.Command {
 		GroupID: groupOffsite,
 		Short:   "Look into, verify, restore from and prune an encrypted copy",
 		Long: `Work with the vault of a configured target, or with one that lies in a directory
-of this machine (--dir): on the second machine itself no configuration is needed.`,
+of this machine (--dir): on the second machine itself no configuration is
+needed.`,
+		Example: `  atobackupd vault list --target laptop
+  atobackupd vault verify --dir /home/atobackup/vault`,
 	}
 	cmd.AddCommand(newVaultList(c), newVaultVerify(c), newVaultRestore(c), newVaultPrune(c), newVaultRebase(c), newVaultInit(c))
 	return cmd
@@ -164,10 +168,11 @@ func newVaultVerify(c *cli) *cobra.Command {
 		Use:   "verify [STAMP|latest]",
 		Short: "Check signatures and digests; needs no key",
 		Long: `Check the signature of every snapshot in the vault, or of one, and the digest of
-everything that it needs. This needs no secret key, so the machine that holds the
-vault can do it on a timer. Exits 3 when anything is wrong.`,
-		Example: "  atobackupd vault verify --dir /home/atobackup/vault --read-data-subset 10%",
-		Args:    cobra.MaximumNArgs(1),
+everything that it needs. This needs no secret key, so the machine that holds
+the vault can do it on a timer. Exits 3 when anything is wrong.`,
+		Example:           "  atobackupd vault verify --dir /home/atobackup/vault --read-data-subset 10%",
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: f.completeStored(c),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			fraction, err := parseSubset(subset)
 			if err != nil {
@@ -194,7 +199,7 @@ vault can do it on a timer. Exits 3 when anything is wrong.`,
 	}
 	f.register(c, cmd)
 	f.registerSigner(cmd)
-	cmd.Flags().StringVar(&subset, "read-data-subset", "100%", "read only this part of the packs, drawn at random")
+	cmd.Flags().StringVar(&subset, "read-data-subset", "100%", "read only this `part` of the packs, drawn at random")
 	return cmd
 }
 
@@ -255,8 +260,9 @@ func newVaultRestore(c *cli) *cobra.Command {
 		Long: `Fetch a snapshot from the vault, decrypt it and lay it out in a directory that
 does not exist yet. Nothing live is touched; to put it in place on the host use
 ` + "`atobackupd restore STAMP --from TARGET`.",
-		Example: "  atobackupd vault restore latest --dir /home/atobackup/vault --identity key.txt --to restored",
-		Args:    cobra.ExactArgs(1),
+		Example:           "  atobackupd vault restore latest --dir ./vault --identity key.txt --to restored",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: f.completeStored(c),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if identity == "" || to == "" {
 				return &failure.Error{Op: "vault restore", Kind: failure.Usage, Err: errors.New("--identity and --to are both needed"), Hint: "e.g. --identity key.txt --to restored"}
@@ -289,6 +295,7 @@ does not exist yet. Nothing live is touched; to put it in place on the host use
 	f.registerSigner(cmd)
 	cmd.Flags().StringVar(&identity, "identity", "", "the age or ssh secret key `file`")
 	cmd.Flags().StringVar(&to, "to", "", "the `directory` to make")
+	_ = cmd.MarkFlagDirname("to")
 	return cmd
 }
 
@@ -401,7 +408,7 @@ what lies on the target is no longer trusted.`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&target, "target", "", "a configured target; needed only when there are several")
+	cmd.Flags().StringVar(&target, "target", "", "a configured `target`; needed only when there are several")
 	_ = cmd.RegisterFlagCompletionFunc("target", c.completeTargets)
 	return cmd
 }
@@ -410,10 +417,10 @@ func newVaultInit(c *cli) *cobra.Command {
 	var f vaultFlags
 	cmd := &cobra.Command{
 		Use:   "init",
-		Short: "Accept the vault on a target as it is now, or prepare a directory for one",
+		Short: "Accept a target's vault as it is now, or prepare a directory for one",
 		Long: `On the host: accept the vault that is on a target now, or begin one there. It is
-needed only when the vault was replaced on purpose; the first sync makes a vault by
-itself.
+needed only when the vault was replaced on purpose; the first sync makes a vault
+by itself.
 
 On the second machine, with --dir: make the directories that an append-only
 account cannot make. The vault is new until the host's first sync.`,
