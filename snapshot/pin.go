@@ -17,7 +17,7 @@ func (s *Store) Pin(stamp Stamp, pinned bool) error {
 	}
 	if snap.Manifest == nil {
 		return &failure.Error{Op: "pin", Subject: string(stamp), Kind: failure.Invalid,
-			Err: errors.New("it was made by AtoCore's own tools and not adopted yet"), Hint: "validate it first: atobackupd validate " + string(stamp)}
+			Err: errors.New("it was made by AtoCore's own tools and has no manifest to carry the mark"), Hint: "it is not pinned; the next prune adopts it"}
 	}
 	if snap.Manifest.Pinned == pinned {
 		return nil

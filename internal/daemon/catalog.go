@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/atocore/atobackupd/internal/failure"
@@ -163,12 +164,28 @@ func forRetention(s snapshot.Snapshot) retention.Snapshot {
 	return r
 }
 
-// Pin sets or takes away the mark that keeps a snapshot from being pruned.
+// Pin sets or takes away the mark that keeps a snapshot from being pruned. One
+// that AtoCore's own tools made is adopted first, for the mark lies in our
+// manifest; the error is of kind Invalid where it does not validate.
 func (a *App) Pin(ctx context.Context, stamp snapshot.Stamp, pinned bool) error {
 	lock, err := a.lock(ctx, "pin "+string(stamp))
 	if err != nil {
 		return err
 	}
 	defer lock.Unlock()
+	snap, err := a.store.Get(stamp)
+	if err != nil {
+		return err
+	}
+	if snap.Manifest == nil && pinned {
+		result, err := a.store.Adopt(ctx, stamp, a.adoptOptions(a.validateOptions(stamp)))
+		if err != nil {
+			return err
+		}
+		if !result.Valid {
+			return &failure.Error{Op: "pin", Subject: string(stamp), Kind: failure.Invalid,
+				Err: fmt.Errorf("it is not valid: %s", strings.Join(result.Errors, "; ")), Hint: "pin another one"}
+		}
+	}
 	return a.store.Pin(stamp, pinned)
 }
