@@ -122,18 +122,19 @@ func TestArrowsPointOneWay(t *testing.T) {
 // walls lists which packages may import a library. The reasons: one place to
 // change when the library does, and one place to look when it misbehaves.
 var walls = map[string][]string{
-	"modernc.org/sqlite":             {"snapshot/sqlite", "internal/history"},
-	"filippo.io/age":                 {"crypt"},
-	"github.com/hiddeco/sshsig":      {"crypt"},
-	"golang.org/x/crypto/ssh":        {"offsite/sftp", "crypt"}, // crypt: key files and signatures, no connection
-	"github.com/pkg/sftp":            {"offsite/sftp"},
-	"github.com/robfig/cron/v3":      {"scheduler"},
-	"github.com/spf13/cobra":         {"cmd"},
-	"github.com/coreos/go-systemd":   {"internal/daemon"},
-	"github.com/pelletier/go-toml":   {"internal/config"},
-	"github.com/schollz/progressbar": {"cmd"},
-	"github.com/prometheus":          {"internal/web"},
-	"github.com/chromedp":            {"internal/web"}, // its tests
+	"modernc.org/sqlite":                 {"snapshot/sqlite", "internal/history"},
+	"filippo.io/age":                     {"crypt"},
+	"github.com/hiddeco/sshsig":          {"crypt"},
+	"golang.org/x/crypto/ssh":            {"offsite/sftp", "crypt"}, // crypt: key files and signatures, no connection
+	"github.com/pkg/sftp":                {"offsite/sftp"},
+	"github.com/robfig/cron/v3":          {"scheduler"},
+	"github.com/spf13/cobra":             {"cmd"},
+	"github.com/coreos/go-systemd":       {"internal/daemon"},
+	"github.com/nicholas-fedor/shoutrrr": {"internal/notify"},
+	"github.com/pelletier/go-toml":       {"internal/config"},
+	"github.com/schollz/progressbar":     {"cmd"},
+	"github.com/prometheus":              {"internal/web"},
+	"github.com/chromedp":                {"internal/web"}, // its tests
 }
 
 func TestLibrariesStayBehindTheirWalls(t *testing.T) {

@@ -224,7 +224,7 @@ func (g *guest) status() (s struct {
 }
 
 // The daemon's life under systemd, from the first start to the last reboot.
-func TestLife(t *testing.T) {
+func TestRigLife(t *testing.T) {
 	g := newGuest(t)
 	g.sh(`install -d -o ato -g ato -m 0750 /srv/storage/atocore/data /srv/storage/atocore/data/db &&
 		setpriv --reuid 1000 --regid 1000 --clear-groups sqlite3 /srv/storage/atocore/data/db/atocore.db "PRAGMA journal_mode=wal; CREATE TABLE memories (x);
