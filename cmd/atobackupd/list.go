@@ -48,11 +48,11 @@ func printCatalog(w io.Writer, catalog daemon.Catalog, now time.Time) {
 		return
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "STAMP\tAGE\tKIND\tCHROMA\tSIZE\tSTATE\tOFF-SITE")
+	fmt.Fprintln(t, "STAMP\tAGE\tKIND\tCHROMA\tSIZE\tEXCLUSIVE\tSTATE\tOFF-SITE")
 	var total int64
 	for _, b := range catalog.Backups {
 		total += b.Bytes
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", b.Stamp, age(now, b.CreatedAt), b.Kind, yes(b.Full), humanize.IBytes(uint64(b.Bytes)), state(b), strings.Join(b.Offsite, ", "))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", b.Stamp, age(now, b.CreatedAt), b.Kind, yes(b.Full), humanize.IBytes(uint64(b.Bytes)), humanize.IBytes(uint64(b.BytesExclusive)), state(b), strings.Join(b.Offsite, ", "))
 	}
 	t.Flush()
 	fmt.Fprintf(w, "%d snapshots, %s, in %s\n", len(catalog.Backups), humanize.IBytes(uint64(total)), catalog.BackupDir)

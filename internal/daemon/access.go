@@ -134,7 +134,7 @@ func proveAPI(backupDir string) error {
 		}
 		if s, ok := info.Sys().(*syscall.Stat_t); ok && int(s.Uid) != os.Geteuid() {
 			foreign = true
-			if err := unix.Faccessat(unix.AT_FDCWD, path, unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
+			if err := removable(path); err != nil {
 				return &failure.Error{Subject: path, Kind: failure.Config, Err: fmt.Errorf("%q needs to write into and remove what AtoCore makes: as %s: %w", "api", userName(os.Geteuid()), err),
 					Hint: `let a default ACL give the right (setfacl -d), or use chroma_method = "live"`}
 			}
@@ -145,6 +145,19 @@ func proveAPI(backupDir string) error {
 			Hint: "have AtoCore make one first, by POST /admin/backup"}
 	}
 	return nil
+}
+
+// removable tells whether this process may empty a directory and all below it.
+func removable(dir string) error {
+	return filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || !entry.IsDir() {
+			return err
+		}
+		if err := unix.Faccessat(unix.AT_FDCWD, path, unix.R_OK|unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
+			return &fs.PathError{Op: "access", Path: path, Err: err}
+		}
+		return nil
+	})
 }
 
 // private warns of a secret that others can read.

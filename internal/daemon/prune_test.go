@@ -3,7 +3,6 @@ package daemon
 import (
 	"database/sql"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/atocore/atobackupd/internal/config"
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx/fsxtest"
 	"github.com/atocore/atobackupd/snapshot"
@@ -107,31 +105,6 @@ func TestFirstPruneOverWhatAtoCoreMade(t *testing.T) {
 	}
 }
 
-// pruneEnv makes this test binary prune the house in the directory that it
-// names, and die where fsxtest says.
-const pruneEnv = "DAEMON_TEST_PRUNE"
-
-// TestPruneChild is no test: it is the process that TestPruneKilled kills.
-func TestPruneChild(t *testing.T) {
-	dir := os.Getenv(pruneEnv)
-	if dir == "" {
-		return
-	}
-	cfg, err := config.Load(filepath.Join(dir, "config.toml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	a, err := Open(t.Context(), cfg, Options{Version: "test", Host: "dalidou", Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer a.Close()
-	fsxtest.KillIfAsked()
-	if _, err := a.Prune(t.Context(), pruneNoon, false, true); err != nil {
-		t.Fatal(err)
-	}
-}
-
 var pruneNoon = time.Date(2026, 4, 30, 12, 0, 0, 0, time.UTC)
 
 // Killed at each of its steps, a prune leaves only whole snapshots, all that it
@@ -156,8 +129,8 @@ func TestPruneKilled(t *testing.T) {
 		if out, err := exec.Command("cp", "-a", h.path("backups.before"), h.path("backups")).CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
-		cmd := exec.Command("/proc/self/exe", "-test.run=^TestPruneChild$")
-		cmd.Env = append(os.Environ(), pruneEnv+"="+h.dir, fsxtest.KillEnv(k))
+		cmd := exec.Command("/proc/self/exe")
+		cmd.Env = append(os.Environ(), roleEnv+"=prune", dirEnv+"="+h.dir, fsxtest.KillEnv(k))
 		out, err := cmd.CombinedOutput()
 		killed := cmd.ProcessState.ExitCode() == -1
 		if err != nil && !killed {
