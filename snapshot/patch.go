@@ -85,7 +85,7 @@ func writePatched(ctx context.Context, clone, staged, last string, size int64) (
 		return err
 	}
 	copyFewPages(out)
-	return patch(ctx, out, want, from)
+	return patch(ctx, out, want, from, size/2)
 }
 
 // fileAttributes is the kernel's struct fsxattr.
@@ -115,9 +115,13 @@ func copyFewPages(f *os.File) {
 	}
 }
 
+// errUnlike is of two versions that have too little in common for a clone of one
+// to be worth its fragments.
+var errUnlike = errors.New("most of it differs")
+
 // patch writes the pages of want over those of out, which holds what from does,
-// where they differ.
-func patch(ctx context.Context, out *os.File, want, from io.Reader) error {
+// where they differ, but no more than most bytes.
+func patch(ctx context.Context, out *os.File, want, from io.Reader, most int64) error {
 	a, b := make([]byte, patchChunk), make([]byte, patchChunk)
 	for at := int64(0); ; at += patchChunk {
 		if err := ctx.Err(); err != nil {
@@ -135,6 +139,9 @@ func patch(ctx context.Context, out *os.File, want, from io.Reader) error {
 			end := start
 			for end < n && !samePage(a[:n], b[:m], end) {
 				end = min(end+pageSize, n)
+			}
+			if most -= int64(end - start); most < 0 {
+				return errUnlike
 			}
 			if _, err := out.WriteAt(a[start:end], at+int64(start)); err != nil {
 				return err

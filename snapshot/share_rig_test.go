@@ -17,9 +17,15 @@ import (
 // These tests need root, and the file system scripts in the shared folder that
 // ATOBACKUPD_SHARED names.
 
-// onEach runs a test with its temporary files on a fresh file system of each
-// type. The second directory lies on another file system.
-func onEach(t *testing.T, test func(t *testing.T, mount, elsewhere string)) {
+// runner is a test or a benchmark that has others inside.
+type runner[T any] interface {
+	testing.TB
+	Run(name string, f func(T)) bool
+}
+
+// onEachFS runs a test with its files on a fresh file system of each type. The
+// second directory lies on another file system.
+func onEachFS[T runner[T]](t T, size string, test func(t T, mount, elsewhere string)) {
 	shared := os.Getenv("ATOBACKUPD_SHARED")
 	if shared == "" {
 		shared = "../../shared"
@@ -27,24 +33,24 @@ func onEach(t *testing.T, test func(t *testing.T, mount, elsewhere string)) {
 	shared, err := filepath.Abs(shared)
 	must(t, err)
 	for _, kind := range []string{"ext4", "xfs", "btrfs"} {
-		t.Run(kind, func(t *testing.T) {
+		t.Run(kind, func(t T) {
 			elsewhere := t.TempDir()
 			mount := filepath.Join(elsewhere, "mount")
-			script(t, filepath.Join(shared, "rig", "fs-up.sh"), kind, "1G", mount)
+			script(t, filepath.Join(shared, "rig", "fs-up.sh"), kind, size, mount)
 			t.Cleanup(func() { script(t, filepath.Join(shared, "rig", "fs-down.sh"), mount) })
 			test(t, mount, elsewhere)
 		})
 	}
 }
 
-func script(t *testing.T, name string, args ...string) {
+func script(t testing.TB, name string, args ...string) {
 	t.Helper()
 	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
 		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
 	}
 }
 
-func used(t *testing.T, mount string) int64 {
+func used(t testing.TB, mount string) int64 {
 	t.Helper()
 	script(t, "sync", "-f", mount)
 	var s unix.Statfs_t
@@ -56,7 +62,7 @@ func used(t *testing.T, mount string) int64 {
 // one to the next, and which is rewritten whole in between, as Chroma does it.
 func TestRigShare(t *testing.T) {
 	const size = 64 << 20
-	onEach(t, func(t *testing.T, mount, elsewhere string) {
+	onEachFS(t, "1G", func(t *testing.T, mount, elsewhere string) {
 		for _, place := range []string{"same", "other"} {
 			in := &installation{dir: filepath.Join(elsewhere, "live")}
 			if place == "same" {

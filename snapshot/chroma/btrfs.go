@@ -213,7 +213,7 @@ func snapshotSubvolume(volume, scratch string) (path string, err error) {
 		if err = ioctlIn(place, ioctlSnapCreate, unsafe.Pointer(&args)); err == nil {
 			return path, nil
 		}
-		if !errors.Is(err, unix.EXDEV) && !errors.Is(err, unix.ENOTTY) && !errors.Is(err, unix.EOPNOTSUPP) {
+		if !otherFileSystem(err) {
 			break
 		}
 	}
@@ -222,6 +222,17 @@ func snapshotSubvolume(volume, scratch string) (path string, err error) {
 		hint = "only root and its owner may take a snapshot of a subvolume"
 	}
 	return "", &failure.Error{Op: "chroma", Subject: volume, Err: fmt.Errorf("btrfs subvolume snapshot at %s: %w", path, err), Hint: hint}
+}
+
+// otherFileSystem tells the errors of a place that is on no btrfs, or on another
+// one; older kernels call that invalid.
+func otherFileSystem(err error) bool {
+	for _, e := range []error{unix.EXDEV, unix.ENOTTY, unix.EOPNOTSUPP, unix.EINVAL} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // destroySubvolume removes a subvolume snapshot of ours. Whoever is not root may
