@@ -2,10 +2,12 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"time"
 
+	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/web"
 	"github.com/atocore/atobackupd/snapshot"
 )
@@ -80,6 +82,10 @@ func (s httpSource) Validate(ctx context.Context, stamp snapshot.Stamp) (snapsho
 // retention would keep only the second.
 func (s httpSource) Backup(ctx context.Context, includeChroma bool) (any, error) {
 	impatient := *s.d.app()
+	if includeChroma && impatient.Config.AtoCore.ChromaPath == "" {
+		return nil, &failure.Error{Op: "backup", Subject: "include_chroma", Kind: failure.Usage,
+			Err: errors.New("there is no Chroma directory here to include"), Hint: "set atocore.chroma_path, or ask without it"}
+	}
 	impatient.Options.LockTimeout = 0
 	taken, err := impatient.Backup(ctx, snapshot.Manual, includeChroma, time.Time{})
 	if err != nil {

@@ -76,6 +76,11 @@ func TestHTTPServesTheInstallation(t *testing.T) {
 	if page := ask(t, "GET", address+"/", "", 200, nil); !strings.Contains(page, "There is nothing to restore to yet.") {
 		t.Errorf("the first page: %s", page)
 	}
+	var refused struct{ Error string }
+	ask(t, "POST", address+"/admin/backup", `{"include_chroma": true}`, 400, &refused)
+	if !strings.Contains(refused.Error, "chroma_path") {
+		t.Errorf("Chroma where there is none: %q", refused.Error)
+	}
 	var taken struct {
 		BackupRoot string `json:"backup_root"`
 		Stamp      string `json:"stamp"`
