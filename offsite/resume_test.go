@@ -210,6 +210,39 @@ func TestResumeOfSomethingElse(t *testing.T) {
 	r.wantPull(fourth)
 }
 
+// Patches arrived, and then their base changed; or the file has grown since its
+// base. A patch is only good on what it was made against.
+func TestResumePatches(t *testing.T) {
+	for name, between := range map[string]func(r *rig){
+		"same base": func(*rig) {},
+		"another base": func(r *rig) {
+			r.options = func(o *offsite.PushOptions) { o.Rebase = true }
+			r.push(r.snapshot(stampOf(2), map[string][]byte{"db/atocore.db": noise(3, 3<<20)}))
+			r.options = nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			real := r.remote
+			r.push(r.snapshot(stampOf(0), map[string][]byte{"db/atocore.db": noise(1, 2<<20+50000)}))
+			src := r.snapshot(stampOf(1), map[string][]byte{"db/atocore.db": noise(2, 14<<20)})
+			vault, err := offsite.OpenVault(context.Background(), &cutRemote{Remote: real, left: 1})
+			r.check(err)
+			if _, err := vault.Push(context.Background(), src, r.pushOptions()); failure.KindOf(err) != failure.Unreachable {
+				t.Fatal(err)
+			}
+			between(r)
+			r.push(src)
+			r.wantPull(src)
+			next := r.snapshot(stampOf(3), map[string][]byte{"db/atocore.db": append(noise(2, 14<<20), "more"...)})
+			if pushed := r.push(next); pushed.Base {
+				t.Errorf("growth is no new base: %+v", pushed)
+			}
+			r.wantPull(next)
+		})
+	}
+}
+
 func TestCancelLeavesNothing(t *testing.T) {
 	r := newRig(t)
 	src := r.snapshot(stampOf(0), map[string][]byte{"chroma/data_level0.bin": noise(1, 40<<20)})
