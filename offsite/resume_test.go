@@ -216,13 +216,15 @@ func TestResumePatches(t *testing.T) {
 	for name, between := range map[string]func(r *rig){
 		"same base": func(*rig) {},
 		"another base": func(r *rig) {
+			usual := r.options
 			r.options = func(o *offsite.PushOptions) { o.Rebase = true }
 			r.push(r.snapshot(stampOf(2), map[string][]byte{"db/atocore.db": noise(3, 3<<20)}))
-			r.options = nil
+			r.options = usual
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
+			r.options = func(o *offsite.PushOptions) { o.RebaseRatio = 100 }
 			real := r.remote
 			r.push(r.snapshot(stampOf(0), map[string][]byte{"db/atocore.db": noise(1, 2<<20+50000)}))
 			src := r.snapshot(stampOf(1), map[string][]byte{"db/atocore.db": noise(2, 14<<20)})
