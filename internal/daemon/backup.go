@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"path/filepath"
 	"time"
 
 	"github.com/atocore/atobackupd/internal/history"
@@ -89,9 +88,6 @@ func (a *App) take(ctx context.Context, o snapshot.TakeOptions) (snapshot.Snapsh
 	}
 	return a.store.Take(ctx, a.sources(), o)
 }
-
-// freezeMarker is the file that stands while the application is frozen.
-func (a *App) freezeMarker() string { return filepath.Join(a.Config.StateDir, "frozen.json") }
 
 func describeTaken(snap snapshot.Snapshot) (Taken, error) {
 	metadata, err := snapshot.ReadMetadata(snap.Path)

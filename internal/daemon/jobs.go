@@ -98,7 +98,7 @@ func (a *App) jobs(trigger func(name string)) ([]scheduler.Job, error) {
 		}
 		jobs = append(jobs, job)
 	}
-	return append(jobs, a.followUps()...), nil
+	return append(append(jobs, a.followUps()...), a.thawJobs()...), nil
 }
 
 func syncJob(target string) string { return "sync:" + target }

@@ -1,9 +1,6 @@
 package daemon
 
-import (
-	"github.com/atocore/atobackupd/restore"
-	"github.com/atocore/atobackupd/snapshot/chroma"
-)
+import "github.com/atocore/atobackupd/restore"
 
 // refusePending refuses work while an interrupted restore waits for a decision:
 // a snapshot of a store that is half old and half new would be worse than none.
@@ -14,13 +11,7 @@ func (a *App) refusePending() error { return restore.RefusePending(a.Config.Back
 // lock. While a restore is unfinished nothing is removed: what it fetched from a
 // vault lies there, and finishing it needs that.
 func (a *App) sweep() error {
-	thawed, err := chroma.ThawLeftover(a.freezeMarker())
-	switch {
-	case err != nil: // it may well run: no reason to take no snapshot
-		a.Options.Log.Error("an interrupted run froze the application, and it could not be thawed", "error", err)
-	case thawed:
-		a.Options.Log.Warn("thawed the application, which an interrupted run had left frozen")
-	}
+	a.thawLeftover()
 	if a.refusePending() != nil {
 		return nil
 	}

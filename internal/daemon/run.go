@@ -295,7 +295,7 @@ func (a *App) nextLine(ctx context.Context) string {
 }
 
 // isInternal tells the jobs that are no business of the schedule's reader.
-func isInternal(name string) bool { return strings.HasPrefix(name, syncJob("")) }
+func isInternal(name string) bool { return name == thawJob || strings.HasPrefix(name, syncJob("")) }
 
 // quiet is the level of what is worth no line: a sync looks every quarter of an
 // hour whether there is something to send, and says itself what it sent.
