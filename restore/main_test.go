@@ -6,8 +6,12 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
+	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/atocore/atobackupd/internal/fsx/fsxtest"
 	"github.com/atocore/atobackupd/snapshot"
@@ -24,17 +28,54 @@ var roles = map[string]func(input []byte) error{}
 
 func TestMain(m *testing.M) {
 	roles["run"], roles["resume"], roles["abort"] = childRun, childResume, childAbort
-	roles["driver"], roles["busy"], roles["space"] = driverMain, busyMain, spaceMain
+	roles["driver"], roles["space"], roles["busy"], roles["cross"] = driverMain, spaceMain, busyMain, crossMain
+	roles["siblings"], roles["nested"] = siblingsMain, nestedMain
 	roles["hold"], roles["unprivileged"] = holdMain, childUnprivileged
 	roles["service"], roles["start"], roles["stop"] = serviceMain, startMain, stopMain
 	role, asked := roles[os.Getenv(roleEnv)]
 	if !asked {
-		os.Exit(m.Run())
+		os.Exit(runTests(m))
 	}
 	if err := role([]byte(os.Getenv(inputEnv))); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+// runTests runs the tests, for root in a process whose /proc shows none but
+// theirs: every restore looks through all there are, twice, and these tests
+// restore a thousand times.
+func runTests(m *testing.M) int {
+	const within = "RESTORE_TEST_WITHIN"
+	switch {
+	case os.Geteuid() != 0 || os.Getenv(aloneEnv) != "":
+		return m.Run()
+	case os.Getenv(within) != "":
+		if err := ownProc(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return m.Run()
+	}
+	runtime.LockOSThread() // Pdeathsig is about the thread
+	c := exec.Command("/proc/self/exe", os.Args[1:]...)
+	c.Env = append(os.Environ(), within+"=1")
+	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
+	inNamespace(c)
+	c.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	if err := c.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// ownProc shows the processes of this process's namespace alone.
+func ownProc() error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return err
+	}
+	return unix.Mount("proc", "/proc", "proc", 0, "")
 }
 
 // again prepares a run of this binary in a role.
@@ -48,6 +89,28 @@ func again(role string, input any, env ...string) *exec.Cmd {
 	c.Env = append(append(c.Env, "GOMAXPROCS=1", "GOGC=off"), env...)
 	c.Stderr = os.Stderr
 	return c
+}
+
+// aloneEnv names the test that has a process to itself.
+const aloneEnv = "RESTORE_TEST_ALONE"
+
+// alone lets a test that observes every file-changing call of its process, of
+// which there can be only one, run beside the others: in a process of its own.
+// It is true there; elsewhere the test has been run when alone returns.
+func alone(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(aloneEnv) == t.Name() {
+		return true
+	}
+	t.Parallel()
+	c := exec.Command("/proc/self/exe", "-test.v", "-test.timeout=5m", "-test.run=^"+t.Name()+"$")
+	c.Env = append(os.Environ(), aloneEnv+"="+t.Name(), "GOMAXPROCS=1")
+	out, err := c.CombinedOutput()
+	t.Logf("%s", out)
+	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()+" (") {
+		t.Errorf("in a process of its own: %v", err)
+	}
+	return false
 }
 
 // inNamespace gives a process mounts and process ids of its own (few processes

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
@@ -32,8 +31,13 @@ func (p part) live() string { return filepath.Join(p.dir, p.name) }
 func (r *Request) parts(src *source) (parts []part, warnings []string, err error) {
 	add := func(artifact, from string) error {
 		p, err := newPart(artifact, from, r.Live.path(artifact))
-		if err == nil {
-			parts = append(parts, p)
+		if err != nil {
+			return err
+		}
+		parts = append(parts, p)
+		mount, err := p.unmovable(src)
+		if err == nil && mount != "" {
+			err = r.refuse(fmt.Errorf("%s is a mount point, and the restore would have to move or remove it", mount), p.unmountHint())
 		}
 		return err
 	}
@@ -131,6 +135,13 @@ func newPart(artifact, from, live string) (part, error) {
 	return p, err
 }
 
+func (p part) unmountHint() string {
+	if p.whole() {
+		return "unmount it first, or leave the Chroma directory as it is with --no-chroma"
+	}
+	return "unmount it first"
+}
+
 // resolve follows symbolic links, also where the end of the path is missing.
 func resolve(path string) (string, error) {
 	real, err := filepath.EvalSymlinks(path)
@@ -142,17 +153,6 @@ func resolve(path string) (string, error) {
 	}
 	parent, err := resolve(filepath.Dir(path))
 	return filepath.Join(parent, filepath.Base(path)), err
-}
-
-// isMountPoint compares mounts, not devices: a bind mount of one file system
-// into itself has the same device and cannot be renamed either.
-func isMountPoint(path string) (bool, error) {
-	own, err := fsx.MountID(path)
-	if err != nil {
-		return false, err
-	}
-	parent, err := fsx.MountID(filepath.Dir(path))
-	return own != parent, err
 }
 
 // noOverlap refuses a configuration in which Chroma's directory, all of which

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/atocore/atobackupd/internal/failure"
-
 	"github.com/atocore/atobackupd/snapshot"
 )
 

@@ -153,6 +153,14 @@ func (s *session) removeWorkspaces() error {
 		if _, err := os.Lstat(work); os.IsNotExist(err) {
 			continue
 		}
+		// Mounted since the restore began: what is in it is not ours to delete.
+		mounts, err := mountsBelow(work)
+		if err != nil {
+			return err
+		}
+		if len(mounts) > 0 {
+			return fmt.Errorf("%s is a mount point among the copies that are to be removed: unmount it", mounts[0])
+		}
 		if err := fsx.RemoveAll(work); err != nil {
 			return err
 		}
