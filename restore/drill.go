@@ -60,6 +60,20 @@ func (d *DrillResult) step(name string, run func() error) bool {
 	return err == nil
 }
 
+// count adds up what is restored.
+func (d *DrillResult) count(parts []part, src *source) error {
+	for _, p := range parts {
+		entries, err := p.entries(src)
+		if err != nil {
+			return err
+		}
+		bytes, files := totals(entries)
+		d.Bytes += bytes
+		d.Files += files
+	}
+	return nil
+}
+
 func (d *DrillResult) close(start time.Time) {
 	d.DurationMS = time.Since(start).Milliseconds()
 	d.Passed = len(d.Errors) == 0
@@ -112,17 +126,11 @@ func (r DrillRequest) prepare(src *source, result *DrillResult) ([]part, error) 
 			Err: fmt.Errorf("there is no directory %s", src.dir), Hint: "see `atobackupd list`"}
 	}
 	parts, err := (&Request{Stamp: r.Stamp, To: src.dir}).laidOut(src)
+	if err == nil {
+		err = result.count(parts, src)
+	}
 	if err != nil {
 		return nil, r.notHeld(err)
-	}
-	for _, p := range parts {
-		entries, err := p.entries(src)
-		if err != nil {
-			return nil, r.notHeld(err)
-		}
-		bytes, files := totals(entries)
-		result.Bytes += bytes
-		result.Files += files
 	}
 	where := r.Scratch
 	if where == "" {

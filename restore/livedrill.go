@@ -47,20 +47,27 @@ func LiveDrill(ctx context.Context, r LiveDrillRequest) (result DrillResult, err
 	}
 	service := memories{url: strings.TrimSuffix(r.APIURL, "/")}
 	marker := fmt.Sprintf("%s %s %s", DrillMarker, time.Now().UTC().Format("2006-01-02T15:04:05Z"), strings.ToLower(rand.Text()[:8]))
-	var snap snapshot.Snapshot
-	if !result.step("snapshot", func() (err error) {
+	if !result.step("snapshot", func() error {
 		live := r.Restore.Live
-		snap, err = r.Restore.Store.Take(ctx, snapshot.Sources{DB: live.DB, Registry: live.Registry, Chroma: live.Chroma,
+		snap, err := r.Restore.Store.Take(ctx, snapshot.Sources{DB: live.DB, Registry: live.Registry, Chroma: live.Chroma,
 			RequiredTables: r.Restore.RequiredTables}, r.Snapshot)
-		return err
+		if err != nil {
+			return err
+		}
+		result.Stamp = string(snap.Stamp)
+		r.Restore.Stamp, r.Restore.Dir, r.Restore.Source = snap.Stamp, "", "local"
+		src := readSource(snap.Path, snap.Stamp)
+		parts, _, err := r.Restore.parts(src)
+		if err != nil {
+			return err
+		}
+		return result.count(parts, src)
 	}) {
 		return result, ctx.Err()
 	}
-	result.Stamp, result.Bytes = string(snap.Stamp), snap.Bytes
 	if !result.step("marker", func() error { return service.mark(ctx, marker) }) {
 		return result, ctx.Err()
 	}
-	r.Restore.Stamp, r.Restore.Dir, r.Restore.Source = snap.Stamp, "", "local"
 	var restored Result
 	ok := result.step("restore", func() (err error) {
 		restored, err = Run(ctx, r.Restore)

@@ -186,8 +186,7 @@ func (r *Request) rollBack(ctx context.Context, res *Result, cause error) error 
 	}
 	res.Warnings = append(res.Warnings, again.Warnings...)
 	if err != nil {
-		return fail(fmt.Errorf("the restored service is not well (%w), and the roll-back failed: %w", cause, err),
-			"stop the service; atobackupd restore "+res.PreRestoreSnapshot+" --confirm-service-stopped --no-pre-snapshot --allow-invalid")
+		return fail(fmt.Errorf("the restored service is not well (%w), and the roll-back failed: %w", cause, err), r.afterFailedRollBack(res))
 	}
 	res.nothingRestored()
 	res.RolledBack, res.RestoredIntegrityOK = true, again.RestoredIntegrityOK
@@ -196,6 +195,19 @@ func (r *Request) rollBack(ctx context.Context, res *Result, cause error) error 
 	}
 	return fail(fmt.Errorf("rolled back to %s, because the restored service was not well: %w", res.PreRestoreSnapshot, cause),
 		"see the service's own log, or try an older snapshot")
+}
+
+// afterFailedRollBack says what to do then, and what is live: while the
+// roll-back's journal stands, another restore would be refused.
+func (r *Request) afterFailedRollBack(res *Result) (hint string) {
+	j, err := PendingJournal(r.Store.Dir())
+	if err == nil && j == nil {
+		return "stop the service; atobackupd restore " + res.PreRestoreSnapshot + " --confirm-service-stopped --no-pre-snapshot --allow-invalid"
+	}
+	if err != nil || j.Phase == PhaseSwapping || j.Phase == PhaseCommitted {
+		res.nothingRestored()
+	}
+	return "remove the cause, keep the service stopped, and finish the roll-back with `atobackupd restore --resume`"
 }
 
 // rollBackRequest restores exactly what the pre-restore snapshot says: also that

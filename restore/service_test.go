@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/snapshot/sqlite"
 )
 
@@ -274,6 +275,41 @@ func TestManagedRestoreRollsBack(t *testing.T) {
 	}
 }
 
+// TestRollBackThatIsStuck: the journal of the roll-back stands, so what is
+// advised must not be another restore, which would be refused.
+func TestRollBackThatIsStuck(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	s := fullScene(t)
+	in := newStandIn(t, s, func(*standIn) {})
+	r := managedRequest(t, s, in)
+	r.Service.Checks = []Check{{SQL: "SELECT 0"}}
+	cut := false
+	stop := fsx.Observe(func(op fsx.Op, path string) error {
+		j, err := PendingJournal(s.backups())
+		if cut = cut || err == nil && j != nil && j.Exact && op == fsx.OpRename && path == s.live().DB; cut {
+			return errors.New("cut")
+		}
+		return nil
+	})
+	res, err := Run(context.Background(), r)
+	stop()
+	if !cut || !strings.HasSuffix(fmt.Sprint(err), "finish the roll-back with `atobackupd restore --resume`") {
+		t.Errorf("cut %v, got %v", cut, err)
+	}
+	if res.DBRestored || res.RolledBack || exists(in.PIDFile) {
+		t.Errorf("between old and new: %+v, the service runs: %v", res, exists(in.PIDFile))
+	}
+	if _, err := Resume(context.Background(), Continue{Store: r.Store, HealthURL: r.HealthURL}); err != nil {
+		t.Fatal(err)
+	}
+	if got := contents(t, s.live().DB); got != "old,old in the wal" {
+		t.Errorf("the database says %q", got)
+	}
+	assertNoTraces(t, s)
+}
+
 func TestManagedRestoreStartsAgainWhatItStopped(t *testing.T) {
 	t.Parallel()
 	s := fullScene(t)
@@ -320,34 +356,41 @@ func TestRefusesWhileTheServiceRuns(t *testing.T) {
 func TestLiveDrill(t *testing.T) {
 	t.Parallel()
 	for _, sticky := range []bool{false, true} {
-		s := fullScene(t)
-		in := newStandIn(t, s, func(in *standIn) {
-			if sticky {
-				in.Sticky = filepath.Join(s.base, "sticky")
+		t.Run(fmt.Sprintf("sticky %v", sticky), func(t *testing.T) {
+			t.Parallel()
+			s := fullScene(t)
+			in := newStandIn(t, s, func(in *standIn) {
+				if sticky {
+					in.Sticky = filepath.Join(s.base, "sticky")
+				}
+			})
+			request := managedRequest(t, s, in)
+			request.Stamp = ""
+			take := takeOptions()
+			take.ChromaMethod, take.ChromaOptimisticTries, take.ChromaLockDeadline = "live", 5, time.Minute
+			result, err := LiveDrill(context.Background(), LiveDrillRequest{Restore: request, APIURL: in.url("/"), Snapshot: take})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if result.Files != 13 || result.Bytes == 0 {
+				t.Errorf("restored %d bytes in %d files", result.Bytes, result.Files)
+			}
+			if result.Passed == sticky || result.PreRestoreSnapshot == "" || result.Stamp == result.PreRestoreSnapshot {
+				t.Errorf("sticky %v: %+v", sticky, result)
+			}
+			if sticky && !strings.Contains(strings.Join(result.Errors, ""), "still present") {
+				t.Errorf("%v", result.Errors)
+			}
+			// What was there before is there again.
+			if status, _ := get(context.Background(), in.url("/health")); status != 200 {
+				t.Errorf("the service does not run: %d", status)
 			}
 		})
-		request := managedRequest(t, s, in)
-		request.Stamp = ""
-		take := takeOptions()
-		take.ChromaMethod, take.ChromaOptimisticTries, take.ChromaLockDeadline = "live", 5, time.Minute
-		result, err := LiveDrill(context.Background(), LiveDrillRequest{Restore: request, APIURL: in.url("/"), Snapshot: take})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if result.Passed == sticky || result.PreRestoreSnapshot == "" || result.Stamp == result.PreRestoreSnapshot {
-			t.Errorf("sticky %v: %+v", sticky, result)
-		}
-		if sticky && !strings.Contains(strings.Join(result.Errors, ""), "still present") {
-			t.Errorf("%v", result.Errors)
-		}
-		// What was there before is there again.
-		if status, _ := get(context.Background(), in.url("/health")); status != 200 {
-			t.Errorf("the service does not run: %d", status)
-		}
 	}
 }
 
 func TestChecks(t *testing.T) {
+	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		if r.URL.Path == "/teapot" {
