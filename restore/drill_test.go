@@ -64,6 +64,7 @@ func TestDrillFindsWhatIsWrong(t *testing.T) {
 		}, "table memories has 1 rows, the manifest says 7"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := fullScene(t)
 			r := drillOf(t, s)
 			c.spoil(t, &r)
@@ -77,6 +78,9 @@ func TestDrillFindsWhatIsWrong(t *testing.T) {
 }
 
 func TestDrillThatCannotBeHeld(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	s := newScene(t)
 	r := drillOf(t, s)
 	r.MinFree = 1 << 60

@@ -113,7 +113,7 @@ func runDrivers(t *testing.T, inputs []driverInput) [][]trial {
 		group.Go(func() {
 			limit <- struct{}{}
 			defer func() { <-limit }()
-			c := again("driver", in, "TMPDIR="+t.TempDir())
+			c := again("driver", in, "TMPDIR="+t.TempDir(), "GOGC=100")
 			inNamespace(c)
 			out, err := c.Output()
 			if err == nil {

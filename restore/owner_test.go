@@ -209,10 +209,10 @@ func TestSnapshotOfAtoCoresOwn(t *testing.T) {
 	assertNoTraces(t, s)
 }
 
-// TestManyFiles restores a Chroma directory of 5,000 files over another one.
+// TestManyFiles restores a Chroma directory of 2,000 files over another one.
 func TestManyFiles(t *testing.T) {
 	t.Parallel()
-	restoreMany(t, 5_000)
+	restoreMany(t, 2_000)
 }
 
 func restoreMany(t *testing.T, n int) {

@@ -152,6 +152,9 @@ func pendingScene(t *testing.T) (scene, Continue) {
 }
 
 func TestPendingRestoreIsInTheWay(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	s, c := pendingScene(t)
 	err := RefusePending(s.backups())
 	if failure.KindOf(err) != failure.Refused || !strings.Contains(err.Error(), "restore --resume") || !strings.Contains(err.Error(), "restore --abort") {

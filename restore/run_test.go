@@ -76,6 +76,7 @@ func assertNoTraces(t testing.TB, s scene) {
 }
 
 func TestRefusesWithoutConfirmation(t *testing.T) {
+	t.Parallel()
 	s := newScene(t)
 	before := s.mustPrint(t)
 	r := s.mustRequest(t)

@@ -15,6 +15,9 @@ import (
 // -wal. Nothing of it may leak into the restored store, and nothing of it is
 // deleted.
 func TestStrangersAreMovedAside(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	for _, end := range []string{"resume", "abort"} {
 		t.Run(end, func(t *testing.T) {
 			s, c := pendingScene(t)
@@ -57,6 +60,9 @@ func TestStrangersAreMovedAside(t *testing.T) {
 // The old database was written to after the restore had been interrupted before
 // its first step: no snapshot has those commits.
 func TestWritesSinceTheInterruptionAreKept(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	s := newScene(t)
 	r := s.mustRequest(t)
 	r.NoPreSnapshot = true
@@ -93,6 +99,9 @@ func TestWritesSinceTheInterruptionAreKept(t *testing.T) {
 
 // What is wrong after the swap is found, and the old store is put back.
 func TestSwapsBackWhenTheCheckFails(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	for _, victim := range []func(Live) string{
 		func(l Live) string { return l.DB },
 		func(l Live) string { return l.Registry },
@@ -158,6 +167,9 @@ func flip(t *testing.T, path string) {
 // Ctrl-C before the swap leaves everything as it was; in the swap it is carried
 // through.
 func TestCancellation(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	s := newScene(t)
 	template := s.base + ".template"
 	t.Cleanup(func() { os.RemoveAll(template) })
