@@ -4,4 +4,4 @@ package restore
 
 import "testing"
 
-func TestHundredThousandFiles(t *testing.T) { restoreMany(t, 100_000) }
+func TestRigHundredThousandFiles(t *testing.T) { restoreMany(t, 100_000) }
