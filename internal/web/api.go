@@ -85,13 +85,8 @@ func (s *Server) takeBackup(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	// A take may last for hours. ReadTimeout would end the request's context, and
-	// WriteTimeout would cut the answer off.
-	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Time{}) // a recorder of a test has no connection
-	_ = control.SetWriteDeadline(time.Time{})
 	document, err := s.source.Backup(s.life, includeChroma)
-	_ = control.SetWriteDeadline(time.Now().Add(writeTimeout))
+	allowToAnswer(w)
 	if failure.KindOf(err) == failure.Locked {
 		w.Header().Set("Retry-After", "30")
 	}
@@ -100,6 +95,12 @@ func (s *Server) takeBackup(w http.ResponseWriter, r *http.Request) error {
 	}
 	s.reply(w, http.StatusOK, document)
 	return nil
+}
+
+// allowToAnswer gives an answer its time from now on: WriteTimeout counts from
+// the request, and a take may last for hours.
+func allowToAnswer(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout)) // a test's recorder has none
 }
 
 // readWish reads the body of POST /admin/backup: a JSON object, or nothing.
@@ -147,11 +148,11 @@ func (s *Server) validateBackup(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return refuse(http.StatusBadRequest, "%s", err.Error())
 	}
-	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Time{}) // for the same reason as a take
-	_ = control.SetWriteDeadline(time.Time{})
+	// Reading goes on in the background, to notice when the client goes away, and
+	// ReadTimeout would pass for that.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // a test's recorder has none
 	result, err := s.validate(r.Context(), stamp)
-	_ = control.SetWriteDeadline(time.Now().Add(writeTimeout))
+	allowToAnswer(w)
 	if err != nil {
 		return err
 	}

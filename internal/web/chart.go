@@ -146,7 +146,7 @@ func byTens(units []unit) func(least, most float64) scale {
 		high := math.Max(low+1, math.Ceil(math.Log10(math.Max(1, most)/u.size)))
 		s := scale{position: func(value float64) float64 {
 			place := (math.Log10(math.Max(1, value)/u.size) - low) / (high - low)
-			return round(chartBottom - (chartBottom-chartTop)*math.Max(0, place))
+			return round(chartBottom - (chartBottom-chartTop)*place)
 		}}
 		for e := low; e <= high; e++ {
 			s.ticks = append(s.ticks, tick{s.position(math.Pow(10, e) * u.size), fmt.Sprintf("%g %s", math.Pow(10, e), u.name)})

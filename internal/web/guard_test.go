@@ -77,6 +77,17 @@ func TestWhoMayWrite(t *testing.T) {
 	}
 }
 
+// TestTwoTokensAreNone because of two headers a proxy may check another one.
+func TestTwoTokensAreNone(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "token")
+	must(t, os.WriteFile(file, []byte(anyToken), 0o600))
+	r := fromHere("POST", "/admin/backup", "{}")
+	r.Header["Authorization"] = []string{"Bearer " + anyToken, "Bearer wrong"}
+	if w := serve(&fakeSource{state: smallState()}, Options{TokenFile: func() string { return file }}, r); w.Code != 401 {
+		t.Errorf("status %d", w.Code)
+	}
+}
+
 // TestTokenIsReadAgain changes the file under a running server.
 func TestTokenIsReadAgain(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "token")
