@@ -86,6 +86,7 @@ func copyInFreeze(ctx context.Context, src, dst string, f Freeze, o Options) (c 
 		return c, "", err
 	}
 	defer func() {
+		frozen.timer.Stop()
 		if thawErr := frozen.thaw(); !errors.Is(err, thawErr) {
 			err = errors.Join(err, thawErr)
 		}
@@ -156,6 +157,7 @@ func (f Freeze) freeze(ctx context.Context) (*frozen, error) {
 	z.timer = time.AfterFunc(f.Deadline, func() { _ = z.thaw() })
 	if err := runCommand(ctx, f.Command); err != nil {
 		err = &failure.Error{Op: "chroma", Subject: "freeze_command", Err: err, Hint: "run it by hand and see"}
+		z.timer.Stop()
 		return nil, errors.Join(err, z.thaw()) // it may have frozen something before it failed
 	}
 	return z, nil
@@ -164,7 +166,6 @@ func (f Freeze) freeze(ctx context.Context) (*frozen, error) {
 // thaw sets the service going again, once; it gives the same answer each time.
 func (z *frozen) thaw() error {
 	z.once.Do(func() {
-		z.timer.Stop()
 		z.err = thaw(z.f.Thaw, z.f.Marker, thawTries)
 		z.lasted = time.Since(z.since)
 	})

@@ -198,3 +198,16 @@ func subvolumes(t *testing.T, mount string) []string {
 	}
 	return strings.Split(strings.TrimSpace(string(out)), "\n")
 }
+
+// TestRigAPI copies as AtoCore does under its ingestion lock: nobody writes, the
+// server is up, and the directory is copied with no care at all.
+func TestRigAPI(t *testing.T) {
+	w := startWriter(t)
+	copiesMany(t, "api", w, t.TempDir(), func(dst string) (Copied, error) {
+		w.pause()                          // what is under way is answered before the lock is had
+		time.Sleep(500 * time.Millisecond) // and nothing tells here when that is
+		run(t, "", "cp", "-a", w.dir, dst)
+		report, err := Validate(t.Context(), dst)
+		return Copied{Method: "api", Consistency: report.Consistency}, errors.Join(err, report.Err(dst))
+	})
+}
