@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"os/exec"
 	"os/user"
 	"path/filepath"
 	"slices"
@@ -24,6 +25,7 @@ import (
 	"github.com/atocore/atobackupd/internal/config"
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx"
+	"github.com/atocore/atobackupd/snapshot/chroma"
 )
 
 // readable opens a file as whoever reads it will.
@@ -94,6 +96,7 @@ func (c *checker) chroma(dir string) {
 		c.fail("atocore.chroma_path", err)
 		return
 	}
+	c.chromaMethod(dir)
 	if c.cfg.Backup.ChromaMethod != "live" {
 		return
 	}
@@ -102,6 +105,25 @@ func (c *checker) chroma(dir string) {
 			c.warn("backup.chroma_method", `"live" as %s cannot lock %s for writing (%v): a Chroma that is written to without a pause cannot be copied; give write access, or use "api" or "freeze"`,
 				userName(os.Geteuid()), path, err)
 			return
+		}
+	}
+}
+
+// chromaMethod checks what the methods need that are not the default.
+func (c *checker) chromaMethod(dir string) {
+	b := c.cfg.Backup
+	key, method := "backup.chroma_method", b.ChromaMethod
+	if method == methodAPI {
+		key, method = "backup.chroma_fallback", b.ChromaFallback
+	}
+	switch method {
+	case "btrfs":
+		c.fail(key, chroma.CheckBtrfs(dir))
+	case "freeze":
+		for key, command := range map[string][]string{"backup.freeze_command": b.FreezeCommand, "backup.thaw_command": b.ThawCommand} {
+			if _, err := exec.LookPath(command[0]); err != nil {
+				c.fail(key, err)
+			}
 		}
 	}
 }

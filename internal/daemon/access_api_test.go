@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // What AtoCore makes belongs to AtoCore's user. It must be writable all the way
@@ -69,5 +70,30 @@ func TestProveAPI(t *testing.T) {
 			t.Errorf("%s cannot be written: %v, %s", path, err, out)
 		}
 		mode(path, 0o777)
+	}
+}
+
+// What a method of copying Chroma needs is looked for before the first night.
+func TestCheckChromaMethod(t *testing.T) {
+	h := newHouse(t, "")
+	a := h.open()
+	defer a.Close()
+	h.chromaFor(a)
+	check := func(method string, thaw ...string) string {
+		t.Helper()
+		b := &a.Config.Backup
+		b.ChromaMethod, b.FreezeCommand, b.ThawCommand = method, []string{"true"}, thaw
+		if _, err := CheckConfig(t.Context(), a.Config, time.Now()); err != nil {
+			return err.Error()
+		}
+		return ""
+	}
+	for method, want := range map[string]string{"live": "", "btrfs": "no btrfs subvolume holds it", "freeze": "backup.thaw_command: exec: \"no-such-program\""} {
+		if got := check(method, "no-such-program"); (got == "") != (want == "") || !strings.Contains(got, want) {
+			t.Errorf("%s: %q", method, got)
+		}
+	}
+	if got := check("freeze", "true"); got != "" {
+		t.Errorf("freeze with its commands: %s", got)
 	}
 }

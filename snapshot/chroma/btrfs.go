@@ -57,6 +57,28 @@ func CopyBtrfs(ctx context.Context, src, dst, scratch string, o Options) (Copied
 	})
 }
 
+// CheckBtrfs fails where CopyBtrfs could take no snapshot of the subvolume that
+// holds src, as far as that shows without trying.
+func CheckBtrfs(src string) error {
+	volume, _, err := subvolumeOf(src)
+	if err != nil {
+		return err
+	}
+	var stat unix.Stat_t
+	if err := unix.Stat(volume, &stat); err != nil {
+		return &os.PathError{Op: "stat", Path: volume, Err: err}
+	}
+	if uid := os.Geteuid(); uid != 0 && uid != int(stat.Uid) {
+		return notTheOwner(volume, unix.EPERM)
+	}
+	return nil
+}
+
+func notTheOwner(volume string, err error) error {
+	return &failure.Error{Op: "chroma", Subject: volume, Kind: failure.Config, Err: fmt.Errorf("btrfs subvolume snapshot: %w", err),
+		Hint: `only root and its owner may take one; set chroma_method = "live"`}
+}
+
 // copySubvolume makes one copy from one instant; why tells that the instant met
 // a persist, and nothing was copied.
 func copySubvolume(ctx context.Context, volume, below, dst, scratch string, o Options) (c Copied, why string, err error) {
@@ -217,11 +239,11 @@ func snapshotSubvolume(volume, scratch string) (path string, err error) {
 			break
 		}
 	}
-	hint := "let this process write in " + filepath.Dir(volume) + `, or set chroma_method = "live"`
 	if errors.Is(err, unix.EPERM) {
-		hint = "only root and its owner may take a snapshot of a subvolume"
+		return "", notTheOwner(volume, err)
 	}
-	return "", &failure.Error{Op: "chroma", Subject: volume, Err: fmt.Errorf("btrfs subvolume snapshot at %s: %w", path, err), Hint: hint}
+	return "", &failure.Error{Op: "chroma", Subject: volume, Err: fmt.Errorf("btrfs subvolume snapshot at %s: %w", path, err),
+		Hint: "let this process write in " + filepath.Dir(volume) + `, or set chroma_method = "live"`}
 }
 
 // otherFileSystem tells the errors of a place that is on no btrfs, or on another
