@@ -24,6 +24,17 @@ var templates = template.Must(template.New("").Funcs(template.FuncMap{
 	"set":   func(t time.Time) bool { return !t.IsZero() },
 }).ParseFS(templateFiles, "templates/*.html"))
 
+// unseen replaces the characters that turn the direction of text around: with
+// one of them a name could show the rest of a sentence, or of a command that is
+// to be copied, backwards.
+var unseen = func() *strings.Replacer {
+	var pairs []string
+	for _, r := range "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069" {
+		pairs = append(pairs, string(r), "\uFFFD")
+	}
+	return strings.NewReplacer(pairs...)
+}()
+
 // page answers with a page. It is made whole before any of it is sent, so that
 // an error does not come after half a page.
 func (s *Server) page(w http.ResponseWriter, status int, name string, view any) error {
@@ -33,7 +44,7 @@ func (s *Server) page(w http.ResponseWriter, status int, name string, view any) 
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
-	_, _ = w.Write(body.Bytes()) // the client may be gone
+	_, _ = unseen.WriteString(w, body.String()) // the client may be gone
 	return nil
 }
 
