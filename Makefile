@@ -16,7 +16,7 @@ demo: build ## the whole life of a backup, in a temporary directory
 
 # Tests run against the real programs: OpenSSH's server, age, zstd, Python.
 test: ## every test that needs nothing outside the project
-	@.ci/install openssh-server openssh-client age zstd python3 util-linux
+	@.ci/install openssh-server openssh-client age zstd python3 util-linux jq sqlite3 xxd
 	go test -count=1 -timeout 20m ./...
 
 # These need the rig: a real systemd, a real Chroma server, slow lines, crashes.
