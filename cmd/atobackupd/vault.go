@@ -78,7 +78,7 @@ needed.`,
 		Example: `  atobackupd vault list --target laptop
   atobackupd vault verify --dir /home/atobackup/vault`,
 	}
-	cmd.AddCommand(newVaultList(c), newVaultVerify(c), newVaultRestore(c), newVaultPrune(c), newVaultRebase(c), newVaultInit(c))
+	cmd.AddCommand(newVaultList(c), newVaultVerify(c), newVaultRestore(c), newVaultDrill(c), newVaultPrune(c), newVaultRebase(c), newVaultInit(c))
 	return cmd
 }
 

@@ -81,6 +81,11 @@ func (a *App) drilled(ctx context.Context, run *history.Run, result restore.Dril
 		Pass: result.Passed, Surprises: append(append([]string{}, result.Errors...), result.Surprises...),
 	})
 	a.record(recordErr)
+	return drillFailure(result)
+}
+
+// drillFailure turns a drill that did not pass into an error.
+func drillFailure(result restore.DrillResult) error {
 	if result.Passed {
 		return nil
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/atocore/atobackupd/crypt"
@@ -11,6 +13,7 @@ import (
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/offsite"
 	"github.com/atocore/atobackupd/offsite/dir"
+	"github.com/atocore/atobackupd/restore"
 	"github.com/atocore/atobackupd/retention"
 )
 
@@ -138,4 +141,30 @@ func (v *VaultAccess) WhoCanOpen(ctx context.Context, list []offsite.Stored, ide
 		}
 	}
 	return who, nil
+}
+
+// Drill fetches one snapshot, by stamp or "latest", into a scratch directory
+// below scratch ("" is the system's for temporary files), holds a restore drill
+// with it there, and deletes everything. A drill that does not pass is a result
+// and an error of kind Invalid.
+func (v *VaultAccess) Drill(ctx context.Context, name, identityFile, scratch string, queries []string, progress func(step string, done, total int64)) (result restore.DrillResult, err error) {
+	start := time.Now()
+	dir, err := os.MkdirTemp(scratch, "atobackupd-vault-drill-")
+	if err != nil {
+		return result, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	fetched := filepath.Join(dir, "snapshot")
+	stored, err := v.Restore(ctx, name, identityFile, fetched, progress)
+	if err != nil {
+		return result, err
+	}
+	pulled := time.Since(start)
+	result, err = restore.Drill(ctx, restore.DrillRequest{Dir: fetched, Stamp: stored.Stamp, Scratch: dir, Queries: queries, Share: true})
+	if err != nil {
+		return result, err
+	}
+	result.DurationsMS["pull"] = pulled.Milliseconds()
+	result.DurationMS = time.Since(start).Milliseconds()
+	return result, drillFailure(result)
 }
