@@ -24,7 +24,7 @@ rig: ## the tests that need $(ATOBACKUPD_SHARED)
 	@test -d "$(ATOBACKUPD_SHARED)" || { echo "make rig needs the test rig: set ATOBACKUPD_SHARED to its folder, $(ATOBACKUPD_SHARED) is none" >&2; exit 1; }
 	@.ci/install openssh-server openssh-client age zstd python3 util-linux \
 		systemd-container debootstrap iproute2 btrfs-progs xfsprogs e2fsprogs perl-base bc sqlite3 jq \
-		chromium prometheus
+		chromium prometheus curl
 	go test -count=1 -timeout 40m -tags rig -run '^TestRig' ./...
 
 lint: ## formatting, vet and staticcheck
