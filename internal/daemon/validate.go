@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/history"
 	"github.com/atocore/atobackupd/snapshot"
@@ -44,16 +46,29 @@ func (a *App) adoptOptions(o snapshot.ValidateOptions) snapshot.AdoptOptions {
 	return snapshot.AdoptOptions{Host: a.Options.Host, ToolVersion: a.Options.Version, Sources: a.sources(), Validate: o}
 }
 
-// judgeAgain is how long what could not be adopted is left alone: what AtoCore
-// made badly, or where this process may not write.
+// judgeAgain is how long a bad snapshot without a manifest is left alone.
 const judgeAgain = 20 * time.Hour
+
+// needsJudging tells whether a snapshot was never validated, or is good and can
+// be adopted, or may have been healed by hand.
+func needsJudging(s *snapshot.Snapshot, now time.Time) bool {
+	switch {
+	case s.Valid == nil:
+		return true
+	case s.Manifest != nil:
+		return false
+	case *s.Valid:
+		return unix.Faccessat(unix.AT_FDCWD, s.Path, unix.W_OK|unix.X_OK, unix.AT_EACCESS) == nil
+	}
+	return now.Sub(s.Checked) >= judgeAgain
+}
 
 // judgeNew validates the snapshots that nobody ever validated and adopts the
 // good ones. The caller holds the main lock.
 func (a *App) judgeNew(ctx context.Context, list []snapshot.Snapshot, now time.Time) error {
 	for i := range list {
 		s := &list[i]
-		if s.Valid != nil && (s.Manifest != nil || now.Sub(s.Checked) < judgeAgain) {
+		if !needsJudging(s, now) {
 			continue
 		}
 		result, err := a.judge(ctx, s.Stamp, a.validateOptions(s.Stamp), func(ctx context.Context, stamp snapshot.Stamp, o snapshot.ValidateOptions) (snapshot.Result, error) {
