@@ -16,7 +16,7 @@ demo: build ## the whole life of a backup, in a temporary directory
 
 # Tests run against the real programs: OpenSSH's server, age, zstd, Python.
 test: ## every test that needs nothing outside the project
-	@.ci/install openssh-server openssh-client age zstd python3 util-linux jq sqlite3 xxd
+	@.ci/install openssh-server openssh-client age zstd python3 util-linux jq sqlite3 xxd groff-base
 	go test -count=1 -timeout 20m ./...
 
 # These need the rig: a real systemd, a real Chroma server, slow lines, crashes.
@@ -38,3 +38,26 @@ bench: ## the database copy beside cp, and the vault
 
 clean:
 	rm -rf atobackupd dist
+
+# Packages. The version is that of the tags; the maintainer is whom dpkg names.
+VERSION ?= $(shell packaging/version.sh)
+export MAINTAINER ?= AtoCore maintainers <root@localhost>
+# 2.48 would need two modules, for other formats, that the Go proxy did not serve.
+NFPM := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.43.4
+
+.PHONY: dist deb reproducible print-nfpm
+
+dist: ## static binaries for amd64 and arm64 with SHA256SUMS, in dist/
+	@test -n "$(VERSION)"
+	rm -rf dist
+	packaging/dist.sh "$(VERSION)" dist
+
+deb: dist ## Debian packages for amd64 and arm64, in dist/
+	packaging/deb.sh "$(VERSION)" dist $(NFPM)
+
+reproducible: ## proves that two builds, in two directories, have the same bytes
+	packaging/reproducible.sh $(NFPM)
+
+# For the test of the package, which builds with the same one.
+print-nfpm:
+	@echo $(NFPM)

@@ -61,6 +61,15 @@ listen = ""
 
 func newGuest(t *testing.T) *guest {
 	t.Helper()
+	g := bareGuest(t)
+	g.install()
+	g.up()
+	return g
+}
+
+// bareGuest is a guest that has nothing of ours in it and is not booted yet.
+func bareGuest(t *testing.T) *guest {
+	t.Helper()
 	if os.Getuid() != 0 {
 		t.Fatal("a systemd as PID 1 needs root")
 	}
@@ -86,8 +95,6 @@ func newGuest(t *testing.T) *guest {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(g.run) })
-	g.install()
-	g.up()
 	t.Cleanup(func() { exec.Command(filepath.Join(g.rig, "guest-down.sh"), g.run, "cut").Run() })
 	return g
 }

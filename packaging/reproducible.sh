@@ -1,0 +1,23 @@
+#!/bin/sh
+# reproducible.sh NFPM: builds the commit that is checked out twice, in two
+# clones in different places, the second without anything that was compiled
+# before, and compares every byte of what comes out.
+set -eu
+nfpm=$1
+here=$(cd "$(dirname "$0")/.." && pwd)
+work=$(mktemp -d)
+trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT
+for copy in one another/place; do
+	git clone -q "$here" "$work/$copy"
+	version=$("$work/$copy/packaging/version.sh")
+	(
+		umask 077 # nor does the builder's umask count
+		[ $copy = one ] || export GOCACHE="$work/cache" TZ=Asia/Tokyo
+		"$work/$copy/packaging/dist.sh" "$version" "$work/$copy/dist" >/dev/null
+		unset GOCACHE # nfpm is no part of what is built
+		"$work/$copy/packaging/deb.sh" "$version" "$work/$copy/dist" "$nfpm"
+	)
+done
+diff -r "$work/one/dist" "$work/another/place/dist"
+echo "the same bytes:"
+cat "$work/one/dist/SHA256SUMS"
