@@ -162,7 +162,7 @@ func TestAtoCoreIsStillWriting(t *testing.T) {
 	wantError(t, err, failure.NotFound, "no such snapshot")
 	wantError(t, in.store.Pin(theirs, true), failure.NotFound)
 	must(t, os.WriteFile(filepath.Join(dir, MetadataFile), []byte("{}"), 0o600))
-	wantError(t, in.store.Pin(theirs, true), failure.Invalid, "not adopted yet", "atobackupd validate "+string(theirs))
+	wantError(t, in.store.Pin(theirs, true), failure.Invalid, "no manifest to carry the mark", "the next prune adopts it")
 }
 
 // An adoption that fails, at whatever call, leaves AtoCore's directory as it was.
