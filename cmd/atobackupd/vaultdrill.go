@@ -17,9 +17,9 @@ func newVaultDrill(c *cli) *cobra.Command {
 		Use:   "drill [STAMP|latest] --identity FILE",
 		Short: "Fetch a snapshot, restore it into a scratch directory, throw it away",
 		Long: `Fetch a snapshot (the latest, if none is named) from the vault, decrypt it,
-restore it into a scratch directory, check its integrity, its digests and its row
-counts, and delete everything. Exits 3 when it does not pass. It proves that the
-vault and the key that you hold are enough.`,
+restore it into a scratch directory, check its integrity, its digests and its
+row counts, and delete everything. Exits 3 when it does not pass. It proves that
+the vault and the key that you hold are enough.`,
 		Example:           "  atobackupd vault drill --dir ./vault --identity key.txt",
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: f.completeStored(c),
