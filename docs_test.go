@@ -151,7 +151,7 @@ func TestCommandsInPagesExist(t *testing.T) {
 	if out, err := exec.Command("go", "build", "-o", h.program, "./cmd/atobackupd").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
-	for _, wrong := range []string{"vault drill", "restore --now", "list everything", "frobnicate", "sync -x"} {
+	for _, wrong := range []string{"vault frobnicate", "restore --now", "list everything", "frobnicate", "sync -x"} {
 		if h.check(t, strings.Fields(wrong)) == "" {
 			t.Errorf("atobackupd %s passed", wrong)
 		}
