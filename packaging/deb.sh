@@ -11,6 +11,7 @@ export SOURCE_DATE_EPOCH
 umask 022
 tree=$(mktemp -d)
 trap 'rm -rf "$tree"' EXIT
+chmod 755 "$tree" # it is the package's "/"
 self=$dir/atobackupd-$version-linux-$(go env GOHOSTARCH)
 
 # put MODE FROM TO: a file of the package.

@@ -79,9 +79,13 @@ func (g *guest) want(out string, words ...string) {
 func (g *guest) debInstall(t *testing.T) {
 	g.t = t
 	g.want(g.sh("dpkg -i /root/0.1.0.deb 2>&1"), "not configured yet: run atobackupd init")
-	g.want(g.sh("dpkg -V atobackupd; atobackupd version; id atobackupd; stat -c '%U:%G %a %n' /etc/atobackupd /var/lib/atobackupd /srv/storage/atocore/backups; "+
-		"systemctl is-enabled atobackupd; systemctl is-active atobackupd; ls -A /etc/atobackupd"),
-		"atobackupd 0.1.0 (", "uid=", "root:atobackupd 750 /etc/atobackupd", "atobackupd:atobackupd 700 /var/lib/atobackupd", "disabled", "inactive")
+	out := g.sh("dpkg -V atobackupd; atobackupd version; id atobackupd; stat -c '%U:%G %a %n' /etc/atobackupd /var/lib/atobackupd /srv/storage/atocore/backups; " +
+		"systemctl is-enabled atobackupd; systemctl is-active atobackupd; ls -A /etc/atobackupd; " +
+		"dpkg-deb -c /root/0.1.0.deb | awk '$6 ~ /\\/$/ && $1 != \"drwxr-xr-x\" || $2 != \"root/root\" { print \"odd:\", $0 }'")
+	if strings.Contains(out, "odd:") {
+		t.Error("others own the package's directories, or may not enter them")
+	}
+	g.want(out, "atobackupd 0.1.0 (", "uid=", "root:atobackupd 750 /etc/atobackupd", "atobackupd:atobackupd 700 /var/lib/atobackupd", "disabled", "inactive")
 	if out := g.sh("systemd-analyze verify --man=no atobackupd.service atobackupd-restore@latest.service 2>&1"); out != "" {
 		t.Errorf("systemd-analyze verify: %s", out)
 	}
