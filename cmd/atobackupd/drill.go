@@ -60,7 +60,12 @@ was written meanwhile is gone as well, and is in the pre-restore snapshot.`,
 }
 
 func printDrill(w io.Writer, r restore.DrillResult) {
-	fmt.Fprintf(w, "drill with %s passed: %s in %d files, %.1fs\n", r.Stamp, humanize.IBytes(uint64(r.Bytes)), r.Files, float64(r.DurationMS)/1000)
+	if r.Live {
+		fmt.Fprintf(w, "live drill with %s passed: %s, %.1fs\n", r.Stamp, humanize.IBytes(uint64(r.Bytes)), float64(r.DurationMS)/1000)
+		fmt.Fprintf(w, "what was live before it is %s\n", r.PreRestoreSnapshot)
+	} else {
+		fmt.Fprintf(w, "drill with %s passed: %s in %d files, %.1fs\n", r.Stamp, humanize.IBytes(uint64(r.Bytes)), r.Files, float64(r.DurationMS)/1000)
+	}
 	for _, surprise := range r.Surprises {
 		fmt.Fprintln(w, "surprise:", surprise)
 	}

@@ -105,12 +105,24 @@ func checkRestoreArgs(args []string, r daemon.RestoreRequest, resume, abort bool
 }
 
 func printRestored(w io.Writer, r restore.Result) {
+	if !r.DBRestored && !r.RegistryRestored && !r.ChromaRestored {
+		fmt.Fprintf(w, "put back: the live store is what it was before the restore of %s\n", r.Stamp)
+		printWarnings(w, r.Warnings)
+		return
+	}
 	fmt.Fprintf(w, "restored %s from %s in %.1fs: database %s, registry %s, chroma %s\n", r.Stamp, r.Source, float64(r.DurationMS)/1000,
 		yesNo(r.DBRestored), yesNo(r.RegistryRestored), yesNo(r.ChromaRestored))
+	if r.DBRestored && !r.RestoredIntegrityOK {
+		fmt.Fprintln(w, "THE RESTORED DATABASE IS NOT SOUND: do not start the service; go back, or restore another snapshot")
+	}
 	if r.PreRestoreSnapshot != "" {
 		fmt.Fprintf(w, "what was live before is %s; to go back: atobackupd restore %s --no-pre-snapshot --allow-invalid --confirm-service-stopped\n", r.PreRestoreSnapshot, r.PreRestoreSnapshot)
 	}
-	for _, warning := range r.Warnings {
+	printWarnings(w, r.Warnings)
+}
+
+func printWarnings(w io.Writer, warnings []string) {
+	for _, warning := range warnings {
 		fmt.Fprintln(w, "warning:", warning)
 	}
 }
@@ -134,11 +146,9 @@ func printRestorePlan(w io.Writer, p *restore.Plan) {
 	for _, s := range p.Space {
 		fmt.Fprintf(w, "space on %s: %s needed, %s free\n", s.Path, humanize.IBytes(uint64(s.Need)), humanize.IBytes(uint64(s.Free)))
 	}
-	for _, warning := range p.Warnings {
-		fmt.Fprintln(w, "warning:", warning)
-	}
+	printWarnings(w, p.Warnings)
 	for _, refusal := range p.Refusals {
-		fmt.Fprintln(w, "refused:", refusal)
+		fmt.Fprintln(w, refusal)
 	}
 }
 
