@@ -7,8 +7,9 @@ nfpm=$1
 here=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d)
 trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT
+git clone -q "$here" "$work/one"
+git clone -q "$work/one" "$work/another/place" # not from here, where it may move on
 for copy in one another/place; do
-	git clone -q "$here" "$work/$copy"
 	version=$("$work/$copy/packaging/version.sh")
 	(
 		umask 077 # nor does the builder's umask count

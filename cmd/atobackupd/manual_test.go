@@ -26,6 +26,9 @@ func TestManualPages(t *testing.T) {
 		if err := groff.Run(); err != nil || complaints.Len() > 0 {
 			t.Errorf("%s: %v: %s", name, err, &complaints)
 		}
+		if strings.Contains(shown.String(), "\u2010\n") {
+			t.Errorf("%s breaks a word, which may be a name that is copied", name)
+		}
 		for _, want := range []string{"NAME", "DESCRIPTION", "SEE ALSO"} {
 			if !strings.Contains(shown.String(), want) {
 				t.Errorf("%s has no %s", name, want)

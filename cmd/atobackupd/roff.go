@@ -16,7 +16,9 @@ type manPage struct {
 func newManPage(name string, section int, manual string) *manPage {
 	p := &manPage{}
 	p.macro("TH", strings.ToUpper(name), fmt.Sprint(section), "", "atobackupd "+version(), manual)
-	p.WriteString(".nh\n.ad l\n") // names and paths are copied and typed: they stay whole
+	// Names and paths are copied and typed: they stay whole. The register outlives
+	// the next heading, which turns hyphenation on again.
+	p.WriteString(".nr HY 0\n.nh\n.ad l\n")
 	return p
 }
 
