@@ -52,7 +52,10 @@ func script(t testing.TB, name string, args ...string) {
 
 func used(t testing.TB, mount string) int64 {
 	t.Helper()
-	script(t, "sync", "-f", mount)
+	// Not only a sync: xfs frees the blocks of deleted files in the background,
+	// and a freeze waits for that.
+	script(t, "fsfreeze", "--freeze", mount)
+	script(t, "fsfreeze", "--unfreeze", mount)
 	var s unix.Statfs_t
 	must(t, unix.Statfs(mount, &s))
 	return int64(s.Blocks-s.Bfree) * s.Bsize
