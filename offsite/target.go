@@ -102,7 +102,7 @@ func OpenPinned(ctx context.Context, remote Remote, state *State, create VaultIn
 	}
 	if v.Info.Signer != create.Signer {
 		return nil, refuse(errors.New("it belongs to another signing key: "+v.Info.Signer),
-			"give this host a path of its own, or put its signing key back from the recovery sheet")
+			"give this host a path of its own; the old vault stays readable with its key")
 	}
 	switch {
 	case state.VaultID == v.Info.ID:

@@ -74,7 +74,9 @@ func (c *cli) fail(err error) {
 	if failure.KindOf(err) == failure.Interrupted && errors.Is(err, context.Canceled) {
 		message = "interrupted: nothing half-made was left; run it again to start over"
 	}
-	fmt.Fprintln(c.stderr, "atobackupd:", message)
+	if message != c.noticed {
+		fmt.Fprintln(c.stderr, "atobackupd:", message)
+	}
 	if c.json && !c.emitted {
 		_ = c.emit(map[string]string{"error": message}, nil)
 	}

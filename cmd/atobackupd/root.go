@@ -23,9 +23,10 @@ type cli struct {
 	json        bool
 	lockTimeout time.Duration
 
-	started  bool // a command began its work: errors before that are usage
-	emitted  bool // the document was written
-	status   int  // exit status of a command that has its own
+	started  bool   // a command began its work: errors before that are usage
+	emitted  bool   // the document was written
+	status   int    // exit status of a command that has its own
+	noticed  string // the last notice: an error that says the same is not repeated
 	progress terminalProgress
 }
 
@@ -114,8 +115,11 @@ func (c *cli) options(cfg *config.Config) daemon.Options {
 		Version:     version(),
 		LockTimeout: c.lockTimeout,
 		Log:         c.logger(logging),
-		Notice:      func(line string) { c.progress.line(c.stderr, "atobackupd: "+line) },
-		Progress:    c.progress.update,
+		Notice: func(line string) {
+			c.noticed = line
+			c.progress.line(c.stderr, "atobackupd: "+line)
+		},
+		Progress: c.progress.update,
 	}
 }
 

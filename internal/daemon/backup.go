@@ -80,9 +80,7 @@ func (a *App) takeOptions(kind snapshot.Kind, full bool) snapshot.TakeOptions {
 // take takes a snapshot under the main lock, after sweeping what a crash left
 // behind.
 func (a *App) take(ctx context.Context, o snapshot.TakeOptions) (snapshot.Snapshot, error) {
-	if err := a.sweep(); err != nil {
-		return snapshot.Snapshot{}, err
-	}
+	a.sweep()
 	if o.Full && a.Config.Backup.ChromaMethod == methodAPI {
 		return a.takeByAPI(ctx, o)
 	}

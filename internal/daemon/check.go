@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -123,6 +124,13 @@ func (c *checker) paths(ctx context.Context) {
 		c.chroma(a.ChromaPath)
 	}
 	c.fail("backup.dir", writableDir(b.Dir))
+	// One of these may be another user's: AtoCore made snapshots/ before us.
+	for _, name := range []string{"snapshots", "staging", "quarantine"} {
+		dir := filepath.Join(b.Dir, name)
+		if _, err := os.Stat(dir); err == nil {
+			c.fail("backup.dir", writableDir(dir))
+		}
+	}
 	c.fail("state_dir", writableDir(c.cfg.StateDir))
 	c.space()
 	if b.ChromaMethod == "api" {

@@ -9,15 +9,19 @@ func (a *App) refusePending() error { return restore.RefusePending(a.Config.Back
 // sweep undoes what interrupted runs left: an application that is still frozen,
 // subvolume snapshots, and what lies in staging/. The caller holds the main
 // lock. While a restore is unfinished nothing is removed: what it fetched from a
-// vault lies there, and finishing it needs that.
-func (a *App) sweep() error {
+// vault lies there, and finishing it needs that. What cannot be removed, such as
+// another user's directory, is told and stays: it must not keep snapshots from
+// being taken.
+func (a *App) sweep() {
 	a.thawLeftover()
 	if a.refusePending() != nil {
-		return nil
+		return
 	}
 	swept, err := a.store.SweepBeside(a.Config.AtoCore.ChromaPath)
 	for _, name := range swept {
 		a.Options.Log.Warn("removed what an interrupted run left in staging", "name", name)
 	}
-	return err
+	if err != nil {
+		a.Options.Log.Warn("what an interrupted run left could not be removed: remove it as root", "error", err)
+	}
 }

@@ -123,9 +123,7 @@ func (a *App) judgeForShow(ctx context.Context, list []snapshot.Snapshot) error 
 }
 
 func (a *App) carryOut(ctx context.Context, now time.Time, doc *PrunePlan) error {
-	if err := a.sweep(); err != nil {
-		return err
-	}
+	a.sweep()
 	for _, v := range doc.Delete {
 		if err := ctx.Err(); err != nil {
 			return err

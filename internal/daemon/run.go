@@ -177,11 +177,8 @@ func (a *App) ready(ctx context.Context) error {
 	lock, err := a.store.Lock(ctx, "starting the daemon", 0, nil)
 	switch {
 	case err == nil:
-		err := a.sweep()
+		a.sweep()
 		lock.Unlock()
-		if err != nil {
-			return err
-		}
 	case failure.KindOf(err) != failure.Locked: // a command at work is no reason not to start
 		return err
 	}

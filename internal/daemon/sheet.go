@@ -85,7 +85,9 @@ func (r *InitRequest) sheetText(cfg *config.Config, report InitReport) string {
 			line("   %-9s %s", artifact.name, artifact.path)
 		}
 	}
-	line("   With the target configured there, one command does all of it:")
+	line("   With the target configured there, this does all of it. The latest may")
+	line("   hold no Chroma: see vault list, restore the newest that does first, and")
+	line("   then the latest.")
 	line("   atobackupd restore latest --from TARGET --identity KEY \\")
 	line("     --confirm-service-stopped --accept-other-deployment")
 	return b.String()
