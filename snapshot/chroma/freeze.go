@@ -67,14 +67,14 @@ func CopyFrozen(ctx context.Context, src, dst string, f Freeze, o Options) (Copi
 				return c, err
 			}
 			if try == freezeTries {
-				return c, &failure.Error{Op: "chroma", Subject: src, Err: fmt.Errorf("each of %d freezes met a persist (%s)", try, why), Hint: "try again when the service writes less"}
+				return c, &failure.Error{Op: "chroma", Subject: src, Err: fmt.Errorf("none of %d freezes met a quiet moment (%s)", try, why), Hint: "try again when the service writes less"}
 			}
 		}
 	})
 }
 
 // copyInFreeze makes one copy in one freeze; why tells that the freeze met a
-// persist, and nothing was copied.
+// persist, or a service that went on writing, and nothing is left of a copy.
 func copyInFreeze(ctx context.Context, src, dst string, f Freeze, o Options) (c Copied, why string, err error) {
 	if err := awaitCalm(ctx, src); err != nil {
 		return c, "", err
@@ -91,10 +91,16 @@ func copyInFreeze(ctx context.Context, src, dst string, f Freeze, o Options) (c 
 			err = errors.Join(err, thawErr)
 		}
 	}()
+	if err := awaitStandstill(bounded, src); err != nil {
+		return c, "", f.outOfTime(ctx, bounded, src, err)
+	}
 	if _, why, err = PersistUnderWay(src); err != nil || why != "" {
 		return c, why, err
 	}
 	m, err := copyStill(bounded, src, dst, o)
+	if failure.KindOf(err) == failure.Refused && bounded.Err() == nil {
+		return c, err.Error(), fsx.RemoveAll(dst) // it was not frozen whole
+	}
 	if err != nil {
 		return c, "", f.outOfTime(ctx, bounded, src, err)
 	}
@@ -125,6 +131,22 @@ func awaitCalm(ctx context.Context, src string) error {
 	for end := time.Now().Add(calmTimeout); ; {
 		underWay, _, err := PersistUnderWay(src)
 		if err != nil || !underWay || time.Now().After(end) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(calmPoll):
+		}
+	}
+}
+
+// awaitStandstill waits until what was under way when the service was frozen
+// has arrived: a thread that waits for the disk stops only after that.
+func awaitStandstill(ctx context.Context, src string) error {
+	for end := time.Now().Add(calmTimeout); ; {
+		entries, err := Walk(src)
+		if err != nil || justWritten(entries, time.Now()) == "" || time.Now().After(end) {
 			return err
 		}
 		select {
