@@ -109,13 +109,26 @@ func Init(r InitRequest) (report InitReport, err error) {
 	return report, nil
 }
 
+// homeDir gives the home of whoever runs this, also where the environment does
+// not name it, as under some remote shells.
+func homeDir() (string, error) {
+	if dir, err := os.UserHomeDir(); err == nil {
+		return dir, nil
+	}
+	u, err := user.Current()
+	if err != nil {
+		return "", err
+	}
+	return u.HomeDir, nil
+}
+
 // complete fills in what has a default, and refuses what cannot be.
 func (r *InitRequest) complete() (err error) {
 	if r.ConfigPath, err = filepath.Abs(r.ConfigPath); err != nil {
 		return err
 	}
 	if r.Out == "" {
-		if r.Out, err = os.UserHomeDir(); err != nil {
+		if r.Out, err = homeDir(); err != nil {
 			return &failure.Error{Op: "init", Kind: failure.Usage, Err: err, Hint: "say with --out where the recovery sheet goes"}
 		}
 	}
