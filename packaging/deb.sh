@@ -25,7 +25,8 @@ put 644 contrib/grafana/atobackupd.json usr/share/atobackupd/grafana/atobackupd.
 doc=usr/share/doc/atobackupd
 put 644 config.example.toml $doc/examples/config.example.toml
 put 644 README.md $doc/README.md
-for page in docs/*.md CHANGELOG.md; do
+# All that the pages link to, or their links would be dead.
+for page in docs/*.md docs/*.png CHANGELOG.md CONTRIBUTING.md $(find docs/format-example -type f | sort); do
 	[ ! -e "$page" ] || put 644 "$page" "$doc/$page"
 done
 put 644 packaging/deb/copyright $doc/copyright
