@@ -14,7 +14,7 @@ import (
 )
 
 func newDrill(c *cli) *cobra.Command {
-	var live, confirm bool
+	var live bool
 	cmd := &cobra.Command{
 		Use:     "drill [STAMP|latest]",
 		GroupID: groupRecovery,
@@ -26,7 +26,7 @@ it went, and delete it. Exits 3 when it does not pass.
 --live is the full drill against the real service: a snapshot, a marker memory
 written after it, stop, restore, start, and the marker must be gone. What else
 was written meanwhile is gone as well, and is in the pre-restore snapshot.`,
-		Example:           "  atobackupd drill\n  atobackupd drill --live --confirm-service-restart",
+		Example:           "  atobackupd drill\n  atobackupd drill --live",
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: c.completeStamps,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -36,9 +36,6 @@ was written meanwhile is gone as well, and is in the pre-restore snapshot.`,
 			}
 			if live && len(args) > 0 {
 				return &failure.Error{Op: "drill --live", Kind: failure.Usage, Err: errors.New("it takes its own snapshot, and no stamp")}
-			}
-			if live && !confirm {
-				return &failure.Error{Op: "drill --live", Kind: failure.Refused, Err: errors.New("it stops the service and restores over the live store"), Hint: "add --confirm-service-restart"}
 			}
 			a, err := c.open(cmd.Context(), false)
 			if err != nil {
@@ -55,7 +52,6 @@ was written meanwhile is gone as well, and is in the pre-restore snapshot.`,
 		},
 	}
 	cmd.Flags().BoolVar(&live, "live", false, "the full drill, against the real service")
-	cmd.Flags().BoolVar(&confirm, "confirm-service-restart", false, "with --live: the service may be stopped and its store replaced")
 	return cmd
 }
 
