@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"modernc.org/sqlite"
+
+	"github.com/atocore/atobackupd/internal/fsx"
 )
 
 // errDamaged is what the quick check finds and SQLite itself had not noticed.
@@ -37,18 +39,38 @@ func (d *DB) quickCheck(ctx context.Context) error {
 	return nil
 }
 
-// startOver moves the damaged file at path aside and opens a new one. Several
-// processes may find the damage at once: a lock on the directory lets one of
-// them move it, and the others find the new file.
-func startOver(ctx context.Context, path string) (db *DB, err error) {
+// openWhole opens the file while nobody can move it aside: a connection to a
+// file that is moved in between fails in ways that look like a broken disk.
+func openWhole(ctx context.Context, path string) (db *DB, err error) {
+	unlock, err := lockDir(path, syscall.LOCK_SH)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	return openWritable(ctx, path)
+}
+
+// lockDir locks the directory of path against other processes.
+func lockDir(path string, how int) (unlock func() error, err error) {
 	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, dir.Close()) }() // which unlocks it
-	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX); err != nil {
-		return nil, fmt.Errorf("lock the directory: %w", err)
+	if err := syscall.Flock(int(dir.Fd()), how); err != nil {
+		return nil, errors.Join(fmt.Errorf("lock the directory: %w", err), dir.Close())
 	}
+	return dir.Close, nil
+}
+
+// startOver moves the damaged file at path aside and opens a new one. Several
+// processes may find the damage at once: a lock on the directory lets one of
+// them move it, and the others find the new file.
+func startOver(ctx context.Context, path string) (db *DB, err error) {
+	unlock, err := lockDir(path, syscall.LOCK_EX)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
 	if db, err = openWritable(ctx, path); !isDamage(err) {
 		return db, err
 	}
@@ -56,7 +78,7 @@ func startOver(ctx context.Context, path string) (db *DB, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := dir.Sync(); err != nil {
+	if err := fsx.SyncDir(filepath.Dir(path)); err != nil {
 		return nil, err
 	}
 	if db, err = openWritable(ctx, path); err != nil {

@@ -50,7 +50,7 @@ func Open(ctx context.Context, path string) (*DB, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, openError(path, err)
 	}
-	db, err := openWritable(ctx, path)
+	db, err := openWhole(ctx, path)
 	if isDamage(err) {
 		db, err = startOver(ctx, path)
 	}
