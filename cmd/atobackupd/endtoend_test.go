@@ -28,7 +28,7 @@ func TestEndToEnd(t *testing.T) {
 	for _, sub := range []string{"live/db", "live/config", "live/chroma"} {
 		must(t, os.MkdirAll(filepath.Join(dir, sub), 0o755))
 	}
-	must(t, os.WriteFile(filepath.Join(dir, "live/config/project-registry.json"), []byte(`{"projects": ["p05"]}`), 0o644))
+	must(t, os.WriteFile(filepath.Join(dir, "live/config/project-registry.json"), []byte(`{"projects": ["p05-interferometer"]}`), 0o644))
 	output(t, dir, "tar", "-xzf", absolute(t, "../../snapshot/chroma/testdata/whole.tar.gz"), "-C", "live/chroma", "--strip-components=1")
 	makeMemories(t, filepath.Join(dir, "live/db/atocore.db"), 5000)
 	t.Setenv("ATOBACKUPD_CONFIG", filepath.Join(dir, "config.toml"))
@@ -124,7 +124,7 @@ func noClearText(t *testing.T, vault string) {
 			return err
 		}
 		data, err := os.ReadFile(path)
-		for _, word := range []string{"canary", "SQLite format 3", "p05", "embeddings_queue"} {
+		for _, word := range []string{"canary 1", "SQLite format 3", "p05-interferometer", "embeddings_queue"} {
 			if bytes.Contains(data, []byte(word)) {
 				t.Errorf("%s holds %q in the clear", path, word)
 			}
