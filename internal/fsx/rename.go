@@ -27,12 +27,6 @@ func RenameNoReplace(oldPath, newPath string) error {
 	})
 }
 
-// Exchange swaps two files or directories of one file system in one instant,
-// durably.
-func Exchange(a, b string) error {
-	return rename(a, b, func() error { return renameat(a, b, unix.RENAME_EXCHANGE) })
-}
-
 func rename(oldPath, newPath string, move func() error) error {
 	if err := announce(OpRename, newPath); err != nil {
 		return err

@@ -37,28 +37,17 @@ func SyncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// SyncTree makes a whole directory tree durable: every regular file, then every
-// directory, deepest first. It does not sync the directory that names root.
-func SyncTree(root string) error { return syncTree(root, SyncFile) }
-
-// SyncDirs is SyncTree for a tree whose files are durable already: an fsync
-// that has nothing to write still waits for the disk's cache, once a file.
+// SyncDirs makes the names in a whole directory tree durable, deepest first. It
+// is for a tree whose files are durable already: an fsync that has nothing to
+// write still waits for the disk's cache, once a file. It does not sync the
+// directory that names root.
 func SyncDirs(root string) error {
-	return syncTree(root, func(string) error { return nil })
-}
-
-func syncTree(root string, file func(path string) error) error {
 	var dirs []string
 	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case entry.IsDir():
+		if err == nil && entry.IsDir() {
 			dirs = append(dirs, path)
-		case entry.Type().IsRegular():
-			return file(path)
 		}
-		return nil
+		return err
 	})
 	for i := len(dirs) - 1; i >= 0 && err == nil; i-- {
 		err = SyncDir(dirs[i])
