@@ -75,10 +75,11 @@ func (d baseDir) sweep(files []mappedFile) error {
 // baseReader reads base pages. It keeps the last file open: pages come file by
 // file.
 type baseReader struct {
-	dir  baseDir
-	name string
-	file *os.File
-	page [PageSize]byte
+	dir    baseDir
+	hasher *pageHasher
+	name   string
+	file   *os.File
+	page   [PageSize]byte
 }
 
 // read gives the base page of an entry, or nil when it is not what the map
@@ -99,7 +100,7 @@ func (b *baseReader) read(f *mappedFile, page int64, want pageDigest) []byte {
 		return nil
 	}
 	clear(b.page[n:])
-	if digestPage(b.page[:]) != want {
+	if b.hasher.digest(b.page[:]) != want {
 		return nil
 	}
 	return b.page[:]

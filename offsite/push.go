@@ -63,8 +63,8 @@ type Pushed struct {
 	Damage   []string `json:"-"`
 }
 
-// chunkPages is what is read from a file at once: 256 KiB.
-const chunkPages = 64
+// chunkPages is what is read from a file at once: 1 MiB.
+const chunkPages = 256
 
 // Push brings one snapshot into the vault: packs, manifest, json, SHA256SUMS
 // and, when every pack was seen once more on the remote with its size, the
@@ -109,6 +109,7 @@ type pushWork struct {
 	entries []FileEntry // without runs: those are written straight to the manifest
 	files   []*pushFile // of each entry; nil for what is no regular file
 	old     *pageMap    // nil: nothing is known
+	hasher  *pageHasher // the old map's, for its digests are compared with
 	mode    mode
 	spool   *spool
 	records recordFile // of this snapshot's pages, under construction
@@ -170,7 +171,11 @@ func (v *Vault) newPushWork(src Source, o PushOptions) (w *pushWork, err error) 
 	if err := m.check(src.Info.Stamp); err != nil {
 		return nil, &failure.Error{Op: "push", Subject: src.Dir, Kind: failure.Invalid, Err: err, Hint: "a vault cannot hold it"}
 	}
-	return w, w.openMap()
+	if err := w.openMap(); err != nil || w.old != nil {
+		return w, err
+	}
+	w.hasher, err = newPageHasher(nil)
+	return w, err
 }
 
 func (w *pushWork) close() {
@@ -201,7 +206,7 @@ func (w *pushWork) openMap() error {
 		m.Close()
 		return nil
 	}
-	w.old = m
+	w.old, w.hasher = m, m.hasher
 	return nil
 }
 

@@ -290,7 +290,7 @@ func (w *pushWork) writeMap() error {
 			return err
 		}
 	}
-	tail := mapTail{Format: mapFormat, VaultID: w.vault.Info.ID, Push: w.spool.Push, Recipients: w.o.Recipients.Fingerprint()}
+	tail := mapTail{Format: mapFormat, VaultID: w.vault.Info.ID, Push: w.spool.Push, Recipients: w.o.Recipients.Fingerprint(), Key: w.hasher.key}
 	numbers := map[uint32]uint32{0: 0}
 	for i, p := range w.packer.packs {
 		if number := uint32(i + 1); used[number] {

@@ -1,6 +1,7 @@
 package offsite
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"syscall"
 
 	"golang.org/x/sync/errgroup"
@@ -16,6 +18,9 @@ import (
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx"
 )
+
+// readers is how many files are read at once.
+const readers = 2
 
 // chunk is a piece of a file on its way to the packs.
 type chunk struct {
@@ -25,7 +30,7 @@ type chunk struct {
 }
 
 // ship sends what the vault lacks, and leaves the place of every page in the
-// records. One goroutine reads and digests; the others compare, compress and
+// records. Some goroutines read and digest; the others compare, compress and
 // encrypt, one a processor. Buffers are a fixed number, so memory is bounded
 // whatever the files' sizes.
 func (w *pushWork) ship(ctx context.Context, have map[string]int64) (err error) {
@@ -39,7 +44,7 @@ func (w *pushWork) ship(ctx context.Context, have map[string]int64) (err error) 
 	if err := w.makeRecords(have); err != nil {
 		return err
 	}
-	workers := max(1, min(4, runtime.GOMAXPROCS(0)))
+	workers := min(4, runtime.GOMAXPROCS(0)+1) // one may be waiting for the line
 	var shippers []*shipper
 	for range workers {
 		s, err := w.newShipper()
@@ -50,7 +55,7 @@ func (w *pushWork) ship(ctx context.Context, have map[string]int64) (err error) 
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	chunks := make(chan chunk, workers)
-	free := make(chan []byte, 2*workers+1)
+	free := make(chan []byte, workers+readers+1)
 	for range cap(free) {
 		free <- make([]byte, chunkPages*PageSize)
 	}
@@ -131,31 +136,59 @@ func (w *pushWork) reuse(pack storedPack) error {
 	return nil
 }
 
-// read reads every regular file once, in order, digests it and hands it on.
-// Files that are what was pushed last need no reading: their records stay.
+// read reads every regular file once, digests it and hands it on: the largest
+// first, two at a time, for a database keeps the compressor busy and vectors,
+// which hardly shrink, the line. Files that are what was pushed last need no
+// reading: their records stay.
 func (w *pushWork) read(ctx context.Context, chunks chan<- chunk, free chan []byte) error {
 	root, err := os.OpenRoot(w.src.Dir)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	for _, f := range w.files {
-		if f == nil {
-			continue
+	queue := make(chan *pushFile)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		defer close(queue)
+		for _, f := range w.bySize() {
+			select {
+			case queue <- f:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
 		}
-		same, err := w.keepRecords(f)
-		if err != nil {
-			return err
-		}
-		if same {
-			w.o.Progress(w.done.Add(f.Size), w.total.Load())
-			continue
-		}
-		if err := w.readFile(ctx, root, f, chunks, free); err != nil {
-			return err
-		}
+		return nil
+	})
+	for range readers {
+		group.Go(func() error {
+			for f := range queue {
+				if err := w.readOrKeep(ctx, root, f, chunks, free); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
 	}
-	return nil
+	return group.Wait()
+}
+
+// bySize gives the regular files, the largest first.
+func (w *pushWork) bySize() []*pushFile {
+	files := slices.DeleteFunc(slices.Clone(w.files), func(f *pushFile) bool { return f == nil })
+	slices.SortStableFunc(files, func(a, b *pushFile) int { return cmp.Compare(b.Size, a.Size) })
+	return files
+}
+
+func (w *pushWork) readOrKeep(ctx context.Context, root *os.Root, f *pushFile, chunks chan<- chunk, free chan []byte) error {
+	same, err := w.keepRecords(f)
+	if err != nil {
+		return err
+	}
+	if same {
+		w.o.Progress(w.done.Add(f.Size), w.total.Load())
+		return nil
+	}
+	return w.readFile(ctx, root, f, chunks, free)
 }
 
 // keepRecords takes over the records of a file that was pushed before as it is

@@ -20,9 +20,9 @@ import (
 // incoming holds uploads under way; they are renamed out of it.
 const incoming = "incoming"
 
-// writesInFlight is how many packets of 32 KiB one Put sends ahead of their
-// answers: 2 MiB, as much as OpenSSH's window takes.
-const writesInFlight = 64
+// bytesInFlight is how much one Put sends ahead of the answers: as much as
+// OpenSSH's window takes.
+const bytesInFlight = 2 << 20
 
 // Put stores src's bytes under name, durably, and never replaces an object.
 // src must not block for ever: it is read until it ends, fails, or ctx has ended
@@ -81,7 +81,7 @@ func (r *Remote) upload(ctx context.Context, temp string, sealed bool, src io.Re
 	s := &source{ctx: ctx, src: src, limit: r.limit}
 	// Many writes are under way at once, so a failure may leave holes in what
 	// looks like a long enough file. A partial is therefore never used again.
-	_, err = f.ReadFromWithConcurrency(s, writesInFlight)
+	_, err = f.ReadFromWithConcurrency(s, bytesInFlight/r.packet)
 	if s.err != nil {
 		return 0, local{s.err}
 	}

@@ -7,11 +7,11 @@ import (
 	"github.com/pkg/sftp"
 )
 
-// Reading ahead: a plain Read would wait a round trip for each 32 KiB. While
-// the caller works on one chunk the next is on its way, as many requests of 32
-// KiB at once; three chunks at most are held.
+// Reading ahead: a plain Read would wait a round trip for each packet. While
+// the caller works on one chunk the next is on its way, all its packets at
+// once; three chunks at most are held.
 const (
-	chunkSize   = 512 << 10
+	chunkSize   = 2 * largePacket
 	chunksAhead = 2
 )
 

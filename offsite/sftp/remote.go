@@ -38,6 +38,15 @@ const (
 	extFsync    = "fsync@openssh.com"
 	extHardlink = "hardlink@openssh.com"
 	extStatVFS  = "statvfs@openssh.com"
+	extLimits   = "limits@openssh.com"
+)
+
+// One request reads or writes at most this much: 32 KiB, which every server
+// takes, or where it has limits@openssh.com (OpenSSH 8.5) the 255 KiB that it
+// allows, at an eighth of the requests.
+const (
+	smallPacket = 32 << 10
+	largePacket = 255 << 10
 )
 
 // Remote is a vault's directory on another machine.
@@ -46,6 +55,7 @@ type Remote struct {
 	host     string // the one of cfg.Hosts that answered
 	watch    *watch
 	client   *sftp.Client
+	packet   int                       // bytes that one request reads or writes at most
 	limit    *rate.Limiter             // of what all Puts together send, or nil
 	dirs     sync.Map                  // directories below the root known to exist and to be no links
 	lastFull atomic.Pointer[time.Time] // when the disk there was last seen full
@@ -57,7 +67,7 @@ var _ offsite.Remote = (*Remote)(nil)
 
 // newRemote starts the SFTP protocol on l. The link is killed when that fails.
 func newRemote(ctx context.Context, host string, l link, cfg Config) (*Remote, error) {
-	r := &Remote{cfg: cfg, host: host, limit: newLimiter(cfg.BandwidthLimit), grace: cancelGrace}
+	r := &Remote{cfg: cfg, host: host, packet: smallPacket, limit: newLimiter(cfg.BandwidthLimit), grace: cancelGrace}
 	r.watch = newWatch(l, cfg.OpTimeout)
 	stop := context.AfterFunc(ctx, func() { r.watch.breakOff(context.Cause(ctx)) })
 	defer stop()
@@ -73,6 +83,10 @@ func newRemote(ctx context.Context, host string, l link, cfg Config) (*Remote, e
 		return nil, err
 	}
 	r.client = client
+	if r.has(extLimits) {
+		r.packet = largePacket
+		_ = sftp.MaxPacketUnchecked(largePacket)(client) // fails only below 1
+	}
 	r.watch.start() // until here, while ssh found its way, ctx bounded it
 	r.close = sync.OnceValue(func() error {
 		r.watch.breakOff(errClosed)
