@@ -169,14 +169,17 @@ func fillFrom(tb testing.TB, m *Manifest, pack []byte, identities crypt.Identiti
 	}
 	f := &filler{manifest: m, root: root, identities: identities}
 	for put, runs := range map[bool]layer{true: placements(m, func(f *FileEntry) []Run { return f.Base }), false: placements(m, func(f *FileEntry) []Run { return f.Patch })} {
-		r := newSummed("packs/x.age", "", io.NopCloser(bytes.NewReader(pack)))
-		out := &fileWriter{root: root, files: m.Files, open: -1}
-		defer out.close()
 		to := xorPages
 		if put {
 			to = writePages
 		}
-		if err := f.streamPack(r, runs[0], out, to); err != nil {
+		w, err := f.newLayer(to)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		defer w.close()
+		r := &object{name: "packs/x.age", body: io.NopCloser(bytes.NewReader(pack))}
+		if err := w.streamPack(r, runs[0]); err != nil {
 			return err
 		}
 	}

@@ -6,19 +6,21 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
 
+	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"github.com/atocore/atobackupd/crypt"
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/snapshot"
 )
 
-// pullWorkers is how many packs are fetched at once.
+// pullWorkers is how many packs are fetched, and files digested, at once.
 const pullWorkers = 3
 
 // filler builds one snapshot directory from packs.
@@ -56,7 +58,7 @@ func (v *Vault) fill(ctx context.Context, m *Manifest, sums sums, dir string, o 
 	if err := f.lay(ctx, patch, xorPages); err != nil {
 		return err
 	}
-	if err := checkDigests(ctx, root, m); err != nil {
+	if err := f.checkDigests(ctx); err != nil {
 		return err
 	}
 	return finishEntries(root, m)
@@ -95,52 +97,97 @@ func placements(m *Manifest, runs func(*FileEntry) []Run) layer {
 	return l
 }
 
-// lay streams each pack of a layer once and puts its pages into the files.
+// lay streams each pack of a layer once, in their order, and puts its pages
+// into the files.
 func (f *filler) lay(ctx context.Context, l layer, put putPages) error {
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(pullWorkers)
-	for index, runs := range l {
-		group.Go(func() error {
-			if ctx.Err() != nil {
+	packs := make(chan int64)
+	group.Go(func() error {
+		defer close(packs)
+		for _, index := range slices.Sorted(maps.Keys(l)) {
+			select {
+			case packs <- index:
+			case <-ctx.Done():
 				return ctx.Err()
 			}
-			return f.layPack(ctx, packName(f.manifest.Packs[index]), runs, put)
+		}
+		return nil
+	})
+	for range min(pullWorkers, len(l)) {
+		group.Go(func() (err error) {
+			w, err := f.newLayer(put)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, w.close()) }()
+			for index := range packs {
+				if err := w.layPack(ctx, packName(f.manifest.Packs[index]), l[index]); err != nil {
+					return err
+				}
+			}
+			return nil
 		})
 	}
 	return group.Wait()
 }
 
-func (f *filler) layPack(ctx context.Context, name string, runs []placement, put putPages) (err error) {
-	r, err := f.vault.openSummed(ctx, name, f.sums)
+// packLayer lays one pack after the other. What it needs for that it makes
+// once: it is several megabytes, and a vault has hundreds of packs.
+type packLayer struct {
+	*filler
+	put  putPages
+	out  fileWriter
+	dec  *zstd.Decoder
+	data []byte // room for a piece
+}
+
+func (f *filler) newLayer(put putPages) (*packLayer, error) {
+	dec, err := newDecoder(nil)
+	if err != nil {
+		return nil, err
+	}
+	return &packLayer{f, put, fileWriter{root: f.root, files: f.manifest.Files, open: -1}, dec, make([]byte, chunkPages*PageSize)}, nil
+}
+
+func (w *packLayer) close() error {
+	w.dec.Close()
+	return w.out.close()
+}
+
+// layPack lays a pack without digesting it: every file is digested in the end,
+// and that says the same. Only what is to blame is looked for in the packs.
+func (w *packLayer) layPack(ctx context.Context, name string, runs []placement) error {
+	r, err := w.vault.open(ctx, name)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	out := &fileWriter{root: f.root, files: f.manifest.Files, open: -1}
-	defer func() { err = errors.Join(err, out.close()) }()
-	if err := f.streamPack(r, runs, out, put); err != nil {
-		return err
+	err = w.streamPack(r, runs)
+	if r.err != nil {
+		return r.err
 	}
-	return r.verify()
+	var invalid *failure.Error
+	if errors.As(err, &invalid) && invalid.Kind == failure.Invalid {
+		return cmp.Or(w.vault.checkObject(ctx, name, w.sums), err)
+	}
+	return err
 }
 
 // streamPack decrypts and decompresses a pack as far as its runs go.
-func (f *filler) streamPack(r *summed, runs []placement, out *fileWriter, put putPages) error {
+func (w *packLayer) streamPack(r *object, runs []placement) error {
 	bad := func(err error) error {
-		return r.blame(&failure.Error{Op: "vault", Subject: r.name, Kind: failure.Invalid, Err: err})
+		return &failure.Error{Op: "vault", Subject: r.name, Kind: failure.Invalid, Err: err}
 	}
-	plain, err := f.identities.Open(r)
+	plain, err := w.identities.Open(r)
 	if err != nil {
 		return bad(err)
 	}
-	dec, err := newDecoder(plain)
-	if err != nil {
+	if err := w.dec.Reset(plain); err != nil {
 		return bad(err)
 	}
-	defer dec.Close()
-	s := pageStream{runs: runs, data: make([]byte, chunkPages*PageSize)}
+	s := pageStream{runs: runs, data: w.data}
 	for {
-		page, data, err := s.next(dec)
+		page, data, err := s.next(w.dec)
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
@@ -148,12 +195,52 @@ func (f *filler) streamPack(r *summed, runs []placement, out *fileWriter, put pu
 			return bad(err)
 		}
 		for _, run := range s.active {
-			if err := place(out, put, run, page, data); err != nil {
+			if err := place(&w.out, w.put, run, page, data); err != nil {
 				return err
 			}
 		}
-		f.advance(int64(len(data)))
+		w.advance(int64(len(data)))
 	}
+}
+
+// checkDigests compares every file with the manifest, the largest first.
+func (f *filler) checkDigests(ctx context.Context) error {
+	var files []*FileEntry
+	for i := range f.manifest.Files {
+		if f.manifest.Files[i].Type == snapshot.TypeFile {
+			files = append(files, &f.manifest.Files[i])
+		}
+	}
+	slices.SortStableFunc(files, func(a, b *FileEntry) int { return cmp.Compare(b.Size, a.Size) })
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(pullWorkers)
+	for _, e := range files {
+		group.Go(func() error {
+			digest, err := digestFile(ctx, f.root, e.Path)
+			if err != nil {
+				return err
+			}
+			if digest != e.SHA256 {
+				return f.blame(ctx, e)
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// blame finds the pack because of which a file is not what it was.
+func (f *filler) blame(ctx context.Context, e *FileEntry) error {
+	packs := make(map[int64]bool)
+	for _, r := range slices.Concat(e.Base, e.Patch) {
+		packs[r.Pack] = true
+	}
+	for _, index := range slices.Sorted(maps.Keys(packs)) {
+		if err := f.vault.checkObject(ctx, packName(f.manifest.Packs[index]), f.sums); err != nil {
+			return err
+		}
+	}
+	return &failure.Error{Op: "vault", Subject: e.Path, Kind: failure.Invalid, Err: errors.New("checksum_mismatch: what the packs give is not what was snapshotted"), Hint: "try another snapshot"}
 }
 
 // place puts what a run takes of the pages that begin at page.
@@ -276,7 +363,5 @@ func (w *fileWriter) close() error {
 		return nil
 	}
 	w.open = -1
-	// Best effort: what is written out now need not be waited for at the end.
-	_ = unix.SyncFileRange(int(w.f.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE)
 	return w.f.Close()
 }

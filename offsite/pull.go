@@ -1,6 +1,7 @@
 package offsite
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -29,8 +30,8 @@ type PullOptions struct {
 
 // Pull fetches one snapshot into dest, which must not exist or be empty: a
 // snapshot directory as it lay on the host. The signature is verified before
-// anything else, every pack against its signed digest, every file against the
-// manifest's. It is built beside dest and renamed, so dest is whole or absent.
+// anything else, the manifest against its signed digest, every file against the
+// manifest's; where one differs the error names the pack. It is built beside dest and renamed, so dest is whole or absent.
 // Owners are set where this process may; modes and times always.
 func (v *Vault) Pull(ctx context.Context, s Stored, dest string, o PullOptions) (err error) {
 	sums, err := v.verified(ctx, s, o.Signer)
@@ -149,22 +150,15 @@ func newDecoder(r io.Reader) (*zstd.Decoder, error) {
 	return zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
 }
 
-// summed is an object that is digested as it is read.
-type summed struct {
+// object is an object of the vault that is being read.
+type object struct {
 	name string
-	want string
 	body io.ReadCloser
-	hash hash.Hash
 	err  error // of the body, if it was not the end
 }
 
-// openSummed opens an object that the checksums name; a pack that prune has
-// moved to trash/ is found there.
-func (v *Vault) openSummed(ctx context.Context, name string, sums sums) (*summed, error) {
-	want, ok := sums[name]
-	if !ok {
-		return nil, corrupt(name)
-	}
+// open opens an object; a pack that prune has moved to trash/ is found there.
+func (v *Vault) open(ctx context.Context, name string) (*object, error) {
 	body, err := v.remote.Open(ctx, name)
 	if id, isPack := packID(name); isPack && errors.Is(err, fs.ErrNotExist) {
 		body, err = v.remote.Open(ctx, trashName(id))
@@ -178,23 +172,44 @@ func (v *Vault) openSummed(ctx context.Context, name string, sums sums) (*summed
 	if err != nil {
 		return nil, err
 	}
-	return newSummed(name, want, body), nil
+	return &object{name: name, body: body}, nil
 }
 
-func newSummed(name, want string, body io.ReadCloser) *summed {
-	return &summed{name: name, want: want, body: body, hash: sha256.New()}
-}
-
-func (s *summed) Read(p []byte) (int, error) {
-	n, err := s.body.Read(p)
-	s.hash.Write(p[:n])
+func (o *object) Read(p []byte) (int, error) {
+	n, err := o.body.Read(p)
 	if err != nil && err != io.EOF {
-		s.err = err
+		o.err = err
 	}
 	return n, err
 }
 
-func (s *summed) Close() error { return s.body.Close() }
+func (o *object) Close() error { return o.body.Close() }
+
+// summed is an object that is digested as it is read.
+type summed struct {
+	*object
+	want string
+	hash hash.Hash
+}
+
+// openSummed opens an object that the checksums name.
+func (v *Vault) openSummed(ctx context.Context, name string, sums sums) (*summed, error) {
+	want, ok := sums[name]
+	if !ok {
+		return nil, corrupt(name)
+	}
+	o, err := v.open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return &summed{o, want, sha256.New()}, nil
+}
+
+func (s *summed) Read(p []byte) (int, error) {
+	n, err := s.object.Read(p)
+	s.hash.Write(p[:n])
+	return n, err
+}
 
 // verify reads the rest and compares the digest.
 func (s *summed) verify() error {
@@ -216,10 +231,17 @@ func (s *summed) blame(err error) error {
 	if s.err != nil {
 		return s.err
 	}
-	if e := s.verify(); e != nil {
-		return e
+	return cmp.Or(s.verify(), err)
+}
+
+// checkObject compares a whole object with its signed digest.
+func (v *Vault) checkObject(ctx context.Context, name string, sums sums) error {
+	r, err := v.openSummed(ctx, name, sums)
+	if err != nil {
+		return err
 	}
-	return err
+	defer r.Close()
+	return r.verify()
 }
 
 // Recipients tells who can open a snapshot, as the host says in its manifest:

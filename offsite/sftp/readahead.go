@@ -21,21 +21,20 @@ type readAhead struct {
 	file    *sftp.File
 	chunks  chan chunk
 	current chunk
-	used    chan []byte // buffers to fill again
 	stop    chan struct{}
 	close   func() error
 }
 
 // chunk is some bytes, or the error that ends the stream.
 type chunk struct {
-	buf  []byte // the whole buffer
+	buf  *[chunkSize]byte
 	data []byte // what of it is still to be read
 	err  error
 }
 
 // newReadAhead begins to read f. Close ends the operation o.
 func newReadAhead(o *operation, f *sftp.File) *readAhead {
-	a := &readAhead{op: o, file: f, chunks: make(chan chunk, chunksAhead-1), used: make(chan []byte, chunksAhead+1), stop: make(chan struct{})}
+	a := &readAhead{op: o, file: f, chunks: make(chan chunk, chunksAhead-1), stop: make(chan struct{})}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -49,21 +48,14 @@ func newReadAhead(o *operation, f *sftp.File) *readAhead {
 	return a
 }
 
-// buffer gives one that was read out, or a new one.
-func (a *readAhead) buffer() []byte {
-	select {
-	case buf := <-a.used:
-		return buf
-	default:
-		return make([]byte, chunkSize)
-	}
-}
+// buffers are used again by whatever is read next.
+var buffers = sync.Pool{New: func() any { return new([chunkSize]byte) }}
 
 // run fetches chunk after chunk until the end, an error, or Close.
 func (a *readAhead) run() {
 	for offset := int64(0); ; {
-		buf := a.buffer()
-		n, err := a.file.ReadAt(buf, offset)
+		buf := buffers.Get().(*[chunkSize]byte)
+		n, err := a.file.ReadAt(buf[:], offset)
 		offset += int64(n)
 		// The library takes a short answer in the middle of a file for its end.
 		// The end is certain only when a read there gives nothing. Identity, not
@@ -110,7 +102,7 @@ func (a *readAhead) Read(p []byte) (int, error) {
 // recycle gives the current chunk's buffer back once it was read out.
 func (a *readAhead) recycle() {
 	if a.current.buf != nil {
-		a.used <- a.current.buf // has room for all that exist
+		buffers.Put(a.current.buf)
 		a.current.buf = nil
 	}
 }
