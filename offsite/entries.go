@@ -2,11 +2,7 @@ package offsite
 
 import (
 	"cmp"
-	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -52,32 +48,6 @@ func makeEntries(root *os.Root, m *Manifest) error {
 		}
 	}
 	return nil
-}
-
-// digestFile gives the SHA-256 of a file that was just written. Meanwhile the
-// kernel writes it out, so that there is less to wait for at the end.
-func digestFile(ctx context.Context, root *os.Root, name string) (string, error) {
-	in, err := root.OpenFile(filepath.FromSlash(name), os.O_RDWR, 0)
-	if err != nil {
-		return "", err
-	}
-	defer in.Close()
-	_ = unix.SyncFileRange(int(in.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE) // best effort
-	hash := sha256.New()
-	buf := make([]byte, chunkPages*PageSize)
-	for {
-		if ctx.Err() != nil {
-			return "", ctx.Err()
-		}
-		n, err := in.Read(buf)
-		hash.Write(buf[:n])
-		if errors.Is(err, io.EOF) {
-			return hex.EncodeToString(hash.Sum(nil)), nil
-		}
-		if err != nil {
-			return "", err
-		}
-	}
 }
 
 // finishEntries makes the links and sets owners, modes and times: of what lies

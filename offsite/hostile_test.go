@@ -167,23 +167,27 @@ func fillFrom(tb testing.TB, m *Manifest, pack []byte, identities crypt.Identiti
 	if err := makeEntries(root, m); err != nil {
 		return err
 	}
-	f := &filler{manifest: m, root: root, identities: identities}
-	for put, runs := range map[bool]layer{true: placements(m, func(f *FileEntry) []Run { return f.Base }), false: placements(m, func(f *FileEntry) []Run { return f.Patch })} {
-		to := xorPages
-		if put {
-			to = writePages
-		}
-		w, err := f.newLayer(to)
+	f, err := newFiller(m, root)
+	if err != nil {
+		return err
+	}
+	defer f.patches.Close()
+	f.identities = identities
+	lay := func(l layer, put putPages) error {
+		w, err := f.newLayer(tb.Context(), put)
 		if err != nil {
 			tb.Fatal(err)
 		}
 		defer w.close()
-		r := &object{name: "packs/x.age", body: io.NopCloser(bytes.NewReader(pack))}
-		if err := w.streamPack(r, runs[0]); err != nil {
-			return err
-		}
+		return w.streamPack(&object{name: "packs/x.age", body: io.NopCloser(bytes.NewReader(pack))}, l[0])
 	}
-	return nil
+	if err := lay(placements(m, func(f *FileEntry) []Run { return f.Patch }), (*packLayer).layPatch); err != nil {
+		return err
+	}
+	if err := f.fillHoles(tb.Context()); err != nil {
+		return err
+	}
+	return lay(placements(m, func(f *FileEntry) []Run { return f.Base }), (*packLayer).layBase)
 }
 
 // sealPack makes a pack of a stream that need not be zstd.

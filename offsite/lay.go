@@ -17,10 +17,9 @@ import (
 
 	"github.com/atocore/atobackupd/crypt"
 	"github.com/atocore/atobackupd/internal/failure"
-	"github.com/atocore/atobackupd/snapshot"
 )
 
-// pullWorkers is how many packs are fetched, and files digested, at once.
+// pullWorkers is how many packs are fetched at once.
 const pullWorkers = 3
 
 // filler builds one snapshot directory from packs.
@@ -30,6 +29,8 @@ type filler struct {
 	sums       sums
 	root       *os.Root
 	identities crypt.Identities
+	patches    patchFile
+	digests    []fileDigest
 
 	mu       sync.Mutex
 	done     int64
@@ -37,31 +38,48 @@ type filler struct {
 	progress func(done, total int64)
 }
 
-// fill builds the snapshot directory: the base layer first, then the patch
-// layer XORed over it. Each pack is streamed once for each layer that uses it,
-// and the two use different ones.
+// fill builds the snapshot directory: the patch layer goes to a file aside, the
+// base layer, XORed with it, to its place. What the base layer lays is final,
+// and is digested at once. Each pack is streamed once for each layer that uses
+// it, and the two use different ones.
 func (v *Vault) fill(ctx context.Context, m *Manifest, sums sums, dir string, o PullOptions) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
+	f, err := newFiller(m, root)
+	if err != nil {
+		return err
+	}
+	defer f.patches.Close()
 	if err := makeEntries(root, m); err != nil {
 		return err
 	}
-	f := &filler{vault: v, manifest: m, sums: sums, root: root, identities: o.Identities, total: m.stored(), progress: o.Progress}
-	base := placements(m, func(f *FileEntry) []Run { return f.Base })
-	if err := f.lay(ctx, base, writePages); err != nil {
+	f.vault, f.sums, f.identities, f.progress = v, sums, o.Identities, o.Progress
+	if err := f.lay(ctx, placements(m, func(f *FileEntry) []Run { return f.Patch }), (*packLayer).layPatch); err != nil {
 		return err
 	}
-	patch := placements(m, func(f *FileEntry) []Run { return f.Patch })
-	if err := f.lay(ctx, patch, xorPages); err != nil {
+	if err := f.fillHoles(ctx); err != nil {
 		return err
 	}
-	if err := f.checkDigests(ctx); err != nil {
+	if err := f.lay(ctx, placements(m, func(f *FileEntry) []Run { return f.Base }), (*packLayer).layBase); err != nil {
 		return err
+	}
+	for i := range m.Files {
+		if !f.digests[i].is(&m.Files[i]) {
+			return f.blame(ctx, &m.Files[i])
+		}
 	}
 	return finishEntries(root, m)
+}
+
+func newFiller(m *Manifest, root *os.Root) (*filler, error) {
+	patches, err := newPatchFile(m, root)
+	if err != nil {
+		return nil, err
+	}
+	return &filler{manifest: m, root: root, total: m.stored(), patches: patches, digests: make([]fileDigest, len(m.Files))}, nil
 }
 
 func (f *filler) advance(n int64) {
@@ -115,13 +133,13 @@ func (f *filler) lay(ctx context.Context, l layer, put putPages) error {
 	})
 	for range min(pullWorkers, len(l)) {
 		group.Go(func() (err error) {
-			w, err := f.newLayer(put)
+			w, err := f.newLayer(ctx, put)
 			if err != nil {
 				return err
 			}
 			defer func() { err = errors.Join(err, w.close()) }()
 			for index := range packs {
-				if err := w.layPack(ctx, packName(f.manifest.Packs[index]), l[index]); err != nil {
+				if err := w.layPack(packName(f.manifest.Packs[index]), l[index]); err != nil {
 					return err
 				}
 			}
@@ -135,29 +153,37 @@ func (f *filler) lay(ctx context.Context, l layer, put putPages) error {
 // once: it is several megabytes, and a vault has hundreds of packs.
 type packLayer struct {
 	*filler
-	put  putPages
-	out  fileWriter
-	dec  *zstd.Decoder
-	data []byte // room for a piece
+	ctx   context.Context
+	put   putPages
+	dec   *zstd.Decoder
+	data  []byte // room for a piece,
+	mixed []byte // for one with its patches,
+	more  []byte // and for patches, or what is digested
+
+	// The file that was written last stays open: neighbouring runs mostly
+	// belong to one file, and a snapshot may have 100,000 of them.
+	open int // -1: none is
+	file *os.File
 }
 
-func (f *filler) newLayer(put putPages) (*packLayer, error) {
+func (f *filler) newLayer(ctx context.Context, put putPages) (*packLayer, error) {
 	dec, err := newDecoder(nil)
 	if err != nil {
 		return nil, err
 	}
-	return &packLayer{f, put, fileWriter{root: f.root, files: f.manifest.Files, open: -1}, dec, make([]byte, chunkPages*PageSize)}, nil
+	piece := func() []byte { return make([]byte, chunkPages*PageSize) }
+	return &packLayer{filler: f, ctx: ctx, put: put, dec: dec, data: piece(), mixed: piece(), more: piece(), open: -1}, nil
 }
 
 func (w *packLayer) close() error {
 	w.dec.Close()
-	return w.out.close()
+	return w.closeFile()
 }
 
 // layPack lays a pack without digesting it: every file is digested in the end,
 // and that says the same. Only what is to blame is looked for in the packs.
-func (w *packLayer) layPack(ctx context.Context, name string, runs []placement) error {
-	r, err := w.vault.open(ctx, name)
+func (w *packLayer) layPack(name string, runs []placement) error {
+	r, err := w.vault.open(w.ctx, name)
 	if err != nil {
 		return err
 	}
@@ -168,7 +194,7 @@ func (w *packLayer) layPack(ctx context.Context, name string, runs []placement) 
 	}
 	var invalid *failure.Error
 	if errors.As(err, &invalid) && invalid.Kind == failure.Invalid {
-		return cmp.Or(w.vault.checkObject(ctx, name, w.sums), err)
+		return cmp.Or(w.vault.checkObject(w.ctx, name, w.sums), err)
 	}
 	return err
 }
@@ -195,38 +221,12 @@ func (w *packLayer) streamPack(r *object, runs []placement) error {
 			return bad(err)
 		}
 		for _, run := range s.active {
-			if err := place(&w.out, w.put, run, page, data); err != nil {
+			if err := w.place(run, page, data); err != nil {
 				return err
 			}
 		}
 		w.advance(int64(len(data)))
 	}
-}
-
-// checkDigests compares every file with the manifest, the largest first.
-func (f *filler) checkDigests(ctx context.Context) error {
-	var files []*FileEntry
-	for i := range f.manifest.Files {
-		if f.manifest.Files[i].Type == snapshot.TypeFile {
-			files = append(files, &f.manifest.Files[i])
-		}
-	}
-	slices.SortStableFunc(files, func(a, b *FileEntry) int { return cmp.Compare(b.Size, a.Size) })
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(pullWorkers)
-	for _, e := range files {
-		group.Go(func() error {
-			digest, err := digestFile(ctx, f.root, e.Path)
-			if err != nil {
-				return err
-			}
-			if digest != e.SHA256 {
-				return f.blame(ctx, e)
-			}
-			return nil
-		})
-	}
-	return group.Wait()
 }
 
 // blame finds the pack because of which a file is not what it was.
@@ -244,13 +244,13 @@ func (f *filler) blame(ctx context.Context, e *FileEntry) error {
 }
 
 // place puts what a run takes of the pages that begin at page.
-func place(out *fileWriter, put putPages, run placement, page int64, data []byte) error {
+func (w *packLayer) place(run placement, page int64, data []byte) error {
 	from := max(run.packPage, page)
 	to := min(run.packPage+run.pages, page+int64(len(data)/PageSize))
 	if from >= to {
 		return nil
 	}
-	return put(out, run.file, run.filePage+from-run.packPage, data[(from-page)*PageSize:(to-page)*PageSize])
+	return w.put(w, run.file, run.filePage+from-run.packPage, data[(from-page)*PageSize:(to-page)*PageSize])
 }
 
 // pageStream gives the pages of a pack that runs want, a piece at a time. Two
@@ -305,63 +305,62 @@ func short(page int64, err error) error {
 }
 
 // putPages puts whole pages at a page of a file; it leaves data as it is.
-type putPages func(out *fileWriter, file int, page int64, data []byte) error
+type putPages func(w *packLayer, file int, page int64, data []byte) error
 
-func writePages(out *fileWriter, file int, page int64, data []byte) error {
-	f, data, err := out.at(file, page, data)
+// layPatch puts pages of the patch layer aside.
+func (w *packLayer) layPatch(file int, page int64, data []byte) error {
+	return w.patches.put(file, page, data)
+}
+
+// layBase XORs pages of the base layer with the patches that belong there, and
+// digests what is complete.
+func (w *packLayer) layBase(file int, page int64, data []byte) error {
+	f, size, err := w.at(file)
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteAt(data, page*PageSize)
-	return err
-}
-
-func xorPages(out *fileWriter, file int, page int64, data []byte) error {
-	f, data, err := out.at(file, page, data)
-	if err != nil {
-		return err
-	}
-	if out.old == nil {
-		out.old = make([]byte, chunkPages*PageSize)
-	}
-	old := out.old[:len(data)]
-	if _, err := f.ReadAt(old, page*PageSize); err != nil {
-		return err
-	}
-	xorBytes(old, data)
-	_, err = f.WriteAt(old, page*PageSize)
-	return err
-}
-
-// fileWriter keeps the file that was written last open: neighbouring runs
-// mostly belong to one file, and a snapshot may have 100,000 of them.
-type fileWriter struct {
-	root  *os.Root
-	files []FileEntry
-	open  int
-	f     *os.File
-	old   []byte
-}
-
-// at gives the file, and data cut to the file's size.
-func (w *fileWriter) at(file int, page int64, data []byte) (*os.File, []byte, error) {
-	if w.open != file {
-		if err := w.close(); err != nil {
-			return nil, nil, err
+	mixed := data
+	for r := range w.patches.within(file, page, page+int64(len(data)/PageSize)) {
+		if &mixed[0] == &data[0] {
+			mixed = append(w.mixed[:0], data...)
 		}
-		f, err := w.root.OpenFile(filepath.FromSlash(w.files[file].Path), os.O_RDWR, 0)
+		patch, err := w.patches.read(r, w.more)
 		if err != nil {
-			return nil, nil, err
+			return err
 		}
-		w.f, w.open = f, file
+		xorBytes(mixed[(r.page-page)*PageSize:], patch)
 	}
-	return w.f, data[:min(int64(len(data)), w.files[file].Size-page*PageSize)], nil
+	if _, err := f.WriteAt(cut(mixed, page, size), page*PageSize); err != nil {
+		return err
+	}
+	return w.laid(file, page, page+int64(len(data)/PageSize))
 }
 
-func (w *fileWriter) close() error {
+// cut gives what of pages from page on lies within a file's size.
+func cut(data []byte, page, size int64) []byte {
+	return data[:min(int64(len(data)), size-page*PageSize)]
+}
+
+// at gives a file, open, and its size.
+func (w *packLayer) at(file int) (*os.File, int64, error) {
+	e := &w.manifest.Files[file]
+	if w.open != file {
+		if err := w.closeFile(); err != nil {
+			return nil, 0, err
+		}
+		f, err := w.root.OpenFile(filepath.FromSlash(e.Path), os.O_RDWR, 0)
+		if err != nil {
+			return nil, 0, err
+		}
+		w.file, w.open = f, file
+	}
+	return w.file, e.Size, nil
+}
+
+func (w *packLayer) closeFile() error {
 	if w.open < 0 {
 		return nil
 	}
 	w.open = -1
-	return w.f.Close()
+	return w.file.Close()
 }

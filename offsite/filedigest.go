@@ -1,0 +1,151 @@
+package offsite
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"hash"
+	"slices"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/atocore/atobackupd/snapshot"
+)
+
+// fileDigest follows the laying of a file and digests what is complete, in
+// order, while it is still in memory.
+type fileDigest struct {
+	mu   sync.Mutex
+	busy bool            // somebody is digesting
+	next int64           // all pages before it are digested
+	laid map[int64]int64 // final pages from there on: first page to the page after the last
+	hash hash.Hash
+	sum  [sha256.Size]byte // once next is the end
+}
+
+// fillHoles begins with the pages that no base run will write: they are final,
+// as holes or as patches of nothing.
+func (f *filler) fillHoles(ctx context.Context) (err error) {
+	w, err := f.newLayer(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, w.close()) }()
+	for i := range f.manifest.Files {
+		e := &f.manifest.Files[i]
+		if e.Type != snapshot.TypeFile {
+			continue
+		}
+		d := &f.digests[i]
+		d.hash = sha256.New()
+		d.laid = make(map[int64]int64)
+		end := int64(0)
+		for _, r := range append(slices.Clip(byPage(e.Base)), Run{FilePage: pages(e.Size)}) {
+			if err := w.fillHole(i, end, r.FilePage); err != nil {
+				return err
+			}
+			end = r.FilePage + r.Pages
+		}
+		if err := w.follow(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fillHole writes the patches into a range that has no base.
+func (w *packLayer) fillHole(file int, from, to int64) error {
+	w.digests[file].add(from, to)
+	for r := range w.patches.within(file, from, to) {
+		f, size, err := w.at(file)
+		if err != nil {
+			return err
+		}
+		for n := int64(0); n < r.pages; n += chunkPages {
+			patch, err := w.patches.read(patchRun{r.page + n, min(chunkPages, r.pages-n), r.at + n}, w.more)
+			if err != nil {
+				return err
+			}
+			if _, err := f.WriteAt(cut(patch, r.page+n, size), (r.page+n)*PageSize); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (d *fileDigest) add(from, to int64) {
+	if from < to {
+		d.laid[from] = to
+	}
+}
+
+// laid notes that pages are final.
+func (w *packLayer) laid(file int, from, to int64) error {
+	d := &w.digests[file]
+	d.mu.Lock()
+	d.add(from, to)
+	d.mu.Unlock()
+	return w.follow(file)
+}
+
+// follow digests the pages of a file that are final and next, unless another
+// is at it: then that one goes on with them.
+func (w *packLayer) follow(file int) error {
+	d := &w.digests[file]
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.busy {
+		return nil
+	}
+	d.busy = true
+	defer func() { d.busy = false }()
+	for {
+		if d.next == pages(w.manifest.Files[file].Size) {
+			d.hash.Sum(d.sum[:0])
+			return nil
+		}
+		to, ok := d.laid[d.next]
+		if !ok {
+			return nil
+		}
+		delete(d.laid, d.next)
+		d.mu.Unlock()
+		err := w.digest(file, d.hash, d.next, to)
+		d.mu.Lock()
+		if err != nil {
+			return err
+		}
+		d.next = to
+	}
+}
+
+// digest digests some pages of a file and has the kernel begin to write them
+// out, so that there is less to wait for at the end.
+func (w *packLayer) digest(file int, hash hash.Hash, page, end int64) error {
+	f, size, err := w.at(file)
+	if err != nil {
+		return err
+	}
+	for ; page < end; page += chunkPages {
+		if err := w.ctx.Err(); err != nil {
+			return err
+		}
+		data := cut(w.more[:min(end-page, chunkPages)*PageSize], page, size)
+		if _, err := f.ReadAt(data, page*PageSize); err != nil {
+			return err
+		}
+		hash.Write(data)
+		if len(data) == len(w.more) { // smaller ones are gathered
+			_ = unix.SyncFileRange(int(f.Fd()), page*PageSize, int64(len(data)), unix.SYNC_FILE_RANGE_WRITE) // best effort
+		}
+	}
+	return nil
+}
+
+// is tells whether all of a file was digested and is what it was.
+func (d *fileDigest) is(e *FileEntry) bool {
+	return e.Type != snapshot.TypeFile || d.next == pages(e.Size) && hex.EncodeToString(d.sum[:]) == e.SHA256
+}
