@@ -259,9 +259,10 @@ func newVaultRestore(c *cli) *cobra.Command {
 		Use:   "restore STAMP|latest --identity FILE --to DIR",
 		Short: "Fetch a snapshot from the vault into a directory",
 		Long: `Fetch a snapshot from the vault, decrypt it and lay it out in a directory that
-does not exist yet. Every file is compared with its signed digest: it is byte for
-byte what was validated when the snapshot was made. Nothing live is touched; to
-put it in place on the host use ` + "`atobackupd restore STAMP --from TARGET`.",
+does not exist yet. Every file is compared with its signed digest: it is byte
+for byte what was validated when the snapshot was made. Nothing live is
+touched; to put it in place on the host use
+` + "`atobackupd restore STAMP --from TARGET`.",
 		Example:           "  atobackupd vault restore latest --dir ./vault --identity key.txt --to restored",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: f.completeStored(c),
