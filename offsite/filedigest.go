@@ -18,11 +18,12 @@ import (
 // order, while it is still in memory.
 type fileDigest struct {
 	mu   sync.Mutex
-	busy bool            // somebody is digesting
-	next int64           // all pages before it are digested
-	laid map[int64]int64 // final pages from there on: first page to the page after the last
-	hash hash.Hash
-	sum  [sha256.Size]byte // once next is the end
+	busy bool              // somebody is digesting
+	next int64             // all pages before it are digested
+	laid map[int64]int64   // final pages from there on: first page to the page after the last
+	hash hash.Hash         // of the pages before next; nil at first and in the end
+	done bool              // next is the end
+	sum  [sha256.Size]byte // once done
 }
 
 // fillHoles begins with the pages that no base run will write: they are final,
@@ -38,9 +39,6 @@ func (f *filler) fillHoles(ctx context.Context) (err error) {
 		if e.Type != snapshot.TypeFile {
 			continue
 		}
-		d := &f.digests[i]
-		d.hash = sha256.New()
-		d.laid = make(map[int64]int64)
 		end := int64(0)
 		for _, r := range append(slices.Clip(byPage(e.Base)), Run{FilePage: pages(e.Size)}) {
 			if err := w.fillHole(i, end, r.FilePage); err != nil {
@@ -77,9 +75,13 @@ func (w *packLayer) fillHole(file int, from, to int64) error {
 }
 
 func (d *fileDigest) add(from, to int64) {
-	if from < to {
-		d.laid[from] = to
+	if from >= to {
+		return
 	}
+	if d.laid == nil {
+		d.laid = make(map[int64]int64)
+	}
+	d.laid[from] = to
 }
 
 // laid notes that pages are final.
@@ -97,18 +99,24 @@ func (w *packLayer) follow(file int) error {
 	d := &w.digests[file]
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.busy {
+	if d.busy || d.done {
 		return nil
 	}
 	d.busy = true
 	defer func() { d.busy = false }()
 	for {
-		if d.next == pages(w.manifest.Files[file].Size) {
-			d.hash.Sum(d.sum[:0])
+		to, more := d.laid[d.next]
+		end := d.next == pages(w.manifest.Files[file].Size)
+		if !more && !end {
 			return nil
 		}
-		to, ok := d.laid[d.next]
-		if !ok {
+		if d.hash == nil {
+			d.hash = sha256.New()
+		}
+		if end {
+			d.hash.Sum(d.sum[:0])
+			d.done = true
+			d.hash, d.laid = nil, nil // there may be 100,000 files
 			return nil
 		}
 		delete(d.laid, d.next)
@@ -147,5 +155,5 @@ func (w *packLayer) digest(file int, hash hash.Hash, page, end int64) error {
 
 // is tells whether all of a file was digested and is what it was.
 func (d *fileDigest) is(e *FileEntry) bool {
-	return e.Type != snapshot.TypeFile || d.next == pages(e.Size) && hex.EncodeToString(d.sum[:]) == e.SHA256
+	return e.Type != snapshot.TypeFile || d.done && hex.EncodeToString(d.sum[:]) == e.SHA256
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -319,4 +320,24 @@ func (s *skewRemote) Stat(ctx context.Context, name string) (offsite.Entry, erro
 	e, err := s.Remote.Stat(ctx, name)
 	e.MTime = e.MTime.Add(s.skew)
 	return e, err
+}
+
+// A restore that has begun ends well although its snapshot is pruned meanwhile:
+// what it needs lies in trash/ for a week.
+func TestPullOutlivesPrune(t *testing.T) {
+	r := newRig(t)
+	old := r.snapshot(recent(3), map[string][]byte{"db/atocore.db": noise(3, 60<<20)})
+	r.push(old)
+	r.push(r.lonely(1))
+	r.age(8*day, everything)
+	stored, err := r.vault.Find(context.Background(), string(old.Info.Stamp))
+	r.check(err)
+	dest := filepath.Join(t.TempDir(), "restored")
+	trashed := 0
+	prune := sync.OnceFunc(func() { trashed = len(r.prune(time.Now(), keepOne).Trashed) })
+	r.check(r.vault.Pull(context.Background(), stored, dest, offsite.PullOptions{Identities: r.identities, Signer: r.signer.AuthorizedKey(), Progress: func(int64, int64) { prune() }}))
+	if trashed < 5 || len(r.list()) != 1 {
+		t.Fatalf("%d packs went to trash, %v is left", trashed, r.list())
+	}
+	sameTree(t, old.Dir, dest)
 }
