@@ -3,6 +3,7 @@ package offsite_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -10,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/klauspost/compress/zstd"
 
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/offsite"
@@ -169,6 +172,49 @@ func TestWrongKeyAndWrongSigner(t *testing.T) {
 			t.Errorf("another %s: fetched", name)
 		}
 		checkEmpty(t, filepath.Dir(dest))
+	}
+}
+
+// Whoever holds the vault knows the recipients and can seal packs of his own.
+// They decrypt, decompress and have every page; only their bytes are not those
+// that were signed. The error names the pack, and nothing is left.
+func TestPullRefusesForgedPacks(t *testing.T) {
+	seal := func(r *rig, pages []byte) []byte {
+		var pack bytes.Buffer
+		w, err := r.recipients.Seal(&pack)
+		r.check(err)
+		enc, err := zstd.NewWriter(w)
+		r.check(err)
+		_, err = enc.Write(pages)
+		r.check(errors.Join(err, enc.Close(), w.Close()))
+		return pack.Bytes()
+	}
+	for name, forge := range map[string]func(r *rig, packs []string){
+		"other pages": func(r *rig, packs []string) {
+			r.check(os.WriteFile(filepath.Join(r.root, packs[1]), seal(r, noise(9, 32<<20)), 0o600))
+		},
+		"another pack of the vault": func(r *rig, packs []string) {
+			data, err := os.ReadFile(filepath.Join(r.root, packs[0]))
+			r.check(errors.Join(err, os.WriteFile(filepath.Join(r.root, packs[1]), data, 0o600)))
+		},
+		"fewer pages": func(r *rig, packs []string) {
+			r.check(os.WriteFile(filepath.Join(r.root, packs[1]), seal(r, noise(9, 1<<20)), 0o600))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			r.push(r.snapshot(stampOf(0), map[string][]byte{"db/atocore.db": noise(1, 30<<20)}))
+			packs := r.objects("packs")
+			if len(packs) < 3 {
+				t.Fatalf("%q", packs)
+			}
+			forge(r, packs)
+			dest, err := r.pull("latest")
+			if failure.KindOf(err) != failure.Invalid || !strings.Contains(err.Error(), packs[1]) {
+				t.Errorf("Pull = %v", err)
+			}
+			checkEmpty(t, filepath.Dir(dest))
+		})
 	}
 }
 
