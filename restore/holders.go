@@ -78,7 +78,11 @@ func (w watched) holders() (found []Holder, hidden int, err error) {
 			hidden++
 		case err != nil: // it has ended meanwhile
 		case held:
-			found = append(found, h)
+			// A child that was forked and has not begun its own program yet has
+			// for an instant whatever its parent has, so a second look counts.
+			if _, still, err := w.heldBy(pid); err == nil && still {
+				found = append(found, h)
+			}
 		}
 	}
 	return found, hidden, nil

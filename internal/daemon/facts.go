@@ -40,9 +40,11 @@ func legs(c *config.Config) []leg {
 // facts gathers what the legs are judged by. What cannot be found out is a fact
 // about the leg that needs it.
 func (a *App) facts(ctx context.Context, now time.Time, open []history.Alarm) []facts {
+	// First what was written last: a take that ends meanwhile must not show as
+	// a success without a snapshot.
+	seen := a.seenLegs(ctx)
 	list, _, listErr := a.snapshots(ctx, now)
 	holders, _ := a.offsiteHolders() // a target's unreadable state means only that its newest is unknown
-	seen := a.seenLegs(ctx)
 	var all []facts
 	blocked := false
 	for _, l := range legs(a.Config) {
