@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sync"
 
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sync/errgroup"
@@ -31,11 +30,7 @@ type filler struct {
 	identities crypt.Identities
 	patches    patchFile
 	digests    []fileDigest
-
-	mu       sync.Mutex
-	done     int64
-	total    int64
-	progress func(done, total int64)
+	progress   progress
 }
 
 // fill builds the snapshot directory: the patch layer goes to a file aside, the
@@ -56,7 +51,7 @@ func (v *Vault) fill(ctx context.Context, m *Manifest, sums sums, dir string, o 
 	if err := makeEntries(root, m); err != nil {
 		return err
 	}
-	f.vault, f.sums, f.identities, f.progress = v, sums, o.Identities, o.Progress
+	f.vault, f.sums, f.identities, f.progress.tell = v, sums, o.Identities, o.Progress
 	if err := f.lay(ctx, placements(m, func(f *FileEntry) []Run { return f.Patch }), (*packLayer).layPatch); err != nil {
 		return err
 	}
@@ -79,17 +74,7 @@ func newFiller(m *Manifest, root *os.Root) (*filler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &filler{manifest: m, root: root, total: m.stored(), patches: patches, digests: make([]fileDigest, len(m.Files))}, nil
-}
-
-func (f *filler) advance(n int64) {
-	if f.progress == nil {
-		return
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.done += n
-	f.progress(f.done, f.total)
+	return &filler{manifest: m, root: root, progress: progress{total: m.stored()}, patches: patches, digests: make([]fileDigest, len(m.Files))}, nil
 }
 
 // placement says where a run of one pack goes.
@@ -225,7 +210,7 @@ func (w *packLayer) streamPack(r *object, runs []placement) error {
 				return err
 			}
 		}
-		w.advance(int64(len(data)))
+		w.progress.add(int64(len(data)))
 	}
 }
 

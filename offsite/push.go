@@ -117,9 +117,9 @@ type pushWork struct {
 	level   level
 	bad     map[uint32]bool // packs of the map that are not there whole
 
-	done, total atomic.Int64
-	warnings    []string
-	damage      []string
+	progress progress
+	warnings []string
+	damage   []string
 }
 
 // pushFile is a regular file of the snapshot.
@@ -139,14 +139,11 @@ func (v *Vault) newPushWork(src Source, o PushOptions) (w *pushWork, err error) 
 	if o.RebaseRatio <= 0 {
 		o.RebaseRatio = defaultRebaseRatio
 	}
-	if o.Progress == nil {
-		o.Progress = func(int64, int64) {}
-	}
 	level, err := parseLevel(o.Level)
 	if err != nil {
 		return nil, err
 	}
-	w = &pushWork{vault: v, src: src, o: o, base: baseDir(o.BaseDir), level: level}
+	w = &pushWork{vault: v, src: src, o: o, base: baseDir(o.BaseDir), level: level, progress: progress{tell: o.Progress}}
 	first := int64(0)
 	for _, f := range src.Files {
 		if f.Path == snapshot.MetadataFile { // carried by the manifest
@@ -162,7 +159,7 @@ func (v *Vault) newPushWork(src Source, o PushOptions) (w *pushWork, err error) 
 		}
 		w.files[i] = &pushFile{index: i, FileEntry: e, first: first, pages: pages(e.Size)}
 		first += pages(e.Size)
-		w.total.Add(e.Size)
+		w.progress.total += e.Size
 	}
 	m := Manifest{Format: FormatVersion, Stamp: src.Info.Stamp, PageSize: PageSize, Files: w.entries}
 	if _, err := snapshot.ParseStamp(string(src.Info.Stamp)); err != nil {

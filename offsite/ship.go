@@ -146,30 +146,15 @@ func (w *pushWork) read(ctx context.Context, chunks chan<- chunk, free chan []by
 		return err
 	}
 	defer root.Close()
-	queue := make(chan *pushFile)
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		defer close(queue)
-		for _, f := range w.bySize() {
-			select {
-			case queue <- f:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
+	group, reading := errgroup.WithContext(ctx)
+	group.SetLimit(readers)
+	for _, f := range w.bySize() {
+		if reading.Err() != nil {
+			break
 		}
-		return nil
-	})
-	for range readers {
-		group.Go(func() error {
-			for f := range queue {
-				if err := w.readOrKeep(ctx, root, f, chunks, free); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
+		group.Go(func() error { return w.readOrKeep(reading, root, f, chunks, free) })
 	}
-	return group.Wait()
+	return cmp.Or(group.Wait(), ctx.Err())
 }
 
 // bySize gives the regular files, the largest first.
@@ -185,7 +170,7 @@ func (w *pushWork) readOrKeep(ctx context.Context, root *os.Root, f *pushFile, c
 		return err
 	}
 	if same {
-		w.o.Progress(w.done.Add(f.Size), w.total.Load())
+		w.progress.add(f.Size)
 		return nil
 	}
 	return w.readFile(ctx, root, f, chunks, free)
@@ -234,7 +219,7 @@ func (w *pushWork) readFile(ctx context.Context, root *os.Root, f *pushFile, chu
 			return w.changed(f) // its records have no room for more
 		}
 		hash.Write(buf[:n])
-		w.o.Progress(w.done.Add(int64(n)), w.total.Load())
+		w.progress.add(int64(n))
 		padded := int(pages(int64(n))) * PageSize
 		clear(buf[n:padded])
 		select {

@@ -1,0 +1,22 @@
+package offsite
+
+import "sync"
+
+// progress tells how far a transfer is. Several goroutines add to it; tell, if
+// it is not nil, is called by one at a time and never with less than before.
+type progress struct {
+	mu    sync.Mutex
+	done  int64
+	total int64
+	tell  func(done, total int64)
+}
+
+func (p *progress) add(n int64) {
+	if p.tell == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.done += n
+	p.tell(p.done, p.total)
+}
