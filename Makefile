@@ -11,8 +11,8 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 build: ## the static binary, ./atobackupd
 	go build -trimpath -o atobackupd ./cmd/atobackupd
 
-demo: build ## the whole life of a backup, in a temporary directory
-	./atobackupd demo
+demo: ## the whole life of a backup, in a temporary directory
+	go run ./cmd/demo
 
 # Tests run against the real programs: OpenSSH's server, age, zstd, Python.
 test: ## every test that needs nothing outside the project

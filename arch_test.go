@@ -65,7 +65,8 @@ var layers = map[string][]string{
 	"":                          {},
 	"cmd/atobackupd":            {"internal", "scheduler", "retention", "snapshot", "restore", "crypt", "offsite", ""},
 	"internal/daemon":           {"internal/config", "internal/history", "internal/notify", "internal/web", "scheduler", "retention", "snapshot", "restore", "crypt", "offsite", ""},
-	"internal/demo":             {"internal/config", "internal/daemon", "snapshot", "restore", "crypt", "offsite"},
+	"cmd/demo":                  {"internal", "snapshot", "crypt"},
+	"cmd/demo/sftpserver":       {},
 	"internal/config":           {},
 	"internal/config/configdoc": {},
 	"internal/history":          {},
@@ -85,7 +86,6 @@ var layers = map[string][]string{
 	"offsite/dir":               {"offsite", "crypt"},
 	"offsite/sftp":              {"offsite", "crypt"},
 	"offsite/sftp/sshdtest":     {},
-	"offsite/sftp/sftpserver":   {"crypt"},
 	"offsite/remotetest":        {"offsite"},
 	"contrib/systemd":           {},
 }
@@ -119,16 +119,37 @@ func TestArrowsPointOneWay(t *testing.T) {
 	}
 }
 
+// TestShippedBinaryServesNoSSH looks into the program itself: the demonstration's
+// server must stay out of a daemon that runs beside other people's keys.
+func TestShippedBinaryServesNoSSH(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "atobackupd")
+	if out, err := exec.Command("go", "build", "-o", program, "./cmd/atobackupd").CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	symbols, err := exec.Command("go", "tool", "nm", program).Output()
+	if err != nil || !strings.Contains(string(symbols), "golang.org/x/crypto/ssh.NewClientConn") {
+		t.Fatalf("go tool nm does not show its ssh client: %v", err)
+	}
+	for _, server := range []string{"crypto/ssh.NewServerConn", "pkg/sftp.NewServer", "pkg/sftp.NewRequestServer", "/cmd/demo"} {
+		if strings.Contains(string(symbols), server) {
+			t.Errorf("the shipped program contains %s", server)
+		}
+	}
+	if out, err := exec.Command(program, "demo").CombinedOutput(); err == nil {
+		t.Errorf("it has a command demo: %s", out)
+	}
+}
+
 // walls lists which packages may import a library. The reasons: one place to
 // change when the library does, and one place to look when it misbehaves.
 var walls = map[string][]string{
 	"modernc.org/sqlite":                 {"snapshot/sqlite", "internal/history"},
 	"filippo.io/age":                     {"crypt"},
 	"github.com/hiddeco/sshsig":          {"crypt"},
-	"golang.org/x/crypto/ssh":            {"offsite/sftp", "crypt"}, // crypt: key files and signatures, no connection
-	"github.com/pkg/sftp":                {"offsite/sftp"},
+	"golang.org/x/crypto/ssh":            {"offsite/sftp", "crypt", "cmd/demo/sftpserver"}, // crypt: key files and signatures, no connection
+	"github.com/pkg/sftp":                {"offsite/sftp", "cmd/demo/sftpserver"},
 	"github.com/robfig/cron/v3":          {"scheduler"},
-	"github.com/spf13/cobra":             {"cmd"},
+	"github.com/spf13/cobra":             {"cmd/atobackupd"},
 	"github.com/coreos/go-systemd":       {"internal/daemon"},
 	"github.com/nicholas-fedor/shoutrrr": {"internal/notify"},
 	"github.com/pelletier/go-toml":       {"internal/config"},

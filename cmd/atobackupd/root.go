@@ -47,12 +47,9 @@ func newRoot(c *cli) *cobra.Command {
 validates each one, keeps 7 daily, 4 weekly and 6 monthly ones, ships them
 encrypted to another machine, and restores them.
 
-Try it without touching anything: atobackupd demo
-
 Exit status: 0 done, 1 failed, 2 usage or configuration, 3 invalid snapshot,
 4 refused for safety, 5 locked, 75 target unreachable, 130 interrupted.`,
-		Example: `  atobackupd demo
-  sudo atobackupd init
+		Example: `  sudo atobackupd init
   sudo atobackupd status
   sudo atobackupd restore latest --dry-run`,
 		SilenceErrors: true,
@@ -76,7 +73,7 @@ Exit status: 0 done, 1 failed, 2 usage or configuration, 3 invalid snapshot,
 	)
 	for _, add := range []func(*cli) *cobra.Command{
 		newBackup, newList, newValidate, newPrune, newPin, newUnpin, newScrub,
-		newRestore, newDrill, newExport, newSync, newVault, newTarget, newStatus, newSchedule, newConfig, newRun, newServiceEnded, newInit, newDemo, newCompletion, newManual, newVersion,
+		newRestore, newDrill, newExport, newSync, newVault, newTarget, newStatus, newSchedule, newConfig, newRun, newServiceEnded, newInit, newCompletion, newManual, newVersion,
 	} {
 		root.AddCommand(add(c))
 	}

@@ -33,9 +33,6 @@ type Options struct {
 	// zero for both where only the step is known. It may be called from several
 	// goroutines. nil tells nobody.
 	Progress func(step string, done, total int64)
-	// AllowNoFsync accepts an SFTP server that cannot promise durability: only
-	// the demonstration's own.
-	AllowNoFsync bool
 	// ReadOnly opens for looking only: nothing is made or changed on disk.
 	ReadOnly bool
 }

@@ -49,9 +49,7 @@ func SFTPConfig(t config.Target) sftp.Config {
 func (a *App) dial(ctx context.Context, t config.Target, known bool) (offsite.Remote, error) {
 	switch {
 	case t.Type == "sftp":
-		c := SFTPConfig(t)
-		c.AllowNoFsync = a.Options.AllowNoFsync
-		return sftp.Dial(ctx, c)
+		return sftp.Dial(ctx, SFTPConfig(t))
 	case known:
 		return dir.Open(t.Path)
 	default:

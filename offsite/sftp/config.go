@@ -31,11 +31,6 @@ type Config struct {
 	BandwidthLimit int64 // bytes a second that all Puts together may send; 0: no limit
 	AppendOnly     bool  // only ever add: publish by hard link, never remove or rename
 
-	// AllowNoFsync accepts a server without fsync@openssh.com, on which a
-	// successful Put may not survive a power cut. Only the demonstration's
-	// own server is used in this way.
-	AllowNoFsync bool
-
 	DialTimeout time.Duration // for each host, from the first packet to a session; default 10s
 	KeepAlive   time.Duration // a silent peer is asked for a sign of life this often, and given up after three; default 15s
 	OpTimeout   time.Duration // a request without any answer for this long ends the connection; default 2m

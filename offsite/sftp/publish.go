@@ -8,8 +8,6 @@ import (
 	"path"
 
 	"github.com/pkg/sftp"
-
-	"github.com/atocore/atobackupd/internal/failure"
 )
 
 // publish gives an upload its final name, durably and without replacing.
@@ -66,7 +64,7 @@ func (r *Remote) move(from, to string) error {
 	if r.cfg.AppendOnly {
 		return errAppendOnly
 	}
-	if err := r.canSync(); err != nil {
+	if err := r.watch.broken(); err != nil {
 		return err
 	}
 	if _, err := r.lstat(from); err != nil {
@@ -78,22 +76,12 @@ func (r *Remote) move(from, to string) error {
 	return r.rename(from, to)
 }
 
-// canSync refuses, before anything is changed, a server that cannot flush.
-func (r *Remote) canSync() error {
-	if err := r.watch.broken(); err != nil || r.cfg.AllowNoFsync || r.has(extFsync) {
-		return err
-	}
-	return &failure.Error{
-		Op: "refused", Kind: failure.Refused,
-		Err:  fmt.Errorf("the server has no %s, so it cannot promise that anything survives a power cut", extFsync),
-		Hint: "use OpenSSH's sftp-server there",
-	}
-}
-
-// sync flushes an open file or directory to the server's disk.
+// sync flushes an open file or directory to the server's disk. A server that
+// knows no such request is lived with: every push begins by comparing the names
+// and sizes on it, so what a power cut there took is sent again.
 func (r *Remote) sync(f *sftp.File) error {
 	if !r.has(extFsync) {
-		return nil // canSync has decided that this is good enough
+		return nil
 	}
 	return f.Sync()
 }

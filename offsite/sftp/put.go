@@ -48,7 +48,7 @@ func (r *Remote) Put(ctx context.Context, name string, src io.Reader) (int64, er
 }
 
 func (r *Remote) put(ctx context.Context, temp, name string, src io.Reader) (int64, error) {
-	if err := r.canSync(); err != nil {
+	if err := r.watch.broken(); err != nil {
 		return 0, err
 	}
 	for _, dir := range []string{incoming, path.Dir(name)} {

@@ -211,7 +211,7 @@ func (r *Remote) remove(name string) error {
 	if r.cfg.AppendOnly {
 		return errAppendOnly
 	}
-	if err := r.canSync(); err != nil {
+	if err := r.watch.broken(); err != nil {
 		return err
 	}
 	info, err := r.lstat(name)

@@ -1,4 +1,4 @@
-package demo
+package main
 
 import (
 	"archive/tar"
@@ -50,7 +50,7 @@ func (s *story) makeStore(ctx context.Context) error {
 		return err
 	}
 	var err error
-	if s.writer, err = startWriter(ctx, s.Executable, s.path("live/db/atocore.db")); err != nil {
+	if s.writer, err = startWriter(ctx, s.path("live/db/atocore.db")); err != nil {
 		return err
 	}
 	s.onEnd(s.writer.stop)

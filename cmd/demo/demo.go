@@ -1,38 +1,55 @@
-// Package demo plays the whole life of a backup in a temporary directory, with
+// Command demo plays the whole life of a backup in a temporary directory, with
 // real parts and without root: a live store with a writer at work, snapshots,
 // retention, a second machine reached over SSH, a disaster, and the restore from
-// the vault. It is what a newcomer runs first, so it is written to be read; and
-// it fails loudly when any step does.
+// the vault. It is what a newcomer runs first (`make demo`), so it is written to
+// be read; and it fails loudly when any step does. The second machine's SSH
+// server lies below it: the shipped program contains none.
 //
 // The Chroma directory that it starts from, chroma.tar.gz, was made by a real
 // Chroma server 1.3.4: 60 vectors of 4 dimensions in one collection.
-package demo
+package main
 
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
+	_ "time/tzdata" // there may be no zoneinfo
 
 	"github.com/atocore/atobackupd/internal/daemon"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
-// Options says where the story is told.
-type Options struct {
-	Out        io.Writer
-	Executable string // this program, for the writer's own process
-	Version    string
-	Keep       bool // leave the directory behind, to look around in
+func main() {
+	keep := flag.Bool("keep", false, "leave the directory behind, to look around in")
+	writerPath := flag.String("writer", "", "be the writing process, on this `database`")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	err := errors.New("it takes no arguments, only -keep")
+	switch {
+	case *writerPath != "":
+		err = write(ctx, *writerPath, os.Stdout)
+	case flag.NArg() == 0:
+		err = play(ctx, os.Stdout, *keep)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		stop()
+		os.Exit(1)
+	}
 }
 
 // story is the state that goes from step to step.
 type story struct {
-	Options
+	out    io.Writer
 	dir    string
 	step   int
 	app    *daemon.App
@@ -46,23 +63,23 @@ type story struct {
 	committed      int64              // transactions acknowledged before the weekly snapshot began
 }
 
-// Run plays the story. It leaves nothing behind unless Keep says so.
-func Run(ctx context.Context, o Options) (err error) {
+// play tells the story. It leaves nothing behind unless keep says so.
+func play(ctx context.Context, out io.Writer, keep bool) (err error) {
 	dir, err := os.MkdirTemp("", "atobackupd-demo-")
 	if err != nil {
 		return err
 	}
-	s := &story{Options: o, dir: dir}
+	s := &story{out: out, dir: dir}
 	defer func() {
 		for i := len(s.stop) - 1; i >= 0; i-- {
 			s.stop[i]()
 		}
-		if !o.Keep {
+		if !keep {
 			err = errors.Join(err, os.RemoveAll(dir))
 		}
 	}()
 	start := time.Now()
-	fmt.Fprintf(o.Out, "atobackupd demo: the life of a backup, played in %s\n\n", dir)
+	fmt.Fprintf(out, "the life of a backup, played in %s\n\n", dir)
 	for _, step := range []struct {
 		title string
 		play  func(context.Context) error
@@ -80,27 +97,27 @@ func Run(ctx context.Context, o Options) (err error) {
 		{"comparison", s.compare},
 	} {
 		s.step++
-		fmt.Fprintf(o.Out, "%2d  %-17s ", s.step, step.title)
+		fmt.Fprintf(out, "%2d  %-17s ", s.step, step.title)
 		if err := step.play(ctx); err != nil {
-			fmt.Fprintln(o.Out, "FAILED")
-			return fmt.Errorf("demo: step %d, %s: %w", s.step, step.title, err)
+			fmt.Fprintln(out, "FAILED")
+			return fmt.Errorf("step %d, %s: %w", s.step, step.title, err)
 		}
 	}
-	fmt.Fprintf(o.Out, "\nEvery step was real, and it took %.1f s. ", time.Since(start).Seconds())
-	if o.Keep {
-		fmt.Fprintf(o.Out, "Look around: atobackupd --config %s list\n", s.path("config.toml"))
+	fmt.Fprintf(out, "\nEvery step was real, and it took %.1f s. ", time.Since(start).Seconds())
+	if keep {
+		fmt.Fprintf(out, "Look around: atobackupd --config %s list\n", s.path("config.toml"))
 	} else {
-		fmt.Fprintln(o.Out, "Nothing is left behind; --keep leaves it to look around in.")
+		fmt.Fprintln(out, "Nothing is left behind; -keep leaves it to look around in.")
 	}
 	return nil
 }
 
 // say ends the line of a step.
-func (s *story) say(format string, args ...any) { fmt.Fprintf(s.Out, format+"\n", args...) }
+func (s *story) say(format string, args ...any) { fmt.Fprintf(s.out, format+"\n", args...) }
 
 // more adds a line to the step above.
 func (s *story) more(format string, args ...any) {
-	fmt.Fprintf(s.Out, "%22s%s\n", "", fmt.Sprintf(format, args...))
+	fmt.Fprintf(s.out, "%22s%s\n", "", fmt.Sprintf(format, args...))
 }
 
 func (s *story) path(elem ...string) string {

@@ -4,8 +4,8 @@
 //
 // It serves one directory to one key and nothing outside of it. Its rename does
 // not replace, and it flushes a file when it is closed and a directory when it
-// changes. What it lacks is fsync@openssh.com, which the SFTP library does not
-// know, so its client must be told AllowNoFsync.
+// changes. It offers no fsync@openssh.com, which the SFTP library does not know, so
+// its clients cannot see that.
 package sftpserver
 
 import (

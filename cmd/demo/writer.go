@@ -1,4 +1,4 @@
-package demo
+package main
 
 import (
 	"bufio"
@@ -14,11 +14,11 @@ import (
 	"time"
 )
 
-// Write commits to the demonstration's database 50 times a second until ctx
+// write commits to the demonstration's database 50 times a second until ctx
 // ends, and prints the number of each transaction once it is committed. Each
 // changes two tables, which agree in every whole copy. It is a process of its own:
 // POSIX locks belong to processes, and the application is one, too.
-func Write(ctx context.Context, path string, out io.Writer) (err error) {
+func write(ctx context.Context, path string, out io.Writer) (err error) {
 	db, err := openWritable(path)
 	if err != nil {
 		return err
@@ -54,15 +54,19 @@ func ignoreEnd(ctx context.Context, err error) error {
 	return err
 }
 
-// writer is the process that runs Write.
+// writer is the process that runs write.
 type writer struct {
 	cmd  *exec.Cmd
 	last atomic.Int64
 	done chan struct{}
 }
 
-func startWriter(ctx context.Context, executable, path string) (*writer, error) {
-	w := &writer{cmd: exec.CommandContext(ctx, executable, "demo", "--writer", path), done: make(chan struct{})}
+func startWriter(ctx context.Context, path string) (*writer, error) {
+	executable, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	w := &writer{cmd: exec.CommandContext(ctx, executable, "-writer", path), done: make(chan struct{})}
 	w.cmd.Stderr = os.Stderr
 	out, err := w.cmd.StdoutPipe()
 	if err != nil {

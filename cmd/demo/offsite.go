@@ -1,4 +1,4 @@
-package demo
+package main
 
 import (
 	"context"
@@ -10,11 +10,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/atocore/atobackupd/cmd/demo/sftpserver"
 	"github.com/atocore/atobackupd/crypt"
 	"github.com/atocore/atobackupd/internal/config"
 	"github.com/atocore/atobackupd/internal/daemon"
 	"github.com/atocore/atobackupd/internal/fsx"
-	"github.com/atocore/atobackupd/offsite/sftp/sftpserver"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
@@ -56,11 +56,12 @@ func (s *story) startSecondMachine(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if s.app, err = daemon.Open(ctx, cfg, daemon.Options{Version: s.Version, LockTimeout: time.Minute, AllowNoFsync: true}); err != nil {
+	if s.app, err = daemon.Open(ctx, cfg, daemon.Options{Version: "demo", LockTimeout: time.Minute}); err != nil {
 		return err
 	}
 	s.onEnd(func() { s.app.Close() })
-	s.say("an SSH server on %s plays the laptop, its host key known", server.Addr())
+	s.say("an SSH server on %s plays the laptop, its host key known;", server.Addr())
+	s.more("it knows no request to flush, and flushes each file when it is closed")
 	return nil
 }
 

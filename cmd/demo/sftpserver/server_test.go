@@ -10,11 +10,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/atocore/atobackupd/cmd/demo/sftpserver"
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/offsite"
 	"github.com/atocore/atobackupd/offsite/remotetest"
 	"github.com/atocore/atobackupd/offsite/sftp"
-	"github.com/atocore/atobackupd/offsite/sftp/sftpserver"
 )
 
 // key makes a client key and gives its files.
@@ -46,7 +46,7 @@ func start(t *testing.T, root string) (*sftpserver.Server, sftp.Config) {
 	}
 	return s, sftp.Config{
 		Name: "demo", Hosts: []string{s.Addr().IP.String()}, Port: s.Addr().Port, User: "demo",
-		IdentityFile: private, KnownHosts: known, Path: "/", AllowNoFsync: true,
+		IdentityFile: private, KnownHosts: known, Path: "/",
 	}
 }
 
