@@ -62,16 +62,22 @@ func under(path, dir string) bool { return path == dir || strings.HasPrefix(path
 var ground = []string{"internal/fsx", "internal/failure"}
 
 var layers = map[string][]string{
-	"":                          {},
-	"cmd/atobackupd":            {"internal", "scheduler", "retention", "snapshot", "restore", "crypt", "offsite", ""},
-	"internal/daemon":           {"internal/config", "internal/history", "internal/notify", "internal/web", "scheduler", "retention", "snapshot", "restore", "crypt", "offsite", ""},
-	"cmd/demo":                  {"internal", "snapshot", "crypt"},
+	"": {},
+	"cmd/atobackupd": {"internal/app", "internal/config", "internal/daemon", "internal/health", "internal/history", "internal/setup",
+		"scheduler", "retention", "snapshot", "restore", "crypt", "offsite", ""},
+	"internal/daemon": {"internal/app", "internal/config", "internal/health", "internal/history", "internal/notify", "internal/web",
+		"scheduler", "retention", "snapshot", "crypt", "offsite"},
+	"internal/setup":            {"internal/app", "internal/config", "snapshot", "restore", "crypt", "offsite", ""},
+	"internal/app":              {"internal/config", "internal/health", "internal/history", "internal/notify", "scheduler", "retention", "snapshot", "restore", "crypt", "offsite"},
+	"internal/app/apptest":      {"crypt"},
+	"internal/health":           nil, // pure: nothing of ours, and nothing that does I/O
+	"cmd/demo":                  {"internal/app", "internal/config", "internal/failure", "internal/fsx", "snapshot", "crypt", "offsite"},
 	"cmd/demo/sftpserver":       {},
 	"internal/config":           {},
 	"internal/config/configdoc": {},
-	"internal/history":          {},
+	"internal/history":          {"internal/health"},
 	"internal/notify":           {},
-	"internal/web":              {"internal/history", "retention", "snapshot"},
+	"internal/web":              {"internal/health", "internal/history", "retention", "snapshot"},
 	"internal/failure":          {},
 	"internal/fsx":              {},
 	"internal/fsx/fsxtest":      {},
@@ -137,6 +143,35 @@ func TestShippedBinaryServesNoSSH(t *testing.T) {
 	}
 	if out, err := exec.Command(program, "demo").CombinedOutput(); err == nil {
 		t.Errorf("it has a command demo: %s", out)
+	}
+}
+
+// TestTestPackagesStayInTests keeps what only tests need out of the binary.
+func TestTestPackagesStayInTests(t *testing.T) {
+	for _, p := range packages(t) {
+		if strings.HasSuffix(p.ImportPath, "test") {
+			continue // one may stand on another
+		}
+		for _, imported := range p.Imports {
+			if strings.HasPrefix(imported, module+"/") && strings.HasSuffix(imported, "test") {
+				t.Errorf("%s imports %s, which only tests may", p.ImportPath, imported)
+			}
+		}
+	}
+}
+
+// TestHealthIsPure keeps the judge from looking anything up by itself.
+func TestHealthIsPure(t *testing.T) {
+	impure := []string{"os", "net", "io", "syscall", "database", "log", "github.com", "golang.org", "modernc.org"}
+	for _, p := range packages(t) {
+		if p.ImportPath != "internal/health" {
+			continue
+		}
+		for _, imported := range p.Imports {
+			if slices.ContainsFunc(impure, func(dir string) bool { return under(imported, dir) }) {
+				t.Errorf("%s imports %s: facts are gathered elsewhere", p.ImportPath, imported)
+			}
+		}
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/atocore/atobackupd/internal/config"
-	"github.com/atocore/atobackupd/internal/daemon"
+	"github.com/atocore/atobackupd/internal/setup"
 )
 
 func newConfig(c *cli) *cobra.Command {
@@ -39,7 +39,7 @@ warnings do not.`,
 			if err != nil {
 				return err
 			}
-			report, err := daemon.CheckConfig(cmd.Context(), cfg, time.Now())
+			report, err := setup.CheckConfig(cmd.Context(), cfg, time.Now())
 			if err != nil && !c.json {
 				for _, warning := range report.Warnings {
 					fmt.Fprintln(c.stderr, "warning:", warning)
@@ -53,7 +53,7 @@ warnings do not.`,
 // newConfigCheckAccess is what `config check` runs as the service's user.
 func newConfigCheckAccess(c *cli) *cobra.Command {
 	return &cobra.Command{
-		Use:    daemon.CheckAccessCommand,
+		Use:    setup.CheckAccessCommand,
 		Hidden: true,
 		Short:  "Check what this user may read and write",
 		Args:   cobra.NoArgs,
@@ -62,13 +62,13 @@ func newConfigCheckAccess(c *cli) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			report, err := daemon.CheckAccess(cmd.Context(), cfg)
+			report, err := setup.CheckAccess(cmd.Context(), cfg)
 			return c.emitWith(err, report, func(w io.Writer) { printConfigReport(w, cfg, report) })
 		},
 	}
 }
 
-func printConfigReport(w io.Writer, cfg *config.Config, r daemon.ConfigReport) {
+func printConfigReport(w io.Writer, cfg *config.Config, r setup.ConfigReport) {
 	for _, job := range r.Schedule.Jobs {
 		fmt.Fprintf(w, "%-8s %-18s next", job.Job, job.Expr)
 		for _, next := range job.Next {

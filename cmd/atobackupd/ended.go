@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/internal/daemon"
 )
 
@@ -26,12 +27,12 @@ func newServiceEnded(c *cli) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			a, err := daemon.Open(cmd.Context(), cfg, daemon.Options{Version: version(), LockTimeout: time.Second, Log: c.logger(cfg.Log)})
+			a, err := app.Open(cmd.Context(), cfg, app.Options{Version: version(), LockTimeout: time.Second, Log: c.logger(cfg.Log)})
 			if err != nil {
 				return err
 			}
 			defer a.Close()
-			return a.NoteEnd(cmd.Context(), result, os.Getenv("EXIT_CODE"), os.Getenv("EXIT_STATUS"))
+			return daemon.NoteEnd(cmd.Context(), a, result, os.Getenv("EXIT_CODE"), os.Getenv("EXIT_STATUS"))
 		},
 	}
 }

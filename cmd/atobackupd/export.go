@@ -10,12 +10,12 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
-	"github.com/atocore/atobackupd/internal/daemon"
+	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/internal/failure"
 )
 
 func newExport(c *cli) *cobra.Command {
-	var r daemon.ExportRequest
+	var r app.ExportRequest
 	cmd := &cobra.Command{
 		Use:     "export STAMP|latest -o FILE",
 		GroupID: groupRecovery,
@@ -64,7 +64,7 @@ it is whole and on disk. It is read back without atobackupd:
 }
 
 // exportTo settles where the archive goes.
-func (c *cli) exportTo(r *daemon.ExportRequest) (err error) {
+func (c *cli) exportTo(r *app.ExportRequest) (err error) {
 	usage := func(why, hint string) error {
 		return &failure.Error{Op: "export", Kind: failure.Usage, Err: errors.New(why), Hint: hint}
 	}

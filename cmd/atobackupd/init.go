@@ -7,11 +7,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/atocore/atobackupd/internal/config"
-	"github.com/atocore/atobackupd/internal/daemon"
+	"github.com/atocore/atobackupd/internal/setup"
 )
 
 func newInit(c *cli) *cobra.Command {
-	var r daemon.InitRequest
+	var r setup.InitRequest
 	cmd := &cobra.Command{
 		Use:     "init",
 		GroupID: groupInstall,
@@ -29,7 +29,7 @@ does what is missing.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r.ConfigPath = config.Locate(c.configPath)
-			report, err := daemon.Init(r)
+			report, err := setup.Init(r)
 			if err != nil {
 				return err
 			}
@@ -52,8 +52,8 @@ does what is missing.`,
 	return cmd
 }
 
-func printInit(w io.Writer, r daemon.InitReport) {
-	did := func(f daemon.InitFile) string {
+func printInit(w io.Writer, r setup.InitReport) {
+	did := func(f setup.InitFile) string {
 		if f.Made {
 			return "made"
 		}

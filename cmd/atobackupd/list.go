@@ -10,7 +10,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
-	"github.com/atocore/atobackupd/internal/daemon"
+	"github.com/atocore/atobackupd/internal/app"
 )
 
 func newList(c *cli) *cobra.Command {
@@ -42,7 +42,7 @@ were last seen. Those on a target are listed by ` + "`atobackupd vault list`" + 
 	}
 }
 
-func printCatalog(w io.Writer, catalog daemon.Catalog, now time.Time) {
+func printCatalog(w io.Writer, catalog app.Catalog, now time.Time) {
 	if len(catalog.Backups) == 0 {
 		fmt.Fprintf(w, "no snapshots in %s yet; take one with `atobackupd backup`\n", catalog.BackupDir)
 		return
@@ -58,7 +58,7 @@ func printCatalog(w io.Writer, catalog daemon.Catalog, now time.Time) {
 	fmt.Fprintf(w, "%d snapshots, %s, in %s\n", len(catalog.Backups), humanize.IBytes(uint64(total)), catalog.BackupDir)
 }
 
-func state(b daemon.CatalogEntry) string {
+func state(b app.CatalogEntry) string {
 	s := "not validated yet"
 	switch {
 	case b.Valid != nil && *b.Valid:

@@ -10,7 +10,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
-	"github.com/atocore/atobackupd/internal/daemon"
+	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
@@ -48,7 +48,7 @@ than retention.max_delete_fraction of the valid snapshots is held until
 	return cmd
 }
 
-func printPlan(w io.Writer, plan daemon.PrunePlan, now time.Time) {
+func printPlan(w io.Writer, plan app.PrunePlan, now time.Time) {
 	reasons := make(map[string][]string)
 	verdict := make(map[string]string)
 	for _, v := range plan.Keep {

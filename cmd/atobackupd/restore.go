@@ -9,13 +9,13 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
-	"github.com/atocore/atobackupd/internal/daemon"
+	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/restore"
 )
 
 func newRestore(c *cli) *cobra.Command {
-	var r daemon.RestoreRequest
+	var r app.RestoreRequest
 	var resume, abort bool
 	cmd := &cobra.Command{
 		Use:     "restore STAMP|latest",
@@ -83,7 +83,7 @@ A restore that was interrupted is finished with --resume or taken back with
 	return cmd
 }
 
-func checkRestoreArgs(args []string, r daemon.RestoreRequest, resume, abort bool) error {
+func checkRestoreArgs(args []string, r app.RestoreRequest, resume, abort bool) error {
 	usage := func(text, hint string) error {
 		return &failure.Error{Op: "restore", Kind: failure.Usage, Err: errors.New(text), Hint: hint}
 	}

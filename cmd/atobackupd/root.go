@@ -11,8 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/internal/config"
-	"github.com/atocore/atobackupd/internal/daemon"
 )
 
 // cli is what the commands share: where output goes and the global flags.
@@ -92,23 +92,23 @@ func (c *cli) load() (*config.Config, error) {
 }
 
 // open opens the installation for a command. Looking only changes nothing.
-func (c *cli) open(ctx context.Context, readOnly bool) (*daemon.App, error) {
+func (c *cli) open(ctx context.Context, readOnly bool) (*app.App, error) {
 	cfg, err := c.load()
 	if err != nil {
 		return nil, err
 	}
 	o := c.options(cfg)
 	o.ReadOnly = readOnly
-	return daemon.Open(ctx, cfg, o)
+	return app.Open(ctx, cfg, o)
 }
 
 // options are those of a command: a person watches, so only warnings are logged.
-func (c *cli) options(cfg *config.Config) daemon.Options {
+func (c *cli) options(cfg *config.Config) app.Options {
 	logging := cfg.Log
 	if logging.Level == "info" {
 		logging.Level = "warn"
 	}
-	return daemon.Options{
+	return app.Options{
 		Version:     version(),
 		LockTimeout: c.lockTimeout,
 		Log:         c.logger(logging),
@@ -121,7 +121,7 @@ func (c *cli) options(cfg *config.Config) daemon.Options {
 }
 
 func (c *cli) logger(l config.Log) *slog.Logger {
-	return daemon.NewLogger(c.stderr, l, os.Getenv("JOURNAL_STREAM") != "")
+	return app.NewLogger(c.stderr, l, os.Getenv("JOURNAL_STREAM") != "")
 }
 
 // emit writes a command's result: the document with --json, else what people

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/internal/daemon"
 )
 
@@ -33,17 +34,17 @@ schedule.shutdown_timeout long; a second one ends at once.`,
 			if err != nil {
 				return err
 			}
-			if err := cfg.ValidateRun(daemon.CheckCron); err != nil {
+			if err := cfg.ValidateRun(app.CheckCron); err != nil {
 				return err
 			}
-			a, err := daemon.Open(cmd.Context(), cfg, daemon.Options{
+			a, err := app.Open(cmd.Context(), cfg, app.Options{
 				Version: version(), LockTimeout: c.lockTimeout, Log: c.logger(cfg.Log),
 			})
 			if err != nil {
 				return err
 			}
 			defer func() { err = errors.Join(err, a.Close()) }()
-			return a.Run(cmd.Context(), reload)
+			return daemon.Run(cmd.Context(), a, reload)
 		},
 	}
 }

@@ -8,14 +8,14 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/atocore/atobackupd/internal/daemon"
+	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
 func newScrub(c *cli) *cobra.Command {
 	var all, repair bool
-	var r daemon.RepairRequest
+	var r app.RepairRequest
 	cmd := &cobra.Command{
 		Use:     "scrub",
 		GroupID: groupDaily,
@@ -45,9 +45,9 @@ lie: in other snapshots of this machine, or with --from in a vault. With
 				}
 				return c.repair(cmd, a, r)
 			}
-			bounds := daemon.ScrubBounds{Bytes: a.Config.Schedule.ScrubMaxBytes.Bytes()}
+			bounds := app.ScrubBounds{Bytes: a.Config.Schedule.ScrubMaxBytes.Bytes()}
 			if all {
-				bounds = daemon.ScrubBounds{}
+				bounds = app.ScrubBounds{}
 			}
 			return c.scrub(cmd, a, bounds)
 		},
@@ -85,7 +85,7 @@ func checkScrubFlags(cmd *cobra.Command, args []string, repair, all bool) error 
 	return nil
 }
 
-func (c *cli) scrub(cmd *cobra.Command, a *daemon.App, bounds daemon.ScrubBounds) error {
+func (c *cli) scrub(cmd *cobra.Command, a *app.App, bounds app.ScrubBounds) error {
 	doc, err := a.Scrub(cmd.Context(), time.Now(), bounds)
 	c.progress.finish()
 	if emitErr := c.emit(doc, func(w io.Writer) {
@@ -99,7 +99,7 @@ func (c *cli) scrub(cmd *cobra.Command, a *daemon.App, bounds daemon.ScrubBounds
 	return err
 }
 
-func (c *cli) repair(cmd *cobra.Command, a *daemon.App, r daemon.RepairRequest) error {
+func (c *cli) repair(cmd *cobra.Command, a *app.App, r app.RepairRequest) error {
 	doc, err := a.Repair(cmd.Context(), time.Now(), r)
 	c.progress.finish()
 	if emitErr := c.emit(doc, func(w io.Writer) { printRepairs(w, doc) }); emitErr != nil {
@@ -108,7 +108,7 @@ func (c *cli) repair(cmd *cobra.Command, a *daemon.App, r daemon.RepairRequest) 
 	return err
 }
 
-func printRepairs(w io.Writer, doc daemon.Repaired) {
+func printRepairs(w io.Writer, doc app.Repaired) {
 	for _, r := range doc.Repairs {
 		fmt.Fprintf(w, "%s\n", r.Stamp)
 		for _, f := range r.Files {

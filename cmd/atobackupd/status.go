@@ -14,12 +14,13 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"github.com/atocore/atobackupd/internal/daemon"
+	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/health"
 )
 
 // nagios is the exit status of `status`, as monitoring plugins have it.
-var nagios = map[string]int{daemon.LevelOK: 0, daemon.LevelWarning: 1, daemon.LevelCritical: 2, daemon.LevelUnknown: 3}
+var nagios = map[string]int{health.LevelOK: 0, health.LevelWarning: 1, health.LevelCritical: 2, health.LevelUnknown: 3}
 
 // watchEvery is how often `status --watch` looks again.
 const watchEvery = 2 * time.Second
@@ -54,14 +55,14 @@ drill, and each target), the targets and the alarms. Exits 0 ok, 1 warning,
 func (c *cli) showStatus(ctx context.Context, w io.Writer) error {
 	now := time.Now()
 	a, err := c.open(ctx, true)
-	var status daemon.Status
+	var status app.Status
 	if err == nil {
 		defer a.Close()
 		status, err = a.Status(ctx, now)
 	}
 	if err != nil {
 		c.fail(err)
-		c.status = nagios[daemon.LevelUnknown]
+		c.status = nagios[health.LevelUnknown]
 		return nil
 	}
 	c.status = nagios[status.Level]
@@ -94,7 +95,7 @@ func (c *cli) watchStatus(ctx context.Context) error {
 	}
 }
 
-func printStatus(w io.Writer, s daemon.Status, now time.Time) {
+func printStatus(w io.Writer, s app.Status, now time.Time) {
 	fmt.Fprintf(w, "%s: %d snapshots (%d valid, %d full), %s", s.Level, s.Snapshots.Count, s.Snapshots.Valid, s.Snapshots.Full, humanize.IBytes(uint64(s.Snapshots.Bytes)))
 	if s.Snapshots.Newest != "" {
 		fmt.Fprintf(w, "; newest %s", s.Snapshots.Newest)
@@ -122,7 +123,7 @@ func printStatus(w io.Writer, s daemon.Status, now time.Time) {
 	}
 }
 
-func printSpace(w io.Writer, s *daemon.SpaceStatus) {
+func printSpace(w io.Writer, s *app.SpaceStatus) {
 	if s == nil {
 		return
 	}
@@ -167,7 +168,7 @@ and when and how it ran last.`,
 	}
 }
 
-func printSchedule(w io.Writer, s daemon.Schedule) {
+func printSchedule(w io.Writer, s app.Schedule) {
 	zone, err := time.LoadLocation(s.Timezone)
 	if err != nil {
 		zone = time.UTC // Schedule has refused it already

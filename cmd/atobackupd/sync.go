@@ -7,7 +7,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
-	"github.com/atocore/atobackupd/internal/daemon"
+	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/offsite"
 )
 
@@ -45,7 +45,7 @@ did not answer: a sleeping laptop is tried again later.`,
 	return cmd
 }
 
-func printSynced(w io.Writer, docs []daemon.Synced, dryRun bool) {
+func printSynced(w io.Writer, docs []app.Synced, dryRun bool) {
 	for _, d := range docs {
 		for _, p := range d.Pushed {
 			printPushed(w, d.Target, p)

@@ -11,8 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/internal/config"
-	"github.com/atocore/atobackupd/internal/daemon"
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/offsite/sftp"
 )
@@ -49,7 +49,7 @@ machine: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`,
 			if t.Type != "sftp" {
 				return &failure.Error{Op: "target trust", Subject: t.Name, Kind: failure.Usage, Err: errors.New("only an sftp target has a host key")}
 			}
-			found, lines, err := sftp.Trust(cmd.Context(), daemon.SFTPConfig(t))
+			found, lines, err := sftp.Trust(cmd.Context(), app.SFTPConfig(t))
 			if err != nil {
 				return err
 			}
@@ -85,7 +85,7 @@ func (c *cli) target(name string) (config.Target, error) {
 	if err != nil {
 		return config.Target{}, err
 	}
-	return (&daemon.App{Config: cfg}).Target(name)
+	return (&app.App{Config: cfg}).Target(name)
 }
 
 func newTargetTest(c *cli) *cobra.Command {

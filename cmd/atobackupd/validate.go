@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/atocore/atobackupd/internal/daemon"
+	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/snapshot"
 )
@@ -52,7 +52,7 @@ valid. Without an argument it checks the latest.`,
 	return cmd
 }
 
-func (c *cli) validateOne(cmd *cobra.Command, a *daemon.App, name string) error {
+func (c *cli) validateOne(cmd *cobra.Command, a *app.App, name string) error {
 	stamp := snapshot.Stamp(name)
 	if name == "latest" {
 		s, err := a.Find(cmd.Context(), name, time.Now())
@@ -73,7 +73,7 @@ func (c *cli) validateOne(cmd *cobra.Command, a *daemon.App, name string) error 
 	return invalid(result)
 }
 
-func (c *cli) validateAll(cmd *cobra.Command, a *daemon.App) error {
+func (c *cli) validateAll(cmd *cobra.Command, a *app.App) error {
 	var bad error
 	results, err := a.ValidateAll(cmd.Context(), time.Now(), func(result snapshot.Result) {
 		if !c.json {

@@ -13,7 +13,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
-	"github.com/atocore/atobackupd/internal/daemon"
+	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/offsite"
 	"github.com/atocore/atobackupd/snapshot"
@@ -37,15 +37,15 @@ func (f *vaultFlags) registerSigner(cmd *cobra.Command) {
 
 // open opens the vault that the flags name, and tells when nothing but the
 // vault itself vouches for its signer.
-func (f *vaultFlags) open(ctx context.Context, c *cli) (v *daemon.VaultAccess, done func(), err error) {
+func (f *vaultFlags) open(ctx context.Context, c *cli) (v *app.VaultAccess, done func(), err error) {
 	if f.dir != "" && f.target != "" {
 		return nil, nil, &failure.Error{Op: "vault", Kind: failure.Usage, Err: errors.New("--dir and --target exclude each other")}
 	}
 	closeApp := func() {}
 	if f.dir != "" {
-		v, err = daemon.OpenVaultDir(ctx, f.dir, f.signer)
+		v, err = app.OpenVaultDir(ctx, f.dir, f.signer)
 	} else {
-		var a *daemon.App
+		var a *app.App
 		if a, err = c.open(ctx, false); err != nil {
 			return nil, nil, err
 		}
@@ -211,7 +211,7 @@ func parseSubset(text string) (float64, error) {
 	return percent / 100, nil
 }
 
-func (c *cli) verify(ctx context.Context, v *daemon.VaultAccess, list []offsite.Stored, warnings []string, fraction float64) error {
+func (c *cli) verify(ctx context.Context, v *app.VaultAccess, list []offsite.Stored, warnings []string, fraction float64) error {
 	results := []offsite.Verification{}
 	known := make(map[string]string)
 	var bad []string
@@ -345,7 +345,7 @@ append-only vault, from a timer.`,
 
 // vaultPruned is the document of `vault prune`: that of `prune`, and the packs.
 type vaultPruned struct {
-	daemon.PrunePlan
+	app.PrunePlan
 	Trashed  []string `json:"trashed"`
 	Restored []string `json:"restored"`
 	Removed  []string `json:"removed"`
@@ -353,15 +353,15 @@ type vaultPruned struct {
 
 func vaultPruneDocument(p offsite.Pruned, dryRun bool) vaultPruned {
 	doc := vaultPruned{
-		PrunePlan: daemon.PrunePlan{DryRun: dryRun, Keep: []daemon.PruneVerdict{}, Delete: []daemon.PruneVerdict{}, Deleted: []string{},
+		PrunePlan: app.PrunePlan{DryRun: dryRun, Keep: []app.PruneVerdict{}, Delete: []app.PruneVerdict{}, Deleted: []string{},
 			Held: p.Decision.Held, Why: p.Decision.HeldReason, Warnings: append([]string{}, p.Warnings...)},
 		Trashed: append([]string{}, p.Trashed...), Restored: append([]string{}, p.Restored...), Removed: append([]string{}, p.Removed...),
 	}
 	for _, v := range p.Decision.Keep() {
-		doc.Keep = append(doc.Keep, daemon.PruneVerdict{Stamp: v.Stamp, Reasons: v.Reasons})
+		doc.Keep = append(doc.Keep, app.PruneVerdict{Stamp: v.Stamp, Reasons: v.Reasons})
 	}
 	for _, v := range p.Decision.Delete() {
-		doc.Delete = append(doc.Delete, daemon.PruneVerdict{Stamp: v.Stamp, Reasons: v.Reasons})
+		doc.Delete = append(doc.Delete, app.PruneVerdict{Stamp: v.Stamp, Reasons: v.Reasons})
 	}
 	for _, stamp := range p.Deleted {
 		doc.Deleted = append(doc.Deleted, string(stamp))

@@ -23,7 +23,7 @@ import (
 	"time"
 	_ "time/tzdata" // there may be no zoneinfo
 
-	"github.com/atocore/atobackupd/internal/daemon"
+	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
@@ -52,13 +52,13 @@ type story struct {
 	out    io.Writer
 	dir    string
 	step   int
-	app    *daemon.App
+	app    *app.App
 	writer *writer
 
 	identity string // the secret key's file, which the host does not use
 	stop     []func()
 
-	daily, weekly  daemon.Taken
+	daily, weekly  app.Taken
 	weeklyManifest *snapshot.Manifest // what must come back
 	committed      int64              // transactions acknowledged before the weekly snapshot began
 }

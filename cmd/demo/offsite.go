@@ -12,8 +12,8 @@ import (
 
 	"github.com/atocore/atobackupd/cmd/demo/sftpserver"
 	"github.com/atocore/atobackupd/crypt"
+	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/internal/config"
-	"github.com/atocore/atobackupd/internal/daemon"
 	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/snapshot"
 )
@@ -56,7 +56,7 @@ func (s *story) startSecondMachine(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if s.app, err = daemon.Open(ctx, cfg, daemon.Options{Version: "demo", LockTimeout: time.Minute}); err != nil {
+	if s.app, err = app.Open(ctx, cfg, app.Options{Version: "demo", LockTimeout: time.Minute}); err != nil {
 		return err
 	}
 	s.onEnd(func() { s.app.Close() })

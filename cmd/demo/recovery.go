@@ -10,7 +10,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/atocore/atobackupd/internal/daemon"
+	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/snapshot"
 	"github.com/atocore/atobackupd/snapshot/sqlite"
 )
@@ -41,7 +41,7 @@ func (s *story) loseStore(ctx context.Context) error {
 
 // restore brings the weekly snapshot back from the laptop.
 func (s *story) restore(ctx context.Context) error {
-	result, _, err := s.app.Restore(ctx, daemon.RestoreRequest{
+	result, _, err := s.app.Restore(ctx, app.RestoreRequest{
 		Name: string(s.weekly.Stamp), From: "laptop", Identity: s.identity, ConfirmServiceStopped: true,
 	})
 	if err != nil {

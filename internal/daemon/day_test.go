@@ -2,9 +2,7 @@ package daemon
 
 import (
 	"context"
-	"database/sql"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -15,6 +13,8 @@ import (
 	"time"
 
 	"github.com/atocore/atobackupd/crypt"
+	"github.com/atocore/atobackupd/internal/app"
+	"github.com/atocore/atobackupd/internal/app/apptest"
 	"github.com/atocore/atobackupd/internal/config"
 )
 
@@ -61,49 +61,8 @@ type house struct {
 }
 
 func newHouse(t *testing.T, more string) *house {
-	h := &house{t: t, dir: t.TempDir(), sink: &sink{}}
-	for _, dir := range []string{"data", "vault", "backups"} {
-		if err := os.Mkdir(h.path(dir), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	db, err := sql.Open("sqlite", h.path("data/a.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := db.Exec("CREATE TABLE t (x); INSERT INTO t VALUES (1)"); err != nil {
-		t.Fatal(err)
-	}
-	if err := db.Close(); err != nil {
-		t.Fatal(err)
-	}
-	_, recipient, err := crypt.GenerateIdentity()
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.write("config.toml", fmt.Sprintf(`
-state_dir = "%[1]s/state"
-[atocore]
-db_path = "%[1]s/data/a.db"
-[backup]
-dir = "%[1]s/backups"
-min_free = "1MiB"
-[schedule]
-scrub = ""
-drill = ""
-[encryption]
-recipients = ["%[2]s"]
-[[offsite]]
-name = "disk"
-type = "dir"
-path = "%[1]s/vault"
-max_age = "3d"
-retry_every = "2h"
-%[3]s
-[http]
-listen = ""
-`, h.dir, recipient, more))
-	return h
+	t.Helper()
+	return &house{t: t, dir: apptest.Make(t, more), sink: &sink{}}
 }
 
 func (h *house) path(name string) string { return filepath.Join(h.dir, name) }
@@ -123,13 +82,13 @@ func (h *house) move(from, to string) {
 }
 
 // open opens the installation as the daemon does.
-func (h *house) open() *App {
+func (h *house) open() *app.App {
 	h.t.Helper()
 	cfg, err := config.Load(h.path("config.toml"))
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	a, err := Open(h.t.Context(), cfg, Options{Version: "test", Host: "dalidou", Log: slog.New(slog.NewTextHandler(h.t.Output(), nil))})
+	a, err := app.Open(h.t.Context(), cfg, app.Options{Version: "test", Host: "dalidou", Log: slog.New(slog.NewTextHandler(h.t.Output(), nil))})
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -140,11 +99,12 @@ func (h *house) open() *App {
 func (h *house) start(reload chan os.Signal) {
 	h.t.Helper()
 	a := h.open()
-	a.process.lookEvery = 20 * time.Minute // a minute makes days long
-	a.tellers = func(*config.Config) (teller, error) { return h.sink, nil }
+	d := newDaemon(a)
+	d.lookEvery = 20 * time.Minute // a minute makes days long
+	d.tellers = func(*config.Config) (notifier, error) { return h.sink, nil }
 	ctx, cancel := context.WithCancel(h.t.Context())
 	done := make(chan error, 1)
-	go func() { done <- a.Run(ctx, reload) }()
+	go func() { done <- d.run(ctx, reload) }()
 	h.stop = func() {
 		h.t.Helper()
 		cancel()

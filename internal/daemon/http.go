@@ -7,6 +7,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/web"
 	"github.com/atocore/atobackupd/snapshot"
@@ -29,7 +30,7 @@ func (d *daemon) serveHTTP(ctx context.Context) (stopped func(context.Context) e
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	if err != nil {
 		d.app().Options.Log.Error("the dashboard and the API are not served", "error", err)
-		d.watch.bad(alarmHTTP, fmt.Sprintf("the dashboard and the API are not served: %v: free the address and restart, or change http.listen", err))
+		d.alarmLoop.bad(alarmHTTP, fmt.Sprintf("the dashboard and the API are not served: %v: free the address and restart, or change http.listen", err))
 		return func(context.Context) error { return nil }
 	}
 	server := web.New(httpSource{d}, web.Options{
@@ -57,13 +58,13 @@ type httpSource struct{ d *daemon }
 
 // Look gives how everything stands.
 func (s httpSource) Look(ctx context.Context, now time.Time) (*web.State, error) {
-	state, err := s.d.app().look(ctx, now)
+	state, err := webState(ctx, s.d.app(), now)
 	if err != nil {
 		return nil, err
 	}
 	for _, job := range s.d.scheduler.Status() {
 		for i := range state.Targets {
-			if t := &state.Targets[i]; syncJob(t.Name) == job.Name && (t.Behind > 0 || t.LastError != "") {
+			if t := &state.Targets[i]; app.SyncJob(t.Name) == job.Name && (t.Behind > 0 || t.LastError != "") {
 				t.NextTry = job.Next
 			}
 		}
@@ -92,7 +93,7 @@ func (s httpSource) Backup(ctx context.Context, includeChroma bool) (any, error)
 		return nil, err
 	}
 	for _, t := range impatient.Config.Offsite {
-		s.d.trigger(syncJob(t.Name))
+		s.d.trigger(app.SyncJob(t.Name))
 	}
 	return taken, nil
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/internal/config"
 )
 
@@ -124,7 +125,7 @@ func TestHTTPServesTheInstallation(t *testing.T) {
 	if text := ask(t, "GET", address+"/metrics", "", 200, nil); !strings.Contains(text, `atobackupd_snapshots{kind="manual",state="valid"} 1`) {
 		t.Errorf("the metrics: %s", text)
 	}
-	var status Status
+	var status app.Status
 	ask(t, "GET", address+"/api/status", "", 200, &status)
 	if string(status.Snapshots.Newest) != taken.Stamp || len(status.Legs) < 3 {
 		t.Errorf("status: %+v", status)
@@ -138,12 +139,12 @@ func TestHTTPTakeWaitsForNobody(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	other, err := Open(t.Context(), cfg, Options{LockTimeout: 20 * time.Second})
+	other, err := app.Open(t.Context(), cfg, app.Options{LockTimeout: 20 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	lock, err := other.lock(t.Context(), "holding on")
+	lock, err := other.Lock(t.Context(), "holding on")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,12 +178,12 @@ func TestHTTPAddressTaken(t *testing.T) {
 	a := h.open()
 	defer a.Close()
 	a.Config.HTTP.Listen = taken.Addr().String()
-	d := &daemon{watch: newWatch(t.Context(), func() *App { return a })}
+	d := &daemon{alarmLoop: newAlarmLoop(t.Context(), func() *app.App { return a }, time.Minute)}
 	d.current.Store(a)
 	if err := d.serveHTTP(t.Context())(context.Background()); err != nil {
 		t.Error(err)
 	}
-	bad := d.watch.verdicts(t.Context(), a, time.Now())
+	bad := d.alarmLoop.verdicts(t.Context(), a, time.Now())
 	if len(bad) != 1 || !strings.Contains(fmt.Sprint(bad), taken.Addr().String()) {
 		t.Errorf("alarms: %+v", bad)
 	}

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"time"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/atocore/atobackupd/crypt"
+	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/internal/config"
 	"github.com/atocore/atobackupd/internal/failure"
 )
@@ -17,9 +17,9 @@ import (
 // prepared is a configuration that was read, checked, and can be put to use
 // without anything left that may fail.
 type prepared struct {
-	app      *App
-	outbox   teller
-	warnings []string
+	app        *app.App
+	openOutbox notifier
+	warnings   []string
 }
 
 // reload reads the configuration again and puts it to use. One that is refused
@@ -27,38 +27,38 @@ type prepared struct {
 func (d *daemon) reload(ctx context.Context) {
 	old := d.app()
 	// systemd waits for READY after RELOADING, whatever comes of it.
-	old.tell(sd.SdNotifyReloading + "\n" + sd.SdNotifyMonotonicUsec() + "STATUS=reading " + old.Config.Path + " again")
+	tell(old, sd.SdNotifyReloading+"\n"+sd.SdNotifyMonotonicUsec()+"STATUS=reading "+old.Config.Path+" again")
 	err := d.replace(ctx, old)
 	if err != nil {
 		old.Options.Log.Error("the new configuration is refused, and the old one stays", "error", err)
-		d.watch.bad(alarmConfig, "the new configuration is refused, and the old one stays: "+err.Error())
+		d.alarmLoop.bad(alarmConfig, "the new configuration is refused, and the old one stays: "+err.Error())
 	} else {
-		d.watch.good(alarmConfig)
-		old.Options.Log.Info("the new configuration is in force", "config", old.Config.Path, "next", d.app().nextLine(ctx))
+		d.alarmLoop.good(alarmConfig)
+		old.Options.Log.Info("the new configuration is in force", "config", old.Config.Path, "next", nextLine(ctx, d.app()))
 	}
-	old.tell(sd.SdNotifyReady + "\nSTATUS=" + statusLine(d.scheduler.Status()))
+	tell(old, sd.SdNotifyReady+"\nSTATUS="+statusLine(d.scheduler.Status()))
 }
 
-func (d *daemon) replace(ctx context.Context, old *App) error {
-	p, err := prepare(ctx, old)
+func (d *daemon) replace(ctx context.Context, old *app.App) error {
+	p, err := d.prepare(ctx, old)
 	if err != nil {
 		return err
 	}
-	jobs, err := p.app.jobs(d.trigger)
+	list, err := jobs(p.app, d.trigger)
 	if err != nil {
 		return err
 	}
-	if err := d.scheduler.Replace(jobs); err != nil {
+	if err := d.scheduler.Replace(list); err != nil {
 		return err
 	}
 	d.current.Store(p.app)
-	d.watch.use(p.outbox)
+	d.alarmLoop.use(p.openOutbox)
 	d.startHeartbeats(p.app)
 	for _, warning := range p.warnings {
 		old.Options.Log.Warn(warning)
 	}
 	for _, t := range p.app.Config.Offsite {
-		d.trigger(syncJob(t.Name)) // a new target gets its copies now
+		d.trigger(app.SyncJob(t.Name)) // a new target gets its copies now
 	}
 	return nil
 }
@@ -66,29 +66,27 @@ func (d *daemon) replace(ctx context.Context, old *App) error {
 // prepare reads and checks the configuration of a running daemon anew. The new
 // App shares the old one's store, history and process; a job that runs goes on
 // with the old one.
-func prepare(ctx context.Context, old *App) (*prepared, error) {
+func (d *daemon) prepare(ctx context.Context, old *app.App) (*prepared, error) {
 	cfg, err := config.Load(old.Config.Path)
 	if err != nil {
 		return nil, err
 	}
-	if err := cfg.ValidateRun(CheckCron); err != nil {
+	if err := cfg.ValidateRun(app.CheckCron); err != nil {
 		return nil, err
 	}
 	if err := unchangeable(old.Config, cfg); err != nil {
 		return nil, err
 	}
-	next := *old
-	next.closers = nil // they stay with the one that was opened
-	next.Config = withCredentials(cfg, os.Getenv("CREDENTIALS_DIRECTORY"))
-	if next.location, err = time.LoadLocation(cfg.Schedule.Timezone); err != nil {
-		return nil, &failure.Error{Op: "config", Subject: "schedule.timezone", Kind: failure.Config, Err: err}
+	next, err := old.WithConfig(app.WithCredentials(cfg, os.Getenv("CREDENTIALS_DIRECTORY")))
+	if err != nil {
+		return nil, err
 	}
-	p := &prepared{app: &next, warnings: cfg.Warnings()}
-	if p.outbox, err = next.tellers(next.Config); err != nil {
+	p := &prepared{app: next, warnings: cfg.Warnings()}
+	if p.openOutbox, err = d.tellers(next.Config); err != nil {
 		return nil, err
 	}
 	if cfg.Backup.ChromaMethod == "api" {
-		if err := proveAPI(cfg.Backup.Dir); err != nil {
+		if err := app.ProveAPI(cfg.Backup.Dir); err != nil {
 			return nil, err
 		}
 	}
@@ -98,7 +96,7 @@ func prepare(ctx context.Context, old *App) (*prepared, error) {
 			return nil, err
 		}
 		p.warnings = append(p.warnings, recipients.Warnings()...)
-		if _, err := next.signer(); err != nil {
+		if _, err := next.Signer(); err != nil {
 			return nil, err
 		}
 	}

@@ -1,3 +1,5 @@
+// Package daemon is the daemon's life: it wires the schedule to the jobs of
+// package app, reloads, serves HTTP, and tells people of alarms.
 package daemon
 
 import (
@@ -15,6 +17,8 @@ import (
 	sd "github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/atocore/atobackupd/crypt"
+	"github.com/atocore/atobackupd/internal/app"
+	"github.com/atocore/atobackupd/internal/config"
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/history"
 	"github.com/atocore/atobackupd/internal/notify"
@@ -29,40 +33,51 @@ const (
 
 // daemon is a running App and what runs beside its jobs.
 type daemon struct {
-	current    atomic.Pointer[App] // a reload puts another in its place
+	tellers    func(*config.Config) (notifier, error) // who is told of alarms
+	lookEvery  time.Duration                          // how often alarms are looked for when nothing happens
+	current    atomic.Pointer[app.App]                // a reload puts another in its place
 	scheduler  *scheduler.Scheduler
-	watch      *watch
+	alarmLoop  *alarmLoop
 	heartbeats atomic.Pointer[notify.Heartbeats]
 }
 
-func (d *daemon) app() *App { return d.current.Load() }
+func (d *daemon) app() *app.App { return d.current.Load() }
 
 // Run is the daemon: it makes sure that everything it needs is there, says
 // READY, and runs the schedule until ctx is done. Then the running job reaches
 // a safe point or is abandoned at shutdown_timeout; either way nothing
 // half-made is visible. Each signal on reload makes it read its configuration
 // again.
-func (a *App) Run(ctx context.Context, reload <-chan os.Signal) (err error) {
+func Run(ctx context.Context, a *app.App, reload <-chan os.Signal) error {
+	return newDaemon(a).run(ctx, reload)
+}
+
+func newDaemon(a *app.App) *daemon {
+	d := &daemon{tellers: openOutbox, lookEvery: time.Minute}
+	d.current.Store(a)
+	return d
+}
+
+func (d *daemon) run(ctx context.Context, reload <-chan os.Signal) (err error) {
+	a := d.app()
 	var undo undo
 	defer func() { err = errors.Join(err, undo.run()) }()
-	a.Config = withCredentials(a.Config, os.Getenv("CREDENTIALS_DIRECTORY"))
-	if err := a.ready(ctx); err != nil {
+	a.Config = app.WithCredentials(a.Config, os.Getenv("CREDENTIALS_DIRECTORY"))
+	if err := ready(ctx, a); err != nil {
 		return err
 	}
-	outbox, err := a.tellers(a.Config)
+	outbox, err := d.tellers(a.Config)
 	if err != nil {
 		return err
 	}
-	undo.add("history", undoTimeout, a.recordLife(ctx))
-	d := &daemon{}
-	d.current.Store(a)
-	jobs, err := a.jobs(d.trigger)
+	undo.add("history", undoTimeout, recordLife(ctx, a))
+	list, err := jobs(a, d.trigger)
 	if err != nil {
 		return err
 	}
-	d.watch = newWatch(ctx, d.app)
-	d.watch.use(outbox)
-	d.scheduler, err = scheduler.New(a.history, jobs, scheduler.Options{
+	d.alarmLoop = newAlarmLoop(ctx, d.app, d.lookEvery)
+	d.alarmLoop.use(outbox)
+	d.scheduler, err = scheduler.New(a.History(), list, scheduler.Options{
 		Report: d.report, Beat: d.beat, ShutdownTimeout: a.Config.Schedule.ShutdownTimeout.Std(),
 	})
 	if err != nil {
@@ -70,17 +85,17 @@ func (a *App) Run(ctx context.Context, reload <-chan os.Signal) (err error) {
 	}
 	undo.add("heartbeats", undoTimeout, d.stopHeartbeats)
 	d.startHeartbeats(a)
-	undo.add("alarms", undoTimeout, background(func(ctx context.Context) { d.watch.run(ctx) }))
+	undo.add("alarms", undoTimeout, background(func(ctx context.Context) { d.alarmLoop.run(ctx) }))
 	undo.add("http", httpStopTimeout, d.serveHTTP(ctx))
 	for _, t := range a.Config.Offsite {
-		d.trigger(syncJob(t.Name))
+		d.trigger(app.SyncJob(t.Name))
 	}
-	next := a.nextLine(ctx)
-	a.tell(sd.SdNotifyReady + "\nSTATUS=" + next)
+	next := nextLine(ctx, a)
+	tell(a, sd.SdNotifyReady+"\nSTATUS="+next)
 	a.Options.Log.Info("ready", "version", a.Options.Version, "config", a.Config.Path, "next", next)
 	undo.add("reload", undoTimeout, background(func(ctx context.Context) { d.listen(ctx, reload) }))
-	// STOPPING is said as soon as the signal is here: jobs may take a while.
-	stopping := context.AfterFunc(ctx, func() { a.tell(sd.SdNotifyStopping) })
+	// stopping is said as soon as the signal is here: jobs may take a while.
+	stopping := context.AfterFunc(ctx, func() { tell(a, sd.SdNotifyStopping) })
 	defer stopping()
 	err = d.scheduler.Run(ctx)
 	if abandoned, ok := errors.AsType[*scheduler.StillRunning](err); ok {
@@ -125,15 +140,15 @@ func (d *daemon) listen(ctx context.Context, reload <-chan os.Signal) {
 
 // recordLife records the daemon's own life, so that the next one can tell an end that
 // nobody wanted, and gives what records an orderly end.
-func (a *App) recordLife(ctx context.Context) func(context.Context) error {
+func recordLife(ctx context.Context, a *app.App) func(context.Context) error {
 	run := history.Run{Job: daemonJob, StartedAt: time.Now()}
-	id, err := a.history.Begin(ctx, run)
-	a.record(err)
+	id, err := a.History().Begin(ctx, run)
+	a.NoteHistoryError(err)
 	return func(ctx context.Context) error {
 		if id == 0 {
 			return nil
 		}
-		return a.history.Finish(ctx, history.Run{ID: id, FinishedAt: time.Now(), Outcome: history.OK})
+		return a.History().Finish(ctx, history.Run{ID: id, FinishedAt: time.Now(), Outcome: history.OK})
 	}
 }
 
@@ -146,13 +161,11 @@ func (d *daemon) trigger(name string) {
 
 // startHeartbeats calls the addresses of an App's configuration from now on, and
 // lets what the ones before had to say arrive.
-func (d *daemon) startHeartbeats(a *App) {
+func (d *daemon) startHeartbeats(a *app.App) {
 	log := a.Options.Log
 	next := notify.StartHeartbeats(a.Config.Notify.Heartbeats, func(err error) { log.Warn("a heartbeat did not arrive", "error", err) })
 	before := d.heartbeats.Swap(next)
-	a.process.mu.Lock()
-	a.process.pulse = next.Beat
-	a.process.mu.Unlock()
+	a.SetPulse(next.Beat)
 	if before != nil {
 		go func() {
 			ctx, cancel := context.WithTimeout(context.Background(), undoTimeout)
@@ -170,20 +183,20 @@ func (d *daemon) stopHeartbeats(ctx context.Context) error {
 
 // ready proves before the first slot what would otherwise fail in the night:
 // the store, the history, the keys.
-func (a *App) ready(ctx context.Context) error {
-	if err := a.Config.ValidateRun(CheckCron); err != nil {
+func ready(ctx context.Context, a *app.App) error {
+	if err := a.Config.ValidateRun(app.CheckCron); err != nil {
 		return err
 	}
-	lock, err := a.store.Lock(ctx, "starting the daemon", 0, nil)
+	lock, err := a.Store().Lock(ctx, "starting the daemon", 0, nil)
 	switch {
 	case err == nil:
-		a.sweep()
+		a.Sweep()
 		lock.Unlock()
 	case failure.KindOf(err) != failure.Locked: // a command at work is no reason not to start
 		return err
 	}
 	if a.Config.Backup.ChromaMethod == "api" {
-		if err := proveAPI(a.Config.Backup.Dir); err != nil {
+		if err := app.ProveAPI(a.Config.Backup.Dir); err != nil {
 			return err
 		}
 	}
@@ -195,15 +208,15 @@ func (a *App) ready(ctx context.Context) error {
 		for _, warning := range recipients.Warnings() {
 			a.Options.Log.Warn(warning)
 		}
-		if _, err := a.signer(); err != nil {
+		if _, err := a.Signer(); err != nil {
 			return err
 		}
 	}
 	for _, warning := range a.Config.Warnings() {
 		a.Options.Log.Warn(warning)
 	}
-	interrupted, err := a.history.CloseInterrupted(ctx, time.Now())
-	a.record(err)
+	interrupted, err := a.History().CloseInterrupted(ctx, time.Now())
+	a.NoteHistoryError(err)
 	for _, run := range interrupted {
 		a.Options.Log.Warn("a run was cut short when its process ended", "job", run.Job, "started", run.StartedAt)
 	}
@@ -226,20 +239,20 @@ func (d *daemon) report(e scheduler.Event) {
 		default:
 			log.Error("failed", "error", e.Err, "outcome", e.Outcome)
 		}
-		d.watch.good(alarmStuck(e.Job))
-		d.watch.poke()
+		d.alarmLoop.good(alarmStuck(e.Job))
+		d.alarmLoop.wakeUp()
 	case scheduler.Retrying:
 		log.Warn("failed, and is tried again", "error", e.Err, "at", e.RetryAt)
 	case scheduler.Stuck:
 		log.Error("was cancelled and does not return; it is not started again until it does")
-		d.watch.bad(alarmStuck(e.Job), "it ran too long, was cancelled and does not return: systemctl restart atobackupd")
+		d.alarmLoop.bad(alarmStuck(e.Job), "it ran too long, was cancelled and does not return: systemctl restart atobackupd")
 	case scheduler.Missed:
 		log.Warn("slots passed while nobody looked", "slots", len(e.Slots), "oldest", e.Slots[0])
 	case scheduler.Covered:
 		log.Info("served by another job", "by", e.By, "slot", e.Slot.At)
 	case scheduler.StoreError:
-		d.app().record(fmt.Errorf("the schedule: %w", e.Err)) // it comes with every pass
-		d.watch.poke()
+		d.app().NoteHistoryError(fmt.Errorf("the schedule: %w", e.Err)) // it comes with every pass
+		d.alarmLoop.wakeUp()
 	case scheduler.ClockBack:
 		log.Warn("the clock was set back by more than a day: slots count from now")
 	}
@@ -247,14 +260,14 @@ func (d *daemon) report(e scheduler.Event) {
 
 // beat tells systemd that the loop makes progress and what comes next.
 func (d *daemon) beat() {
-	d.app().tell(sd.SdNotifyWatchdog + "\nSTATUS=" + statusLine(d.scheduler.Status()))
+	tell(d.app(), sd.SdNotifyWatchdog+"\nSTATUS="+statusLine(d.scheduler.Status()))
 }
 
 // alarmStuck names the alarm of a job that does not return.
 func alarmStuck(job string) string { return "job:" + job }
 
 // tell sends a notification to systemd, if systemd started us.
-func (a *App) tell(state string) {
+func tell(a *app.App, state string) {
 	if _, err := sd.SdNotify(false, state); err != nil {
 		a.Options.Log.Warn("systemd could not be notified", "error", err)
 	}
@@ -279,8 +292,8 @@ func statusLine(jobs []scheduler.JobStatus) string {
 }
 
 // nextLine is statusLine before the schedule runs.
-func (a *App) nextLine(ctx context.Context) string {
-	slots, err := a.nextSlots(ctx, time.Now())
+func nextLine(ctx context.Context, a *app.App) string {
+	slots, err := a.NextSlots(ctx, time.Now())
 	if err != nil {
 		return ""
 	}
@@ -292,7 +305,7 @@ func (a *App) nextLine(ctx context.Context) string {
 }
 
 // isInternal tells the jobs that are no business of the schedule's reader.
-func isInternal(name string) bool { return name == thawJob || strings.HasPrefix(name, syncJob("")) }
+func isInternal(name string) bool { return name == thawJob || strings.HasPrefix(name, app.SyncJob("")) }
 
 // quiet is the level of what is worth no line: a sync looks every quarter of an
 // hour whether there is something to send, and says itself what it sent.

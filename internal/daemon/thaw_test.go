@@ -16,11 +16,11 @@ func TestFrozenApplicationIsThawed(t *testing.T) {
 	h := newHouse(t, "")
 	a := h.open()
 	defer a.Close()
-	if jobs := a.thawJobs(); len(jobs) != 0 {
+	if jobs := thawJobs(a); len(jobs) != 0 {
 		t.Errorf("a job for what is never frozen: %v", jobs)
 	}
 	a.Config.Backup.ChromaMethod = "freeze"
-	jobs := a.thawJobs()
+	jobs := thawJobs(a)
 	if len(jobs) != 1 {
 		t.Fatalf("%d jobs", len(jobs))
 	}
@@ -41,7 +41,7 @@ func TestFrozenApplicationIsThawed(t *testing.T) {
 	}
 	look() // there is nothing to do
 	freeze()
-	lock, err := a.store.Lock(t.Context(), "taking a weekly snapshot", 0, nil)
+	lock, err := a.Store().Lock(t.Context(), "taking a weekly snapshot", 0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/internal/config"
+	"github.com/atocore/atobackupd/internal/health"
 	"github.com/atocore/atobackupd/internal/history"
 	"github.com/atocore/atobackupd/internal/notify"
 )
@@ -31,83 +33,74 @@ const (
 	alarmDaemon  = "daemon"
 )
 
-// teller is how people are told: a notify.Outbox.
-type teller interface {
+// notifier is how people are told: a notify.Outbox.
+type notifier interface {
 	Len() int // of the addresses; 0: only the log is told
 	Send(ctx context.Context, now time.Time, title, body string) (told bool, err error)
 	Retry(ctx context.Context, now time.Time) error
 }
 
-// watch raises and ends alarms and tells people of them. It works beside the
+// alarmLoop raises and ends alarms and tells people of them. It works beside the
 // jobs: however long telling takes, no backup waits for it.
-type watch struct {
-	app  func() *App // the present one: a reload puts another in its place
-	log  *slog.Logger
-	wake chan struct{} // holds one token: look now
+type alarmLoop struct {
+	app   func() *app.App // the present one: a reload puts another in its place
+	log   *slog.Logger
+	wake  chan struct{} // holds one token: look now
+	every time.Duration // how often to look when nothing happens
 
-	mu     sync.Mutex
-	states map[string]verdict // what is bad besides the legs
-	outbox teller
+	mu         sync.Mutex
+	states     map[string]health.Finding // what is bad besides the legs
+	openOutbox notifier
 
 	// For the goroutine that looks, alone.
-	ledger  ledger
+	Alarms  health.Alarms
 	sent    []time.Time // the messages of the last hour
 	failed  int         // vain attempts in a row
 	retryAt time.Time
 }
 
-// newWatch takes over the alarms that the process before left.
-func newWatch(ctx context.Context, app func() *App) *watch {
+// newAlarmLoop takes over the alarms that the process before left.
+func newAlarmLoop(ctx context.Context, app func() *app.App, every time.Duration) *alarmLoop {
 	a := app()
-	w := &watch{app: app, log: a.Options.Log, wake: make(chan struct{}, 1), states: make(map[string]verdict), outbox: &notify.Outbox{}}
+	w := &alarmLoop{app: app, log: a.Options.Log, wake: make(chan struct{}, 1), every: every, states: make(map[string]health.Finding), openOutbox: &notify.Outbox{}}
 	var err error
-	w.ledger.open, err = a.history.OpenAlarms(ctx)
-	a.record(err)
-	w.ledger.over, err = a.history.UntoldRecoveries(ctx)
-	a.record(err)
+	w.Alarms.Open, err = a.History().OpenAlarms(ctx)
+	a.NoteHistoryError(err)
+	w.Alarms.Over, err = a.History().UntoldRecoveries(ctx)
+	a.NoteHistoryError(err)
 	return w
 }
 
-// outboxFor reads the addresses of the configuration.
-func outboxFor(c *config.Config) (teller, error) {
-	addresses := slices.Clone(c.Notify.URLs)
-	if c.Notify.URLsFile != "" {
-		more, err := notify.ReadFile(c.Notify.URLsFile)
-		if err != nil {
-			return nil, err
-		}
-		addresses = append(addresses, more...)
-	}
-	return notify.Parse(addresses)
-}
+// openOutbox reads the addresses of the configuration.
+func openOutbox(c *config.Config) (notifier, error) { return app.OutboxFor(c) }
 
 // use sends to the addresses of o from now on.
-func (w *watch) use(o teller) {
+func (w *alarmLoop) use(o notifier) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.outbox = o
+	w.openOutbox = o
 }
 
 // bad says that something besides the legs is bad, and good that it is not.
-func (w *watch) bad(name, message string) {
+func (w *alarmLoop) bad(name, message string) {
 	w.mu.Lock()
-	w.states[name] = verdict{name, LevelCritical, message}
+	w.states[name] = health.Finding{Name: name, Level: health.LevelCritical, Message: message}
 	w.mu.Unlock()
-	w.poke()
+	w.wakeUp()
 }
 
-func (w *watch) good(name string) {
+func (w *alarmLoop) good(name string) {
 	w.mu.Lock()
 	_, was := w.states[name]
 	delete(w.states, name)
 	w.mu.Unlock()
 	if was {
-		w.poke()
+		w.wakeUp()
 	}
 }
 
-// poke makes it look soon. It never blocks.
-func (w *watch) poke() {
+// wakeUp makes it look soon. It never blocks.
+func (w *alarmLoop) wakeUp() {
 	select {
 	case w.wake <- struct{}{}:
 	default:
@@ -115,8 +108,8 @@ func (w *watch) poke() {
 }
 
 // run looks every so often, and when poked, until ctx is done.
-func (w *watch) run(ctx context.Context) {
-	timer := time.NewTicker(w.app().process.lookEvery)
+func (w *alarmLoop) run(ctx context.Context) {
+	timer := time.NewTicker(w.every)
 	defer timer.Stop()
 	for {
 		w.pass(ctx, time.Now())
@@ -130,33 +123,31 @@ func (w *watch) run(ctx context.Context) {
 }
 
 // pass looks at everything once: judges, writes down, tells.
-func (w *watch) pass(ctx context.Context, now time.Time) {
+func (w *alarmLoop) pass(ctx context.Context, now time.Time) {
 	a := w.app()
 	now = now.Round(0) // alarms outlive the process, so only the wall clock counts
-	next, c := w.ledger.turn(w.verdicts(ctx, a, now), now)
+	next, c := w.Alarms.Update(w.verdicts(ctx, a, now), now)
 	if ctx.Err() != nil {
 		return // what was read is not to be trusted
 	}
-	w.ledger = next
+	w.Alarms = next
 	w.write(ctx, a, c, now)
 	w.tell(ctx, a, now)
 }
 
 // verdicts gives what is bad at now.
-func (w *watch) verdicts(ctx context.Context, a *App, now time.Time) []verdict {
-	var bad []verdict
-	for _, f := range a.facts(ctx, now, w.ledger.open) {
-		if j := judge(f, now); j.level != LevelOK && !j.quiet {
-			bad = append(bad, verdict{f.name, j.level, j.message})
+func (w *alarmLoop) verdicts(ctx context.Context, a *app.App, now time.Time) []health.Finding {
+	var bad []health.Finding
+	for _, f := range a.Facts(ctx, now, w.Alarms.Open) {
+		if j := health.Judge(f, now); j.Level != health.LevelOK && !j.Quiet {
+			bad = append(bad, health.Finding{Name: f.Name, Level: j.Level, Message: j.Message})
 		}
 	}
-	a.process.mu.Lock()
-	if err := a.process.historyErr; err != nil {
-		bad = append(bad, verdict{alarmHistory, LevelCritical, "what happens is not remembered: " + err.Error()})
+	if err := a.HistoryError(); err != nil {
+		bad = append(bad, health.Finding{Name: alarmHistory, Level: health.LevelCritical, Message: "what happens is not remembered: " + err.Error()})
 	}
-	a.process.mu.Unlock()
-	if message := a.endedBadly(ctx, now); message != "" {
-		bad = append(bad, verdict{alarmDaemon, LevelCritical, message})
+	if message := endedBadly(ctx, a, now); message != "" {
+		bad = append(bad, health.Finding{Name: alarmDaemon, Level: health.LevelCritical, Message: message})
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -168,42 +159,42 @@ func (w *watch) verdicts(ctx context.Context, a *App, now time.Time) []verdict {
 
 // write puts changes into the history and the log. What cannot be written is
 // kept in the ledger and tried again with the next look.
-func (w *watch) write(ctx context.Context, a *App, c changes, now time.Time) {
-	for _, alarm := range c.fresh {
+func (w *alarmLoop) write(ctx context.Context, a *app.App, c health.Changes, now time.Time) {
+	for _, alarm := range c.Fresh {
 		w.log.Error("alarm", "leg", alarm.Leg, "level", alarm.Level, "message", alarm.Message)
 	}
-	for _, alarm := range c.raised {
-		saved, _, err := a.history.Raise(ctx, alarm.Leg, alarm.Level, alarm.Message, alarm.Since)
-		if a.record(err); err != nil {
+	for _, alarm := range c.Raised {
+		saved, _, err := a.History().Raise(ctx, alarm.Leg, alarm.Level, alarm.Message, alarm.Since)
+		if a.NoteHistoryError(err); err != nil {
 			continue
 		}
-		for i := range w.ledger.open {
-			if w.ledger.open[i].Leg == alarm.Leg {
-				w.ledger.open[i].ID = saved.ID
+		for i := range w.Alarms.Open {
+			if w.Alarms.Open[i].Leg == alarm.Leg {
+				w.Alarms.Open[i].ID = saved.ID
 			}
 		}
 	}
-	for _, alarm := range c.resolved {
+	for _, alarm := range c.Resolved {
 		w.log.Info("alarm is over", "leg", alarm.Leg, "since", alarm.Since)
-		_, _, err := a.history.Resolve(ctx, alarm.Leg, now)
-		a.record(err)
+		_, _, err := a.History().Resolve(ctx, alarm.Leg, now)
+		a.NoteHistoryError(err)
 	}
 }
 
 // tell sends the news, if there is any and this is the time.
-func (w *watch) tell(ctx context.Context, a *App, now time.Time) {
+func (w *alarmLoop) tell(ctx context.Context, a *app.App, now time.Time) {
 	w.mu.Lock()
-	outbox := w.outbox
+	outbox := w.openOutbox
 	w.mu.Unlock()
 	if err := outbox.Retry(ctx, now); err != nil {
 		w.log.Warn("somebody could not be told", "error", err)
 	}
-	n := w.ledger.due(now)
-	if n.empty() || !w.allowed(now) {
+	n := w.Alarms.Pending(now)
+	if n.Empty() || !w.allowed(now) {
 		return
 	}
 	if outbox.Len() > 0 {
-		title, body := n.message(a.Options.Host)
+		title, body := n.Message(a.Options.Host)
 		told, err := outbox.Send(ctx, now, title, body)
 		if err != nil {
 			w.log.Warn("somebody could not be told", "error", err)
@@ -214,23 +205,23 @@ func (w *watch) tell(ctx context.Context, a *App, now time.Time) {
 			return
 		}
 	} else {
-		for _, alarm := range n.still {
+		for _, alarm := range n.Still {
 			w.log.Error("still an alarm", "leg", alarm.Leg, "since", alarm.Since, "message", alarm.Message)
 		}
 	}
 	w.failed, w.retryAt = 0, time.Time{}
 	w.sent = append(w.sent, now)
-	w.ledger = w.ledger.told(n, now)
-	for _, alarm := range slices.Concat(n.bad, n.still, n.recovered) {
+	w.Alarms = w.Alarms.MarkSent(n, now)
+	for _, alarm := range slices.Concat(n.Bad, n.Still, n.Recovered) {
 		if alarm.ID != 0 {
-			a.record(a.history.Notified(ctx, alarm.ID, now))
+			a.NoteHistoryError(a.History().Notified(ctx, alarm.ID, now))
 		}
 	}
 }
 
 // allowed tells whether a message may be sent at now: not during the pause
 // after a vain attempt, and not when there were too many.
-func (w *watch) allowed(now time.Time) bool {
+func (w *alarmLoop) allowed(now time.Time) bool {
 	w.sent = slices.DeleteFunc(w.sent, func(t time.Time) bool { return now.Sub(t) >= time.Hour || now.Before(t) })
 	waiting := now.Before(w.retryAt) && w.retryAt.Sub(now) <= notify.Pause(w.failed)
 	return !waiting && len(w.sent) < messagesAnHour
@@ -241,9 +232,9 @@ const daemonJob = "daemon"
 
 // endedBadly says how the daemon ended before this one, if that was by the
 // watchdog or a crash and since then none has lived long enough.
-func (a *App) endedBadly(ctx context.Context, now time.Time) string {
-	runs, err := a.history.Runs(ctx, daemonJob, time.Time{}, 16)
-	a.record(err)
+func endedBadly(ctx context.Context, a *app.App, now time.Time) string {
+	runs, err := a.History().Runs(ctx, daemonJob, time.Time{}, 16)
+	a.NoteHistoryError(err)
 	for _, run := range runs {
 		end := run.FinishedAt
 		if end.IsZero() {
@@ -262,22 +253,27 @@ func (a *App) endedBadly(ctx context.Context, now time.Time) string {
 // NoteEnd records that the daemon's process has ended otherwise than it should,
 // and tells people: a daemon that does not come back could not. result, code
 // and status are what systemd gives to ExecStopPost.
-func (a *App) NoteEnd(ctx context.Context, result, code, status string) error {
+func NoteEnd(ctx context.Context, a *app.App, result, code, status string) error {
+	return newDaemon(a).noteEnd(ctx, result, code, status)
+}
+
+func (d *daemon) noteEnd(ctx context.Context, result, code, status string) error {
+	a := d.app()
 	now := time.Now()
 	why := fmt.Sprintf("the daemon ended by itself: %s (%s %s): journalctl -u atobackupd", result, code, status)
-	id, err := a.history.Begin(ctx, history.Run{Job: daemonJob, StartedAt: now})
+	id, err := a.History().Begin(ctx, history.Run{Job: daemonJob, StartedAt: now})
 	if err != nil {
 		return err
 	}
-	if err := a.history.Finish(ctx, history.Run{ID: id, FinishedAt: now, Outcome: history.Failed, Error: why}); err != nil {
+	if err := a.History().Finish(ctx, history.Run{ID: id, FinishedAt: now, Outcome: history.Failed, Error: why}); err != nil {
 		return err
 	}
-	a.Config = withCredentials(a.Config, os.Getenv("CREDENTIALS_DIRECTORY"))
-	outbox, err := a.tellers(a.Config)
+	a.Config = app.WithCredentials(a.Config, os.Getenv("CREDENTIALS_DIRECTORY"))
+	outbox, err := d.tellers(a.Config)
 	if err != nil {
 		return err
 	}
-	w := newWatch(ctx, func() *App { return a })
+	w := newAlarmLoop(ctx, d.app, d.lookEvery)
 	w.use(outbox)
 	w.pass(ctx, now)
 	return nil

@@ -3,28 +3,22 @@ package daemon
 import (
 	"context"
 	"errors"
-	"io"
-	"net/http"
-	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
+	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/internal/config"
-	"github.com/atocore/atobackupd/internal/failure"
-	"github.com/atocore/atobackupd/internal/history"
-	"github.com/atocore/atobackupd/internal/notify"
-	"github.com/atocore/atobackupd/scheduler"
+	"github.com/atocore/atobackupd/snapshot"
 )
 
-func newTestWatch(t *testing.T, h *house) *watch {
+var noon = time.Date(2026, 4, 7, 12, 0, 0, 0, time.UTC)
+
+func newTestWatch(t *testing.T, h *house) *alarmLoop {
 	t.Helper()
 	a := h.open()
 	t.Cleanup(func() { a.Close() })
-	w := newWatch(t.Context(), func() *App { return a })
+	w := newAlarmLoop(t.Context(), func() *app.App { return a }, time.Minute)
 	w.use(h.sink)
 	return w
 }
@@ -73,20 +67,19 @@ func TestHistoryCannotBeWritten(t *testing.T) {
 	h := newHouse(t, "")
 	w := newTestWatch(t, h)
 	a := w.app()
-	if err := a.history.Close(); err != nil {
+	if err := a.History().Close(); err != nil {
 		t.Fatal(err)
 	}
-	failed := errors.New("no space left on device")
-	err := a.runJob(t.Context(), "backup", legSnapshot, history.Run{Kind: "daily"}, func(*history.Run) error { return failed })
-	if !errors.Is(err, failed) {
-		t.Fatal(err)
+	h.move("data/a.db", "data/gone.db")
+	if _, err := a.Backup(t.Context(), snapshot.Daily, false, time.Time{}); err == nil {
+		t.Fatal("a snapshot of nothing")
 	}
 	now := time.Now()
 	for i := range 5 {
 		w.pass(t.Context(), now.Add(time.Duration(i)*time.Minute))
 	}
 	got := h.sink.take()
-	if len(got) != 1 || !strings.Contains(got[0], "CRITICAL snapshot: no space left") || !strings.Contains(got[0], "CRITICAL history") {
+	if len(got) != 1 || !strings.Contains(got[0], "CRITICAL snapshot: ") || !strings.Contains(got[0], "CRITICAL history") {
 		t.Errorf("%q", got)
 	}
 }
@@ -97,90 +90,27 @@ func TestEndedBadly(t *testing.T) {
 	h := newHouse(t, "")
 	a := h.open()
 	defer a.Close()
-	a.tellers = func(*config.Config) (teller, error) { return h.sink, nil }
-	if err := a.NoteEnd(t.Context(), "watchdog", "killed", "ABRT"); err != nil {
+	d := newDaemon(a)
+	d.tellers = func(*config.Config) (notifier, error) { return h.sink, nil }
+	if err := d.noteEnd(t.Context(), "watchdog", "killed", "ABRT"); err != nil {
 		t.Fatal(err)
 	}
 	if got := h.sink.take(); len(got) != 1 || !strings.Contains(got[0], "CRITICAL daemon") || !strings.Contains(got[0], "watchdog (killed ABRT)") {
 		t.Fatalf("%q", got)
 	}
-	if err := a.NoteEnd(t.Context(), "exit-code", "exited", "1"); err != nil {
+	if err := d.noteEnd(t.Context(), "exit-code", "exited", "1"); err != nil {
 		t.Fatal(err)
 	}
 	if got := h.sink.take(); len(got) != 0 {
 		t.Fatalf("each vain start is told: %q", got)
 	}
-	a.recordLife(t.Context())
+	recordLife(t.Context(), a)
 	now := time.Now()
-	if a.endedBadly(t.Context(), now.Add(59*time.Minute)) == "" {
+	if endedBadly(t.Context(), a, now.Add(59*time.Minute)) == "" {
 		t.Error("over before it has lived for an hour")
 	}
-	if why := a.endedBadly(t.Context(), now.Add(61*time.Minute)); why != "" {
+	if why := endedBadly(t.Context(), a, now.Add(61*time.Minute)); why != "" {
 		t.Errorf("not over after an hour: %s", why)
-	}
-}
-
-// What a run is worth: its outcome, what the leg remembers, the heartbeats.
-func TestRunJob(t *testing.T) {
-	var mu sync.Mutex
-	var pings []string
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		mu.Lock()
-		defer mu.Unlock()
-		pings = append(pings, r.URL.Path+" "+string(body))
-	}))
-	defer server.Close()
-	h := newHouse(t, "")
-	a := h.open()
-	defer a.Close()
-	timedOut, cancelTimedOut := context.WithCancelCause(t.Context())
-	cancelTimedOut(scheduler.ErrTimeout)
-	cancelled, cancel := context.WithCancel(t.Context())
-	cancel()
-	retried := withAttempt(t.Context(), scheduler.Slot{At: noon, Attempt: 1}, 3)
-	last := withAttempt(t.Context(), scheduler.Slot{At: noon, Attempt: 4}, 3)
-	for _, test := range []struct {
-		name    string
-		ctx     context.Context
-		err     error
-		outcome history.Outcome
-		detail  runDetail
-		pings   string
-	}{
-		{"well", t.Context(), nil, history.OK, runDetail{}, "/snapshot/start |/snapshot "},
-		{"failed", t.Context(), &failure.Error{Kind: failure.NoSpace, Op: "full"}, history.Failed, runDetail{Failure: "no_space"}, "/snapshot/start |/snapshot/fail full"},
-		{"to be retried", retried, errors.New("x"), history.Failed, runDetail{Failure: "error", Daemon: true}, "/snapshot/start "},
-		{"retries are over", last, errors.New("x"), history.Failed, runDetail{Failure: "error", Daemon: true}, "/snapshot/start |/snapshot/fail x"},
-		{"unreachable", t.Context(), &failure.Error{Kind: failure.Unreachable, Op: "away"}, history.Skipped, runDetail{Failure: "unreachable"}, "/snapshot/start "},
-		{"interrupted", cancelled, errors.New("connection closed"), history.Interrupted, runDetail{}, "/snapshot/start "},
-		{"too long", timedOut, errors.New("connection closed"), history.TimedOut, runDetail{Failure: "timeout"}, "/snapshot/start |/snapshot/fail ran too long: connection closed"},
-		{"locked by hand", t.Context(), &failure.Error{Kind: failure.Locked, Op: "busy"}, history.Failed, runDetail{Failure: "locked"}, "/snapshot/start "},
-	} {
-		hearts := notify.StartHeartbeats(map[string]string{"snapshot": server.URL + "/snapshot"}, func(err error) { t.Errorf("%s: %v", test.name, err) })
-		a.process.pulse = hearts.Beat
-		err := a.runJob(test.ctx, "backup", legSnapshot, history.Run{}, func(run *history.Run) error { return test.err })
-		if (err == nil) != (test.err == nil) {
-			t.Errorf("%s: %v", test.name, err)
-		}
-		if err := hearts.Stop(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		run, _, err := a.history.LastRun(t.Context(), "backup")
-		if err != nil {
-			t.Fatal(err)
-		}
-		detail := detailOf(run)
-		if retry := detail.RetryAt; retry.IsZero() != (test.name != "to be retried") {
-			t.Errorf("%s: it is tried again at %v", test.name, retry)
-		}
-		detail.RetryAt = time.Time{}
-		mu.Lock()
-		if got := strings.Join(pings, "|"); run.Outcome != test.outcome || detail != test.detail || got != test.pings {
-			t.Errorf("%s: %s %+v, pings %q; want %s %+v, %q", test.name, run.Outcome, detail, got, test.outcome, test.detail, test.pings)
-		}
-		pings = nil
-		mu.Unlock()
 	}
 }
 
@@ -203,29 +133,5 @@ func TestUndo(t *testing.T) {
 	}
 	if err := u.run(); err != nil {
 		t.Errorf("undone twice: %v", err)
-	}
-}
-
-func TestCredentials(t *testing.T) {
-	dir := t.TempDir()
-	put(t, filepath.Join(dir, "id_ed25519"), "key")
-	put(t, filepath.Join(dir, "http-token"), "\n")
-	cfg := &config.Config{Offsite: []config.Target{{IdentityFile: "/etc/atobackupd/id_ed25519"}, {}}}
-	cfg.HTTP.TokenFile = "/etc/atobackupd/http-token"
-	own := withCredentials(cfg, dir)
-	if own.Offsite[0].IdentityFile != filepath.Join(dir, "id_ed25519") || own.Offsite[1].IdentityFile != "" || own.HTTP.TokenFile != cfg.HTTP.TokenFile {
-		t.Errorf("%+v", own)
-	}
-	if cfg.Offsite[0].IdentityFile != "/etc/atobackupd/id_ed25519" {
-		t.Error("the configuration that was given has changed")
-	}
-	if same := withCredentials(cfg, ""); same.Offsite[0].IdentityFile != cfg.Offsite[0].IdentityFile {
-		t.Errorf("%+v", same)
-	}
-	if err := os.Remove(filepath.Join(dir, "id_ed25519")); err != nil {
-		t.Fatal(err)
-	}
-	if own := withCredentials(cfg, dir); own.Offsite[0].IdentityFile != cfg.Offsite[0].IdentityFile {
-		t.Error("a missing credential takes the file's place")
 	}
 }

@@ -6,18 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/atocore/atobackupd/internal/health"
 )
 
 // Alarm says that a leg is bad, or was.
-type Alarm struct {
-	ID         int64     `json:"id"`
-	Leg        string    `json:"leg"`
-	Since      time.Time `json:"since"`
-	Level      string    `json:"level"` // warning or critical
-	Message    string    `json:"message"`
-	NotifiedAt time.Time `json:"notified_at,omitzero"` // when somebody was last told; zero for not yet
-	ResolvedAt time.Time `json:"resolved_at,omitzero"` // zero while it is open
-}
+type Alarm = health.Alarm
 
 const alarmColumns = "id, leg, since, level, message, notified_at, resolved_at"
 
@@ -81,13 +75,8 @@ func scanAlarm(r row) (a Alarm, err error) {
 	return a, err
 }
 
-// Leg is one thing that can go stale by itself, and how it last went.
-type Leg struct {
-	Name        string    `json:"name"`
-	LastSuccess time.Time `json:"last_success,omitzero"`
-	LastAttempt time.Time `json:"last_attempt,omitzero"`
-	LastError   string    `json:"last_error,omitempty"` // of the last attempt; "" when it went well
-}
+// Leg is how a leg last went.
+type Leg = health.Leg
 
 // LegSucceeded records that a leg went well.
 func (d *DB) LegSucceeded(ctx context.Context, leg string, at time.Time) error {

@@ -6,35 +6,25 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
+
+	"github.com/atocore/atobackupd/internal/health"
 )
 
-// Outcome is how a run ended.
-type Outcome string
+// Outcome is how a run ended, and Run is one attempt at a job.
+type (
+	Outcome = health.Outcome
+	Run     = health.Run
+)
 
 // The outcomes.
 const (
-	Running     Outcome = "running"
-	OK          Outcome = "ok"
-	Failed      Outcome = "failed"
-	Skipped     Outcome = "skipped"
-	Interrupted Outcome = "interrupted"
-	TimedOut    Outcome = "timeout"
+	Running     = health.Running
+	OK          = health.OK
+	Failed      = health.Failed
+	Skipped     = health.Skipped
+	Interrupted = health.Interrupted
+	TimedOut    = health.TimedOut
 )
-
-// Run is one attempt at a job, by the daemon or by a command.
-type Run struct {
-	ID         int64           `json:"id"`
-	Job        string          `json:"job"`
-	Kind       string          `json:"kind,omitempty"`  // of the snapshot
-	Slot       time.Time       `json:"slot,omitzero"`   // zero when it was not the clock that asked
-	Stamp      string          `json:"stamp,omitempty"` // of the snapshot
-	StartedAt  time.Time       `json:"started_at"`
-	FinishedAt time.Time       `json:"finished_at,omitzero"`
-	Outcome    Outcome         `json:"outcome"`
-	Error      string          `json:"error,omitempty"`
-	Bytes      int64           `json:"bytes"`
-	Detail     json.RawMessage `json:"detail,omitempty"`
-}
 
 // Begin records that a run starts: its Job, Kind, Slot, Stamp and StartedAt. It
 // gives the id for Finish.

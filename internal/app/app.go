@@ -1,0 +1,191 @@
+// Package app holds the jobs that the daemon and the commands share: take, sync,
+// prune, verify, scrub, drill, restore, and the facts that health judges by.
+package app
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/atocore/atobackupd/crypt"
+	"github.com/atocore/atobackupd/internal/config"
+	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/fsx"
+	"github.com/atocore/atobackupd/internal/history"
+	"github.com/atocore/atobackupd/retention"
+	"github.com/atocore/atobackupd/snapshot"
+)
+
+// Options is what the caller of the job functions brings along.
+type Options struct {
+	Version     string
+	Host        string // "" asks the kernel
+	LockTimeout time.Duration
+	Log         *slog.Logger
+	// Notice says one line to the person who waits, such as whom a lock is
+	// waited for. nil says nothing.
+	Notice func(string)
+	// Progress tells how far a long piece of work is: done of total bytes, or
+	// zero for both where only the step is known. It may be called from several
+	// goroutines. nil tells nobody.
+	Progress func(step string, done, total int64)
+	// ReadOnly opens for looking only: nothing is made or changed on disk.
+	ReadOnly bool
+}
+
+// App is an open installation: its configuration, its snapshots, its history.
+type App struct {
+	Config  *config.Config
+	Options Options
+
+	store    *snapshot.Store
+	history  *history.DB
+	location *time.Location
+	process  *process
+	closers  []func() error
+}
+
+// Open opens what the configuration names. The caller closes it.
+func Open(ctx context.Context, cfg *config.Config, o Options) (app *App, err error) {
+	a := &App{Config: cfg, Options: o, process: newProcess()}
+	if a.Options.Log == nil {
+		a.Options.Log = slog.New(slog.DiscardHandler)
+	}
+	defer func() {
+		if err != nil {
+			a.Close()
+		}
+	}()
+	if a.Options.Host == "" {
+		if a.Options.Host, err = os.Hostname(); err != nil {
+			return nil, err
+		}
+	}
+	if a.location, err = time.LoadLocation(cfg.Schedule.Timezone); err != nil {
+		return nil, &failure.Error{Op: "config", Subject: "schedule.timezone", Kind: failure.Config, Err: err}
+	}
+	if o.ReadOnly {
+		a.store, err = snapshot.OpenExisting(cfg.Backup.Dir)
+	} else {
+		a.closers = append(a.closers, a.chownCreatedFiles) // comes last
+		a.store, err = snapshot.Open(cfg.Backup.Dir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if pending := a.CheckNoPendingRestore(); pending != nil {
+		a.notice(pending.Error())
+	}
+	return a, a.openHistory(ctx)
+}
+
+// WithConfig returns an App for another configuration that shares the store, the
+// history and the memory of this process. It closes nothing: that stays with the
+// App that was opened.
+func (a *App) WithConfig(cfg *config.Config) (*App, error) {
+	location, err := time.LoadLocation(cfg.Schedule.Timezone)
+	if err != nil {
+		return nil, &failure.Error{Op: "config", Subject: "schedule.timezone", Kind: failure.Config, Err: err}
+	}
+	return &App{Config: cfg, Options: a.Options, store: a.store, history: a.history, location: location, process: a.process}, nil
+}
+
+// openHistory opens the history in the best way that is possible: backups do
+// not depend on it.
+func (a *App) openHistory(ctx context.Context) error {
+	path := filepath.Join(a.Config.StateDir, "history.db")
+	var err error
+	if !a.Options.ReadOnly {
+		if a.history, err = history.Open(ctx, path); err == nil {
+			if aside := a.history.MovedAside(); aside != "" {
+				a.Options.Log.Warn("the history was damaged and a new one was started", "damaged", aside)
+			}
+		}
+	}
+	if a.history == nil {
+		readErr := err
+		if a.history, err = history.OpenReadOnly(ctx, path); err != nil {
+			if readErr != nil {
+				a.Options.Log.Warn("what happens now is not remembered: the history cannot be opened", "error", readErr)
+			} else if !errors.Is(err, fs.ErrNotExist) {
+				a.Options.Log.Warn("the history cannot be read", "error", err)
+			}
+			if a.history, err = history.Volatile(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	a.closers = append(a.closers, a.history.Close)
+	return nil
+}
+
+// Close lets go of everything, last opened first.
+func (a *App) Close() error {
+	var errs []error
+	for len(a.closers) > 0 {
+		last := len(a.closers) - 1
+		errs = append(errs, a.closers[last]())
+		a.closers = a.closers[:last]
+	}
+	return errors.Join(errs...)
+}
+
+// Store returns the local snapshots.
+func (a *App) Store() *snapshot.Store { return a.store }
+
+// History returns the record of what happened.
+func (a *App) History() *history.DB { return a.history }
+
+// Location returns the time zone of the schedule.
+func (a *App) Location() *time.Location { return a.location }
+
+// Lock takes the main lock for a job that changes snapshots or live data.
+func (a *App) Lock(ctx context.Context, purpose string) (*fsx.Lock, error) {
+	return a.store.Lock(ctx, purpose, a.Options.LockTimeout, func(holder string) {
+		a.notice("waiting for " + holder + ", which holds the lock")
+	})
+}
+
+func (a *App) notice(line string) {
+	if a.Options.Notice != nil {
+		a.Options.Notice(line)
+	}
+}
+
+func (a *App) progress(step string, done, total int64) {
+	if a.Options.Progress != nil {
+		a.Options.Progress(step, done, total)
+	}
+}
+
+// sources gives the live artifacts as configured.
+func (a *App) sources() snapshot.Sources {
+	c := a.Config.AtoCore
+	return snapshot.Sources{DB: c.DBPath, Registry: c.RegistryPath, Chroma: c.ChromaPath, RequiredTables: c.RequiredTables}
+}
+
+func (a *App) Policy(r config.Retention) retention.Policy {
+	const day = 24 * time.Hour
+	return retention.Policy{
+		Daily: r.Daily, Weekly: r.Weekly, Monthly: r.Monthly,
+		PreRestore: time.Duration(r.PreRestoreDays) * day, Invalid: time.Duration(r.InvalidDays) * day,
+		MaxDeleteFraction: r.MaxDeleteFraction, Location: a.location,
+	}
+}
+
+// Signer opens the signing key, which is made when it is first needed.
+func (a *App) Signer() (*crypt.Signer, error) {
+	if err := fsx.MkdirAll(a.Config.StateDir, 0o700); err != nil {
+		return nil, &failure.Error{Op: "state_dir", Subject: a.Config.StateDir, Kind: failure.Config, Err: err, Hint: "make it, owned by the user that atobackupd runs as"}
+	}
+	path := filepath.Join(a.Config.StateDir, "signing_key")
+	s, created, err := crypt.LoadOrCreateSigner(path)
+	if created {
+		a.notice("made the signing key " + path + "; its public half belongs on the recovery sheet: " + s.AuthorizedKey())
+	}
+	return s, err
+}

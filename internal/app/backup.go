@@ -1,0 +1,89 @@
+package app
+
+import (
+	"context"
+	"time"
+
+	"github.com/atocore/atobackupd/internal/health"
+	"github.com/atocore/atobackupd/internal/history"
+	"github.com/atocore/atobackupd/snapshot"
+	"github.com/atocore/atobackupd/snapshot/chroma"
+)
+
+// Taken is the document of `backup`: AtoCore's own keys, so that scripts that
+// read backup_root keep working, and what is ours.
+type Taken struct {
+	*snapshot.Metadata
+	Stamp      snapshot.Stamp      `json:"stamp"`
+	Kind       snapshot.Kind       `json:"kind"`
+	Full       bool                `json:"full"`
+	Path       string              `json:"path"`
+	Bytes      int64               `json:"bytes"`
+	Validation snapshot.Validation `json:"validation"`
+	DurationMS int64               `json:"duration_ms"`
+}
+
+// Backup takes one snapshot.
+func (a *App) Backup(ctx context.Context, kind snapshot.Kind, full bool, slot time.Time) (taken Taken, err error) {
+	start := time.Now()
+	leg := health.LegSnapshot
+	if full {
+		leg = health.LegFull
+	}
+	err = a.runJob(ctx, "backup", leg, history.Run{Kind: string(kind), Slot: slot}, func(run *history.Run) error {
+		lock, err := a.Lock(ctx, "taking a "+string(kind)+" snapshot")
+		if err != nil {
+			return err
+		}
+		defer lock.Unlock()
+		if err := a.CheckNoPendingRestore(); err != nil {
+			return err
+		}
+		snap, err := a.take(ctx, a.takeOptions(kind, full))
+		if err != nil {
+			return err
+		}
+		run.Stamp, run.Bytes = string(snap.Stamp), snap.Bytes
+		taken, err = describeTaken(snap)
+		return err
+	})
+	taken.DurationMS = time.Since(start).Milliseconds()
+	return taken, err
+}
+
+// takeOptions are those of the configuration.
+func (a *App) takeOptions(kind snapshot.Kind, full bool) snapshot.TakeOptions {
+	c := a.Config.Backup
+	method := c.ChromaMethod
+	if method == MethodAPI {
+		method = c.ChromaFallback // of what AtoCore does not make itself
+	}
+	return snapshot.TakeOptions{
+		Kind: kind, Full: full, Host: a.Options.Host, ToolVersion: a.Options.Version,
+		MinFree: c.MinFree.Bytes(), Share: snapshot.Share(c.Share),
+		ChromaMethod: method, ChromaOptimisticTries: c.ChromaOptimisticTries, ChromaLockDeadline: c.ChromaLockDeadline.Std(),
+		ChromaFreeze: chroma.Freeze{Command: c.FreezeCommand, Thaw: c.ThawCommand, Deadline: c.FreezeDeadline.Std(), Marker: a.FreezeMarker()},
+		Progress:     func(step string, bytes int64) { a.progress(step, 0, 0) },
+	}
+}
+
+// take takes a snapshot under the main lock, after sweeping what a crash left
+// behind.
+func (a *App) take(ctx context.Context, o snapshot.TakeOptions) (snapshot.Snapshot, error) {
+	a.Sweep()
+	if o.Full && a.Config.Backup.ChromaMethod == MethodAPI {
+		return a.takeByAPI(ctx, o)
+	}
+	return a.store.Take(ctx, a.sources(), o)
+}
+
+func describeTaken(snap snapshot.Snapshot) (Taken, error) {
+	metadata, err := snapshot.ReadMetadata(snap.Path)
+	if err != nil {
+		return Taken{}, err
+	}
+	return Taken{
+		Metadata: metadata, Stamp: snap.Stamp, Kind: snap.Kind, Full: snap.Full, Path: snap.Path,
+		Bytes: snap.Bytes, Validation: snap.Manifest.Validation,
+	}, nil
+}

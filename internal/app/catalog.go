@@ -1,0 +1,191 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/fsx"
+	"github.com/atocore/atobackupd/internal/history"
+	"github.com/atocore/atobackupd/offsite"
+	"github.com/atocore/atobackupd/retention"
+	"github.com/atocore/atobackupd/snapshot"
+)
+
+// Catalog is the document of `list`.
+type Catalog struct {
+	BackupDir string         `json:"backup_dir"`
+	Backups   []CatalogEntry `json:"backups"`
+	Warnings  []string       `json:"warnings"`
+}
+
+// CatalogEntry is one snapshot of the catalog. Valid is null while it was never
+// validated.
+type CatalogEntry struct {
+	Stamp          snapshot.Stamp `json:"stamp"`
+	Path           string         `json:"path"`
+	Kind           snapshot.Kind  `json:"kind"`
+	Full           bool           `json:"full"`
+	Valid          *bool          `json:"valid"`
+	Pinned         bool           `json:"pinned"`
+	Bytes          int64          `json:"bytes"`
+	BytesExclusive int64          `json:"bytes_exclusive"`
+	CreatedAt      time.Time      `json:"created_at"`
+	Offsite        []string       `json:"offsite"`
+}
+
+// List gives the catalog, oldest first.
+func (a *App) List(ctx context.Context, now time.Time) (Catalog, error) {
+	c := Catalog{BackupDir: a.Config.Backup.Dir, Backups: []CatalogEntry{}, Warnings: []string{}}
+	list, warnings, err := a.Snapshots(ctx, now)
+	if err != nil {
+		return c, err
+	}
+	c.Warnings = append(c.Warnings, warnings...)
+	a.store.MeasureExclusive(list)
+	holders, err := a.OffsiteHolders()
+	if err != nil {
+		c.Warnings = append(c.Warnings, err.Error())
+	}
+	for _, s := range list {
+		c.Backups = append(c.Backups, CatalogEntry{
+			Stamp: s.Stamp, Path: s.Path, Kind: s.Kind, Full: s.Full, Valid: s.Valid, Pinned: s.Pinned,
+			Bytes: s.Bytes, BytesExclusive: s.BytesExclusive, CreatedAt: s.CreatedAt,
+			Offsite: append([]string{}, holders[s.Stamp]...),
+		})
+	}
+	return c, nil
+}
+
+// OffsiteHolders says which targets held which stamp when they were last seen.
+func (a *App) OffsiteHolders() (map[snapshot.Stamp][]string, error) {
+	holders := make(map[snapshot.Stamp][]string)
+	var errs []error
+	for _, t := range a.Config.Offsite {
+		state, err := offsite.LoadState(a.Config.StateDir, t.Name)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		for _, stamp := range state.Stamps {
+			holders[stamp] = append(holders[stamp], t.Name)
+		}
+	}
+	return holders, errors.Join(errs...)
+}
+
+// Snapshots lists what is published, with what the history found out since each
+// was taken.
+func (a *App) Snapshots(ctx context.Context, now time.Time) ([]snapshot.Snapshot, []string, error) {
+	list, warnings, err := a.store.List(now)
+	if err != nil {
+		return nil, nil, err
+	}
+	checks, err := a.history.Validations(ctx)
+	a.NoteHistoryError(err)
+	byStamp := make(map[string]history.Validation, len(checks))
+	for _, v := range checks {
+		byStamp[v.Stamp] = v
+	}
+	for i := range list {
+		if v, ok := byStamp[string(list[i].Stamp)]; ok {
+			overlay(&list[i], v)
+		}
+	}
+	return list, warnings, nil
+}
+
+// overlay puts a later check over what the manifest says.
+func overlay(s *snapshot.Snapshot, v history.Validation) {
+	if s.Valid == nil || v.CheckedAt.After(s.Checked) {
+		s.Valid, s.Errors, s.Checked, s.InvalidSince = &v.Valid, v.Errors, v.CheckedAt, v.FailedSince
+	}
+}
+
+// Find gives one snapshot by stamp, or by "latest": the newest valid one of a
+// kind that holds slots.
+func (a *App) Find(ctx context.Context, name string, now time.Time) (snapshot.Snapshot, error) {
+	if name != "latest" {
+		stamp, err := snapshot.ParseStamp(name)
+		if err != nil {
+			return snapshot.Snapshot{}, err
+		}
+		s, err := a.store.Get(stamp)
+		if err != nil {
+			return s, err
+		}
+		if v, ok, err := a.history.Validation(ctx, name); err == nil && ok {
+			overlay(&s, v)
+		}
+		return s, nil
+	}
+	list, _, err := a.Snapshots(ctx, now)
+	if err != nil {
+		return snapshot.Snapshot{}, err
+	}
+	for _, s := range slices.Backward(list) {
+		if s.IsValid() && s.Kind.HoldsSlots() {
+			return s, nil
+		}
+	}
+	return snapshot.Snapshot{}, &failure.Error{Op: "snapshot", Subject: "latest", Kind: failure.NotFound,
+		Err: fmt.Errorf("there is no valid snapshot in %s", a.Config.Backup.Dir), Hint: "take one: atobackupd backup"}
+}
+
+// planned turns the catalog into what retention reasons about.
+func planned(list []snapshot.Snapshot) []retention.Snapshot {
+	var plan []retention.Snapshot
+	for _, s := range list {
+		r := ForRetention(s)
+		// Nobody reads it when it can be locked for a moment.
+		if lock, ok, err := fsx.LockDir(s.Path, true); err == nil && !ok {
+			r.InUse = "it is being read"
+		} else {
+			lock.Unlock()
+		}
+		plan = append(plan, r)
+	}
+	return plan
+}
+
+// ForRetention is what retention needs to know of a snapshot by itself.
+func ForRetention(s snapshot.Snapshot) retention.Snapshot {
+	r := retention.Snapshot{Stamp: string(s.Stamp), Time: s.Stamp.Time(), Kind: string(s.Kind), Full: s.Full, Valid: s.IsValid(), Pinned: s.Pinned}
+	if !r.Valid {
+		r.InvalidSince = s.InvalidSince
+		if r.InvalidSince.IsZero() {
+			r.InvalidSince = s.Checked
+		}
+	}
+	return r
+}
+
+// Pin sets or takes away the mark that keeps a snapshot from being pruned. One
+// that AtoCore's own tools made is adopted first, for the mark lies in our
+// manifest; the error is of kind Invalid where it does not validate.
+func (a *App) Pin(ctx context.Context, stamp snapshot.Stamp, pinned bool) error {
+	lock, err := a.Lock(ctx, "pin "+string(stamp))
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	snap, err := a.store.Get(stamp)
+	if err != nil {
+		return err
+	}
+	if snap.Manifest == nil && pinned {
+		result, err := a.store.Adopt(ctx, stamp, a.adoptOptions(a.validateOptions(stamp)))
+		if err != nil {
+			return err
+		}
+		if !result.Valid {
+			return &failure.Error{Op: "pin", Subject: string(stamp), Kind: failure.Invalid,
+				Err: fmt.Errorf("it is not valid: %s", strings.Join(result.Errors, "; ")), Hint: "pin another one"}
+		}
+	}
+	return a.store.Pin(stamp, pinned)
+}

@@ -1,0 +1,46 @@
+package app
+
+import (
+	"path/filepath"
+
+	"github.com/atocore/atobackupd/restore"
+	"github.com/atocore/atobackupd/snapshot/chroma"
+)
+
+// CheckNoPendingRestore refuses work while an interrupted restore waits for a decision:
+// a snapshot of a store that is half old and half new would be worse than none.
+func (a *App) CheckNoPendingRestore() error { return restore.RefusePending(a.Config.Backup.Dir) }
+
+// Sweep undoes what interrupted runs left: an application that is still frozen,
+// subvolume snapshots, and what lies in staging/. The caller holds the main
+// lock. While a restore is unfinished nothing is removed: what it fetched from a
+// vault lies there, and finishing it needs that. What cannot be removed, such as
+// another user's directory, is told and stays: it must not keep snapshots from
+// being taken.
+func (a *App) Sweep() {
+	a.ThawLeftover()
+	if a.CheckNoPendingRestore() != nil {
+		return
+	}
+	swept, err := a.store.SweepBeside(a.Config.AtoCore.ChromaPath)
+	for _, name := range swept {
+		a.Options.Log.Warn("removed what an interrupted run left in staging", "name", name)
+	}
+	if err != nil {
+		a.Options.Log.Warn("what an interrupted run left could not be removed: remove it as root", "error", err)
+	}
+}
+
+// FreezeMarker is the file that stands while the application is frozen.
+func (a *App) FreezeMarker() string { return filepath.Join(a.Config.StateDir, "frozen.json") }
+
+// ThawLeftover sets an application going again that a run left frozen which is
+// no more. The caller holds the main lock: no freeze is under way.
+func (a *App) ThawLeftover() {
+	switch thawed, err := chroma.ThawLeftover(a.FreezeMarker()); {
+	case err != nil: // it may well run: no reason to take no snapshot
+		a.Options.Log.Error("an interrupted run froze the application, and it could not be thawed", "error", err)
+	case thawed:
+		a.Options.Log.Warn("thawed the application, which an interrupted run had left frozen")
+	}
+}

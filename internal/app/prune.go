@@ -1,0 +1,155 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/health"
+	"github.com/atocore/atobackupd/internal/history"
+	"github.com/atocore/atobackupd/retention"
+	"github.com/atocore/atobackupd/snapshot"
+)
+
+// PrunePlan is the document of `prune`.
+type PrunePlan struct {
+	DryRun   bool           `json:"dry_run"`
+	Keep     []PruneVerdict `json:"keep"`
+	Delete   []PruneVerdict `json:"delete"`
+	Deleted  []string       `json:"deleted"`
+	Held     bool           `json:"held"`
+	Why      string         `json:"held_reason,omitempty"`
+	Warnings []string       `json:"warnings"`
+	Frees    int64          `json:"frees"` // bytes that carrying Delete out frees, at least
+
+	// For the table that people read.
+	Snapshots []snapshot.Snapshot `json:"-"`
+	Decision  retention.Decision  `json:"-"`
+	Location  *time.Location      `json:"-"`
+	Policy    retention.Policy    `json:"-"`
+}
+
+// PruneVerdict says why one snapshot is kept or deleted.
+type PruneVerdict struct {
+	Stamp   string   `json:"stamp"`
+	Reasons []string `json:"reasons"`
+}
+
+// Prune deletes what retention does not keep. A dry run shows the plan and
+// changes nothing; confirm carries out a plan that the guard would hold.
+func (a *App) Prune(ctx context.Context, now time.Time, dryRun, confirm bool) (doc PrunePlan, err error) {
+	if dryRun {
+		return a.planPrune(ctx, now, true)
+	}
+	err = a.runJob(ctx, "prune", health.LegPrune, history.Run{}, func(run *history.Run) error {
+		lock, err := a.Lock(ctx, "pruning")
+		if err != nil {
+			return err
+		}
+		defer lock.Unlock()
+		if err := a.CheckNoPendingRestore(); err != nil {
+			return err
+		}
+		quarantineErr := a.sweepQuarantine(now)
+		if doc, err = a.planPrune(ctx, now, false); err != nil {
+			return errors.Join(err, quarantineErr)
+		}
+		if doc.Held && !confirm {
+			return errors.Join(&failure.Error{Op: "prune", Subject: a.Config.Backup.Dir, Err: errors.New("held: " + doc.Why),
+				Hint: "look at `atobackupd prune --dry-run`, then use --confirm"}, quarantineErr)
+		}
+		return errors.Join(a.carryOut(ctx, now, &doc), quarantineErr)
+	})
+	return doc, err
+}
+
+func (a *App) planPrune(ctx context.Context, now time.Time, dryRun bool) (PrunePlan, error) {
+	doc := PrunePlan{DryRun: dryRun, Keep: []PruneVerdict{}, Delete: []PruneVerdict{}, Deleted: []string{}, Warnings: []string{}, Location: a.location}
+	list, warnings, err := a.Snapshots(ctx, now)
+	if err != nil {
+		return doc, err
+	}
+	if !dryRun {
+		err = a.validateUnseen(ctx, list, now)
+	} else {
+		err = a.validateForDryRun(ctx, list)
+	}
+	if err != nil {
+		return doc, err
+	}
+	doc.Snapshots = list
+	doc.Policy = a.Policy(a.Config.Retention)
+	doc.Decision = retention.Plan(planned(list), doc.Policy, now)
+	doc.Warnings = append(append(doc.Warnings, warnings...), doc.Decision.Warnings...)
+	doc.Held, doc.Why = doc.Decision.Held, doc.Decision.HeldReason
+	for _, v := range doc.Decision.Keep() {
+		doc.Keep = append(doc.Keep, PruneVerdict{v.Stamp, v.Reasons})
+	}
+	for _, v := range doc.Decision.Delete() {
+		doc.Delete = append(doc.Delete, PruneVerdict{v.Stamp, v.Reasons})
+	}
+	doc.Frees = snapshot.Freed(deletions(list, doc.Delete))
+	return doc, nil
+}
+
+// deletions gives the snapshots that a plan deletes.
+func deletions(list []snapshot.Snapshot, verdicts []PruneVerdict) (gone []snapshot.Snapshot) {
+	for _, s := range list {
+		if slices.ContainsFunc(verdicts, func(v PruneVerdict) bool { return v.Stamp == string(s.Stamp) }) {
+			gone = append(gone, s)
+		}
+	}
+	return gone
+}
+
+// validateForDryRun validates what was never validated, so that the plan that is
+// shown is the one that would be carried out, and writes nothing into the
+// snapshots.
+func (a *App) validateForDryRun(ctx context.Context, list []snapshot.Snapshot) error {
+	for i := range list {
+		s := &list[i]
+		if s.Valid != nil {
+			continue
+		}
+		result, err := a.Validate(ctx, s.Stamp)
+		if err != nil {
+			return err
+		}
+		a.applyResult(ctx, s, result)
+	}
+	return nil
+}
+
+func (a *App) carryOut(ctx context.Context, now time.Time, doc *PrunePlan) error {
+	a.Sweep()
+	for _, v := range doc.Delete {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		err := a.store.Delete(snapshot.Stamp(v.Stamp))
+		if failure.KindOf(err) == failure.Locked {
+			doc.Warnings = append(doc.Warnings, err.Error())
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		a.Options.Log.Info("deleted a snapshot", "stamp", v.Stamp, "why", strings.Join(v.Reasons, "; "))
+		a.NoteHistoryError(a.history.ForgetValidation(ctx, v.Stamp))
+		doc.Deleted = append(doc.Deleted, v.Stamp)
+	}
+	return nil
+}
+
+// sweepQuarantine removes what has been in quarantine/ for as long as an invalid
+// snapshot is kept, also when the rest of the prune is held.
+func (a *App) sweepQuarantine(now time.Time) error {
+	removed, err := a.store.SweepQuarantine(now, time.Duration(a.Config.Retention.InvalidDays)*24*time.Hour)
+	for _, name := range removed {
+		a.Options.Log.Info("removed from quarantine", "name", name)
+	}
+	return err
+}

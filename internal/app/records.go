@@ -1,0 +1,200 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/fsx"
+	"github.com/atocore/atobackupd/internal/health"
+	"github.com/atocore/atobackupd/internal/history"
+	"github.com/atocore/atobackupd/internal/notify"
+	"github.com/atocore/atobackupd/scheduler"
+)
+
+// process is what lives as long as the process and outlasts a reload: the
+// newest run of each leg, for a disk on which no history can be written, and
+// who is told of heartbeats.
+type process struct {
+	mu         sync.Mutex
+	runs       map[string]history.Run
+	legs       map[string]history.Leg
+	historyErr error     // since a run was last recorded whole
+	loggedAt   time.Time // when such an error was last logged
+	pulse      func(leg string, signal notify.Signal, body string)
+}
+
+func newProcess() *process {
+	return &process{runs: make(map[string]history.Run), legs: make(map[string]history.Leg)}
+}
+
+// attempt is what a job function's context says about the daemon's run.
+type attempt struct {
+	slot    scheduler.Slot
+	retries int
+}
+
+type attemptKey struct{}
+
+func WithAttempt(ctx context.Context, slot scheduler.Slot, retries int) context.Context {
+	return context.WithValue(ctx, attemptKey{}, attempt{slot, retries})
+}
+
+// NoteHistoryError notes an error of the history, which stops nothing. A disk that is
+// full makes one with every write: it is logged once an hour.
+func (a *App) NoteHistoryError(err error) {
+	p := a.process
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	// A read that went well says nothing about writing, and one that the end of
+	// the daemon cut short says nothing at all.
+	if err == nil || errors.Is(err, context.Canceled) {
+		return
+	}
+	p.historyErr = err
+	if now := time.Now(); p.loggedAt.IsZero() || now.Sub(p.loggedAt) >= time.Hour {
+		p.loggedAt = now
+		a.Options.Log.Warn("the history could not be written", "error", err)
+	}
+}
+
+// servedBy gives the legs that a run for a leg counts for: a full snapshot is a
+// snapshot too.
+func servedBy(leg string) []string {
+	if leg == health.LegFull {
+		return []string{health.LegSnapshot, health.LegFull}
+	}
+	return []string{leg}
+}
+
+// runJob records one run of a job around the work itself, and the leg's success
+// or failure.
+func (a *App) runJob(ctx context.Context, job, leg string, run history.Run, work func(run *history.Run) error) error {
+	run.Job, run.StartedAt = job, time.Now()
+	detail := health.RunDetail{Full: leg == health.LegFull}
+	try, byDaemon := ctx.Value(attemptKey{}).(attempt)
+	if detail.Daemon = byDaemon; byDaemon && !try.slot.Triggered {
+		run.Slot = try.slot.At
+	}
+	// The context may be what ends the work; it is recorded all the same.
+	recording := context.WithoutCancel(ctx)
+	id, err := a.history.Begin(recording, run)
+	a.NoteHistoryError(err)
+	run.ID = id
+	a.beatLegs(leg, notify.Start, "")
+	workErr := work(&run)
+	run.FinishedAt = time.Now()
+	run.Outcome, detail.Failure, workErr = outcomeOf(ctx, workErr)
+	if workErr != nil {
+		run.Error = workErr.Error()
+	}
+	if byDaemon && run.Outcome == history.Failed && try.slot.Attempt <= try.retries {
+		detail.RetryAt = run.FinishedAt.Add(scheduler.RetryPause(try.slot.Attempt))
+	}
+	if job == "prune" && workErr == nil {
+		detail.Free, _ = fsx.Free(a.Config.Backup.Dir) // only the forecast lacks it
+	}
+	if run.Detail, err = json.Marshal(detail); err != nil {
+		return errors.Join(workErr, err)
+	}
+	a.ended(recording, leg, run, detail)
+	return workErr
+}
+
+// outcomeOf names how work ended. A cancelled context breaks connections and
+// files under the work, whose error then speaks of those.
+func outcomeOf(ctx context.Context, err error) (history.Outcome, string, error) {
+	kind := failure.KindOf(err)
+	switch {
+	case err == nil:
+		return history.OK, "", nil
+	case errors.Is(context.Cause(ctx), scheduler.ErrTimeout):
+		return history.TimedOut, "timeout", fmt.Errorf("%w: %w", context.Cause(ctx), err)
+	case kind == failure.Interrupted || ctx.Err() != nil:
+		return history.Interrupted, "", err
+	case kind == failure.Unreachable:
+		return history.Skipped, "unreachable", err
+	}
+	names := map[failure.Kind]string{
+		failure.Usage: "usage", failure.Locked: "locked", failure.Config: "config", failure.Invalid: "invalid", failure.Refused: "refused",
+	}
+	if name, ok := names[kind]; ok {
+		return history.Failed, name, err
+	}
+	return history.Failed, stateOf(err), err
+}
+
+// ended records how a run ended, in the history and in this process.
+func (a *App) ended(ctx context.Context, leg string, run history.Run, detail health.RunDetail) {
+	for _, l := range servedBy(leg) {
+		switch run.Outcome {
+		case history.OK:
+			a.NoteHistoryError(a.history.LegSucceeded(ctx, l, run.FinishedAt))
+		case history.Interrupted:
+		default:
+			a.NoteHistoryError(a.history.LegFailed(ctx, l, run.FinishedAt, run.Error))
+		}
+		a.process.remember(l, run)
+	}
+	switch {
+	case run.Outcome == history.OK:
+		a.beatLegs(leg, notify.Success, "")
+	case health.Conclusive(run) && detail.RetryAt.IsZero():
+		a.beatLegs(leg, notify.Fail, run.Error)
+	}
+	if run.ID == 0 {
+		return
+	}
+	err := a.history.Finish(ctx, run)
+	a.NoteHistoryError(err)
+	if err == nil {
+		a.process.mu.Lock()
+		a.process.historyErr = nil
+		a.process.mu.Unlock()
+	}
+}
+
+// SetPulse says who is told of heartbeats from now on.
+func (a *App) SetPulse(pulse func(leg string, signal notify.Signal, body string)) {
+	a.process.mu.Lock()
+	defer a.process.mu.Unlock()
+	a.process.pulse = pulse
+}
+
+// HistoryError returns the last error of the history since a run was recorded
+// whole.
+func (a *App) HistoryError() error {
+	a.process.mu.Lock()
+	defer a.process.mu.Unlock()
+	return a.process.historyErr
+}
+
+func (p *process) remember(leg string, run history.Run) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.runs[leg] = run
+	l := history.Leg{Name: leg, LastSuccess: p.legs[leg].LastSuccess, LastAttempt: run.FinishedAt, LastError: run.Error}
+	if run.Outcome == history.OK {
+		l.LastSuccess = run.FinishedAt
+	}
+	if run.Outcome != history.Interrupted {
+		p.legs[leg] = l
+	}
+}
+
+// beatLegs sends a heartbeat for what a run counts for; only the daemon does.
+func (a *App) beatLegs(leg string, signal notify.Signal, body string) {
+	a.process.mu.Lock()
+	pulse := a.process.pulse
+	a.process.mu.Unlock()
+	if pulse == nil {
+		return
+	}
+	for _, l := range servedBy(leg) {
+		pulse(l, signal, body)
+	}
+}

@@ -1,0 +1,219 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/fsx"
+	"github.com/atocore/atobackupd/internal/health"
+	"github.com/atocore/atobackupd/internal/history"
+	"github.com/atocore/atobackupd/restore"
+	"github.com/atocore/atobackupd/snapshot"
+)
+
+// RepairRequest is what an operator asks for.
+type RepairRequest struct {
+	Stamp    snapshot.Stamp // "" for every snapshot that is no longer valid
+	From     string         // a target whose vault has good copies; "" looks on this machine only
+	Identity string         // the secret key file that opens it, with From
+	Signer   string         // who must have signed it, with From, where this machine does not know
+	Confirm  bool           // do it; otherwise only say what it would take
+}
+
+// Repaired is the document of `scrub --repair`.
+type Repaired struct {
+	Confirmed bool             `json:"confirmed"`
+	Repairs   []SnapshotRepair `json:"repairs"`
+}
+
+// SnapshotRepair is what is damaged in one snapshot, what would heal it, and,
+// once that was done, how it validates.
+type SnapshotRepair struct {
+	snapshot.Repair
+	Vault  string           `json:"vault"` // the target that was, or would be, asked for good copies
+	Error  string           `json:"error"` // why it cannot be healed
+	Result *snapshot.Result `json:"result"`
+}
+
+// Repair heals rotten snapshots file by file from copies with the right digest:
+// from other snapshots of this machine, and from a vault. Without Confirm it
+// changes nothing, fetches nothing, and says what it would take; as long as
+// something is not healed it fails with kind Invalid.
+func (a *App) Repair(ctx context.Context, now time.Time, r RepairRequest) (doc Repaired, err error) {
+	doc = Repaired{Confirmed: r.Confirm, Repairs: []SnapshotRepair{}}
+	if r.From != "" && r.Identity == "" && r.Confirm {
+		return doc, &failure.Error{Op: "repair", Subject: r.From, Kind: failure.Usage, Err: errors.New("--from needs --identity"),
+			Hint: "this machine cannot read what it has shipped; name the secret key file"}
+	}
+	work := func(*history.Run) error {
+		lock, err := a.Lock(ctx, "repairing snapshots")
+		if err != nil {
+			return err
+		}
+		defer lock.Unlock()
+		if err := a.CheckNoPendingRestore(); err != nil {
+			return err
+		}
+		return a.repairAll(ctx, now, r, &doc)
+	}
+	if !r.Confirm {
+		return doc, work(nil)
+	}
+	return doc, a.runJob(ctx, "scrub", health.LegScrub, history.Run{Kind: "repair"}, work)
+}
+
+func (a *App) repairAll(ctx context.Context, now time.Time, r RepairRequest, doc *Repaired) error {
+	bad, err := a.toRepair(ctx, now, r.Stamp)
+	if err != nil {
+		return err
+	}
+	for _, s := range bad {
+		repair, err := a.repairOne(ctx, s, r, now)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil {
+			repair.Error = err.Error()
+		}
+		doc.Repairs = append(doc.Repairs, repair)
+	}
+	left, err := a.damaged(ctx, now)
+	if err != nil {
+		return err
+	}
+	err = damagedError("repair", left)
+	var f *failure.Error
+	if errors.As(err, &f) {
+		f.Hint = "carry it out with `atobackupd scrub --repair --confirm`"
+		if r.Confirm {
+			f.Hint = "fetch good copies from a vault: atobackupd scrub --repair --from TARGET --identity FILE --confirm"
+		}
+	}
+	return err
+}
+
+// toRepair returns the one snapshot that is meant, whatever is known of it, or all
+// that are rotten.
+func (a *App) toRepair(ctx context.Context, now time.Time, stamp snapshot.Stamp) ([]snapshot.Snapshot, error) {
+	if stamp == "" {
+		return a.damaged(ctx, now)
+	}
+	list, _, err := a.Snapshots(ctx, now)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(list, func(s snapshot.Snapshot) bool { return s.Stamp == stamp })
+	if i < 0 {
+		_, err := a.store.Get(stamp)
+		return nil, err
+	}
+	return list[i : i+1], nil
+}
+
+func (a *App) repairOne(ctx context.Context, s snapshot.Snapshot, r RepairRequest, now time.Time) (repair SnapshotRepair, err error) {
+	repair.Repair = snapshot.Repair{Stamp: s.Stamp, Files: []snapshot.RepairFile{}}
+	donors, err := a.donors(ctx, s.Stamp, now)
+	if err != nil {
+		return repair, err
+	}
+	manifest := s.Manifest
+	if manifest != nil {
+		if repair.Repair, err = a.store.PlanRepair(ctx, s.Stamp, manifest, donors); err != nil {
+			return repair, err
+		}
+	}
+	// What validates file by file and is invalid all the same has a manifest that
+	// is wrong; that too is in the vault.
+	enough := manifest != nil && len(repair.Files) > 0 && repair.Complete()
+	if !enough && r.From != "" {
+		repair.Vault = r.From
+		if !r.Confirm {
+			return repair, a.inVault(ctx, s.Stamp, r)
+		}
+		fetched, cleanUp, err := a.fetchDonor(ctx, s, r)
+		if err != nil {
+			return repair, err
+		}
+		defer cleanUp()
+		donors = append(donors, fetched.donor)
+		manifest = fetched.manifest
+		manifest.Pinned = s.Pinned // it may have been pinned since it was shipped
+		if repair.Repair, err = a.store.PlanRepair(ctx, s.Stamp, manifest, donors); err != nil {
+			return repair, err
+		}
+	}
+	switch {
+	case manifest == nil:
+		return repair, errors.New("it has no manifest that says what its files should be: only a vault has it")
+	case !r.Confirm:
+		return repair, nil
+	}
+	if err := a.store.Heal(ctx, repair.Repair, manifest); err != nil {
+		return repair, err
+	}
+	result, err := a.Validate(ctx, s.Stamp)
+	repair.Result = &result
+	if err == nil && result.Valid {
+		a.Options.Log.Info("healed a snapshot", "stamp", s.Stamp, "files", len(repair.Files))
+	}
+	return repair, err
+}
+
+// donors are the other snapshots, newest first: the manifest of each says what
+// it holds, and what is taken from it is read and checked.
+func (a *App) donors(ctx context.Context, stamp snapshot.Stamp, now time.Time) (donors []snapshot.Donor, err error) {
+	list, _, err := a.Snapshots(ctx, now)
+	for _, s := range slices.Backward(list) {
+		if s.Manifest != nil && s.Stamp != stamp {
+			donors = append(donors, snapshot.Donor{Name: "snapshot " + string(s.Stamp), Dir: s.Path, Files: s.Manifest.Files})
+		}
+	}
+	return donors, err
+}
+
+// inVault fails unless the vault holds the snapshot.
+func (a *App) inVault(ctx context.Context, stamp snapshot.Stamp, r RepairRequest) error {
+	t, err := a.Target(r.From)
+	if err != nil {
+		return err
+	}
+	v, err := a.OpenVaultTarget(ctx, t, r.Signer)
+	if err != nil {
+		return err
+	}
+	defer v.Close()
+	_, err = v.Find(ctx, string(stamp))
+	return err
+}
+
+// fetched is a snapshot from a vault, proven by its signature.
+type fetched struct {
+	donor    snapshot.Donor
+	manifest *snapshot.Manifest
+}
+
+// fetchDonor fetches a whole snapshot from a vault into staging/.
+func (a *App) fetchDonor(ctx context.Context, s snapshot.Snapshot, r RepairRequest) (f fetched, cleanUp func(), err error) {
+	if err := fsx.RequireFree(a.store.Dir(), s.Bytes, a.Config.Backup.MinFree.Bytes()); err != nil {
+		return f, nil, err
+	}
+	var request restore.Request
+	cleanUp, err = a.fetchForRestore(ctx, RestoreRequest{Name: string(s.Stamp), From: r.From, Identity: r.Identity, Signer: r.Signer}, &request)
+	if err != nil {
+		return f, nil, err
+	}
+	f.manifest, err = snapshot.ReadManifest(request.Dir)
+	if err == nil && f.manifest.Stamp != s.Stamp {
+		err = fmt.Errorf("the vault's manifest is that of %s", f.manifest.Stamp)
+	}
+	if err != nil {
+		cleanUp()
+		return f, nil, err
+	}
+	f.donor = snapshot.Donor{Name: "vault " + r.From, Dir: request.Dir, Files: f.manifest.Files}
+	return f, cleanUp, nil
+}

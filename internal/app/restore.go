@@ -1,0 +1,180 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/atocore/atobackupd/internal/config"
+	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/history"
+	"github.com/atocore/atobackupd/restore"
+	"github.com/atocore/atobackupd/snapshot"
+)
+
+// RestoreRequest is what an operator asks for.
+type RestoreRequest struct {
+	Name     string // a stamp or "latest"
+	From     string // a target to fetch it from; "" for a snapshot of this machine
+	Identity string // the secret key file that opens it, with From
+	Signer   string // who must have signed it, with From, where this machine does not know
+	To       string // a directory to lay it out in instead of restoring
+
+	ConfirmServiceStopped, ManageService, DryRun bool
+	NoPreSnapshot, NoChroma, ForceChroma         bool
+	AllowInvalid, AcceptOtherDeployment, Force   bool
+}
+
+// Restore puts a snapshot back, or with DryRun says what that would do: the
+// plan is nil otherwise.
+func (a *App) Restore(ctx context.Context, r RestoreRequest) (result restore.Result, plan *restore.Plan, err error) {
+	result = restore.Result{Stamp: r.Name, Source: sourceName(r.From), Warnings: []string{}, Errors: []string{}}
+	lock, err := a.Lock(ctx, "restoring "+r.Name)
+	if err != nil {
+		return result, nil, err
+	}
+	defer lock.Unlock()
+	request, err := a.newRestoreRequest(r)
+	if err != nil {
+		return result, nil, err
+	}
+	cleanUp, err := a.findForRestore(ctx, r, &request)
+	if err != nil {
+		return result, nil, err
+	}
+	defer cleanUp()
+	if r.DryRun {
+		plan, err = restore.NewPlan(ctx, request)
+		if err == nil {
+			err = plan.Err()
+		}
+		return result, plan, err
+	}
+	err = a.runJob(ctx, "restore", "restore", history.Run{Stamp: string(request.Stamp)}, func(run *history.Run) (err error) {
+		result, err = restore.Run(ctx, request)
+		return err
+	})
+	return result, nil, err
+}
+
+func sourceName(from string) string {
+	if from == "" {
+		return "local"
+	}
+	return from
+}
+
+// newRestoreRequest fills in what the operator and the configuration say; which
+// snapshot is meant comes later.
+func (a *App) newRestoreRequest(r RestoreRequest) (request restore.Request, err error) {
+	c := a.Config
+	request = restore.Request{
+		Store: a.store, Source: sourceName(r.From), Host: a.Options.Host, Live: a.live(), RequiredTables: c.AtoCore.RequiredTables, To: r.To,
+		ConfirmServiceStopped: r.ConfirmServiceStopped, NoPreSnapshot: r.NoPreSnapshot, NoChroma: r.NoChroma, ForceChroma: r.ForceChroma,
+		AllowInvalid: r.AllowInvalid, AcceptOtherDeployment: r.AcceptOtherDeployment, Force: r.Force,
+		HealthURL: c.AtoCore.HealthURL, Share: c.Backup.Share != "copy", Progress: a.restoreProgress(),
+		PreSnapshot: snapshot.TakeOptions{Host: a.Options.Host, ToolVersion: a.Options.Version, MinFree: c.Backup.MinFree.Bytes(), Share: snapshot.Share(c.Backup.Share)},
+	}
+	if r.ManageService {
+		request.Service, err = a.service()
+	}
+	return request, err
+}
+
+// findForRestore finds the snapshot, and fetches it where it lies off-site:
+// cleanUp removes what was fetched.
+func (a *App) findForRestore(ctx context.Context, r RestoreRequest, request *restore.Request) (cleanUp func(), err error) {
+	if r.From != "" {
+		return a.fetchForRestore(ctx, r, request)
+	}
+	s, err := a.Find(ctx, r.Name, time.Now())
+	if failure.KindOf(err) == failure.NotFound {
+		err = &failure.Error{Op: "restore refused", Subject: r.Name, Kind: failure.Invalid, Err: err}
+	}
+	request.Stamp = s.Stamp
+	return func() {}, err
+}
+
+// fetchForRestore brings a snapshot from a target's vault into staging/, where
+// the main lock protects it.
+func (a *App) fetchForRestore(ctx context.Context, r RestoreRequest, request *restore.Request) (cleanUp func(), err error) {
+	if r.Identity == "" {
+		return nil, &failure.Error{Op: "restore", Subject: r.From, Kind: failure.Usage, Err: errors.New("--from needs --identity"),
+			Hint: "this machine cannot read what it has shipped; name the secret key file"}
+	}
+	t, err := a.Target(r.From)
+	if err != nil {
+		return nil, err
+	}
+	v, err := a.OpenVaultTarget(ctx, t, r.Signer)
+	if err != nil {
+		return nil, err
+	}
+	defer v.Close()
+	if !v.Pinned {
+		a.notice("the signer is the vault's own word; to prove who wrote it give --signer from the recovery sheet")
+	}
+	dir, err := os.MkdirTemp(filepath.Join(a.store.Dir(), "staging"), "from-"+t.Name+".")
+	if err != nil {
+		return nil, err
+	}
+	cleanUp = func() {
+		if a.CheckNoPendingRestore() == nil { // an unfinished restore still needs it
+			os.RemoveAll(dir)
+		}
+	}
+	request.Dir = filepath.Join(dir, "snapshot")
+	stored, err := v.Restore(ctx, r.Name, r.Identity, request.Dir, a.progress)
+	if err != nil {
+		cleanUp()
+		return nil, err
+	}
+	request.Stamp = stored.Stamp
+	return cleanUp, nil
+}
+
+func (a *App) live() restore.Live {
+	c := a.Config.AtoCore
+	return restore.Live{DB: c.DBPath, Registry: c.RegistryPath, Chroma: c.ChromaPath}
+}
+
+func (a *App) restoreProgress() restore.Progress {
+	count := newByteCount(func(step string, done int64) { a.progress(step, done, 0) })
+	return count.add
+}
+
+// service gives the commands that stop and start AtoCore.
+func (a *App) service() (*restore.Service, error) {
+	c := a.Config.Restore
+	if len(c.StopCommand) == 0 || len(c.StartCommand) == 0 {
+		return nil, &failure.Error{Op: "restore", Subject: "--manage-service", Kind: failure.Config,
+			Err: errors.New("restore.stop_command and restore.start_command are not both set"), Hint: "set them, or stop the service yourself and use --confirm-service-stopped"}
+	}
+	s := &restore.Service{Stop: c.StopCommand, Start: c.StartCommand, HealthTimeout: c.HealthTimeout.Std()}
+	for _, check := range c.Checks {
+		s.Checks = append(s.Checks, restoreCheck(check))
+	}
+	return s, nil
+}
+
+func restoreCheck(c config.Check) restore.Check {
+	return restore.Check{URL: c.URL, Method: c.Method, Body: c.Body, Status: c.Status, JSON: c.JSON, Min: c.Min, SQL: c.SQL}
+}
+
+// ContinueRestore finishes an interrupted restore, or with abort puts
+// everything back.
+func (a *App) ContinueRestore(ctx context.Context, abort, force bool) (restore.Result, error) {
+	lock, err := a.Lock(ctx, "finishing a restore")
+	if err != nil {
+		return restore.Result{Warnings: []string{}, Errors: []string{}}, err
+	}
+	defer lock.Unlock()
+	c := restore.Continue{Store: a.store, HealthURL: a.Config.AtoCore.HealthURL, RequiredTables: a.Config.AtoCore.RequiredTables,
+		Force: force, Share: a.Config.Backup.Share != "copy", Progress: a.restoreProgress()}
+	if abort {
+		return restore.Abort(ctx, c)
+	}
+	return restore.Resume(ctx, c)
+}

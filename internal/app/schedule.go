@@ -1,0 +1,99 @@
+package app
+
+import (
+	"context"
+	"time"
+
+	"github.com/atocore/atobackupd/internal/config"
+	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/history"
+	"github.com/atocore/atobackupd/scheduler"
+)
+
+// ScheduleEntry is one job in the document of `schedule`.
+type ScheduleEntry struct {
+	Job         string      `json:"job"`
+	Expr        string      `json:"expr"`
+	Next        []time.Time `json:"next"`                  // the next three slots
+	Last        time.Time   `json:"last_started,omitzero"` // zero: it never ran
+	LastOutcome string      `json:"last_outcome"`
+	LastError   string      `json:"last_error"`
+}
+
+// Schedule is the document of `schedule`.
+type Schedule struct {
+	Timezone string          `json:"timezone"`
+	Jobs     []ScheduleEntry `json:"jobs"`
+}
+
+// Schedule tells when each job runs next and how it went last.
+func (a *App) Schedule(ctx context.Context, now time.Time) (Schedule, error) {
+	doc := Schedule{Timezone: a.Config.Schedule.Timezone, Jobs: []ScheduleEntry{}}
+	list, err := Crons(a.Config)
+	if err != nil {
+		return doc, err
+	}
+	for _, s := range list {
+		served, _, err := a.history.Served(ctx, s.Name)
+		a.NoteHistoryError(err)
+		entry := ScheduleEntry{Job: s.Name, Expr: s.Cron.String(), Next: s.Cron.Upcoming(served, now, 3)}
+		if run, ok := a.lastRun(ctx, s.Name); ok {
+			entry.Last, entry.LastOutcome, entry.LastError = run.StartedAt, string(run.Outcome), run.Error
+		}
+		doc.Jobs = append(doc.Jobs, entry)
+	}
+	return doc, nil
+}
+
+// lastRun finds the newest run of a scheduled job. Takes are recorded as one
+// job, told apart by the kind of their snapshot.
+func (a *App) lastRun(ctx context.Context, job string) (history.Run, bool) {
+	if job != "daily" && job != "weekly" {
+		run, ok, err := a.history.LastRun(ctx, job)
+		a.NoteHistoryError(err)
+		return run, ok && err == nil
+	}
+	runs, err := a.history.Runs(ctx, "backup", time.Time{}, 100)
+	a.NoteHistoryError(err)
+	for _, run := range runs {
+		if run.Kind == job && run.Outcome != history.Running {
+			return run, true
+		}
+	}
+	return history.Run{}, false
+}
+
+// scheduled is one line of the schedule: a job of the configuration and its
+// expression.
+type scheduled struct {
+	Name string
+	Cron *scheduler.Cron
+}
+
+// Crons parses the expressions of the configuration, those that are not off.
+func Crons(cfg *config.Config) ([]scheduled, error) {
+	location, err := time.LoadLocation(cfg.Schedule.Timezone)
+	if err != nil {
+		return nil, &failure.Error{Op: "config", Subject: "schedule.timezone", Kind: failure.Config, Err: err}
+	}
+	var list []scheduled
+	s := cfg.Schedule
+	for _, job := range []struct{ name, expr string }{{"daily", s.Daily}, {"weekly", s.Weekly}, {"scrub", s.Scrub}, {"drill", s.Drill}} {
+		cron, err := scheduler.Parse(job.expr, location)
+		if err != nil {
+			return nil, &failure.Error{Op: "config", Subject: "schedule." + job.name, Kind: failure.Config, Err: err}
+		}
+		if cron != nil {
+			list = append(list, scheduled{job.name, cron})
+		}
+	}
+	return list, nil
+}
+
+// CheckCron tells whether an expression can be scheduled, for the configuration.
+func CheckCron(expression string) error {
+	_, err := scheduler.Parse(expression, time.UTC)
+	return err
+}
+
+func SyncJob(target string) string { return "sync:" + target }

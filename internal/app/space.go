@@ -1,0 +1,86 @@
+package app
+
+import (
+	"context"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/atocore/atobackupd/internal/fsx"
+	"github.com/atocore/atobackupd/internal/health"
+)
+
+// SpaceStatus says how the disk under backup.dir fills. Nothing is ever deleted
+// to make room: a take that finds too little of it fails, and a person decides.
+type SpaceStatus struct {
+	Free         int64  `json:"free"`                 // bytes
+	MinFree      int64  `json:"min_free"`             // what a take leaves free
+	GrowthPerDay *int64 `json:"growth_bytes_per_day"` // null while too little is known
+	FullInDays   *int   `json:"full_in_days"`         // until only MinFree is left; null when it does not grow, or not within years
+}
+
+// space tells how much is free at now and how that has gone.
+func (a *App) space(ctx context.Context, now time.Time) *SpaceStatus {
+	free, err := fsx.Free(a.Config.Backup.Dir)
+	if err != nil {
+		return nil // it does not exist yet, or its disk is away; the legs tell
+	}
+	s := &SpaceStatus{Free: free, MinFree: a.Config.Backup.MinFree.Bytes()}
+	runs, err := a.history.Runs(ctx, "prune", now.Add(-growthWindow), growthSamples)
+	a.NoteHistoryError(err)
+	samples := []freeSample{{now, free}}
+	for _, run := range runs {
+		if d := health.DetailOf(run); d.Free > 0 {
+			samples = append(samples, freeSample{run.FinishedAt, d.Free})
+		}
+	}
+	s.GrowthPerDay, s.FullInDays = forecast(samples, free, s.MinFree)
+	return s
+}
+
+// freeSample is how many bytes were free on the disk after a prune, which is
+// when it is emptiest.
+type freeSample struct {
+	at   time.Time
+	free int64
+}
+
+// How a forecast is made.
+const (
+	growthWindow  = 60 * 24 * time.Hour // samples that are older say nothing about now
+	growthSamples = 100
+	growthFewest  = 4                  // samples
+	growthSpan    = 3 * 24 * time.Hour // that they span at least
+	tooFar        = 10 * 365           // days
+)
+
+// forecast gives the bytes by which a disk fills a day, and in how many days
+// only keep bytes of the free ones are left. It takes the median of the slopes
+// between all pairs of samples (Theil and Sen): that somebody deleted a film, or
+// put one there, moves a mean for weeks and a median hardly at all.
+func forecast(samples []freeSample, free, keep int64) (perDay *int64, days *int) {
+	if len(samples) < growthFewest {
+		return nil, nil
+	}
+	oldest := slices.MinFunc(samples, func(a, b freeSample) int { return a.at.Compare(b.at) })
+	newest := slices.MaxFunc(samples, func(a, b freeSample) int { return a.at.Compare(b.at) })
+	if newest.at.Sub(oldest.at) < growthSpan {
+		return nil, nil
+	}
+	var slopes []float64
+	for i, a := range samples {
+		for _, b := range samples[:i] {
+			if apart := a.at.Sub(b.at).Hours() / 24; math.Abs(apart) > 0.1 {
+				slopes = append(slopes, float64(b.free-a.free)/apart)
+			}
+		}
+	}
+	slices.Sort(slopes)
+	growth := (slopes[(len(slopes)-1)/2] + slopes[len(slopes)/2]) / 2
+	bytes := int64(growth)
+	if left := math.Max(0, float64(free-keep)) / growth; growth >= 1 && left < tooFar {
+		whole := int(left)
+		days = &whole
+	}
+	return &bytes, days
+}

@@ -1,0 +1,97 @@
+package app
+
+import (
+	"context"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/history"
+	"github.com/atocore/atobackupd/snapshot"
+)
+
+// Validate re-reads one snapshot and remembers the judgement. A snapshot that
+// does not exist is a Result too.
+func (a *App) Validate(ctx context.Context, stamp snapshot.Stamp) (snapshot.Result, error) {
+	lock, err := a.store.Hold(stamp)
+	if err != nil && failure.KindOf(err) != failure.NotFound {
+		return snapshot.Result{}, err
+	}
+	defer lock.Unlock()
+	return a.validateAndRecord(ctx, stamp, a.validateOptions(stamp), a.store.Validate)
+}
+
+// validateAndRecord runs one validation with the configuration's wishes and remembers it.
+func (a *App) validateAndRecord(ctx context.Context, stamp snapshot.Stamp, o snapshot.ValidateOptions, validate func(context.Context, snapshot.Stamp, snapshot.ValidateOptions) (snapshot.Result, error)) (snapshot.Result, error) {
+	start := time.Now()
+	result, err := validate(ctx, stamp, o)
+	if err != nil || !result.Exists {
+		return result, err
+	}
+	v := history.Validation{Stamp: string(stamp), CheckedAt: start, Valid: result.Valid, Errors: result.Errors, Duration: time.Since(start)}
+	if !a.Options.ReadOnly {
+		a.NoteHistoryError(a.history.PutValidation(ctx, v))
+	}
+	return result, nil
+}
+
+func (a *App) validateOptions(stamp snapshot.Stamp) snapshot.ValidateOptions {
+	count := newByteCount(func(step string, done int64) { a.progress(string(stamp)+" "+step, done, 0) })
+	return snapshot.ValidateOptions{RequiredTables: a.Config.AtoCore.RequiredTables, Progress: count.add}
+}
+
+// adoptOptions says what an adopted snapshot's manifest records.
+func (a *App) adoptOptions(o snapshot.ValidateOptions) snapshot.AdoptOptions {
+	return snapshot.AdoptOptions{Host: a.Options.Host, ToolVersion: a.Options.Version, Sources: a.sources(), Validate: o}
+}
+
+// validateAgain is how long a bad snapshot without a manifest is left alone.
+const validateAgain = 20 * time.Hour
+
+// needsValidation tells whether a snapshot was never validated, or is good and can
+// be adopted, or may have been healed by hand.
+func needsValidation(s *snapshot.Snapshot, now time.Time) bool {
+	switch {
+	case s.Valid == nil:
+		return true
+	case s.Manifest != nil:
+		return false
+	case *s.Valid:
+		return unix.Faccessat(unix.AT_FDCWD, s.Path, unix.W_OK|unix.X_OK, unix.AT_EACCESS) == nil
+	}
+	return now.Sub(s.Checked) >= validateAgain
+}
+
+// validateUnseen validates the snapshots that nobody ever validated and adopts the
+// good ones. The caller holds the main lock.
+func (a *App) validateUnseen(ctx context.Context, list []snapshot.Snapshot, now time.Time) error {
+	for i := range list {
+		s := &list[i]
+		if !needsValidation(s, now) {
+			continue
+		}
+		result, err := a.validateAndRecord(ctx, s.Stamp, a.validateOptions(s.Stamp), func(ctx context.Context, stamp snapshot.Stamp, o snapshot.ValidateOptions) (snapshot.Result, error) {
+			result, err := a.store.Adopt(ctx, stamp, a.adoptOptions(o))
+			if err != nil && result.Valid && ctx.Err() == nil {
+				// It is good, and only its manifest could not be written.
+				a.Options.Log.Warn("a snapshot made by AtoCore could not be adopted", "stamp", stamp, "error", err)
+				err = nil
+			}
+			return result, err
+		})
+		if err != nil {
+			return err
+		}
+		a.applyResult(ctx, s, result)
+	}
+	return nil
+}
+
+// applyResult puts a judgement that was just made into the catalog's entry.
+func (a *App) applyResult(ctx context.Context, s *snapshot.Snapshot, result snapshot.Result) {
+	s.Valid, s.Errors, s.Checked = &result.Valid, result.Errors, time.Now()
+	if v, ok, err := a.history.Validation(ctx, string(s.Stamp)); err == nil && ok {
+		s.InvalidSince = v.FailedSince
+	}
+}

@@ -1,0 +1,126 @@
+package setup
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/atocore/atobackupd/internal/config"
+	"github.com/atocore/atobackupd/internal/fsx"
+	"github.com/atocore/atobackupd/offsite"
+)
+
+// sheet writes the recovery sheet: what a person needs who has nothing left of
+// this machine. It holds no secret. One that is there stays, unless Force.
+func (r *InitRequest) sheet(cfg *config.Config, report *InitReport) error {
+	report.RecoverySheet.Path = filepath.Join(r.Out, "atobackupd-recovery-"+r.Host+".txt")
+	report.Sheet = r.sheetText(cfg, *report)
+	if _, err := os.Stat(report.RecoverySheet.Path); err == nil && !r.Force {
+		return nil
+	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	report.RecoverySheet.Made = true
+	return errors.Join(fsx.MkdirAll(r.Out, 0o700), fsx.WriteFile(report.RecoverySheet.Path, []byte(report.Sheet), 0o644))
+}
+
+func (r *InitRequest) sheetText(cfg *config.Config, report InitReport) string {
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	line("RECOVERY SHEET of %s, %s", r.Host, time.Now().UTC().Format("2006-01-02"))
+	line("")
+	line("How to get AtoCore's state back when this machine is gone. Nothing on this")
+	line("sheet is secret. Print it, and keep a copy where the secret key is.")
+	line("")
+	line("1. The secret key (the identity). Without it no copy off this machine can be read.")
+	if report.Identity != nil {
+		line("   made in:     %s", report.Identity.Path)
+		line("   keep it at:  ____________________________ and ____________________________")
+		line("   It must not stay on %s.", r.Host)
+	} else {
+		line("   whose public keys are below; kept at: ____________________________")
+	}
+	line("")
+	line("2. The public keys that copies are sealed to (encryption.recipients):")
+	for _, recipient := range report.Recipients {
+		line("   %s", recipient)
+	}
+	line("")
+	line("3. Who signs the copies. A vault is not its own witness: compare.")
+	line("   signer:                %s", report.SigningKey.Public)
+	line("   SHA-256 of recover.py: %s", offsite.RecoverScriptSHA256())
+	line("")
+	line("4. Where the copies are:")
+	for _, t := range cfg.Offsite {
+		if t.Type == "dir" {
+			line("   %s: %s", t.Name, t.Path)
+		} else {
+			line("   %s: %s of %s, as %s", t.Name, t.Path, strings.Join(t.Hosts, " or "), t.User)
+		}
+	}
+	if len(cfg.Offsite) == 0 {
+		line("   nowhere yet: no [[offsite]] target is configured. %s", cfg.Backup.Dir)
+		line("   is all there is, and it goes with this machine.")
+	}
+	line("")
+	line("5. Getting it back, with atobackupd, from the vault's directory:")
+	line("   atobackupd vault list --dir VAULT")
+	line("   atobackupd vault restore latest --dir VAULT --identity KEY --to DIR \\")
+	line("     --signer '%s'", report.SigningKey.Public)
+	line("   Or with python3, age and zstd alone:")
+	line("   sha256sum VAULT/recover.py       (compare with 3)")
+	line("   python3 VAULT/recover.py STAMP --identity KEY --to DIR \\")
+	line("     --signer '%s'", report.SigningKey.Public)
+	line("")
+	line("6. Putting it in place: on the new machine write %s,", config.DefaultPath)
+	line("   stop AtoCore, and restore DIR to the paths it had:")
+	line("   database  %s", cfg.AtoCore.DBPath)
+	for _, artifact := range []struct{ name, path string }{{"registry", cfg.AtoCore.RegistryPath}, {"chroma", cfg.AtoCore.ChromaPath}} {
+		if artifact.path != "" {
+			line("   %-9s %s", artifact.name, artifact.path)
+		}
+	}
+	line("   With the target configured there, this does all of it. The latest may")
+	line("   hold no Chroma: see vault list, restore the newest that does first, and")
+	line("   then the latest.")
+	line("   atobackupd restore latest --from TARGET --identity KEY \\")
+	line("     --confirm-service-stopped --accept-other-deployment")
+	return b.String()
+}
+
+// next says what to do now, in order.
+func (r *InitRequest) next(cfg *config.Config, report InitReport) []string {
+	var next []string
+	add := func(format string, args ...any) { next = append(next, fmt.Sprintf(format, args...)) }
+	if report.Identity != nil {
+		add("move the secret key %s off this machine, to the laptop and to a drawer, and then shred -u it here: who has this machine must not be able to read the copies, and without the key nobody can", report.Identity.Path)
+	}
+	add("print %s, or put it where the secret key is", report.RecoverySheet.Path)
+	for _, t := range cfg.Offsite {
+		if t.Type == "sftp" {
+			add("on %s, add this line to ~%s/.ssh/authorized_keys: %s", t.Hosts[0], t.User, report.SSHKey.Public)
+			add("atobackupd target trust %s", t.Name)
+			add("atobackupd target test %s", t.Name)
+		}
+	}
+	if len(cfg.Offsite) == 0 {
+		add("add an [[offsite]] target to %s: without one, a lost machine takes every backup with it", report.Config.Path)
+	}
+	if info, err := os.Stat(filepath.Dir(cfg.AtoCore.DBPath)); err == nil {
+		if s, ok := info.Sys().(*syscall.Stat_t); ok && s.Gid != 1000 && s.Gid != 0 {
+			add("the data belongs to group %d: systemctl edit atobackupd, and write [Service] and SupplementaryGroups=%d", s.Gid, s.Gid)
+		}
+	}
+	if cfg.Backup.Dir != "/srv/storage/atocore/backups" {
+		add("the backups are not in the unit's usual place: systemctl edit atobackupd, and write [Service] and ReadWritePaths=%s", cfg.Backup.Dir)
+	}
+	add("atobackupd config check")
+	add("systemctl enable --now atobackupd")
+	add("atobackupd status")
+	return next
+}
