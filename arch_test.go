@@ -81,6 +81,7 @@ var layers = map[string][]string{
 	"internal/failure":          {},
 	"internal/fsx":              {},
 	"internal/fsx/fsxtest":      {},
+	"internal/fsx/tree":         {},
 	"scheduler":                 nil, // nothing of ours, not even the ground
 	"retention":                 nil,
 	"crypt":                     {},
