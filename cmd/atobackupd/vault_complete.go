@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/spf13/cobra"
 
+	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/offsite"
 	"github.com/atocore/atobackupd/snapshot"
 )
@@ -25,18 +26,13 @@ func (f *vaultFlags) completeStored(c *cli) cobra.CompletionFunc {
 
 func (f *vaultFlags) held(c *cli, cmd *cobra.Command) (stamps []snapshot.Stamp) {
 	if f.dir != "" {
-		v, done, err := f.open(cmd.Context(), c)
-		if err != nil {
-			return nil
-		}
-		defer done()
-		list, _, err := v.List(cmd.Context())
-		if err != nil {
-			return nil
-		}
-		for _, s := range list {
-			stamps = append(stamps, s.Stamp)
-		}
+		_ = c.withVault(cmd.Context(), f, func(v *app.VaultAccess) error {
+			list, _, err := v.List(cmd.Context())
+			for _, s := range list {
+				stamps = append(stamps, s.Stamp)
+			}
+			return err
+		})
 		return stamps
 	}
 	cfg, err := c.load()

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/internal/failure"
 )
 
@@ -31,13 +32,10 @@ the vault and the key that you hold are enough.`,
 			if len(args) > 0 {
 				name = args[0]
 			}
-			v, done, err := f.open(cmd.Context(), c)
-			if err != nil {
-				return err
-			}
-			defer done()
-			result, err := v.Drill(cmd.Context(), name, identity, scratch, queries, c.progress.update)
-			return c.emitWith(err, result, func(w io.Writer) { printDrill(w, result) })
+			return c.withVault(cmd.Context(), &f, func(v *app.VaultAccess) error {
+				result, err := v.Drill(cmd.Context(), name, identity, scratch, queries, c.progress.update)
+				return c.emitWith(err, result, func(w io.Writer) { printDrill(w, result) })
+			})
 		},
 	}
 	f.register(c, cmd)

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/atocore/atobackupd/offsite"
+)
+
+func newVaultInit(c *cli) *cobra.Command {
+	var f vaultFlags
+	cmd := &cobra.Command{
+		Use:   "init",
+		Short: "Accept a target's vault as it is now, or prepare a directory for one",
+		Long: `On the host: accept the vault that is on a target now, or begin one there. It is
+needed only when the vault was replaced on purpose; the first sync makes a vault
+by itself.
+
+On the second machine, with --dir: make the directories that an append-only
+account cannot make. The vault is new until the host's first sync.`,
+		Example: "  atobackupd vault init --target laptop\n  atobackupd vault init --dir /home/atobackup/vault",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if f.dir != "" {
+				if err := offsite.MakeDirectories(f.dir); err != nil {
+					return err
+				}
+				return c.emit(map[string]string{"dir": f.dir}, func(w io.Writer) {
+					fmt.Fprintf(w, "%s is ready: the host's first sync makes the vault\n", f.dir)
+				})
+			}
+			a, err := c.open(cmd.Context(), false)
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			t, err := a.Target(f.target)
+			if err != nil {
+				return err
+			}
+			info, err := a.InitVault(cmd.Context(), t)
+			if err != nil {
+				return err
+			}
+			return c.emit(info, func(w io.Writer) { fmt.Fprintf(w, "target %s is vault %s\n", t.Name, info.ID) })
+		},
+	}
+	f.register(c, cmd)
+	return cmd
+}

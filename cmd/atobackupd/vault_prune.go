@@ -1,0 +1,90 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/atocore/atobackupd/internal/app"
+	"github.com/atocore/atobackupd/offsite"
+)
+
+func newVaultPrune(c *cli) *cobra.Command {
+	var f vaultFlags
+	var dryRun, confirm bool
+	cmd := &cobra.Command{
+		Use:   "prune",
+		Short: "Thin the vault out by its own policy; needs no key",
+		Long: `Remove the snapshots that the policy in vault.json does not keep, and the packs
+that no snapshot has named for a week. Meant for the machine that holds an
+append-only vault, from a timer.`,
+		Example: "  atobackupd vault prune --dir /home/atobackup/vault --dry-run",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.withVault(cmd.Context(), &f, func(v *app.VaultAccess) error {
+				policy, err := v.VaultPolicy()
+				if err != nil {
+					return err
+				}
+				pruned, err := v.Prune(cmd.Context(), time.Now(), offsite.PruneOptions{Policy: policy, Signer: v.Signer, DryRun: dryRun, Confirm: confirm})
+				doc := vaultPruneDocument(pruned, dryRun)
+				return c.emitWith(err, doc, func(w io.Writer) { printVaultPrune(w, doc) })
+			})
+		},
+	}
+	f.register(c, cmd)
+	f.registerSigner(cmd)
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show the plan and remove nothing")
+	cmd.Flags().BoolVar(&confirm, "confirm", false, "carry out a plan that is held")
+	return cmd
+}
+
+// vaultPruned is the document of `vault prune`: that of `prune`, and the packs.
+type vaultPruned struct {
+	app.PrunePlan
+	Trashed  []string `json:"trashed"`
+	Restored []string `json:"restored"`
+	Removed  []string `json:"removed"`
+}
+
+func vaultPruneDocument(p offsite.Pruned, dryRun bool) vaultPruned {
+	doc := vaultPruned{
+		PrunePlan: app.PrunePlan{DryRun: dryRun, Keep: []app.PruneVerdict{}, Delete: []app.PruneVerdict{}, Deleted: []string{},
+			Held: p.Decision.Held, Why: p.Decision.HeldReason, Warnings: append([]string{}, p.Warnings...)},
+		Trashed: append([]string{}, p.Trashed...), Restored: append([]string{}, p.Restored...), Removed: append([]string{}, p.Removed...),
+	}
+	for _, v := range p.Decision.Keep() {
+		doc.Keep = append(doc.Keep, app.PruneVerdict{Stamp: v.Stamp, Reasons: v.Reasons})
+	}
+	for _, v := range p.Decision.Delete() {
+		doc.Delete = append(doc.Delete, app.PruneVerdict{Stamp: v.Stamp, Reasons: v.Reasons})
+	}
+	for _, stamp := range p.Deleted {
+		doc.Deleted = append(doc.Deleted, string(stamp))
+	}
+	return doc
+}
+
+func printVaultPrune(w io.Writer, doc vaultPruned) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, v := range doc.Keep {
+		fmt.Fprintf(t, "%s\tkeep\t%s\n", v.Stamp, strings.Join(v.Reasons, "; "))
+	}
+	for _, v := range doc.Delete {
+		fmt.Fprintf(t, "%s\tDELETE\t%s\n", v.Stamp, strings.Join(v.Reasons, "; "))
+	}
+	t.Flush()
+	for _, warning := range doc.Warnings {
+		fmt.Fprintln(w, "warning:", warning)
+	}
+	if doc.Held {
+		fmt.Fprintf(w, "held: %s; --confirm carries it out\n", doc.Why)
+	}
+	if !doc.DryRun {
+		fmt.Fprintf(w, "deleted %d snapshots; %d packs moved to trash, %d moved back, %d objects removed\n", len(doc.Deleted), len(doc.Trashed), len(doc.Restored), len(doc.Removed))
+	}
+}
