@@ -18,6 +18,6 @@ const header = "age-encryption.org/v1\n"
 // HeaderLen is how many bytes IsHeader needs.
 const HeaderLen = len(header)
 
-// IsHeader tells whether b, the first bytes of a file, begins an age file in
+// IsHeader reports whether b, the first bytes of a file, begins an age file in
 // its binary form. It says nothing about the rest of the file.
 func IsHeader(b []byte) bool { return bytes.HasPrefix(b, []byte(header)) }

@@ -53,10 +53,10 @@ func permissionWarnings(path string) []string {
 	return []string{fmt.Sprintf("%s may be used by others than its owner (mode %04o): chmod 600 %s", path, info.Mode().Perm(), path)}
 }
 
-// Warnings gives sentences for the operator about how the file is kept.
+// Warnings returns sentences for the operator about how the file is kept.
 func (i Identities) Warnings() []string { return slices.Clone(i.warnings) }
 
-// Open gives the content of the age file r. The content is proven piece by
+// Open returns the content of the age file r. The content is proven piece by
 // piece (64 KiB), so what was read is genuine; that the file is whole is known
 // only when Read has returned io.EOF and no other error.
 func (i Identities) Open(r io.Reader) (io.Reader, error) {

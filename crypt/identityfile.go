@@ -83,7 +83,7 @@ func parseIdentityLines(path string, data []byte) ([]age.Identity, error) {
 	return keys, nil
 }
 
-// parseIdentity gives the reason in words of our own, never age's: they could
+// parseIdentity returns the reason in words of our own, never age's: they could
 // quote the line.
 func parseIdentity(line string) (age.Identity, string) {
 	var key age.Identity

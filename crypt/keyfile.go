@@ -28,7 +28,7 @@ func GenerateIdentity() (identity, recipient string, err error) {
 }
 
 // WriteIdentity makes an age X25519 key pair, writes the secret key to path as
-// age-keygen does, readable by its owner only, and gives the public key. An
+// age-keygen does, readable by its owner only, and returns the public key. An
 // existing file is never replaced: the error is then fs.ErrExist. nil means
 // that the file survives a power cut.
 func WriteIdentity(path string) (recipient string, err error) {
@@ -45,7 +45,7 @@ func WriteIdentity(path string) (recipient string, err error) {
 
 // GenerateSSHKey makes an ed25519 key pair as ssh-keygen does: the private key
 // without a passphrase in path, readable by its owner only, and the public one
-// in path.pub. It gives the public key, without the comment. An existing
+// in path.pub. It returns the public key, without the comment. An existing
 // private key is never replaced (fs.ErrExist); a path.pub without one is. nil
 // means that both files survive a power cut.
 func GenerateSSHKey(path, comment string) (authorized string, err error) {

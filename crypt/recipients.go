@@ -114,7 +114,7 @@ func newRecipients(entries []entry) (*Recipients, error) {
 	return r, nil
 }
 
-// parseRecipient gives a key and its canonical text: the same key in another
+// parseRecipient returns a key and its canonical text: the same key in another
 // spelling (an ssh key with another comment) has the same one.
 func parseRecipient(where, text string) (string, age.Recipient, error) {
 	bad := func(why, hint string) (string, age.Recipient, error) {
@@ -175,7 +175,7 @@ func (r *Recipients) try() error {
 	return nil
 }
 
-// Seal gives a writer whose input arrives at dst as an age file. The file is
+// Seal returns a writer whose input arrives at dst as an age file. The file is
 // whole only once Close has returned nil; Close does not close dst.
 func (r *Recipients) Seal(dst io.Writer) (io.WriteCloser, error) {
 	w, err := age.Encrypt(dst, r.keys...)
@@ -185,11 +185,11 @@ func (r *Recipients) Seal(dst io.Writer) (io.WriteCloser, error) {
 	return w, nil
 }
 
-// Strings gives the keys in their canonical spelling, without comments,
+// Strings returns the keys in their canonical spelling, without comments,
 // sorted. They are public, and tell who can open a file.
 func (r *Recipients) Strings() []string { return slices.Clone(r.names) }
 
-// Len gives the number of different keys, at least one.
+// Len returns the number of different keys, at least one.
 func (r *Recipients) Len() int { return len(r.names) }
 
 // Fingerprint names the set: 64 hexadecimal digits that depend on the keys but
@@ -200,7 +200,7 @@ func (r *Recipients) Fingerprint() string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Warnings gives sentences for the operator about a set that works but is
+// Warnings returns sentences for the operator about a set that works but is
 // probably not what was wanted.
 func (r *Recipients) Warnings() []string { return slices.Clone(r.warnings) }
 

@@ -85,11 +85,11 @@ func loadSigner(path string) (*Signer, error) {
 	return s, nil
 }
 
-// AuthorizedKey gives the public key as in authorized_keys, without a comment:
+// AuthorizedKey returns the public key as in authorized_keys, without a comment:
 // "ssh-ed25519 AAAA…".
 func (s *Signer) AuthorizedKey() string { return authorizedKey(s.key.PublicKey()) }
 
-// Sign gives an armored SSHSIG signature of message under Namespace, with
+// Sign returns an armored SSHSIG signature of message under Namespace, with
 // SHA-512, as ssh-keygen -Y verify reads it. The same message always gives the
 // same bytes.
 func (s *Signer) Sign(message []byte) ([]byte, error) {

@@ -25,7 +25,7 @@ import (
 type PullOptions struct {
 	Identities crypt.Identities
 	Signer     string // the public key that must have signed it
-	Progress   func(done, total int64)
+	Progress   fsx.Progress
 }
 
 // Pull fetches one snapshot into dest, which must not exist or be empty: a
@@ -55,7 +55,7 @@ func (v *Vault) Pull(ctx context.Context, s Stored, dest string, o PullOptions) 
 			err = errors.Join(err, fsx.RemoveAll(dir))
 		}
 	}()
-	if err := v.fill(ctx, m, sums, dir, o); err != nil {
+	if err := v.restoreFiles(ctx, m, sums, dir, o); err != nil {
 		return err
 	}
 	return fsx.Rename(dir, dest) // replaces an empty directory
@@ -75,8 +75,8 @@ func prepareDestination(dest string, m *Manifest) error {
 	return fsx.RequireFree(filepath.Dir(dest), m.stored(), 0)
 }
 
-// stored gives the bytes that the pages of a manifest take on a disk: holes
-// take none.
+// stored returns the bytes that the pages of a manifest take on a disk: holes
+// encodeChunk none.
 func (m *Manifest) stored() int64 {
 	total := int64(0)
 	for i := range m.Files {
@@ -106,7 +106,7 @@ func (v *Vault) manifest(ctx context.Context, s Stored, sums sums, identities cr
 	}
 	data, err := expand(plain)
 	if err != nil {
-		return nil, r.blame(bad(err))
+		return nil, r.cause(bad(err))
 	}
 	if err := r.verify(); err != nil {
 		return nil, err
@@ -225,9 +225,9 @@ func (s *summed) verify() error {
 // digest is that of what was read.
 func (s *summed) digest() string { return hex.EncodeToString(s.hash.Sum(nil)) }
 
-// blame finds the reason behind err, which came of reading this object: a
+// cause finds the reason behind err, which came of reading this object: a
 // connection that broke, bytes that are not those that were signed, or err.
-func (s *summed) blame(err error) error {
+func (s *summed) cause(err error) error {
 	if s.err != nil {
 		return s.err
 	}

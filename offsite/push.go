@@ -41,7 +41,7 @@ type PushOptions struct {
 	RebaseRatio float64
 	Rebase      bool
 
-	Progress func(done, total int64)
+	Progress fsx.Progress
 }
 
 const defaultRebaseRatio = 0.5
@@ -77,7 +77,7 @@ const chunkPages = 256
 // snapshot is pushed again. The caller holds the target's lock.
 func (v *Vault) Push(ctx context.Context, src Source, o PushOptions) (pushed Pushed, err error) {
 	start := time.Now()
-	w, err := v.newPushWork(src, o)
+	w, err := v.newPusher(src, o)
 	if err != nil {
 		return pushed, err
 	}
@@ -87,7 +87,7 @@ func (v *Vault) Push(ctx context.Context, src Source, o PushOptions) (pushed Pus
 		err = w.publish(ctx, done)
 	}
 	if !ok || errors.Is(err, errPacksGone) {
-		if done, err = w.make(ctx); err == nil {
+		if done, err = w.build(ctx); err == nil {
 			err = w.publish(ctx, done)
 		}
 	}
@@ -100,15 +100,15 @@ func (v *Vault) Push(ctx context.Context, src Source, o PushOptions) (pushed Pus
 	return pushed, nil
 }
 
-// pushWork is one push under way.
-type pushWork struct {
+// pusher is one push under way.
+type pusher struct {
 	vault   *Vault
 	src     Source
 	o       PushOptions
 	base    baseDir
 	entries []FileEntry // without runs: those are written straight to the manifest
 	files   []*pushFile // of each entry; nil for what is no regular file
-	old     *pageMap    // nil: nothing is known
+	last    *pageMap    // nil: nothing is known
 	hasher  *pageHasher // the old map's, for its digests are compared with
 	mode    mode
 	spool   *spool
@@ -128,14 +128,14 @@ type pushFile struct {
 	*FileEntry
 	first    int64       // its first record
 	pages    int64       // how many it has
-	old      *mappedFile // the last pushed version; nil: it gets a base of its own
-	newBase  bool        // old is nil, or was not good enough
-	damaged  bool        // a pack that holds a page of old is gone
+	last     *mappedFile // the last pushed version; nil: it gets a base of its own
+	newBase  bool        // last is nil, or was not good enough
+	damaged  bool        // a pack that holds a page of last is gone
 	baseSent atomic.Bool // a base page of it was sent
 }
 
-// newPushWork looks at the snapshot and at what this machine knows of the target.
-func (v *Vault) newPushWork(src Source, o PushOptions) (w *pushWork, err error) {
+// newPusher looks at the snapshot and at what this machine knows of the target.
+func (v *Vault) newPusher(src Source, o PushOptions) (w *pusher, err error) {
 	if o.RebaseRatio <= 0 {
 		o.RebaseRatio = defaultRebaseRatio
 	}
@@ -143,7 +143,7 @@ func (v *Vault) newPushWork(src Source, o PushOptions) (w *pushWork, err error) 
 	if err != nil {
 		return nil, err
 	}
-	w = &pushWork{vault: v, src: src, o: o, base: baseDir(o.BaseDir), level: level, progress: progress{tell: o.Progress}}
+	w = &pusher{vault: v, src: src, o: o, base: baseDir(o.BaseDir), level: level, progress: progress{step: string(src.Info.Stamp), tell: o.Progress}}
 	first := int64(0)
 	for _, f := range src.Files {
 		if f.Path == snapshot.MetadataFile { // carried by the manifest
@@ -168,15 +168,15 @@ func (v *Vault) newPushWork(src Source, o PushOptions) (w *pushWork, err error) 
 	if err := m.check(src.Info.Stamp); err != nil {
 		return nil, &failure.Error{Op: "push", Subject: src.Dir, Kind: failure.Invalid, Err: err, Hint: "a vault cannot hold it"}
 	}
-	if err := w.openMap(); err != nil || w.old != nil {
+	if err := w.openMap(); err != nil || w.last != nil {
 		return w, err
 	}
 	w.hasher, err = newPageHasher(nil)
 	return w, err
 }
 
-func (w *pushWork) close() {
-	w.old.Close()
+func (w *pusher) close() {
+	w.last.Close()
 	if w.records.File != nil {
 		w.records.Close()
 	}
@@ -185,12 +185,12 @@ func (w *pushWork) close() {
 	}
 }
 
-func (w *pushWork) mapPath() string { return filepath.Join(w.o.StateDir, mapName) }
+func (w *pusher) mapPath() string { return filepath.Join(w.o.StateDir, mapName) }
 
 // openMap opens the map, unless it is of another vault or of packs that the
 // recipients of today could not open. One that cannot be used is as good as
 // none: a new base is sent.
-func (w *pushWork) openMap() error {
+func (w *pusher) openMap() error {
 	m, err := openMap(w.mapPath())
 	switch {
 	case errors.Is(err, errNoMap):
@@ -203,29 +203,29 @@ func (w *pushWork) openMap() error {
 		m.Close()
 		return nil
 	}
-	w.old, w.hasher = m, m.hasher
+	w.last, w.hasher = m, m.hasher
 	return nil
 }
 
-func (w *pushWork) warn(format string, args ...any) {
+func (w *pusher) warn(format string, args ...any) {
 	w.warnings = append(w.warnings, fmt.Sprintf(format, args...))
 }
 
 // header says what a spool must be about to be of use.
-func (w *pushWork) header() journalHeader {
+func (w *pusher) header() journalHeader {
 	h := journalHeader{VaultID: w.vault.Info.ID, Recipients: w.o.Recipients.Fingerprint(), Files: digestFiles(w.entries)}
 	for _, f := range w.files {
 		based := PushID("")
-		if f != nil && f.old != nil {
-			based = f.old.Based
+		if f != nil && f.last != nil {
+			based = f.last.Based
 		}
 		h.Based = append(h.Based, based)
 	}
 	return h
 }
 
-// make ships the packs and spools everything that is left to be published.
-func (w *pushWork) make(ctx context.Context) (done *sealed, err error) {
+// build ships the packs and spools everything that is left to be published.
+func (w *pusher) build(ctx context.Context) (done *sealed, err error) {
 	have, err := w.vault.packSizes(ctx)
 	if err != nil {
 		return nil, err
@@ -243,7 +243,7 @@ func (w *pushWork) make(ctx context.Context) (done *sealed, err error) {
 	if w.spool, err = openSpool(w.o.StateDir, w.src.Info.Stamp, w.header()); err != nil {
 		return nil, err
 	}
-	if err := w.ship(ctx, have); err != nil {
+	if err := w.sendPacks(ctx, have); err != nil {
 		return nil, err
 	}
 	return w.seal(ctx)

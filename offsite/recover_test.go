@@ -137,7 +137,7 @@ func (v *recoverVault) fill() {
 	)
 }
 
-// copy gives a published vault's twin, to be harmed. Its Python starts faster.
+// copy returns a published vault's twin, to be harmed. Its Python starts faster.
 func (v *recoverVault) copy(t testing.TB) *recoverVault {
 	t.Helper()
 	twin := *v
@@ -513,7 +513,7 @@ func TestRecoverMissingPrograms(t *testing.T) {
 	}
 }
 
-// python gives the interpreter itself: where python3 is a wrapper, it would not
+// python returns the interpreter itself: where python3 is a wrapper, it would not
 // run with the PATH of a test.
 func python(t testing.TB) string {
 	t.Helper()

@@ -20,14 +20,14 @@ type Entry struct {
 // HostKey, NoSpace or NotFound where that is what happened; errors.Is(err,
 // fs.ErrNotExist) and fs.ErrExist hold where they apply.
 type Remote interface {
-	// List gives the entries of one directory, sorted by name, without "." and
+	// List returns the entries of one directory, sorted by name, without "." and
 	// "..". A missing directory is fs.ErrNotExist.
 	List(ctx context.Context, dir string) ([]Entry, error)
 	// Stat describes one object without following a symbolic link at its end.
 	Stat(ctx context.Context, name string) (Entry, error)
 	// Open reads an object from its first byte. The caller closes it.
 	Open(ctx context.Context, name string) (io.ReadCloser, error)
-	// Put stores r's bytes under name and gives their count. nil means that the
+	// Put stores r's bytes under name and returns their count. nil means that the
 	// object survives a power cut on the other side: written to incoming/, its
 	// size checked, fsynced, published under name without replacing anything,
 	// its directory fsynced. An existing name is fs.ErrExist and stays as it
@@ -41,7 +41,7 @@ type Remote interface {
 	Move(ctx context.Context, from, to string) error
 	// Remove deletes one object or empty directory durably.
 	Remove(ctx context.Context, name string) error
-	// Free gives the bytes that may still be written, or -1 where the other
+	// Free returns the bytes that may still be written, or -1 where the other
 	// side cannot say.
 	Free(ctx context.Context) (int64, error)
 	// Close ends the connection. Methods fail after it.

@@ -161,10 +161,10 @@ func (r *rig) push(src offsite.Source) offsite.Pushed {
 	return pushed
 }
 
-// list gives the stamps in the vault that are proven to be ours.
+// list returns the stamps in the vault that are proven to be ours.
 func (r *rig) list() (stamps []snapshot.Stamp) {
 	r.t.Helper()
-	list, warnings, err := r.vault.Proven(context.Background(), r.signer.AuthorizedKey())
+	list, warnings, err := r.vault.ListVerified(context.Background(), r.signer.AuthorizedKey())
 	r.check(err)
 	for _, w := range warnings {
 		r.t.Log("warning:", w)
@@ -266,7 +266,7 @@ func sameEntry(want, got string, document bool) error {
 	return nil
 }
 
-// text gives reproducible bytes that compress about as a database does.
+// text returns reproducible bytes that compress about as a database does.
 func text(seed uint64, size int) []byte {
 	random := rand.New(rand.NewPCG(seed, 1))
 	data := make([]byte, 0, size+16)
@@ -276,7 +276,7 @@ func text(seed uint64, size int) []byte {
 	return data[:size]
 }
 
-// noise gives reproducible bytes that do not compress.
+// noise returns reproducible bytes that do not compress.
 func noise(seed byte, size int) []byte {
 	data := make([]byte, size)
 	_, _ = rand.NewChaCha8([32]byte{seed}).Read(data)
@@ -318,12 +318,12 @@ func (r *rig) oddities(stamp snapshot.Stamp) offsite.Source {
 	return r.source(stamp)
 }
 
-// stampOf gives the stamp of a day of the tests' year, at six o'clock.
+// stampOf returns the stamp of a day of the tests' year, at six o'clock.
 func stampOf(day int) snapshot.Stamp {
 	return snapshot.StampOf(time.Date(2026, 4, 1, 6, 0, 0, 0, time.UTC).AddDate(0, 0, day))
 }
 
-// objects gives the names of the vault's objects below a directory.
+// objects returns the names of the vault's objects below a directory.
 func (r *rig) objects(under string) (names []string) {
 	r.t.Helper()
 	entries, err := os.ReadDir(filepath.Join(r.root, under))
@@ -363,7 +363,7 @@ func openFiles(t testing.TB) int {
 	return len(entries)
 }
 
-// blocks gives how much a file takes on the disk.
+// blocks returns how much a file takes on the disk.
 func blocks(t testing.TB, path string) int64 {
 	t.Helper()
 	var st syscall.Stat_t

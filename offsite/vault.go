@@ -41,7 +41,7 @@ type Vault struct {
 	Info   VaultInfo
 }
 
-// ErrNoVault is what OpenVault gives where there is none.
+// ErrNoVault is what OpenVault returns where there is none.
 var ErrNoVault = errors.New("there is no vault.json")
 
 // OpenVault reads vault.json. Where there is none the error wraps ErrNoVault.

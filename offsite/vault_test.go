@@ -293,10 +293,10 @@ func TestRolledBackVaultIsStale(t *testing.T) {
 	r.check(err)
 	for day := range 3 {
 		pushed := r.push(r.snapshot(stampOf(day), nil))
-		r.check(state.Wrote(pushed.Stamp, r.seq))
+		r.check(state.RecordPush(pushed.Stamp, r.seq))
 	}
 	seen := func() []offsite.Stored {
-		list, _, err := r.vault.Proven(ctx, r.signer.AuthorizedKey())
+		list, _, err := r.vault.ListVerified(ctx, r.signer.AuthorizedKey())
 		r.check(err)
 		return list
 	}

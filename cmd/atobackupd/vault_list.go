@@ -39,7 +39,7 @@ encrypted manifests name them.`,
 
 // listVault shows what a vault holds and, with an identity, what that opens.
 func (c *cli) listVault(ctx context.Context, v *app.VaultAccess, identity string) error {
-	list, warnings, err := v.Proven(ctx, v.Signer)
+	list, warnings, err := v.ListVerified(ctx, v.Signer)
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/atocore/atobackupd/crypt"
 	"github.com/atocore/atobackupd/internal/config"
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/health"
 	"github.com/atocore/atobackupd/internal/history"
 	"github.com/atocore/atobackupd/offsite"
@@ -141,7 +142,7 @@ func (a *App) syncOne(ctx context.Context, t config.Target, recipients *crypt.Re
 // ship pushes what the vault should have, newest first. A vault that is behind
 // what was written is told of, and gets its snapshots all the same.
 func (a *App) ship(ctx context.Context, v *openVault, recipients *crypt.Recipients, dryRun bool, doc *Synced) error {
-	stored, warnings, err := v.vault.Proven(ctx, v.signer.AuthorizedKey())
+	stored, warnings, err := v.vault.ListVerified(ctx, v.signer.AuthorizedKey())
 	if err != nil {
 		return err
 	}
@@ -157,7 +158,7 @@ func (a *App) ship(ctx context.Context, v *openVault, recipients *crypt.Recipien
 	}
 	policy := a.Policy(v.target.Policy(a.Config.Retention))
 	var damage []string
-	wanted := offsite.FinishFirst(offsite.StateDir(a.Config.StateDir, v.target.Name), offsite.Wanted(planned(list), stored, policy, time.Now()))
+	wanted := offsite.InterruptedFirst(offsite.StateDir(a.Config.StateDir, v.target.Name), offsite.MissingSnapshots(planned(list), stored, policy, time.Now()))
 	for _, stamp := range wanted {
 		if dryRun {
 			doc.Skipped = append(doc.Skipped, string(stamp))
@@ -179,11 +180,11 @@ func (a *App) ship(ctx context.Context, v *openVault, recipients *crypt.Recipien
 		doc.Warnings = append(append(doc.Warnings, pushed.Warnings...), pushed.Damage...)
 		damage = append(damage, pushed.Damage...)
 	}
-	stored, _, err = v.vault.Proven(ctx, v.signer.AuthorizedKey())
+	stored, _, err = v.vault.ListVerified(ctx, v.signer.AuthorizedKey())
 	if err != nil {
 		return err
 	}
-	if err := v.state.Saw(stored); err != nil {
+	if err := v.state.RecordListing(stored); err != nil {
 		return err
 	}
 	if len(doc.Skipped) > 0 && !dryRun {
@@ -218,12 +219,12 @@ func (a *App) push(ctx context.Context, v *openVault, s snapshot.Snapshot, recip
 	o.StateDir = offsite.StateDir(a.Config.StateDir, v.target.Name)
 	o.BaseDir = filepath.Join(a.Config.Backup.Dir, "base", v.target.Name)
 	o.RebaseRatio = v.target.RebaseRatio
-	o.Progress = func(done, total int64) { a.progress(v.target.Name+" "+string(s.Stamp), done, total) }
+	o.Progress = fsx.Progress(a.progress).Prefix(v.target.Name)
 	pushed, err := v.vault.Push(ctx, src, o)
 	if err != nil {
 		return pushed, err
 	}
-	if err := v.state.Wrote(s.Stamp, pushed.Seq); err != nil {
+	if err := v.state.RecordPush(s.Stamp, pushed.Seq); err != nil {
 		return pushed, err
 	}
 	a.Options.Log.Info("pushed a snapshot", "target", v.target.Name, "stamp", s.Stamp, "bytes", pushed.Bytes, "packs", pushed.Packs)
@@ -258,11 +259,11 @@ func (a *App) pruneVault(ctx context.Context, v *openVault, doc *Synced) error {
 	if len(pruned.Deleted) == 0 {
 		return nil
 	}
-	stored, _, err := v.vault.Proven(ctx, v.signer.AuthorizedKey())
+	stored, _, err := v.vault.ListVerified(ctx, v.signer.AuthorizedKey())
 	if err != nil {
 		return err
 	}
-	return v.state.Saw(stored)
+	return v.state.RecordListing(stored)
 }
 
 // RebaseVault sends the newest snapshots anew, as a base of their own that
@@ -289,7 +290,7 @@ func (a *App) RebaseVault(ctx context.Context, t config.Target) ([]offsite.Pushe
 	}
 	var all []offsite.Pushed
 	for i, s := range rebased(list) {
-		stored, _, err := v.vault.Proven(ctx, v.signer.AuthorizedKey())
+		stored, _, err := v.vault.ListVerified(ctx, v.signer.AuthorizedKey())
 		if err != nil {
 			return all, withTarget(t.Name, err)
 		}

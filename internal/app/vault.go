@@ -11,6 +11,7 @@ import (
 	"github.com/atocore/atobackupd/crypt"
 	"github.com/atocore/atobackupd/internal/config"
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/offsite"
 	"github.com/atocore/atobackupd/offsite/dir"
 	"github.com/atocore/atobackupd/restore"
@@ -93,7 +94,7 @@ func access(ctx context.Context, remote offsite.Remote, name, signer string) (*V
 }
 
 // Restore fetches one snapshot, by stamp or "latest", into a directory.
-func (v *VaultAccess) Restore(ctx context.Context, name, identityFile, dest string, progress func(step string, done, total int64)) (offsite.Stored, error) {
+func (v *VaultAccess) Restore(ctx context.Context, name, identityFile, dest string, progress fsx.Progress) (offsite.Stored, error) {
 	stored, err := v.Find(ctx, name)
 	if err != nil {
 		return stored, err
@@ -104,7 +105,7 @@ func (v *VaultAccess) Restore(ctx context.Context, name, identityFile, dest stri
 	}
 	return stored, v.Pull(ctx, stored, dest, offsite.PullOptions{
 		Identities: identities, Signer: v.Signer,
-		Progress: func(done, total int64) { progress(v.Name+" "+string(stored.Stamp), done, total) },
+		Progress: progress.Prefix(v.Name),
 	})
 }
 
@@ -147,7 +148,7 @@ func (v *VaultAccess) WhoCanOpen(ctx context.Context, list []offsite.Stored, ide
 // below scratch ("" is the system's for temporary files), holds a restore drill
 // with it there, and deletes everything. A drill that does not pass is a result
 // and an error of kind Invalid.
-func (v *VaultAccess) Drill(ctx context.Context, name, identityFile, scratch string, queries []string, progress func(step string, done, total int64)) (result restore.DrillResult, err error) {
+func (v *VaultAccess) Drill(ctx context.Context, name, identityFile, scratch string, queries []string, progress fsx.Progress) (result restore.DrillResult, err error) {
 	start := time.Now()
 	dir, err := os.MkdirTemp(scratch, "atobackupd-vault-drill-")
 	if err != nil {

@@ -29,29 +29,29 @@ type chunk struct {
 	data []byte // whole pages
 }
 
-// ship sends what the vault lacks, and leaves the place of every page in the
+// sendPacks sends what the vault lacks, and leaves the place of every page in the
 // records. Some goroutines read and digest; the others compare, compress and
 // encrypt, one a processor. Buffers are a fixed number, so memory is bounded
 // whatever the files' sizes.
-func (w *pushWork) ship(ctx context.Context, have map[string]int64) (err error) {
+func (w *pusher) sendPacks(ctx context.Context, have map[string]int64) (err error) {
 	// The packer outlives the group's context: packs that are nearly there are
 	// worth waiting for, also when another has failed.
 	w.packer = newPacker(ctx, w.vault.remote, w.o.Recipients, w.spool.Push)
 	w.packer.arrived = w.spool.record
-	if w.old != nil {
-		w.packer.packs = append(w.packer.packs, w.old.Packs...)
+	if w.last != nil {
+		w.packer.packs = append(w.packer.packs, w.last.Packs...)
 	}
 	if err := w.makeRecords(have); err != nil {
 		return err
 	}
 	workers := min(4, runtime.GOMAXPROCS(0)+1) // one may be waiting for the line
-	var shippers []*shipper
+	var encoders []*encoder
 	for range workers {
-		s, err := w.newShipper()
+		s, err := w.newPageEncoder()
 		if err != nil {
 			return err
 		}
-		shippers = append(shippers, s)
+		encoders = append(encoders, s)
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	chunks := make(chan chunk, workers)
@@ -63,7 +63,7 @@ func (w *pushWork) ship(ctx context.Context, have map[string]int64) (err error) 
 		defer close(chunks)
 		return w.read(ctx, chunks, free)
 	})
-	for _, s := range shippers {
+	for _, s := range encoders {
 		group.Go(func() error {
 			defer s.base.Close()
 			return s.run(ctx, chunks, free)
@@ -78,7 +78,7 @@ func (w *pushWork) ship(ctx context.Context, have map[string]int64) (err error) 
 
 // makeRecords makes the file of records: all zeros, but for the pages that
 // earlier attempts have sent in packs that are still there.
-func (w *pushWork) makeRecords(have map[string]int64) error {
+func (w *pusher) makeRecords(have map[string]int64) error {
 	path := w.spool.path(spoolRecords)
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
@@ -110,8 +110,8 @@ func (w *pushWork) makeRecords(have map[string]int64) error {
 }
 
 // reuse enters the pages of a pack that an earlier attempt has sent.
-func (w *pushWork) reuse(pack storedPack) error {
-	number := w.packer.number(pack.mappedPack)
+func (w *pusher) reuse(pack storedPack) error {
+	number := w.packer.number(pack.packRef)
 	for _, e := range pack.extents {
 		f := w.files[e.file]
 		if f == nil || e.page < 0 || e.pages <= 0 || e.page > f.pages-e.pages {
@@ -140,7 +140,7 @@ func (w *pushWork) reuse(pack storedPack) error {
 // first, two at a time, for a database keeps the compressor busy and vectors,
 // which hardly shrink, the line. Files that are what was pushed last need no
 // reading: their records stay.
-func (w *pushWork) read(ctx context.Context, chunks chan<- chunk, free chan []byte) error {
+func (w *pusher) read(ctx context.Context, chunks chan<- chunk, free chan []byte) error {
 	root, err := os.OpenRoot(w.src.Dir)
 	if err != nil {
 		return err
@@ -157,14 +157,14 @@ func (w *pushWork) read(ctx context.Context, chunks chan<- chunk, free chan []by
 	return cmp.Or(group.Wait(), ctx.Err())
 }
 
-// bySize gives the regular files, the largest first.
-func (w *pushWork) bySize() []*pushFile {
+// bySize returns the regular files, the largest first.
+func (w *pusher) bySize() []*pushFile {
 	files := slices.DeleteFunc(slices.Clone(w.files), func(f *pushFile) bool { return f == nil })
 	slices.SortStableFunc(files, func(a, b *pushFile) int { return cmp.Compare(b.Size, a.Size) })
 	return files
 }
 
-func (w *pushWork) readOrKeep(ctx context.Context, root *os.Root, f *pushFile, chunks chan<- chunk, free chan []byte) error {
+func (w *pusher) readOrKeep(ctx context.Context, root *os.Root, f *pushFile, chunks chan<- chunk, free chan []byte) error {
 	same, err := w.keepRecords(f)
 	if err != nil {
 		return err
@@ -177,15 +177,15 @@ func (w *pushWork) readOrKeep(ctx context.Context, root *os.Root, f *pushFile, c
 }
 
 // keepRecords takes over the records of a file that was pushed before as it is
-// now, and tells whether it could.
-func (w *pushWork) keepRecords(f *pushFile) (bool, error) {
-	if f.old == nil || f.damaged || f.old.SHA256 != f.SHA256 || f.old.Size != f.Size || w.mode != incremental {
+// now, and reports whether it could.
+func (w *pusher) keepRecords(f *pushFile) (bool, error) {
+	if f.last == nil || f.damaged || f.last.SHA256 != f.SHA256 || f.last.Size != f.Size || w.mode != incremental {
 		return false, nil
 	}
 	var batch [recordBatch]record
 	for page := int64(0); page < f.pages; page += recordBatch {
 		some := batch[:min(recordBatch, f.pages-page)]
-		if err := (recordFile{w.old.file}).read(f.old.First+page, some); err != nil {
+		if err := (recordFile{w.last.file}).read(f.last.First+page, some); err != nil {
 			return false, err
 		}
 		if err := w.records.write(f.first+page, some); err != nil {
@@ -195,7 +195,7 @@ func (w *pushWork) keepRecords(f *pushFile) (bool, error) {
 	return true, nil
 }
 
-func (w *pushWork) readFile(ctx context.Context, root *os.Root, f *pushFile, chunks chan<- chunk, free chan []byte) error {
+func (w *pusher) readFile(ctx context.Context, root *os.Root, f *pushFile, chunks chan<- chunk, free chan []byte) error {
 	in, err := root.OpenFile(filepath.FromSlash(f.Path), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return err
@@ -237,7 +237,7 @@ func (w *pushWork) readFile(ctx context.Context, root *os.Root, f *pushFile, chu
 	return nil
 }
 
-func (w *pushWork) changed(f *pushFile) error {
+func (w *pusher) changed(f *pushFile) error {
 	return &failure.Error{Op: "push", Subject: filepath.Join(w.src.Dir, f.Path), Kind: failure.Invalid,
 		Err: errors.New("checksum_mismatch: it is not what was snapshotted"), Hint: "the local disk may be failing; check it with `atobackupd scrub`"}
 }

@@ -29,7 +29,7 @@ const (
 const (
 	baseLayer = iota
 	patchLayer
-	layers
+	layerCount
 )
 
 // extent is a run of pages of one file, in a pack.
@@ -41,7 +41,7 @@ type extent struct {
 
 // storedPack is a pack that is durable on the remote, and what it holds.
 type storedPack struct {
-	mappedPack
+	packRef
 	layer   int
 	extents []extent
 }
@@ -57,11 +57,11 @@ type packer struct {
 
 	slots  chan struct{}
 	finish sync.WaitGroup
-	open   [layers]packSlot
+	open   [layerCount]packSlot
 
 	mu    sync.Mutex
-	packs []mappedPack // by index: those of the map, of earlier attempts, ours
-	next  int          // the number in the next pack's name
+	packs []packRef // by index: those of the map, of earlier attempts, ours
+	next  int       // the number in the next pack's name
 	sent  []storedPack
 	err   error // the first
 }
@@ -135,7 +135,7 @@ func (p *packer) begin(layer int) (*openPack, error) {
 	o := &openPack{index: len(p.packs), stored: storedPack{layer: layer}}
 	o.stored.ID = fmt.Sprintf("%s-%06d", p.push, p.next)
 	p.next++
-	p.packs = append(p.packs, mappedPack{ID: o.stored.ID})
+	p.packs = append(p.packs, packRef{ID: o.stored.ID})
 	err := p.err
 	p.mu.Unlock()
 	if err != nil {
@@ -174,7 +174,7 @@ func (p *packer) complete(o *openPack) error {
 	o.stored.Size, o.stored.SHA256 = size, digest
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.packs[o.index] = o.stored.mappedPack
+	p.packs[o.index] = o.stored.packRef
 	p.sent = append(p.sent, o.stored)
 	return p.arrived(o.stored)
 }
@@ -200,9 +200,9 @@ func (p *packer) close(cause error) error {
 	return p.err
 }
 
-// number gives a stored pack's number, as locations have it.
-func (p *packer) number(pack mappedPack) uint32 {
-	i := slices.IndexFunc(p.packs, func(q mappedPack) bool { return q.ID == pack.ID })
+// number returns a stored pack's number, as locations have it.
+func (p *packer) number(pack packRef) uint32 {
+	i := slices.IndexFunc(p.packs, func(q packRef) bool { return q.ID == pack.ID })
 	if i < 0 {
 		p.packs = append(p.packs, pack)
 		i = len(p.packs) - 1
@@ -210,7 +210,7 @@ func (p *packer) number(pack mappedPack) uint32 {
 	return uint32(i + 1)
 }
 
-// failed remembers the first error, and gives it: what fails later fails
+// failed remembers the first error, and returns it: what fails later fails
 // because of it.
 func (p *packer) failed(err error) error {
 	p.mu.Lock()
@@ -269,7 +269,7 @@ func (s *uploadSink) finish() (size int64, digest string, err error) {
 	return s.n, hex.EncodeToString(s.hash.Sum(nil)), nil
 }
 
-// abort ends the upload and gives its real cause: where the remote failed, the
+// abort ends the upload and returns its real cause: where the remote failed, the
 // remote's error and not what followed from it.
 func (s *uploadSink) abort(cause error) error {
 	s.pipe.CloseWithError(cause)

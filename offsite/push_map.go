@@ -101,8 +101,8 @@ func decodeRecord(b []byte) (r record) {
 	return r
 }
 
-// mappedPack is a pack that records point to.
-type mappedPack struct {
+// packRef is a pack that records point to.
+type packRef struct {
 	ID     string `json:"id"`
 	SHA256 string `json:"sha256"`
 	Size   int64  `json:"size"`
@@ -127,7 +127,7 @@ type mapTail struct {
 	Push       PushID       `json:"push"` // that wrote this map
 	Recipients string       `json:"recipients"`
 	Key        []byte       `json:"key"` // of the pages' digests
-	Packs      []mappedPack `json:"packs"`
+	Packs      []packRef    `json:"packs"`
 	Files      []mappedFile `json:"files"`
 }
 
@@ -185,7 +185,7 @@ func openMap(path string) (m *pageMap, err error) {
 
 var errMapDamaged = errors.New("it is not what was written")
 
-// readTail checks the digest of a whole map and gives its tail.
+// readTail checks the digest of a whole map and returns its tail.
 func readTail(f *os.File) ([]byte, error) {
 	info, err := f.Stat()
 	if err != nil {

@@ -75,7 +75,7 @@ type PushID string
 
 var pushPattern = regexp.MustCompile(`^([0-9]{8}T[0-9]{6}Z)-[0-9a-f]{6}$`)
 
-// Stamp gives the snapshot's stamp, or false for what is no push id.
+// Stamp returns the snapshot's stamp, or false for what is no push id.
 func (p PushID) Stamp() (snapshot.Stamp, bool) {
 	m := pushPattern.FindStringSubmatch(string(p))
 	if m == nil {
@@ -127,7 +127,7 @@ type Run struct {
 	FilePage, Pages, Pack, PackPage int64
 }
 
-// MarshalJSON gives [file_page, pages, pack_index, pack_page].
+// MarshalJSON returns [file_page, pages, pack_index, pack_page].
 func (r Run) MarshalJSON() ([]byte, error) {
 	return fmt.Appendf(nil, "[%d,%d,%d,%d]", r.FilePage, r.Pages, r.Pack, r.PackPage), nil
 }
@@ -145,10 +145,10 @@ func (r *Run) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// pages gives how many pages a file of size bytes has.
+// pages returns how many pages a file of size bytes has.
 func pages(size int64) int64 { return (size + PageSize - 1) / PageSize }
 
-// packID gives the id of a pack named by its path from the vault's root.
+// packID returns the id of a pack named by its path from the vault's root.
 func packID(name string) (id string, ok bool) {
 	id, inPacks := strings.CutPrefix(name, packsDir+"/")
 	id, isAge := strings.CutSuffix(id, packSuffix)

@@ -167,27 +167,27 @@ func fillFrom(tb testing.TB, m *Manifest, pack []byte, identities crypt.Identiti
 	if err := makeEntries(root, m); err != nil {
 		return err
 	}
-	f, err := newFiller(m, root)
+	f, err := newRestorer(m, root)
 	if err != nil {
 		return err
 	}
 	defer f.patches.Close()
 	f.identities = identities
-	lay := func(l layer, put putPages) error {
-		w, err := f.newLayer(tb.Context(), put)
+	read := func(reads packReads, put putPages) error {
+		w, err := f.newPackReader(tb.Context(), put)
 		if err != nil {
 			tb.Fatal(err)
 		}
 		defer w.close()
-		return w.streamPack(&object{name: "packs/x.age", body: io.NopCloser(bytes.NewReader(pack))}, l[0])
+		return w.streamPack(&object{name: "packs/x.age", body: io.NopCloser(bytes.NewReader(pack))}, reads[0])
 	}
-	if err := lay(placements(m, func(f *FileEntry) []Run { return f.Patch }), (*packLayer).layPatch); err != nil {
+	if err := read(packReadsOf(m, func(f *FileEntry) []Run { return f.Patch }), (*packReader).putPatch); err != nil {
 		return err
 	}
 	if err := f.fillHoles(tb.Context()); err != nil {
 		return err
 	}
-	return lay(placements(m, func(f *FileEntry) []Run { return f.Base }), (*packLayer).layBase)
+	return read(packReadsOf(m, func(f *FileEntry) []Run { return f.Base }), (*packReader).putBase)
 }
 
 // sealPack makes a pack of a stream that need not be zstd.

@@ -332,7 +332,7 @@ func TestLayersStayBounded(t *testing.T) {
 	}
 }
 
-// needed gives the bytes of the packs that the newest snapshot refers to.
+// needed returns the bytes of the packs that the newest snapshot refers to.
 func (r *rig) needed() (total int64) {
 	r.t.Helper()
 	stored, err := r.vault.Find(context.Background(), "latest")

@@ -137,7 +137,7 @@ func TestPruneAgainstPush(t *testing.T) {
 }
 
 // pruneAgainstPush runs a whole prune before the step-th operation of a push,
-// and a push before the step-th operation of a prune. It tells whether there
+// and a push before the step-th operation of a prune. It reports whether there
 // was such a step in either.
 func pruneAgainstPush(t *testing.T, trashed bool, step int) bool {
 	inPush := racing(t, trashed, step, true)
@@ -335,7 +335,7 @@ func TestPullOutlivesPrune(t *testing.T) {
 	dest := filepath.Join(t.TempDir(), "restored")
 	trashed := 0
 	prune := sync.OnceFunc(func() { trashed = len(r.prune(time.Now(), keepOne).Trashed) })
-	r.check(r.vault.Pull(context.Background(), stored, dest, offsite.PullOptions{Identities: r.identities, Signer: r.signer.AuthorizedKey(), Progress: func(int64, int64) { prune() }}))
+	r.check(r.vault.Pull(context.Background(), stored, dest, offsite.PullOptions{Identities: r.identities, Signer: r.signer.AuthorizedKey(), Progress: func(string, int64, int64) { prune() }}))
 	if trashed < 5 || len(r.list()) != 1 {
 		t.Fatalf("%d packs went to trash, %v is left", trashed, r.list())
 	}

@@ -81,7 +81,7 @@ func checkPath(p string) error {
 	return nil
 }
 
-// leaves tells whether a link leads out of the tree. Taking it for text is not
+// leaves reports whether a link leads out of the tree. Taking it for text is not
 // enough: in "l/../x" the dots belong to where l leads, if that is a link too.
 func leaves(link, target string, types map[string]string) bool {
 	if path.IsAbs(target) {

@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// patchFile holds the patch layer of a snapshot while the base layer is laid:
+// patchFile holds the patch layer of a snapshot while the base layer is written:
 // page after page, file after file. Scattered single pages in the files
 // themselves would make every later write to them several times as slow.
 type patchFile struct {
@@ -39,7 +39,7 @@ func newPatchFile(m *Manifest, root *os.Root) (p patchFile, err error) {
 	return p, root.Remove(patchFileName)
 }
 
-// byPage gives runs in the order of the file's pages.
+// byPage returns runs in the order of the file's pages.
 func byPage(runs []Run) []Run {
 	compare := func(a, b Run) int { return cmp.Compare(a.FilePage, b.FilePage) }
 	if slices.IsSortedFunc(runs, compare) {
@@ -48,7 +48,7 @@ func byPage(runs []Run) []Run {
 	return slices.SortedFunc(slices.Values(runs), compare)
 }
 
-// within gives the runs that lie in [from, to), cut to it, in order.
+// within returns the runs that lie in [from, to), cut to it, in order.
 func (p *patchFile) within(file int, from, to int64) iter.Seq[patchRun] {
 	runs := p.runs[file]
 	first, _ := slices.BinarySearchFunc(runs, from+1, func(r patchRun, after int64) int { return cmp.Compare(r.page+r.pages, after) })
@@ -72,7 +72,7 @@ func (p *patchFile) put(file int, page int64, data []byte) error {
 	return nil
 }
 
-// read gives the pages of a run, in buf.
+// read returns the pages of a run, in buf.
 func (p *patchFile) read(r patchRun, buf []byte) ([]byte, error) {
 	buf = buf[:r.pages*PageSize]
 	_, err := p.ReadAt(buf, r.at*PageSize)

@@ -16,12 +16,12 @@ const (
 	fewPages   = framePages / 4
 )
 
-// shipper turns chunks into pages of packs. Each has its own buffers and
+// encoder turns chunks into pages of packs. Each has its own buffers and
 // compressors; the packer is common to all.
-type shipper struct {
-	work    *pushWork
+type encoder struct {
+	work    *pusher
 	base    baseReader
-	batches [layers]frameBatch
+	batches [layerCount]frameBatch
 	normal  *zstd.Encoder
 	fast    *zstd.Encoder
 	plain   *zstd.Encoder
@@ -39,22 +39,22 @@ type frameBatch struct {
 	records []record
 }
 
-func (w *pushWork) newShipper() (*shipper, error) {
-	s := &shipper{work: w, base: baseReader{dir: w.base, hasher: w.hasher}}
+func (w *pusher) newPageEncoder() (*encoder, error) {
+	s := &encoder{work: w, base: baseReader{dir: w.base, hasher: w.hasher}}
 	var err error
-	if s.plain, err = newEncoder(zstd.SpeedFastest, true); err != nil {
+	if s.plain, err = newCompressor(zstd.SpeedFastest, true); err != nil {
 		return nil, err
 	}
-	if s.fast, err = newEncoder(zstd.SpeedFastest, false); err != nil {
+	if s.fast, err = newCompressor(zstd.SpeedFastest, false); err != nil {
 		return nil, err
 	}
-	s.normal, err = newEncoder(zstd.SpeedDefault, false)
+	s.normal, err = newCompressor(zstd.SpeedDefault, false)
 	return s, err
 }
 
-// newEncoder compresses frames, each on its own. age guards their bytes, so
+// newCompressor compresses frames, each on its own. age guards their bytes, so
 // they carry no checksum.
-func newEncoder(level zstd.EncoderLevel, plain bool) (*zstd.Encoder, error) {
+func newCompressor(level zstd.EncoderLevel, plain bool) (*zstd.Encoder, error) {
 	return zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(1), zstd.WithNoEntropyCompression(plain),
 		zstd.WithWindowSize(framePages*PageSize), zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(false))
 }
@@ -83,12 +83,12 @@ func parseLevel(name string) (level, error) {
 }
 
 // run takes chunks until there are no more.
-func (s *shipper) run(ctx context.Context, chunks <-chan chunk, free chan<- []byte) error {
+func (s *encoder) run(ctx context.Context, chunks <-chan chunk, free chan<- []byte) error {
 	for c := range chunks {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if err := s.take(c); err != nil {
+		if err := s.encodeChunk(c); err != nil {
 			return err
 		}
 		free <- c.data[:cap(c.data)]
@@ -106,9 +106,9 @@ func (s *shipper) run(ctx context.Context, chunks <-chan chunk, free chan<- []by
 
 var zeroPage [PageSize]byte
 
-// take decides for each page of a chunk what becomes of it. Records of pages
+// encodeChunk decides for each page of a chunk what becomes of it. Records of pages
 // that are not sent are written at once, those of the others with their frame.
-func (s *shipper) take(c chunk) error {
+func (s *encoder) encodeChunk(c chunk) error {
 	n := len(c.data) / PageSize
 	if n == 0 {
 		return nil
@@ -125,7 +125,7 @@ func (s *shipper) take(c chunk) error {
 	begin := 0 // of the pages whose records are not written yet
 	for i := range n {
 		page := c.data[i*PageSize : (i+1)*PageSize]
-		layer, data := s.judge(c.file, c.page+int64(i), page, &now[i], old[i], i < known)
+		layer, data := s.classifyPage(c.file, c.page+int64(i), page, &now[i], old[i], i < known)
 		if data == nil {
 			continue
 		}
@@ -141,19 +141,19 @@ func (s *shipper) take(c chunk) error {
 }
 
 // readOld reads the records of the last version and tells how many there are.
-func (s *shipper) readOld(c chunk, old []record) (known int, err error) {
-	if c.file.old == nil {
+func (s *encoder) readOld(c chunk, old []record) (known int, err error) {
+	if c.file.last == nil {
 		return 0, nil
 	}
-	known = int(max(0, min(int64(len(old)), pages(c.file.old.Size)-c.page)))
+	known = int(max(0, min(int64(len(old)), pages(c.file.last.Size)-c.page)))
 	clear(old[known:]) // the file had ended: zeros, as far as patches go
-	return known, recordFile{s.work.old.file}.read(c.file.old.First+c.page, old[:known])
+	return known, recordFile{s.work.last.file}.read(c.file.last.First+c.page, old[:known])
 }
 
-// judge fills in the record of a page. When the page must be sent it gives the
+// classifyPage fills in the record of a page. When the page must be sent it returns the
 // layer and the bytes, which are valid until the next call. now holds the place
 // that an earlier attempt gave the page, if one did.
-func (s *shipper) judge(f *pushFile, number int64, page []byte, now *record, old record, known bool) (layer int, data []byte) {
+func (s *encoder) classifyPage(f *pushFile, number int64, page []byte, now *record, old record, known bool) (layer int, data []byte) {
 	if bytes.Equal(page, zeroPage[:]) {
 		*now = record{}
 		return 0, nil
@@ -166,7 +166,7 @@ func (s *shipper) judge(f *pushFile, number int64, page []byte, now *record, old
 	case !now.patchAt.nowhere():
 		*now = record{content: content, base: old.base, baseAt: old.baseAt, patchAt: now.patchAt}
 		return 0, nil
-	case f.old == nil:
+	case f.last == nil:
 		*now = record{content: content, base: content}
 		f.baseSent.Store(true)
 		return baseLayer, page
@@ -177,12 +177,12 @@ func (s *shipper) judge(f *pushFile, number int64, page []byte, now *record, old
 		*now = old
 		return 0, nil
 	}
-	return s.change(f, number, page, content, now, old)
+	return s.diffPage(f, number, page, content, now, old)
 }
 
-// change makes the patch of a page against its base page. Without one that can
+// diffPage makes the patch of a page against its base page. Without one that can
 // be trusted on both sides the page becomes a base page itself.
-func (s *shipper) change(f *pushFile, number int64, page []byte, content pageDigest, now *record, old record) (layer int, data []byte) {
+func (s *encoder) diffPage(f *pushFile, number int64, page []byte, content pageDigest, now *record, old record) (layer int, data []byte) {
 	if old.baseAt.nowhere() { // the base is zeros, as of pages beyond its end
 		*now = record{content: content}
 		return patchLayer, page
@@ -193,7 +193,7 @@ func (s *shipper) change(f *pushFile, number int64, page []byte, content pageDig
 		if content == old.base { // it is as it was once
 			return 0, nil
 		}
-		base = s.base.read(f.old, number, old.base)
+		base = s.base.read(f.last, number, old.base)
 	}
 	if base == nil {
 		*now = record{content: content, base: content}
@@ -206,7 +206,7 @@ func (s *shipper) change(f *pushFile, number int64, page []byte, content pageDig
 }
 
 // send puts a page into the layer's frame.
-func (s *shipper) send(layer int, f *pushFile, page int64, data []byte, r record) error {
+func (s *encoder) send(layer int, f *pushFile, page int64, data []byte, r record) error {
 	b := &s.batches[layer]
 	if n := len(b.extents); n > 0 && b.extents[n-1].file != f.index && len(b.records) >= fewPages {
 		if err := s.flush(layer); err != nil {
@@ -223,12 +223,12 @@ func (s *shipper) send(layer int, f *pushFile, page int64, data []byte, r record
 }
 
 // flush compresses a frame, adds it to the open pack and writes the records.
-func (s *shipper) flush(layer int) error {
+func (s *encoder) flush(layer int) error {
 	b := &s.batches[layer]
 	if len(b.records) == 0 {
 		return nil
 	}
-	s.frame = s.encoder(layer, b.data).EncodeAll(b.data, s.frame[:0])
+	s.frame = s.compressor(layer, b.data).EncodeAll(b.data, s.frame[:0])
 	pack, first, err := s.work.packer.add(layer, s.frame, b.extents)
 	if err != nil {
 		return err
@@ -257,8 +257,8 @@ func (s *shipper) flush(layer int) error {
 // time, and to 0.9 at any level above.
 const barely = 0.85
 
-// encoder chooses how hard to try on a frame.
-func (s *shipper) encoder(layer int, data []byte) *zstd.Encoder {
+// compressor chooses how hard to try on a frame.
+func (s *encoder) compressor(layer int, data []byte) *zstd.Encoder {
 	const sample, samples = 8 << 10, 4
 	worth, least := s.normal, s.fast
 	if layer == baseLayer && s.work.level == fastest {

@@ -14,22 +14,22 @@ import (
 	"github.com/atocore/atobackupd/snapshot"
 )
 
-// fileDigest follows the laying of a file and digests what is complete, in
+// fileDigest follows the writing of a file and digests what is complete, in
 // order, while it is still in memory.
 type fileDigest struct {
-	mu   sync.Mutex
-	busy bool              // somebody is digesting
-	next int64             // all pages before it are digested
-	laid map[int64]int64   // final pages from there on: first page to the page after the last
-	hash hash.Hash         // of the pages before next; nil at first and in the end
-	done bool              // next is the end
-	sum  [sha256.Size]byte // once done
+	mu    sync.Mutex
+	busy  bool              // somebody is digesting
+	next  int64             // all pages before it are digested
+	ready map[int64]int64   // final pages from there on: first page to the page after the last
+	hash  hash.Hash         // of the pages before next; nil at first and in the end
+	done  bool              // next is the end
+	sum   [sha256.Size]byte // once done
 }
 
 // fillHoles begins with the pages that no base run will write: they are final,
 // as holes or as patches of nothing.
-func (f *filler) fillHoles(ctx context.Context) (err error) {
-	w, err := f.newLayer(ctx, nil)
+func (f *restorer) fillHoles(ctx context.Context) (err error) {
+	w, err := f.newPackReader(ctx, nil)
 	if err != nil {
 		return err
 	}
@@ -46,7 +46,7 @@ func (f *filler) fillHoles(ctx context.Context) (err error) {
 			}
 			end = r.FilePage + r.Pages
 		}
-		if err := w.follow(i); err != nil {
+		if err := w.hashReady(i); err != nil {
 			return err
 		}
 	}
@@ -54,7 +54,7 @@ func (f *filler) fillHoles(ctx context.Context) (err error) {
 }
 
 // fillHole writes the patches into a range that has no base.
-func (w *packLayer) fillHole(file int, from, to int64) error {
+func (w *packReader) fillHole(file int, from, to int64) error {
 	w.digests[file].add(from, to)
 	for r := range w.patches.within(file, from, to) {
 		f, size, err := w.at(file)
@@ -66,7 +66,7 @@ func (w *packLayer) fillHole(file int, from, to int64) error {
 			if err != nil {
 				return err
 			}
-			if _, err := f.WriteAt(cut(patch, r.page+n, size), (r.page+n)*PageSize); err != nil {
+			if _, err := f.WriteAt(trimToSize(patch, r.page+n, size), (r.page+n)*PageSize); err != nil {
 				return err
 			}
 		}
@@ -78,24 +78,24 @@ func (d *fileDigest) add(from, to int64) {
 	if from >= to {
 		return
 	}
-	if d.laid == nil {
-		d.laid = make(map[int64]int64)
+	if d.ready == nil {
+		d.ready = make(map[int64]int64)
 	}
-	d.laid[from] = to
+	d.ready[from] = to
 }
 
-// laid notes that pages are final.
-func (w *packLayer) laid(file int, from, to int64) error {
+// markWritten notes that pages are final.
+func (w *packReader) markWritten(file int, from, to int64) error {
 	d := &w.digests[file]
 	d.mu.Lock()
 	d.add(from, to)
 	d.mu.Unlock()
-	return w.follow(file)
+	return w.hashReady(file)
 }
 
-// follow digests the pages of a file that are final and next, unless another
+// hashReady digests the pages of a file that are final and next, unless another
 // is at it: then that one goes on with them.
-func (w *packLayer) follow(file int) error {
+func (w *packReader) hashReady(file int) error {
 	d := &w.digests[file]
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -105,7 +105,7 @@ func (w *packLayer) follow(file int) error {
 	d.busy = true
 	defer func() { d.busy = false }()
 	for {
-		to, more := d.laid[d.next]
+		to, more := d.ready[d.next]
 		end := d.next == pages(w.manifest.Files[file].Size)
 		if !more && !end {
 			return nil
@@ -116,10 +116,10 @@ func (w *packLayer) follow(file int) error {
 		if end {
 			d.hash.Sum(d.sum[:0])
 			d.done = true
-			d.hash, d.laid = nil, nil // there may be 100,000 files
+			d.hash, d.ready = nil, nil // there may be 100,000 files
 			return nil
 		}
-		delete(d.laid, d.next)
+		delete(d.ready, d.next)
 		d.mu.Unlock()
 		err := w.digest(file, d.hash, d.next, to)
 		d.mu.Lock()
@@ -132,7 +132,7 @@ func (w *packLayer) follow(file int) error {
 
 // digest digests some pages of a file and has the kernel begin to write them
 // out, so that there is less to wait for at the end.
-func (w *packLayer) digest(file int, hash hash.Hash, page, end int64) error {
+func (w *packReader) digest(file int, hash hash.Hash, page, end int64) error {
 	f, size, err := w.at(file)
 	if err != nil {
 		return err
@@ -141,7 +141,7 @@ func (w *packLayer) digest(file int, hash hash.Hash, page, end int64) error {
 		if err := w.ctx.Err(); err != nil {
 			return err
 		}
-		data := cut(w.more[:min(end-page, chunkPages)*PageSize], page, size)
+		data := trimToSize(w.more[:min(end-page, chunkPages)*PageSize], page, size)
 		if _, err := f.ReadAt(data, page*PageSize); err != nil {
 			return err
 		}
@@ -153,7 +153,7 @@ func (w *packLayer) digest(file int, hash hash.Hash, page, end int64) error {
 	return nil
 }
 
-// is tells whether all of a file was digested and is what it was.
-func (d *fileDigest) is(e *FileEntry) bool {
+// matches reports whether all of a file was digested and is what it was.
+func (d *fileDigest) matches(e *FileEntry) bool {
 	return e.Type != snapshot.TypeFile || d.done && hex.EncodeToString(d.sum[:]) == e.SHA256
 }

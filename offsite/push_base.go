@@ -22,7 +22,7 @@ func (d baseDir) path(link PushID, name string) string {
 	return filepath.Join(string(d), string(link), filepath.FromSlash(name))
 }
 
-// has tells whether the base file of an entry is there.
+// has reports whether the base file of an entry is there.
 func (d baseDir) has(f *mappedFile) bool {
 	info, err := os.Lstat(d.path(f.Link, f.Path))
 	return f.Link != "" && err == nil && info.Mode().IsRegular()
@@ -82,8 +82,8 @@ type baseReader struct {
 	page   [PageSize]byte
 }
 
-// read gives the base page of an entry, or nil when it is not what the map
-// says: then it must not be used, for a patch against a rotten page gives a
+// read returns the base page of an entry, or nil when it is not what the map
+// says: then it must not be used, for a patch against a rotten page returns a
 // wrong answer later.
 func (b *baseReader) read(f *mappedFile, page int64, want pageDigest) []byte {
 	name := b.dir.path(f.Link, f.Path)

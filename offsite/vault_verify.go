@@ -79,7 +79,7 @@ func draw(names []string, fraction float64) []string {
 	return names
 }
 
-// found turns an error about the vault's content into a finding and gives the
+// found turns an error about the vault's content into a finding and returns the
 // others back.
 func (r *Verification) found(err error) error {
 	var f *failure.Error
@@ -131,7 +131,7 @@ func copyCounted(r io.Reader, progress func(int64)) (total int64, err error) {
 	}
 }
 
-// present gives the packs that are there, in packs/ or trash/.
+// present returns the packs that are there, in packs/ or trash/.
 func (v *Vault) present(ctx context.Context) (map[string]bool, error) {
 	present := make(map[string]bool)
 	for _, dir := range []string{packsDir, trashDir} {

@@ -21,7 +21,7 @@ var errPacksGone = errors.New("a pack that it needs is not there whole any more"
 
 // publish writes what makes the packs a snapshot, the signature last, and then
 // takes the map over.
-func (w *pushWork) publish(ctx context.Context, done *sealed) error {
+func (w *pusher) publish(ctx context.Context, done *sealed) error {
 	dir := spoolPath(w.o.StateDir, w.src.Info.Stamp)
 	objects := []struct{ file, suffix string }{{spoolManifest, manifestSuffix}, {spoolInfo, infoSuffix}, {spoolSums, sumsSuffix}}
 	for _, object := range objects {
@@ -86,12 +86,12 @@ func (v *Vault) sameBytes(ctx context.Context, name, path string) (bool, error) 
 }
 
 // checkPacks lists the packs that the snapshot needs once more.
-func (w *pushWork) checkPacks(ctx context.Context, packs []mappedPack) error {
+func (w *pusher) checkPacks(ctx context.Context, packs []packRef) error {
 	sizes, err := w.vault.packSizes(ctx)
 	if err != nil {
 		return err
 	}
-	if err := w.vault.wantBack(ctx, packs, sizes); err != nil {
+	if err := w.vault.restoreFromTrash(ctx, packs, sizes); err != nil {
 		return err
 	}
 	for _, p := range packs {
@@ -104,7 +104,7 @@ func (w *pushWork) checkPacks(ctx context.Context, packs []mappedPack) error {
 
 // checkObjects sees that what the signature will vouch for is there: a prune
 // takes an attempt that rested for a week for one that was given up.
-func (w *pushWork) checkObjects(ctx context.Context, push PushID, dir string) error {
+func (w *pusher) checkObjects(ctx context.Context, push PushID, dir string) error {
 	for file, suffix := range map[string]string{spoolManifest: manifestSuffix, spoolInfo: infoSuffix, spoolSums: sumsSuffix} {
 		local, err := os.Stat(filepath.Join(dir, file))
 		if err != nil {
@@ -123,14 +123,14 @@ func (w *pushWork) checkObjects(ctx context.Context, push PushID, dir string) er
 
 // takeMap makes the spooled map the map, unless another push has replaced the
 // one that it was made from.
-func (w *pushWork) takeMap(done *sealed, dir string) error {
+func (w *pusher) takeMap(done *sealed, dir string) error {
 	follows := PushID("")
 	m, err := openMap(w.mapPath())
 	if err == nil {
 		follows = m.Push
 		m.Close()
 	}
-	unusable := err != nil || w.old == nil
+	unusable := err != nil || w.last == nil
 	if follows == done.Follows || unusable {
 		if err := fsx.Rename(filepath.Join(dir, mapName), w.mapPath()); err != nil {
 			return err

@@ -21,8 +21,8 @@ import (
 // pullWorkers is how many packs are fetched at once.
 const pullWorkers = 3
 
-// filler builds one snapshot directory from packs.
-type filler struct {
+// restorer builds one snapshot directory from packs.
+type restorer struct {
 	vault      *Vault
 	manifest   *Manifest
 	sums       sums
@@ -33,17 +33,17 @@ type filler struct {
 	progress   progress
 }
 
-// fill builds the snapshot directory: the patch layer goes to a file aside, the
-// base layer, XORed with it, to its place. What the base layer lays is final,
+// restoreFiles builds the snapshot directory: the patch layer goes to a file aside, the
+// base layer, XORed with it, to its place. What the base layer writes is final,
 // and is digested at once. Each pack is streamed once for each layer that uses
 // it, and the two use different ones.
-func (v *Vault) fill(ctx context.Context, m *Manifest, sums sums, dir string, o PullOptions) error {
+func (v *Vault) restoreFiles(ctx context.Context, m *Manifest, sums sums, dir string, o PullOptions) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	f, err := newFiller(m, root)
+	f, err := newRestorer(m, root)
 	if err != nil {
 		return err
 	}
@@ -51,63 +51,57 @@ func (v *Vault) fill(ctx context.Context, m *Manifest, sums sums, dir string, o 
 	if err := makeEntries(root, m); err != nil {
 		return err
 	}
-	f.vault, f.sums, f.identities, f.progress.tell = v, sums, o.Identities, o.Progress
-	if err := f.lay(ctx, placements(m, func(f *FileEntry) []Run { return f.Patch }), (*packLayer).layPatch); err != nil {
+	f.vault, f.sums, f.identities = v, sums, o.Identities
+	f.progress.tell, f.progress.step = o.Progress, string(m.Stamp)
+	if err := f.readPacks(ctx, packReadsOf(m, func(f *FileEntry) []Run { return f.Patch }), (*packReader).putPatch); err != nil {
 		return err
 	}
 	if err := f.fillHoles(ctx); err != nil {
 		return err
 	}
-	if err := f.lay(ctx, placements(m, func(f *FileEntry) []Run { return f.Base }), (*packLayer).layBase); err != nil {
+	if err := f.readPacks(ctx, packReadsOf(m, func(f *FileEntry) []Run { return f.Base }), (*packReader).putBase); err != nil {
 		return err
 	}
 	for i := range m.Files {
-		if !f.digests[i].is(&m.Files[i]) {
-			return f.blame(ctx, &m.Files[i])
+		if !f.digests[i].matches(&m.Files[i]) {
+			return f.findCorruptPack(ctx, &m.Files[i])
 		}
 	}
 	return finishEntries(root, m)
 }
 
-func newFiller(m *Manifest, root *os.Root) (*filler, error) {
+func newRestorer(m *Manifest, root *os.Root) (*restorer, error) {
 	patches, err := newPatchFile(m, root)
 	if err != nil {
 		return nil, err
 	}
-	return &filler{manifest: m, root: root, progress: progress{total: m.stored()}, patches: patches, digests: make([]fileDigest, len(m.Files))}, nil
+	return &restorer{manifest: m, root: root, progress: progress{total: m.stored()}, patches: patches, digests: make([]fileDigest, len(m.Files))}, nil
 }
 
-// placement says where a run of one pack goes.
-type placement struct {
-	packPage, pages int64
-	file            int
-	filePage        int64
-}
+// packReads holds, for each pack index, what is taken from it, in its order.
+type packReads map[int64][]extent
 
-// layer holds, for each pack index, what is taken from it, in its order.
-type layer map[int64][]placement
-
-func placements(m *Manifest, runs func(*FileEntry) []Run) layer {
-	l := make(layer)
+func packReadsOf(m *Manifest, runs func(*FileEntry) []Run) packReads {
+	reads := make(packReads)
 	for i := range m.Files {
 		for _, r := range runs(&m.Files[i]) {
-			l[r.Pack] = append(l[r.Pack], placement{r.PackPage, r.Pages, i, r.FilePage})
+			reads[r.Pack] = append(reads[r.Pack], extent{i, r.FilePage, r.Pages, r.PackPage})
 		}
 	}
-	for _, list := range l {
-		slices.SortFunc(list, func(a, b placement) int { return cmp.Compare(a.packPage, b.packPage) })
+	for _, list := range reads {
+		slices.SortFunc(list, func(a, b extent) int { return cmp.Compare(a.packPage, b.packPage) })
 	}
-	return l
+	return reads
 }
 
-// lay streams each pack of a layer once, in their order, and puts its pages
+// readPacks streams each pack of a layer once, in their order, and puts its pages
 // into the files.
-func (f *filler) lay(ctx context.Context, l layer, put putPages) error {
+func (f *restorer) readPacks(ctx context.Context, reads packReads, put putPages) error {
 	group, ctx := errgroup.WithContext(ctx)
 	packs := make(chan int64)
 	group.Go(func() error {
 		defer close(packs)
-		for _, index := range slices.Sorted(maps.Keys(l)) {
+		for _, index := range slices.Sorted(maps.Keys(reads)) {
 			select {
 			case packs <- index:
 			case <-ctx.Done():
@@ -116,15 +110,15 @@ func (f *filler) lay(ctx context.Context, l layer, put putPages) error {
 		}
 		return nil
 	})
-	for range min(pullWorkers, len(l)) {
+	for range min(pullWorkers, len(reads)) {
 		group.Go(func() (err error) {
-			w, err := f.newLayer(ctx, put)
+			w, err := f.newPackReader(ctx, put)
 			if err != nil {
 				return err
 			}
 			defer func() { err = errors.Join(err, w.close()) }()
 			for index := range packs {
-				if err := w.layPack(packName(f.manifest.Packs[index]), l[index]); err != nil {
+				if err := w.readPack(packName(f.manifest.Packs[index]), reads[index]); err != nil {
 					return err
 				}
 			}
@@ -134,10 +128,10 @@ func (f *filler) lay(ctx context.Context, l layer, put putPages) error {
 	return group.Wait()
 }
 
-// packLayer lays one pack after the other. What it needs for that it makes
-// once: it is several megabytes, and a vault has hundreds of packs.
-type packLayer struct {
-	*filler
+// packReader reads one pack after the other. It makes its buffers and
+// its decoder once: they are several megabytes, and a vault has hundreds of packs.
+type packReader struct {
+	*restorer
 	ctx   context.Context
 	put   putPages
 	dec   *zstd.Decoder
@@ -151,23 +145,24 @@ type packLayer struct {
 	file *os.File
 }
 
-func (f *filler) newLayer(ctx context.Context, put putPages) (*packLayer, error) {
+func (f *restorer) newPackReader(ctx context.Context, put putPages) (*packReader, error) {
 	dec, err := newDecoder(nil)
 	if err != nil {
 		return nil, err
 	}
 	piece := func() []byte { return make([]byte, chunkPages*PageSize) }
-	return &packLayer{filler: f, ctx: ctx, put: put, dec: dec, data: piece(), mixed: piece(), more: piece(), open: -1}, nil
+	return &packReader{restorer: f, ctx: ctx, put: put, dec: dec, data: piece(), mixed: piece(), more: piece(), open: -1}, nil
 }
 
-func (w *packLayer) close() error {
+func (w *packReader) close() error {
 	w.dec.Close()
 	return w.closeFile()
 }
 
-// layPack lays a pack without digesting it: every file is digested in the end,
-// and that says the same. Only what is to blame is looked for in the packs.
-func (w *packLayer) layPack(name string, runs []placement) error {
+// readPack restores from a pack without digesting it: every file is digested in
+// the end, and that proves the same. Only once a file is wrong are the packs
+// digested, to find the corrupt one.
+func (w *packReader) readPack(name string, runs []extent) error {
 	r, err := w.vault.open(w.ctx, name)
 	if err != nil {
 		return err
@@ -185,7 +180,7 @@ func (w *packLayer) layPack(name string, runs []placement) error {
 }
 
 // streamPack decrypts and decompresses a pack as far as its runs go.
-func (w *packLayer) streamPack(r *object, runs []placement) error {
+func (w *packReader) streamPack(r *object, runs []extent) error {
 	bad := func(err error) error {
 		return &failure.Error{Op: "vault", Subject: r.name, Kind: failure.Invalid, Err: err}
 	}
@@ -214,8 +209,8 @@ func (w *packLayer) streamPack(r *object, runs []placement) error {
 	}
 }
 
-// blame finds the pack because of which a file is not what it was.
-func (f *filler) blame(ctx context.Context, e *FileEntry) error {
+// findCorruptPack finds the pack because of which a file is not what it was.
+func (f *restorer) findCorruptPack(ctx context.Context, e *FileEntry) error {
 	packs := make(map[int64]bool)
 	for _, r := range slices.Concat(e.Base, e.Patch) {
 		packs[r.Pack] = true
@@ -229,27 +224,27 @@ func (f *filler) blame(ctx context.Context, e *FileEntry) error {
 }
 
 // place puts what a run takes of the pages that begin at page.
-func (w *packLayer) place(run placement, page int64, data []byte) error {
+func (w *packReader) place(run extent, page int64, data []byte) error {
 	from := max(run.packPage, page)
 	to := min(run.packPage+run.pages, page+int64(len(data)/PageSize))
 	if from >= to {
 		return nil
 	}
-	return w.put(w, run.file, run.filePage+from-run.packPage, data[(from-page)*PageSize:(to-page)*PageSize])
+	return w.put(w, run.file, run.page+from-run.packPage, data[(from-page)*PageSize:(to-page)*PageSize])
 }
 
-// pageStream gives the pages of a pack that runs want, a piece at a time. Two
+// pageStream returns the pages of a pack that runs want, a piece at a time. Two
 // runs may want the same page: files can have it in common.
 type pageStream struct {
-	runs   []placement // not begun yet, by packPage
-	active []placement // that may want something of the current piece
-	at     int64       // the next page
-	data   []byte      // room for a piece
+	runs   []extent // not begun yet, by packPage
+	active []extent // that may want something of the current piece
+	at     int64    // the next page
+	data   []byte   // room for a piece
 }
 
-// next reads the next piece and gives its first page; io.EOF after the last.
+// next reads the next piece and returns its first page; io.EOF after the last.
 func (s *pageStream) next(r io.Reader) (page int64, data []byte, err error) {
-	s.active = slices.DeleteFunc(s.active, func(p placement) bool { return p.packPage+p.pages <= s.at })
+	s.active = slices.DeleteFunc(s.active, func(p extent) bool { return p.packPage+p.pages <= s.at })
 	end := s.at
 	if len(s.active) == 0 {
 		if len(s.runs) == 0 {
@@ -257,7 +252,7 @@ func (s *pageStream) next(r io.Reader) (page int64, data []byte, err error) {
 		}
 		skip := s.runs[0].packPage
 		if _, err := io.CopyN(io.Discard, struct{ io.Reader }{r}, (skip-s.at)*PageSize); err != nil {
-			return 0, nil, short(skip, err)
+			return 0, nil, truncatedError(skip, err)
 		}
 		s.at = skip
 		end = skip
@@ -273,16 +268,16 @@ func (s *pageStream) next(r io.Reader) (page int64, data []byte, err error) {
 	}
 	data = s.data[:(min(end, limit)-s.at)*PageSize]
 	if _, err := io.ReadFull(r, data); err != nil {
-		return 0, nil, short(min(end, limit), err)
+		return 0, nil, truncatedError(min(end, limit), err)
 	}
 	page = s.at
 	s.at = min(end, limit)
 	return page, data, nil
 }
 
-// short says that a pack ends too early. The error must not be io.EOF itself:
+// truncatedError says that a pack ends too early. The error must not be io.EOF itself:
 // that is the end of the runs.
-func short(page int64, err error) error {
+func truncatedError(page int64, err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return fmt.Errorf("it ends before page %d", page)
 	}
@@ -290,16 +285,16 @@ func short(page int64, err error) error {
 }
 
 // putPages puts whole pages at a page of a file; it leaves data as it is.
-type putPages func(w *packLayer, file int, page int64, data []byte) error
+type putPages func(w *packReader, file int, page int64, data []byte) error
 
-// layPatch puts pages of the patch layer aside.
-func (w *packLayer) layPatch(file int, page int64, data []byte) error {
+// putPatch puts pages of the patch layer aside.
+func (w *packReader) putPatch(file int, page int64, data []byte) error {
 	return w.patches.put(file, page, data)
 }
 
-// layBase XORs pages of the base layer with the patches that belong there, and
+// putBase XORs pages of the base layer with the patches that belong there, and
 // digests what is complete.
-func (w *packLayer) layBase(file int, page int64, data []byte) error {
+func (w *packReader) putBase(file int, page int64, data []byte) error {
 	f, size, err := w.at(file)
 	if err != nil {
 		return err
@@ -315,19 +310,19 @@ func (w *packLayer) layBase(file int, page int64, data []byte) error {
 		}
 		xorBytes(mixed[(r.page-page)*PageSize:], patch)
 	}
-	if _, err := f.WriteAt(cut(mixed, page, size), page*PageSize); err != nil {
+	if _, err := f.WriteAt(trimToSize(mixed, page, size), page*PageSize); err != nil {
 		return err
 	}
-	return w.laid(file, page, page+int64(len(data)/PageSize))
+	return w.markWritten(file, page, page+int64(len(data)/PageSize))
 }
 
-// cut gives what of pages from page on lies within a file's size.
-func cut(data []byte, page, size int64) []byte {
+// trimToSize returns what of pages from page on lies within a file's size.
+func trimToSize(data []byte, page, size int64) []byte {
 	return data[:min(int64(len(data)), size-page*PageSize)]
 }
 
-// at gives a file, open, and its size.
-func (w *packLayer) at(file int) (*os.File, int64, error) {
+// at returns a file, open, and its size.
+func (w *packReader) at(file int) (*os.File, int64, error) {
 	e := &w.manifest.Files[file]
 	if w.open != file {
 		if err := w.closeFile(); err != nil {
@@ -342,7 +337,7 @@ func (w *packLayer) at(file int) (*os.File, int64, error) {
 	return w.file, e.Size, nil
 }
 
-func (w *packLayer) closeFile() error {
+func (w *packReader) closeFile() error {
 	if w.open < 0 {
 		return nil
 	}

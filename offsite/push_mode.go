@@ -14,12 +14,12 @@ type usage struct {
 	basePages, patchPages map[uint32]int64 // by pack: pages that are in use
 }
 
-// decide bounds how the layers grow. When the patch packs outweigh the base
+// chooseMode bounds how the layers grow. When the patch packs outweigh the base
 // packs times ratio, sending all patches anew lets the old packs die with the
 // snapshots of their days. It helps as far as the packs hold pages that nobody
 // uses any more; where even the pages in use outweigh the bound, only a new
 // base does.
-func (u usage) decide(packs []mappedPack, ratio float64) mode {
+func (u usage) chooseMode(packs []packRef, ratio float64) mode {
 	var base, patch, needed float64
 	for i := range packs {
 		number := uint32(i + 1)

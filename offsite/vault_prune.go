@@ -88,7 +88,7 @@ func (v *Vault) Prune(ctx context.Context, now time.Time, o PruneOptions) (resul
 			return result, err
 		}
 	}
-	if now, err = v.theirTime(ctx, now); err != nil {
+	if now, err = v.remoteNow(ctx, now); err != nil {
 		return result, err
 	}
 	err = v.sweep(ctx, now, &result)
@@ -123,11 +123,11 @@ func (v *Vault) trusted(ctx context.Context, all []Stored, o PruneOptions, resul
 	return current, superseded, nil
 }
 
-// theirTime turns now into the other machine's time, by the mtime of an object
+// remoteNow turns now into the other machine's time, by the mtime of an object
 // that is made for it. Ages are differences of mtimes: measured against our own
 // clock, a pack of an upload under way would look a year old to a machine whose
 // clock is a year ahead, and be removed.
-func (v *Vault) theirTime(ctx context.Context, now time.Time) (their time.Time, err error) {
+func (v *Vault) remoteNow(ctx context.Context, now time.Time) (their time.Time, err error) {
 	suffix, err := randomHex(8)
 	if err != nil {
 		return now, err
@@ -214,9 +214,9 @@ func (v *Vault) namedPacks(ctx context.Context) (map[string]bool, error) {
 	return named, nil
 }
 
-// since names the marker that says when a pack was moved to trash/: a rename
+// trashMarker names the marker that says when a pack was moved to trash/: a rename
 // keeps the pack's own mtime.
-func since(id string) string { return trashDir + "/" + id + ".since" }
+func trashMarker(id string) string { return trashDir + "/" + id + ".since" }
 
 func trashName(id string) string { return trashDir + "/" + id + packSuffix }
 
@@ -231,10 +231,10 @@ func (v *Vault) trash(ctx context.Context, now time.Time, named map[string]bool,
 			continue
 		}
 		// A marker that an interrupted prune left would make the pack look old.
-		if err := v.remote.Remove(ctx, since(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := v.remote.Remove(ctx, trashMarker(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		if _, err := v.remote.Put(ctx, since(id), bytes.NewReader(nil)); err != nil {
+		if _, err := v.remote.Put(ctx, trashMarker(id), bytes.NewReader(nil)); err != nil {
 			return err
 		}
 		if err := v.remote.Move(ctx, packName(id), trashName(id)); errors.Is(err, fs.ErrNotExist) {
@@ -271,7 +271,7 @@ func (v *Vault) emptyTrash(ctx context.Context, now time.Time, named map[string]
 			}
 			result.Restored = append(result.Restored, id)
 		case !known: // nobody knows since when: count from now
-			if _, err := v.remote.Put(ctx, since(id), bytes.NewReader(nil)); err != nil {
+			if _, err := v.remote.Put(ctx, trashMarker(id), bytes.NewReader(nil)); err != nil {
 				return err
 			}
 			continue
@@ -285,7 +285,7 @@ func (v *Vault) emptyTrash(ctx context.Context, now time.Time, named map[string]
 			}
 			result.Removed = append(result.Removed, trashName(id))
 		}
-		if err := v.remote.Remove(ctx, since(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := v.remote.Remove(ctx, trashMarker(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}

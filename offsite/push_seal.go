@@ -19,10 +19,10 @@ import (
 
 // seal makes what is left to be published and the map that will hold then, and
 // spools all of it.
-func (w *pushWork) seal(ctx context.Context) (*sealed, error) {
+func (w *pusher) seal(ctx context.Context) (*sealed, error) {
 	done := &sealed{journalHeader: w.spool.journalHeader, Seq: w.o.Seq, Warnings: w.warnings, Damage: w.damage}
-	if w.old != nil {
-		done.Follows = w.old.Push
+	if w.last != nil {
+		done.Follows = w.last.Push
 	}
 	numbers, packs, err := w.packsOf()
 	if err != nil {
@@ -54,9 +54,9 @@ func (w *pushWork) seal(ctx context.Context) (*sealed, error) {
 	return done, w.spool.seal(*done)
 }
 
-// packsOf gives the packs that this snapshot needs, and the index that each
+// packsOf returns the packs that this snapshot needs, and the index that each
 // number has among them.
-func (w *pushWork) packsOf() (numbers map[uint32]int64, packs []mappedPack, err error) {
+func (w *pusher) packsOf() (numbers map[uint32]int64, packs []packRef, err error) {
 	used := make(map[uint32]bool)
 	for _, f := range w.files {
 		if f == nil {
@@ -82,7 +82,7 @@ func (w *pushWork) packsOf() (numbers map[uint32]int64, packs []mappedPack, err 
 
 // writeManifest writes the manifest file by file: its runs are never in memory
 // all at once.
-func (w *pushWork) writeManifest(numbers map[uint32]int64, packs []mappedPack) (size int64, digest string, err error) {
+func (w *pusher) writeManifest(numbers map[uint32]int64, packs []packRef) (size int64, digest string, err error) {
 	f, err := os.OpenFile(w.spool.path(spoolManifest), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return 0, "", err
@@ -108,7 +108,7 @@ func (w *pushWork) writeManifest(numbers map[uint32]int64, packs []mappedPack) (
 	return info.Size(), hex.EncodeToString(hash.Sum(nil)), err
 }
 
-func (w *pushWork) encodeManifest(out io.Writer, numbers map[uint32]int64, packs []mappedPack) error {
+func (w *pusher) encodeManifest(out io.Writer, numbers map[uint32]int64, packs []packRef) error {
 	m := Manifest{Format: FormatVersion, Stamp: w.src.Info.Stamp, Created: time.Now().UTC(), Host: w.src.Host, PageSize: PageSize,
 		Packs: []string{}, Recipients: w.o.Recipients.Strings(), Files: []FileEntry{}}
 	for _, p := range packs {
@@ -148,8 +148,8 @@ func (w *pushWork) encodeManifest(out io.Writer, numbers map[uint32]int64, packs
 	return err
 }
 
-// runs gives where the pages of a file lie.
-func (w *pushWork) runs(f *pushFile, numbers map[uint32]int64) (base, patch []Run, err error) {
+// runs returns where the pages of a file lie.
+func (w *pusher) runs(f *pushFile, numbers map[uint32]int64) (base, patch []Run, err error) {
 	if f == nil {
 		return nil, nil, nil
 	}
@@ -178,7 +178,7 @@ func appendRun(runs []Run, r Run) []Run {
 }
 
 // writeSums spools the json, the SHA256SUMS and its signature.
-func (w *pushWork) writeSums(manifestSum string, packs []mappedPack) error {
+func (w *pusher) writeSums(manifestSum string, packs []packRef) error {
 	push := w.spool.Push
 	info := w.src.Info
 	info.Seq = w.o.Seq
@@ -205,21 +205,21 @@ func (w *pushWork) writeSums(manifestSum string, packs []mappedPack) error {
 	return nil
 }
 
-// mine tells whether the map gets this version of a file: not when it knows a
+// isNewest reports whether the map gets this version of a file: not when it knows a
 // later one.
-func (w *pushWork) mine(f *pushFile) bool {
-	if f == nil || w.old == nil {
+func (w *pusher) isNewest(f *pushFile) bool {
+	if f == nil || w.last == nil {
 		return f != nil
 	}
-	old := w.old.byPath[f.Path]
+	old := w.last.byPath[f.Path]
 	return old == nil || old.Stamp <= w.src.Info.Stamp
 }
 
 // keepBases links the files that are bases from now on.
-func (w *pushWork) keepBases(ctx context.Context) error {
+func (w *pusher) keepBases(ctx context.Context) error {
 	kept := false
 	for _, f := range w.files {
-		if f == nil || !f.newBase || !w.mine(f) {
+		if f == nil || !f.newBase || !w.isNewest(f) {
 			continue
 		}
 		if err := w.base.keep(ctx, w.spool.Push, filepath.Join(w.src.Dir, filepath.FromSlash(f.Path)), f.Path); err != nil {
@@ -242,43 +242,43 @@ type mapSource struct {
 	entry mappedFile
 }
 
-// mapSources gives the entries of the new map: this snapshot's files, and of
+// mapSources returns the entries of the new map: this snapshot's files, and of
 // the others those that it does not say anything about. A full snapshot says
 // of the paths that it does not have that they are gone.
-func (w *pushWork) mapSources() (sources []mapSource) {
+func (w *pusher) mapSources() (sources []mapSource) {
 	taken := make(map[string]bool)
 	for i := range w.entries {
 		taken[w.entries[i].Path] = w.files[i] == nil
 	}
 	for _, f := range w.files {
-		if !w.mine(f) {
+		if !w.isNewest(f) {
 			continue
 		}
 		taken[f.Path] = true
 		entry := mappedFile{Path: f.Path, Size: f.Size, SHA256: f.SHA256, Stamp: w.src.Info.Stamp, Link: w.spool.Push, Based: w.spool.Push}
 		if !f.newBase {
-			entry.Link = f.old.Link
+			entry.Link = f.last.Link
 			if !f.baseSent.Load() {
-				entry.Based = f.old.Based
+				entry.Based = f.last.Based
 			}
 		}
 		sources = append(sources, mapSource{w.records, f.first, entry})
 	}
-	if w.old == nil {
+	if w.last == nil {
 		return sources
 	}
-	for _, entry := range w.old.Files {
+	for _, entry := range w.last.Files {
 		gone := w.src.Info.Full && entry.Stamp <= w.src.Info.Stamp
 		if _, here := taken[entry.Path]; taken[entry.Path] || (!here && gone) {
 			continue
 		}
-		sources = append(sources, mapSource{recordFile{w.old.file}, entry.First, entry})
+		sources = append(sources, mapSource{recordFile{w.last.file}, entry.First, entry})
 	}
 	return sources
 }
 
 // writeMap spools the map that holds once this push is published.
-func (w *pushWork) writeMap() error {
+func (w *pusher) writeMap() error {
 	sources := w.mapSources()
 	used := make(map[uint32]bool)
 	for _, s := range sources {

@@ -65,7 +65,7 @@ func TestSixtyDays(t *testing.T) {
 	r.wantRecover(sources[stamps[len(stamps)-1]])
 }
 
-// setClock gives what the vault got just now the time of the simulation.
+// setClock returns what the vault got just now the time of the simulation.
 func (r *rig) setClock(now time.Time) {
 	r.t.Helper()
 	r.check(filepath.WalkDir(r.root, func(path string, entry fs.DirEntry, err error) error {
@@ -83,7 +83,7 @@ func (r *rig) setClock(now time.Time) {
 func (r *rig) wantWhole() []snapshot.Stamp {
 	r.t.Helper()
 	ctx := context.Background()
-	list, warnings, err := r.vault.Proven(ctx, r.signer.AuthorizedKey())
+	list, warnings, err := r.vault.ListVerified(ctx, r.signer.AuthorizedKey())
 	r.check(err)
 	if len(warnings) > 0 {
 		r.t.Errorf("warnings: %q", warnings)

@@ -116,8 +116,8 @@ func OpenPinned(ctx context.Context, remote Remote, state *State, create VaultIn
 	return v, state.Save()
 }
 
-// Saw remembers what the vault holds, and saves it when that is news.
-func (s *State) Saw(list []Stored) error {
+// RecordListing remembers what the vault holds, and saves it when that is news.
+func (s *State) RecordListing(list []Stored) error {
 	var stamps []snapshot.Stamp
 	for _, stored := range list {
 		stamps = append(stamps, stored.Stamp)
@@ -129,8 +129,8 @@ func (s *State) Saw(list []Stored) error {
 	return s.Save()
 }
 
-// Wrote remembers a push that is complete, and saves it.
-func (s *State) Wrote(stamp snapshot.Stamp, seq int64) error {
+// RecordPush remembers a push that is complete, and saves it.
+func (s *State) RecordPush(stamp snapshot.Stamp, seq int64) error {
 	s.Seq = seq
 	if stamp >= s.Newest {
 		s.Newest, s.NewestSeq = stamp, seq
@@ -154,7 +154,7 @@ func (s *State) CheckSeq(list []Stored) error {
 		Hint: "find out what happened on the target; pushing goes on"}
 }
 
-// NextSeq gives the number of the next push: above all that were seen or
+// NextSeq returns the number of the next push: above all that were seen or
 // written.
 func (s *State) NextSeq(list []Stored) int64 {
 	next := s.Seq
@@ -169,10 +169,10 @@ func (s *Stored) planned() retention.Snapshot {
 	return retention.Snapshot{Stamp: string(s.Stamp), Time: s.Stamp.Time(), Kind: string(s.Kind), Full: s.Full, Valid: true, Pinned: s.Pinned}
 }
 
-// Wanted decides which local snapshots a vault should get: the valid ones that
+// MissingSnapshots decides which local snapshots a vault should get: the valid ones that
 // its retention would keep and that it does not hold, newest first, so that the
 // most valuable arrives before the lid closes.
-func Wanted(local []retention.Snapshot, stored []Stored, policy retention.Policy, now time.Time) []snapshot.Stamp {
+func MissingSnapshots(local []retention.Snapshot, stored []Stored, policy retention.Policy, now time.Time) []snapshot.Stamp {
 	all := make(map[string]retention.Snapshot)
 	for _, s := range stored {
 		all[string(s.Stamp)] = s.planned()

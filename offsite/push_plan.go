@@ -22,10 +22,10 @@ func (v *Vault) packSizes(ctx context.Context) (map[string]int64, error) {
 	return sizes, nil
 }
 
-// wantBack moves packs out of trash/ that are needed again, and notes them in
+// restoreFromTrash moves packs out of trash/ that are needed again, and notes them in
 // sizes. Where that is not possible, as on an append-only target, they count as
 // missing: prune may be about to remove them.
-func (v *Vault) wantBack(ctx context.Context, packs []mappedPack, sizes map[string]int64) error {
+func (v *Vault) restoreFromTrash(ctx context.Context, packs []packRef, sizes map[string]int64) error {
 	missing := false
 	for _, p := range packs {
 		if _, ok := sizes[p.ID]; !ok {
@@ -53,7 +53,7 @@ func (v *Vault) wantBack(ctx context.Context, packs []mappedPack, sizes map[stri
 		if _, ok := sizes[p.ID]; ok || !there || size != p.Size {
 			continue
 		}
-		if err := v.remote.Move(ctx, trashName(p.ID), packName(p.ID)); ours(err) || ctx.Err() != nil {
+		if err := v.remote.Move(ctx, trashName(p.ID), packName(p.ID)); isTransportError(err) || ctx.Err() != nil {
 			return errors.Join(err, ctx.Err())
 		} else if err == nil {
 			sizes[p.ID] = size
@@ -64,28 +64,28 @@ func (v *Vault) wantBack(ctx context.Context, packs []mappedPack, sizes map[stri
 
 // plan decides, from the map and from what the vault still has, how each file
 // is sent.
-func (w *pushWork) plan(ctx context.Context, have map[string]int64) error {
+func (w *pusher) plan(ctx context.Context, have map[string]int64) error {
 	w.bad = make(map[uint32]bool)
-	if w.old == nil {
-		w.startOver("")
+	if w.last == nil {
+		w.forceNewBase("")
 		return nil
 	}
 	for _, f := range w.files {
 		if f != nil {
-			f.old = w.old.byPath[f.Path]
+			f.last = w.last.byPath[f.Path]
 		}
 	}
 	used, err := w.measure()
 	if err != nil {
-		w.startOver(err.Error())
+		w.forceNewBase(err.Error())
 		return nil
 	}
 	if err := w.checkNeeded(ctx, used, have); err != nil {
 		return err
 	}
-	w.mode = used.decide(w.old.Packs, w.o.RebaseRatio)
+	w.mode = used.chooseMode(w.last.Packs, w.o.RebaseRatio)
 	if w.mode == rebase {
-		w.startOver("")
+		w.forceNewBase("")
 		return nil
 	}
 	for _, f := range w.files {
@@ -94,43 +94,43 @@ func (w *pushWork) plan(ctx context.Context, have map[string]int64) error {
 		}
 		lost, err := w.findLost(f)
 		if err != nil {
-			w.startOver(err.Error())
+			w.forceNewBase(err.Error())
 			return nil
 		}
 		switch {
-		case f.old == nil:
-		case !w.base.has(f.old) && f.SHA256 != f.old.SHA256:
-			w.warn("%s: its base file is missing: a new base is sent", w.base.path(f.old.Link, f.Path))
-			f.old = nil
+		case f.last == nil:
+		case !w.base.has(f.last) && f.SHA256 != f.last.SHA256:
+			w.warn("%s: its base file is missing: a new base is sent", w.base.path(f.last.Link, f.Path))
+			f.last = nil
 		case lost*8 > f.pages:
-			f.old = nil
+			f.last = nil
 		}
-		f.newBase = f.old == nil
+		f.newBase = f.last == nil
 	}
 	return nil
 }
 
-// startOver has every file get a new base.
-func (w *pushWork) startOver(why string) {
+// forceNewBase has every file get a new base.
+func (w *pusher) forceNewBase(why string) {
 	if why != "" {
 		w.warn("%s: a new base is sent", why)
 	}
 	for _, f := range w.files {
 		if f != nil {
-			f.old, f.newBase = nil, true
+			f.last, f.newBase = nil, true
 		}
 	}
 }
 
 // measure counts what the records of this snapshot's paths point to.
-func (w *pushWork) measure() (usage, error) {
+func (w *pusher) measure() (usage, error) {
 	u := usage{make(map[uint32]int64), make(map[uint32]int64)}
-	packs := uint32(len(w.old.Packs))
+	packs := uint32(len(w.last.Packs))
 	for _, f := range w.files {
-		if f == nil || f.old == nil {
+		if f == nil || f.last == nil {
 			continue
 		}
-		err := recordFile{w.old.file}.each(f.old.First, pages(f.old.Size), func(page int64, r record) error {
+		err := recordFile{w.last.file}.each(f.last.First, pages(f.last.Size), func(page int64, r record) error {
 			if r.baseAt.pack > packs || r.patchAt.pack > packs {
 				return fmt.Errorf("%s: page %d of %q points to no pack", w.mapPath(), page, f.Path)
 			}
@@ -150,17 +150,17 @@ func (w *pushWork) measure() (usage, error) {
 }
 
 // checkNeeded compares the packs that are in use with those that are there.
-func (w *pushWork) checkNeeded(ctx context.Context, u usage, have map[string]int64) error {
-	var needed []mappedPack
-	for i, p := range w.old.Packs {
+func (w *pusher) checkNeeded(ctx context.Context, u usage, have map[string]int64) error {
+	var needed []packRef
+	for i, p := range w.last.Packs {
 		if number := uint32(i + 1); u.basePages[number]+u.patchPages[number] > 0 {
 			needed = append(needed, p)
 		}
 	}
-	if err := w.vault.wantBack(ctx, needed, have); err != nil {
+	if err := w.vault.restoreFromTrash(ctx, needed, have); err != nil {
 		return err
 	}
-	for i, p := range w.old.Packs {
+	for i, p := range w.last.Packs {
 		number := uint32(i + 1)
 		size, there := have[p.ID]
 		if there && size == p.Size {
@@ -181,11 +181,11 @@ func (w *pushWork) checkNeeded(ctx context.Context, u usage, have map[string]int
 
 // findLost counts the pages of a file whose base page is gone, and notes
 // whether any of its pages is.
-func (w *pushWork) findLost(f *pushFile) (lostBase int64, err error) {
-	if f == nil || f.old == nil || len(w.bad) == 0 {
+func (w *pusher) findLost(f *pushFile) (lostBase int64, err error) {
+	if f == nil || f.last == nil || len(w.bad) == 0 {
 		return 0, nil
 	}
-	err = recordFile{w.old.file}.each(f.old.First, pages(f.old.Size), func(_ int64, r record) error {
+	err = recordFile{w.last.file}.each(f.last.First, pages(f.last.Size), func(_ int64, r record) error {
 		if w.bad[r.baseAt.pack] {
 			lostBase++
 		}

@@ -10,7 +10,7 @@ import (
 )
 
 // Pages become final in any order, and one worker may find that another has
-// digested to the end what it has just laid.
+// digested to the end what it has just written.
 func TestFileDigestFollows(t *testing.T) {
 	const size = 3*PageSize + 100
 	data := make([]byte, size)
@@ -28,21 +28,21 @@ func TestFileDigestFollows(t *testing.T) {
 		if err := root.WriteFile("f", data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		f := &filler{manifest: m, root: root, digests: make([]fileDigest, 1)}
-		w, err := f.newLayer(t.Context(), nil)
+		f := &restorer{manifest: m, root: root, digests: make([]fileDigest, 1)}
+		w, err := f.newPackReader(t.Context(), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer w.close()
 		for i, page := range order {
-			if f.digests[0].is(&m.Files[0]) {
+			if f.digests[0].matches(&m.Files[0]) {
 				t.Errorf("%v: done after %d pages", order, i)
 			}
-			if err := w.laid(0, page, page+1); err != nil {
+			if err := w.markWritten(0, page, page+1); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := w.follow(0); err != nil || !f.digests[0].is(&m.Files[0]) {
+		if err := w.hashReady(0); err != nil || !f.digests[0].matches(&m.Files[0]) {
 			t.Errorf("%v: %v, next %d", order, err, f.digests[0].next)
 		}
 	}

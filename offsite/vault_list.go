@@ -23,14 +23,14 @@ import (
 )
 
 // Stored is one push that exists in a vault: it has a signature. Info is in the
-// clear and unproven, except where Proven gave it.
+// clear and unproven, except where ListVerified gave it.
 type Stored struct {
 	Push PushID
 	Info
 	Uploaded time.Time // the other machine's clock, when the signature arrived
 }
 
-// List gives the snapshots that exist in the vault, oldest first; of several
+// List returns the snapshots that exist in the vault, oldest first; of several
 // pushes of one stamp the one with the highest seq. Nothing of it is proven.
 // Warnings name objects that belong to nothing or cannot be read.
 func (v *Vault) List(ctx context.Context) (list []Stored, warnings []string, err error) {
@@ -41,11 +41,11 @@ func (v *Vault) List(ctx context.Context) (list []Stored, warnings []string, err
 	return newest(all), warnings, nil
 }
 
-// Proven is List over the pushes whose signature by signer and whose json hold;
+// ListVerified is List over the pushes whose signature by signer and whose json hold;
 // it costs three small reads a push. The others are among the warnings and
 // count for nothing, so that a forged or damaged one cannot keep a snapshot
 // from being sent again.
-func (v *Vault) Proven(ctx context.Context, signer string) (list []Stored, warnings []string, err error) {
+func (v *Vault) ListVerified(ctx context.Context, signer string) (list []Stored, warnings []string, err error) {
 	all, warnings, err := v.pushes(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -54,7 +54,7 @@ func (v *Vault) Proven(ctx context.Context, signer string) (list []Stored, warni
 	return newest(proven), append(warnings, refused...), err
 }
 
-// newest gives the newest push of each stamp, by stamp.
+// newest returns the newest push of each stamp, by stamp.
 func newest(all []Stored) (list []Stored) {
 	byStamp := make(map[snapshot.Stamp]Stored)
 	for _, s := range all {
@@ -73,7 +73,7 @@ func newest(all []Stored) (list []Stored) {
 // trips and next to no bytes.
 const smallReads = 8
 
-// pushes gives every signed push, by its id.
+// pushes returns every signed push, by its id.
 func (v *Vault) pushes(ctx context.Context) (list []Stored, warnings []string, err error) {
 	entries, err := v.remote.List(ctx, snapshotsDir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -93,20 +93,20 @@ func (v *Vault) pushes(ctx context.Context) (list []Stored, warnings []string, e
 		}
 		list = append(list, Stored{Push: PushID(name), Uploaded: e.MTime})
 	}
-	list, refused, err := each(ctx, list, v.readInfo)
+	list, refused, err := forEachPush(ctx, list, v.readInfo)
 	return list, append(warnings, refused...), err
 }
 
-// each runs work over pushes, several at once, and gives those that it had
+// forEachPush runs work over pushes, several at once, and returns those that it had
 // nothing against. What a push is guilty of itself becomes a warning; a
 // connection that broke ends it.
-func each(ctx context.Context, list []Stored, work func(context.Context, *Stored) error) (good []Stored, warnings []string, err error) {
+func forEachPush(ctx context.Context, list []Stored, work func(context.Context, *Stored) error) (good []Stored, warnings []string, err error) {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(smallReads)
 	faults := make([]error, len(list))
 	for i := range list {
 		group.Go(func() error {
-			if faults[i] = work(ctx, &list[i]); ours(faults[i]) || ctx.Err() != nil {
+			if faults[i] = work(ctx, &list[i]); isTransportError(faults[i]) || ctx.Err() != nil {
 				return cmp.Or(faults[i], ctx.Err())
 			}
 			return nil
@@ -125,8 +125,8 @@ func each(ctx context.Context, list []Stored, work func(context.Context, *Stored
 	return good, warnings, nil
 }
 
-// ours tells errors of the connection from those of a vault's content.
-func ours(err error) bool {
+// isTransportError tells errors of the connection from those of a vault's content.
+func isTransportError(err error) bool {
 	switch failure.KindOf(err) {
 	case failure.Unreachable, failure.Auth, failure.HostKey, failure.Interrupted:
 		return true
@@ -163,7 +163,7 @@ func (s *Stored) parseInfo(data []byte) error {
 	return nil
 }
 
-// Find gives the snapshot named by a stamp, or by "latest": the newest of a
+// Find returns the snapshot named by a stamp, or by "latest": the newest of a
 // kind that holds slots. Kind NotFound when there is none.
 func (v *Vault) Find(ctx context.Context, name string) (Stored, error) {
 	list, _, err := v.List(ctx)
@@ -180,7 +180,7 @@ func (v *Vault) Find(ctx context.Context, name string) (Stored, error) {
 
 // prove keeps the pushes that signer has signed.
 func (v *Vault) prove(ctx context.Context, all []Stored, signer string) (proven []Stored, warnings []string, err error) {
-	return each(ctx, all, func(ctx context.Context, s *Stored) error {
+	return forEachPush(ctx, all, func(ctx context.Context, s *Stored) error {
 		_, err := v.verified(ctx, *s, signer)
 		return err
 	})

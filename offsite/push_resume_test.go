@@ -184,7 +184,7 @@ func TestResumeOfSomethingElse(t *testing.T) {
 	s.day()
 	first := r.take(s, stampOf(1), true)
 	cutPush(first, 1) // the patches are there, the manifest is not
-	order := offsite.FinishFirst(offsite.StateDir(r.stateDir, "laptop"), []snapshot.Stamp{stampOf(3), stampOf(2), stampOf(1)})
+	order := offsite.InterruptedFirst(offsite.StateDir(r.stateDir, "laptop"), []snapshot.Stamp{stampOf(3), stampOf(2), stampOf(1)})
 	if !slices.Equal(order, []snapshot.Stamp{stampOf(1), stampOf(3), stampOf(2)}) {
 		t.Errorf("the order is %v", order)
 	}
@@ -250,7 +250,7 @@ func TestCancelLeavesNothing(t *testing.T) {
 	src := r.snapshot(stampOf(0), map[string][]byte{"chroma/data_level0.bin": noise(1, 40<<20)})
 	ctx, cancel := context.WithCancel(context.Background())
 	o := r.pushOptions()
-	o.Progress = func(done, total int64) {
+	o.Progress = func(_ string, done, total int64) {
 		if done > total/2 {
 			cancel()
 		}
@@ -280,7 +280,7 @@ func TestResumeOverSSH(t *testing.T) {
 		o := r.pushOptions()
 		var once sync.Once
 		if attempts < 4 {
-			o.Progress = func(done, total int64) {
+			o.Progress = func(_ string, done, total int64) {
 				if done > total*int64(attempts+1)/6 {
 					once.Do(server.DropSessions)
 				}

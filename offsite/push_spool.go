@@ -61,7 +61,7 @@ type journalHeader struct {
 
 // journalPack is a line of the journal.
 type journalPack struct {
-	mappedPack
+	packRef
 	Layer   int        `json:"layer"`
 	Extents [][3]int64 `json:"extents"` // file, page, pages
 }
@@ -70,11 +70,11 @@ func spoolPath(stateDir string, stamp snapshot.Stamp) string {
 	return filepath.Join(stateDir, spoolDir, string(stamp))
 }
 
-// FinishFirst puts the stamps whose push was begun and not completed before the
+// InterruptedFirst puts the stamps whose push was begun and not completed before the
 // others. Most of the work on them may be done; and a first push that a sleeping
 // laptop cuts every day would never end if each day's newest snapshot began
 // another one.
-func FinishFirst(stateDir string, stamps []snapshot.Stamp) []snapshot.Stamp {
+func InterruptedFirst(stateDir string, stamps []snapshot.Stamp) []snapshot.Stamp {
 	begun := func(stamp snapshot.Stamp) int {
 		if _, err := os.Stat(spoolPath(stateDir, stamp)); err == nil {
 			return 0
@@ -155,7 +155,7 @@ func (s *spool) load(want journalHeader) bool {
 // stored takes a line of the journal. Patches against a base that is not the
 // file's base any more are not taken.
 func (p *journalPack) stored(then, now []PushID) storedPack {
-	stored := storedPack{mappedPack: p.mappedPack, layer: p.Layer}
+	stored := storedPack{packRef: p.packRef, layer: p.Layer}
 	packPage := int64(0)
 	for _, e := range p.Extents {
 		file, at := int(e[0]), packPage
@@ -171,7 +171,7 @@ func (p *journalPack) stored(then, now []PushID) storedPack {
 // record notes a pack that is durable on the remote. It is not synced: a line
 // that a power cut takes costs one pack.
 func (s *spool) record(p storedPack) error {
-	line := journalPack{mappedPack: p.mappedPack, Layer: p.layer}
+	line := journalPack{packRef: p.packRef, Layer: p.layer}
 	for _, e := range p.extents {
 		line.Extents = append(line.Extents, [3]int64{int64(e.file), e.page, e.pages})
 	}
@@ -183,7 +183,7 @@ func (s *spool) record(p storedPack) error {
 	return err
 }
 
-// nextPack gives the number of the next pack: one that no earlier attempt has
+// nextPack returns the number of the next pack: one that no earlier attempt has
 // used, not even one whose answer was lost. Numbers are given in order, and
 // only so many packs are under way at once.
 func (s *spool) nextPack(have map[string]int64) int {
@@ -213,10 +213,10 @@ type sealed struct {
 	Pushed Pushed `json:"pushed"`
 	Seq    int64  `json:"seq"`
 	journalHeader
-	Follows  PushID       `json:"follows"` // the push that wrote the map it was made from
-	Packs    []mappedPack `json:"packs"`
-	Warnings []string     `json:"warnings"`
-	Damage   []string     `json:"damage"`
+	Follows  PushID    `json:"follows"` // the push that wrote the map it was made from
+	Packs    []packRef `json:"packs"`
+	Warnings []string  `json:"warnings"`
+	Damage   []string  `json:"damage"`
 }
 
 // seal makes the spool a push that is only to be published.
@@ -228,7 +228,7 @@ func (s *spool) seal(done sealed) error {
 	return fsx.WriteFile(s.path(spoolSealed), data, 0o600)
 }
 
-// loadSealed gives what seal has written, if it is about the same snapshot.
+// loadSealed returns what seal has written, if it is about the same snapshot.
 func loadSealed(stateDir string, stamp snapshot.Stamp, want journalHeader) (*sealed, bool) {
 	data, err := os.ReadFile(filepath.Join(spoolPath(stateDir, stamp), spoolSealed))
 	var done sealed
