@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"os"
 	"sync"
 
@@ -26,10 +27,10 @@ const copyStep = 16 << 20
 // CloneOrCopy copies all of src, from its start, into the empty file dst. With
 // share it is a reflink where the file system can, else the kernel's
 // copy_file_range, which may share blocks too; without it the copy has blocks of
-// its own, so that one bad sector does not take both. It closes and fsyncs
-// neither. Write-back is left to the kernel: asking for it as the copy goes
-// (sync_file_range) stalled the copy for longer than it saved. The size is the one that src has at
-// the end of the copy; a source that grows is followed.
+// its own, so that one bad sector does not take both. Holes stay holes. It closes
+// and fsyncs neither. Write-back is left to the kernel: asking for it as the copy
+// goes (sync_file_range) stalled the copy for longer than it saved. The size is
+// the one that src has at the end of the copy; a source that grows is followed.
 func CloneOrCopy(ctx context.Context, dst, src *os.File, share bool) (CopyMethod, error) {
 	if err := announce(OpCopy, dst.Name()); err != nil {
 		return "", err
@@ -37,41 +38,88 @@ func CloneOrCopy(ctx context.Context, dst, src *os.File, share bool) (CopyMethod
 	if err := ctx.Err(); err != nil {
 		return "", err
 	}
-	if _, err := src.Seek(0, io.SeekStart); err != nil {
-		return "", err
-	}
-	if !share {
-		// Not copy_file_range: where a file system can share blocks, it does.
-		return ReadWrite, readWrite(ctx, dst, src)
-	}
-	if unix.IoctlFileClone(int(dst.Fd()), int(src.Fd())) == nil {
+	if share && unix.IoctlFileClone(int(dst.Fd()), int(src.Fd())) == nil {
 		return Reflink, nil
 	}
-	return copyRange(ctx, dst, src)
+	// Not copy_file_range without share: where a file system can share blocks, it
+	// does.
+	c := copier{dst: dst, src: src, method: ReadWrite}
+	if share {
+		c.method = CopyRange
+	}
+	err := c.copyExtents(ctx)
+	return c.method, err
 }
 
-func copyRange(ctx context.Context, dst, src *os.File) (CopyMethod, error) {
-	var done int64
+// copier copies the parts of a file that hold data.
+type copier struct {
+	dst, src *os.File
+	method   CopyMethod
+}
+
+// toEnd is the end of an extent that goes as far as the file does.
+const toEnd = math.MaxInt64
+
+// copyExtents copies one stretch of data after another. A file system that knows
+// no holes says that all is data, or does not know the question.
+func (c *copier) copyExtents(ctx context.Context) error {
+	var at int64
 	for {
-		if err := ctx.Err(); err != nil {
-			return "", err
+		start, err := unix.Seek(int(c.src.Fd()), at, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) {
+			return c.endAt(at)
 		}
-		n, err := unix.CopyFileRange(int(src.Fd()), nil, int(dst.Fd()), nil, copyStep, 0)
+		end := int64(toEnd)
+		if err != nil {
+			start = at
+		} else if end, err = unix.Seek(int(c.src.Fd()), start, unix.SEEK_HOLE); err != nil {
+			end = toEnd
+		}
+		if at, err = c.copyExtent(ctx, start, end); err != nil {
+			return err
+		}
+		if end == toEnd || at < end { // at < end: it was truncated meanwhile
+			return c.endAt(at)
+		}
+	}
+}
+
+// endAt makes dst as long as src, which may end with a hole after at.
+func (c *copier) endAt(at int64) error {
+	info, err := c.src.Stat()
+	if err != nil || info.Size() <= at {
+		return err
+	}
+	return c.dst.Truncate(info.Size())
+}
+
+// copyExtent copies the bytes from start to end, or to the end of the file, and
+// returns where it came to.
+func (c *copier) copyExtent(ctx context.Context, start, end int64) (at int64, err error) {
+	for at = start; at < end; {
+		if err := ctx.Err(); err != nil {
+			return at, err
+		}
+		if c.method == ReadWrite {
+			return c.readWrite(ctx, at, end)
+		}
+		from, to := at, at
+		n, err := unix.CopyFileRange(int(c.src.Fd()), &from, int(c.dst.Fd()), &to, int(min(copyStep, end-at)), 0)
 		switch {
 		case errors.Is(err, unix.EINTR):
 			continue
-		case err != nil && done == 0 && cannotCopyRange(err):
-			return ReadWrite, readWrite(ctx, dst, src)
+		case at == start && (err != nil && cannotCopyRange(err) || err == nil && n == 0):
+			// n == 0: empty, or a file such as those in /proc that only read(2) reads.
+			c.method = ReadWrite
+			continue
 		case err != nil:
-			return "", &os.PathError{Op: "copy_file_range", Path: dst.Name(), Err: err}
-		case n == 0 && done == 0:
-			// Empty, or a file such as those in /proc that only read(2) can read.
-			return ReadWrite, readWrite(ctx, dst, src)
+			return at, &os.PathError{Op: "copy_file_range", Path: c.dst.Name(), Err: err}
 		case n == 0:
-			return CopyRange, nil
+			return at, nil
 		}
-		done += int64(n)
+		at += int64(n)
 	}
+	return at, nil
 }
 
 func cannotCopyRange(err error) bool {
@@ -87,26 +135,28 @@ func cannotCopyRange(err error) bool {
 // 1 MiB for each.
 var buffers = sync.Pool{New: func() any { return new([1 << 20]byte) }}
 
-func readWrite(ctx context.Context, dst, src *os.File) error {
+func (c *copier) readWrite(ctx context.Context, at, end int64) (int64, error) {
 	buf := buffers.Get().(*[1 << 20]byte)
 	defer buffers.Put(buf)
-	for {
+	for at < end {
 		if err := ctx.Err(); err != nil {
-			return err
+			return at, err
 		}
-		n, err := src.Read(buf[:])
+		n, err := c.src.ReadAt(buf[:min(int64(len(buf)), end-at)], at)
 		if n > 0 {
-			if _, err := dst.Write(buf[:n]); err != nil {
-				return err
+			if _, err := c.dst.WriteAt(buf[:n], at); err != nil {
+				return at, err
 			}
+			at += int64(n)
 		}
 		if errors.Is(err, io.EOF) {
-			return nil
+			return at, nil
 		}
 		if err != nil {
-			return err
+			return at, err
 		}
 	}
+	return at, nil
 }
 
 // CopyFile copies the regular file src to the new file dst with exactly the

@@ -41,6 +41,49 @@ func TestCopyFile(t *testing.T) {
 	}
 }
 
+// Holes stay holes, at the beginning, inside and at the end: a file of 6 GiB that
+// takes no block costs none.
+func TestCopyKeepsHoles(t *testing.T) {
+	dir := t.TempDir()
+	src := filepath.Join(dir, "src")
+	f, err := os.Create(src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, at := range []int64{3 << 20, 1 << 30, 2<<30 + 4096} {
+		if _, err := f.WriteAt(bytes.Repeat([]byte("x"), 5000), at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Truncate(6 << 30); err != nil {
+		t.Fatal(err)
+	}
+	for _, share := range []bool{true, false} {
+		dst := filepath.Join(t.TempDir(), "copy")
+		if _, err := fsx.CopyFile(context.Background(), dst, src, 0o600, share); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(dst)
+		if err != nil || info.Size() != 6<<30 || info.Sys().(*syscall.Stat_t).Blocks*512 > 1<<20 {
+			t.Errorf("share %v: %+v, %v", share, info, err)
+		}
+		copied, err := os.Open(dst)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer copied.Close()
+		for _, at := range []int64{0, 3<<20 - 100, 1<<30 - 100, 2<<30 + 4000, 6<<30 - 100} {
+			a, b := make([]byte, 6000), make([]byte, 6000)
+			n, _ := f.ReadAt(a, at)
+			m, _ := copied.ReadAt(b, at)
+			if n != m || !bytes.Equal(a, b) {
+				t.Errorf("share %v: differs at %d", share, at)
+			}
+		}
+	}
+}
+
 // Files that only read(2) can read have no size.
 func TestCopyFileFromProc(t *testing.T) {
 	dst := filepath.Join(t.TempDir(), "copy")
