@@ -163,15 +163,15 @@ func (s *Stored) parseInfo(data []byte) error {
 	return nil
 }
 
-// Find returns the snapshot named by a stamp, or by "latest": the newest of a
-// kind that holds slots. Kind NotFound when there is none.
+// Find returns the snapshot named by a stamp, or by "latest": the newest that
+// counts. Kind NotFound when there is none.
 func (v *Vault) Find(ctx context.Context, name string) (Stored, error) {
 	list, _, err := v.List(ctx)
 	if err != nil {
 		return Stored{}, err
 	}
 	for _, s := range slices.Backward(list) {
-		if string(s.Stamp) == name || (name == "latest" && s.Kind.HoldsSlots()) {
+		if string(s.Stamp) == name || (name == "latest" && snapshot.Eligible(s.Stamp, s.Kind, time.Now())) {
 			return s, nil
 		}
 	}

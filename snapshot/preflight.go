@@ -91,26 +91,25 @@ func (s *Store) checkDBSource(ctx context.Context, src Sources) error {
 	return nil
 }
 
-// lastTables finds the newest valid snapshot with a manifest and tells whether
-// its database had any rows.
+// lastTables finds the newest snapshot that counts and has a manifest, and
+// reports whether its database had any rows.
 func (s *Store) lastTables() (Stamp, bool) {
-	stamps, _, err := s.stamps()
+	now := time.Now()
+	list, _, err := s.List(now)
 	if err != nil {
 		return "", false
 	}
-	for _, stamp := range slices.Backward(stamps) {
-		m, err := ReadManifest(s.Path(stamp))
-		if err != nil || !m.Validation.Valid || m.DB == nil || !m.Kind.HoldsSlots() {
-			continue
-		}
-		for _, rows := range m.DB.Tables {
-			if rows > 0 {
-				return stamp, true
-			}
-		}
-		return stamp, false
+	list = slices.DeleteFunc(list, func(s Snapshot) bool { return s.Manifest == nil || s.Manifest.DB == nil })
+	last := Newest(list, now, false)
+	if last == nil {
+		return "", false
 	}
-	return "", false
+	for _, rows := range last.Manifest.DB.Tables {
+		if rows > 0 {
+			return last.Stamp, true
+		}
+	}
+	return last.Stamp, false
 }
 
 func checkChromaSource(dir string) error {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -106,8 +105,7 @@ func overlay(s *snapshot.Snapshot, v history.Validation) {
 	}
 }
 
-// Find gives one snapshot by stamp, or by "latest": the newest valid one of a
-// kind that holds slots.
+// Find returns one snapshot by stamp, or by "latest": the newest that counts.
 func (a *App) Find(ctx context.Context, name string, now time.Time) (snapshot.Snapshot, error) {
 	if name != "latest" {
 		stamp, err := snapshot.ParseStamp(name)
@@ -127,10 +125,8 @@ func (a *App) Find(ctx context.Context, name string, now time.Time) (snapshot.Sn
 	if err != nil {
 		return snapshot.Snapshot{}, err
 	}
-	for _, s := range slices.Backward(list) {
-		if s.IsValid() && s.Kind.HoldsSlots() {
-			return s, nil
-		}
+	if newest := snapshot.Newest(list, now, false); newest != nil {
+		return *newest, nil
 	}
 	return snapshot.Snapshot{}, &failure.Error{Op: "snapshot", Subject: "latest", Kind: failure.NotFound,
 		Err: fmt.Errorf("there is no valid snapshot in %s", a.Config.Backup.Dir), Hint: "take one: atobackupd backup"}

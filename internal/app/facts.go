@@ -61,7 +61,7 @@ func (a *App) Facts(ctx context.Context, now time.Time, open []history.Alarm) []
 		case l.Holds && listErr != nil:
 			f.Err = listErr
 		case l.Holds:
-			f.Newest = Newest(list, l.Name == health.LegFull, now)
+			f.Newest = NewestTime(list, l.Name == health.LegFull, now)
 		default:
 			f.Newest = NewestAt(holders, l.Name, now)
 			f.Blocked = blocked && l.Name != health.LegScrub && l.Name != health.LegDrill
@@ -125,16 +125,12 @@ func (a *App) newestRun(ctx context.Context, l health.WatchedLeg) (last history.
 	return last, running
 }
 
-// Newest gives the time of the newest valid snapshot that holds a slot. One of
-// the future counts for nothing: it would hide that no others come.
-func Newest(list []snapshot.Snapshot, full bool, now time.Time) (at time.Time) {
-	for _, s := range list {
-		t := s.Stamp.Time()
-		if s.IsValid() && s.Kind.HoldsSlots() && (s.Full || !full) && t.After(at) && t.Sub(now) <= health.ClockSlack {
-			at = t
-		}
+// NewestTime returns the time of the newest snapshot that counts; zero for none.
+func NewestTime(list []snapshot.Snapshot, full bool, now time.Time) time.Time {
+	if s := snapshot.Newest(list, now, full); s != nil {
+		return s.Stamp.Time()
 	}
-	return at
+	return time.Time{}
 }
 
 // NewestAt gives the time of the newest snapshot that a target is known to
@@ -142,7 +138,7 @@ func Newest(list []snapshot.Snapshot, full bool, now time.Time) (at time.Time) {
 func NewestAt(holders map[snapshot.Stamp][]string, leg string, now time.Time) (at time.Time) {
 	for stamp, targets := range holders {
 		for _, target := range targets {
-			if t := stamp.Time(); health.LegOffsite(target) == leg && t.After(at) && t.Sub(now) <= health.ClockSlack {
+			if t := stamp.Time(); health.LegOffsite(target) == leg && t.After(at) && !t.After(now) {
 				at = t
 			}
 		}

@@ -55,7 +55,7 @@ func (a *App) Status(ctx context.Context, now time.Time) (Status, error) {
 	if err != nil {
 		return doc, err
 	}
-	doc.Snapshots, doc.Space = sumUp(list), a.space(ctx, now)
+	doc.Snapshots, doc.Space = sumUp(list, now), a.space(ctx, now)
 	next, err := a.NextSlots(ctx, now)
 	if err != nil {
 		return doc, err
@@ -78,7 +78,7 @@ func (a *App) Status(ctx context.Context, now time.Time) (Status, error) {
 			doc.Level = health.Worse(doc.Level, alarm.Level)
 		}
 	}
-	doc.Targets, err = a.targetStatus(list)
+	doc.Targets, err = a.targetStatus(list, now)
 	return doc, err
 }
 
@@ -123,7 +123,7 @@ func (a *App) NextSlots(ctx context.Context, now time.Time) (map[string]time.Tim
 	return next, err
 }
 
-func sumUp(list []snapshot.Snapshot) SnapshotsStatus {
+func sumUp(list []snapshot.Snapshot, now time.Time) SnapshotsStatus {
 	var s SnapshotsStatus
 	for _, snap := range list {
 		s.Count++
@@ -132,18 +132,20 @@ func sumUp(list []snapshot.Snapshot) SnapshotsStatus {
 			continue
 		}
 		s.Valid++
-		if snap.Kind.HoldsSlots() {
-			s.Newest = snap.Stamp
-		}
 		if snap.Full {
 			s.Full++
-			s.NewestFull = snap.Stamp
 		}
+	}
+	if newest := snapshot.Newest(list, now, false); newest != nil {
+		s.Newest = newest.Stamp
+	}
+	if newest := snapshot.Newest(list, now, true); newest != nil {
+		s.NewestFull = newest.Stamp
 	}
 	return s
 }
 
-func (a *App) targetStatus(list []snapshot.Snapshot) ([]TargetStatus, error) {
+func (a *App) targetStatus(list []snapshot.Snapshot, now time.Time) ([]TargetStatus, error) {
 	statuses := []TargetStatus{}
 	holders, err := a.OffsiteHolders()
 	if err != nil {
@@ -155,12 +157,14 @@ func (a *App) targetStatus(list []snapshot.Snapshot) ([]TargetStatus, error) {
 			for _, name := range names {
 				if name == t.Name {
 					s.Snapshots++
-					s.Newest = max(s.Newest, stamp)
+					if !stamp.Time().After(now) {
+						s.Newest = max(s.Newest, stamp)
+					}
 				}
 			}
 		}
 		for _, snap := range list {
-			if snap.IsValid() && snap.Stamp > s.Newest {
+			if snap.Counts(now) && snap.Stamp > s.Newest {
 				s.Behind++
 			}
 		}

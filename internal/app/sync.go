@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -284,12 +283,13 @@ func (a *App) RebaseVault(ctx context.Context, t config.Target) ([]offsite.Pushe
 		return nil, err
 	}
 	defer v.close()
-	list, _, err := a.Snapshots(ctx, time.Now())
+	now := time.Now()
+	list, _, err := a.Snapshots(ctx, now)
 	if err != nil {
 		return nil, err
 	}
 	var all []offsite.Pushed
-	for i, s := range rebased(list) {
+	for i, s := range rebased(list, now) {
 		stored, _, err := v.vault.ListVerified(ctx, v.signer.AuthorizedKey())
 		if err != nil {
 			return all, withTarget(t.Name, err)
@@ -306,16 +306,15 @@ func (a *App) RebaseVault(ctx context.Context, t config.Target) ([]offsite.Pushe
 	return all, nil
 }
 
-// rebased gives the snapshots that a new base is made of, oldest first.
-func rebased(list []snapshot.Snapshot) (chosen []snapshot.Snapshot) {
-	for _, s := range slices.Backward(list) {
-		if !s.IsValid() || !s.Kind.HoldsSlots() || (len(chosen) > 0 && !s.Full) {
-			continue
-		}
-		chosen = append([]snapshot.Snapshot{s}, chosen...)
-		if s.Full {
-			break
-		}
+// rebased returns the snapshots that a new base is made of, oldest first: the
+// newest full one and, where it is newer, the newest of all.
+func rebased(list []snapshot.Snapshot, now time.Time) (chosen []snapshot.Snapshot) {
+	newest, full := snapshot.Newest(list, now, false), snapshot.Newest(list, now, true)
+	if full != nil && full != newest {
+		chosen = append(chosen, *full)
+	}
+	if newest != nil {
+		chosen = append(chosen, *newest)
 	}
 	return chosen
 }

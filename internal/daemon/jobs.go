@@ -113,5 +113,5 @@ func lags(ctx context.Context, a *app.App, target string) bool {
 		return true // the sync will say why
 	}
 	holders, err := a.OffsiteHolders()
-	return err != nil || app.Newest(list, false, now).After(app.NewestAt(holders, health.LegOffsite(target), now))
+	return err != nil || app.NewestTime(list, false, now).After(app.NewestAt(holders, health.LegOffsite(target), now))
 }

@@ -148,7 +148,7 @@ func newTargetView(t Target, state *State) targetView {
 	if newest := t.Newest(); newest != "" {
 		v.NewestAt = newest.Time()
 		v.Lag = "none: it holds the newest"
-		if here := state.newestValid(); here != nil && here.Stamp > newest {
+		if here := snapshot.Newest(state.Snapshots, state.Now, false); here != nil && here.Stamp > newest {
 			v.Lag = span(here.Stamp.Time().Sub(v.NewestAt)) + " behind this machine"
 		}
 	}

@@ -194,7 +194,7 @@ func (g gauges) snapshots(state *State) {
 			in.kind = "other" // a manifest may say anything
 		}
 		count[in]++
-		if s.IsValid() && s.Kind.HoldsSlots() {
+		if s.Counts(state.Now) {
 			newest[content(s.Full)] = s
 		}
 	}
@@ -244,7 +244,7 @@ func (g gauges) runs(state *State) {
 }
 
 func (g gauges) targets(state *State) {
-	here := state.newestValid()
+	here := snapshot.Newest(state.Snapshots, state.Now, false)
 	for _, t := range state.Targets {
 		g.put(metricHeld, float64(len(t.Stamps)), t.Name)
 		g.put(metricBehind, float64(t.Behind), t.Name)
@@ -264,15 +264,4 @@ func (g gauges) targets(state *State) {
 			}
 		}
 	}
-}
-
-// newestValid gives the newest valid snapshot of a kind that holds slots, as
-// `latest` means it; nil for none.
-func (st *State) newestValid() *snapshot.Snapshot {
-	for i := len(st.Snapshots) - 1; i >= 0; i-- {
-		if s := &st.Snapshots[i]; s.IsValid() && s.Kind.HoldsSlots() && !s.Stamp.Time().After(st.Now) {
-			return s
-		}
-	}
-	return nil
 }

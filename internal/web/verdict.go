@@ -68,14 +68,14 @@ func restorable(state *State, c clock, wanted func(snapshot.Stamp) bool) string 
 		places[at] = append(places[at], place)
 	}
 	for _, s := range slices.Backward(state.Snapshots) {
-		if s.IsValid() && s.Kind.HoldsSlots() && !s.Stamp.Time().After(state.Now) && wanted(s.Stamp) {
+		if s.Counts(state.Now) && wanted(s.Stamp) {
 			add(s.Stamp, "here")
 			break
 		}
 	}
 	for _, t := range state.Targets {
 		for _, stamp := range slices.Backward(t.Stamps) {
-			if wanted(stamp) {
+			if wanted(stamp) && !stamp.Time().After(state.Now) {
 				add(stamp, t.Name)
 				break
 			}
