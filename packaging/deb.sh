@@ -36,7 +36,8 @@ printf 'atobackupd (%s) stable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- %
 put 644 packaging/deb/lintian-overrides usr/share/lintian/overrides/atobackupd
 
 mkdir -p "$tree/usr/share/man/man1" "$tree/usr/share/man/man5" "$tree/gen"
-"$self" gen-man "$tree/gen"
+# The writer of the pages is no part of the program that is shipped.
+go run -trimpath -buildvcs=false -tags man -ldflags "-X main.stamped=$version" ./cmd/atobackupd gen-man docs/configuration.md "$tree/gen"
 mv "$tree"/gen/*.1 "$tree/usr/share/man/man1"
 mv "$tree"/gen/*.5 "$tree/usr/share/man/man5"
 rmdir "$tree/gen"

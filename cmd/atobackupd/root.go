@@ -39,6 +39,13 @@ const (
 	groupRecovery = "recovery"
 )
 
+// commands are all that the program knows.
+var commands = []func(*cli) *cobra.Command{
+	newBackup, newList, newValidate, newPrune, newPin, newUnpin, newScrub,
+	newRestore, newDrill, newExport, newSync, newVault, newTarget, newStatus, newSchedule,
+	newConfig, newRun, newServiceEnded, newInit, newCompletion, newVersion,
+}
+
 func newRoot(c *cli) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "atobackupd",
@@ -71,10 +78,7 @@ Exit status: 0 done, 1 failed, 2 usage or configuration, 3 invalid snapshot,
 		&cobra.Group{ID: groupLook, Title: "How things stand:"},
 		&cobra.Group{ID: groupInstall, Title: "Installation:"},
 	)
-	for _, add := range []func(*cli) *cobra.Command{
-		newBackup, newList, newValidate, newPrune, newPin, newUnpin, newScrub,
-		newRestore, newDrill, newExport, newSync, newVault, newTarget, newStatus, newSchedule, newConfig, newRun, newServiceEnded, newInit, newCompletion, newManual, newVersion,
-	} {
+	for _, add := range commands {
 		root.AddCommand(add(c))
 	}
 	root.InitDefaultHelpCmd()
