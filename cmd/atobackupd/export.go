@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 
 	"github.com/dustin/go-humanize"
@@ -75,7 +74,7 @@ func (c *cli) exportTo(r *app.ExportRequest) (err error) {
 		if c.json {
 			return usage("--json and -o - exclude each other: both write to stdout", "")
 		}
-		if f, ok := c.stdout.(*os.File); ok && isTerminal(f) {
+		if isTerminal(c.stdout) {
 			return usage("stdout is a terminal, and the archive is binary", "redirect it, or name a file with -o")
 		}
 		r.To, r.Out = "", c.stdout

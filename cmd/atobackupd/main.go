@@ -39,25 +39,62 @@ func setGCPercent(percent int) {
 
 // run is main without the process around it.
 func run(args []string, stdout, stderr io.Writer) int {
-	// The first signal asks for an orderly end; a second one ends at once.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop)
-	c := &cli{stdout: stdout, stderr: stderr}
+	ctx, interrupt := context.WithCancel(context.Background())
+	defer interrupt()
+	c := &cli{json: wantsJSON(args)}
+	c.stdout, c.stderr = stream{stdout, interrupt}, stream{stderr, interrupt}
+	defer c.listen(ctx, interrupt)()
 	root := newRoot(c)
 	root.SetArgs(args)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	root.SetOut(c.stdout)
+	root.SetErr(c.stderr)
+	cmd, err := root.ExecuteContextC(ctx)
 	c.progress.finish()
 	if err == nil {
 		return c.status
 	}
-	if !c.started {
-		err = &failure.Error{Kind: failure.Usage, Err: err, Hint: "see `atobackupd --help`"}
+	if errors.Is(err, syscall.EPIPE) {
+		return exitCode(&failure.Error{Kind: failure.Interrupted}) // who asked has gone
+	}
+	if !c.started && failure.KindOf(err) != failure.Usage {
+		err = usageError(cmd, err, "")
 	}
 	c.fail(err)
 	return exitCode(err)
+}
+
+// listen turns signals into interrupt. The first SIGINT or SIGTERM asks for an
+// orderly end, and a second one ends at once. SIGHUP asks too, except of `run`,
+// which reloads: it never ends at once, because a terminal that is closed sends
+// it twice, from the shell and from the kernel. Under nohup it stays ignored.
+func (c *cli) listen(ctx context.Context, interrupt func()) (stop func()) {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	c.hangup = make(chan os.Signal, 2)
+	c.nohup = signal.Ignored(syscall.SIGHUP)
+	signal.Notify(c.hangup, syscall.SIGHUP)
+	// A write to a pipe that nobody reads fails from now on; it used to kill.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	go func() {
+		select {
+		case <-signals:
+			interrupt()
+		case <-ctx.Done():
+		}
+		signal.Stop(signals)
+	}()
+	c.onHangup = func() {
+		for range c.hangup {
+			if !c.nohup {
+				interrupt()
+			}
+		}
+	}
+	return func() {
+		signal.Stop(signals)
+		signal.Stop(c.hangup)
+		close(c.hangup)
+	}
 }
 
 // exitCode turns an error's kind into the exit status of the contract.
@@ -80,9 +117,9 @@ func exitCode(err error) int {
 }
 
 // fail tells a person what went wrong and, with --json, a program too, unless
-// the command has given its document already.
+// the command has written its document already.
 func (c *cli) fail(err error) {
-	message := err.Error()
+	message := withSudo(err).Error()
 	if failure.KindOf(err) == failure.Interrupted && errors.Is(err, context.Canceled) {
 		message = "interrupted: nothing half-made was left; run it again to start over"
 	}
@@ -90,6 +127,16 @@ func (c *cli) fail(err error) {
 		fmt.Fprintln(c.stderr, "atobackupd:", message)
 	}
 	if c.json && !c.emitted {
-		_ = c.emit(map[string]string{"error": message}, nil)
+		_ = c.emit(map[string]any{"error": message, "exit_status": exitCode(err)}, nil)
 	}
+}
+
+// withSudo replaces the hint of an error that this machine's permissions cause:
+// nothing else helps whoever forgot sudo.
+func withSudo(err error) error {
+	denied := errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EPERM)
+	if !denied || os.Geteuid() == 0 {
+		return err
+	}
+	return &failure.Error{Kind: failure.KindOf(err), Err: failure.WithoutHint(err), Hint: "put sudo before it"}
 }

@@ -3,12 +3,10 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"sync"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
-	"golang.org/x/sys/unix"
 )
 
 // terminalProgress shows how far long work is, on a terminal only: a log or a
@@ -26,10 +24,8 @@ const patience = 500 * time.Millisecond
 
 // start turns it on where w is a terminal.
 func (p *terminalProgress) start(w io.Writer) {
-	if f, ok := w.(*os.File); ok {
-		if _, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS); err == nil {
-			p.out, p.begun = w, time.Now()
-		}
+	if isTerminal(w) {
+		p.out, p.begun = w, time.Now()
 	}
 }
 

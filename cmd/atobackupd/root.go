@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -23,10 +24,14 @@ type cli struct {
 	json        bool
 	lockTimeout time.Duration
 
-	started  bool   // a command began its work: errors before that are usage
-	emitted  bool   // the document was written
-	status   int    // exit status of a command that has its own
-	noticed  string // the last notice: an error that says the same is not repeated
+	started bool   // a command began its work: errors before that are usage
+	emitted bool   // the document was written
+	status  int    // exit status of a command that has its own
+	noticed string // the last notice: an error that says the same is not repeated
+
+	hangup   chan os.Signal // SIGHUP, from the first moment
+	nohup    bool           // SIGHUP was ignored when the program began
+	onHangup func()         // makes SIGHUP an interrupt
 	progress terminalProgress
 }
 
@@ -61,16 +66,25 @@ Exit status: 0 done, 1 failed, 2 usage or configuration, 3 invalid snapshot,
   sudo atobackupd restore latest --dry-run`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		PersistentPreRun: func(cmd *cobra.Command, args []string) {
+		PersistentPreRunE: func(cmd *cobra.Command, args []string) error {
+			if err := refuseEmpty(cmd); err != nil {
+				return err
+			}
+			if cmd.Name() != runCommand {
+				go c.onHangup()
+			}
 			c.started = true
 			c.progress.start(c.stderr)
+			return nil
 		},
 	}
+	asked := c.json // before the flags are parsed, which may fail
 	flags := root.PersistentFlags()
 	flags.StringVar(&c.configPath, "config", "", "configuration `file` (default $ATOBACKUPD_CONFIG, then "+config.DefaultPath+")")
 	_ = root.MarkPersistentFlagFilename("config", "toml")
 	flags.BoolVar(&c.json, "json", false, "write one JSON document to stdout")
 	flags.DurationVar(&c.lockTimeout, "lock-timeout", 10*time.Minute, "how long to wait for another atobackupd that is at work")
+	c.json = asked
 	root.AddGroup(
 		&cobra.Group{ID: groupDaily, Title: "Snapshots:"},
 		&cobra.Group{ID: groupRecovery, Title: "Getting it back:"},
@@ -81,6 +95,10 @@ Exit status: 0 done, 1 failed, 2 usage or configuration, 3 invalid snapshot,
 	for _, add := range commands {
 		root.AddCommand(add(c))
 	}
+	group(root)
+	root.SetFlagErrorFunc(flagError)
+	explain := root.HelpFunc()
+	root.SetHelpFunc(func(cmd *cobra.Command, args []string) { c.help(cmd, args, explain) })
 	root.InitDefaultHelpCmd()
 	if help, _, err := root.Find([]string{"help"}); err == nil {
 		help.GroupID, help.Short = groupInstall, "Explain a command"
@@ -88,6 +106,18 @@ Exit status: 0 done, 1 failed, 2 usage or configuration, 3 invalid snapshot,
 		help.Example = "  atobackupd help vault restore"
 	}
 	return root
+}
+
+// help shows what a command does; with --json the text is in a document.
+func (c *cli) help(cmd *cobra.Command, args []string, explain func(*cobra.Command, []string)) {
+	if !c.json {
+		explain(cmd, args)
+		return
+	}
+	var text bytes.Buffer
+	cmd.SetOut(&text)
+	explain(cmd, args)
+	_ = c.emit(map[string]string{"help": text.String()}, nil)
 }
 
 // load reads the configuration.
@@ -135,7 +165,7 @@ func (c *cli) emit(doc any, people func(w io.Writer)) error {
 	c.emitted = true
 	if !c.json {
 		if people != nil {
-			people(c.stdout)
+			people(c.people())
 		}
 		return nil
 	}

@@ -2,9 +2,6 @@ package main
 
 import (
 	"errors"
-	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -12,9 +9,12 @@ import (
 	"github.com/atocore/atobackupd/internal/daemon"
 )
 
+// runCommand is the command that is the daemon.
+const runCommand = "run"
+
 func newRun(c *cli) *cobra.Command {
 	return &cobra.Command{
-		Use:     "run",
+		Use:     runCommand,
 		GroupID: groupInstall,
 		Short:   "Run the daemon in the foreground, as systemd does",
 		Long: `Run the schedule until SIGTERM: what ` + "`systemctl enable --now atobackupd`" + `
@@ -26,10 +26,6 @@ schedule.shutdown_timeout long; a second one ends at once.`,
 		Example: "  atobackupd run --config ./config.toml",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			// From the first moment: unheard, a SIGHUP would end the process.
-			reload := make(chan os.Signal, 1)
-			signal.Notify(reload, syscall.SIGHUP)
-			defer signal.Stop(reload)
 			cfg, err := c.load()
 			if err != nil {
 				return err
@@ -44,7 +40,7 @@ schedule.shutdown_timeout long; a second one ends at once.`,
 				return err
 			}
 			defer func() { err = errors.Join(err, a.Close()) }()
-			return daemon.Run(cmd.Context(), a, reload)
+			return daemon.Run(cmd.Context(), a, c.hangup)
 		},
 	}
 }

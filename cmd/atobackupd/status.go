@@ -6,13 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"text/tabwriter"
 	"time"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/internal/failure"
@@ -73,7 +71,7 @@ func (c *cli) showStatus(ctx context.Context, w io.Writer) error {
 // drawn in one write, so that it does not flicker.
 func (c *cli) watchStatus(ctx context.Context) error {
 	clear := ""
-	if f, ok := c.stdout.(*os.File); ok && isTerminal(f) {
+	if isTerminal(c.stdout) {
 		clear = "\x1b[H\x1b[2J"
 	}
 	timer := time.NewTicker(watchEvery)
@@ -193,9 +191,4 @@ func printSchedule(w io.Writer, s app.Schedule) {
 		}
 	}
 	t.Flush()
-}
-
-func isTerminal(f *os.File) bool {
-	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-	return err == nil
 }

@@ -59,7 +59,7 @@ func (c *cli) withVault(ctx context.Context, f *vaultFlags, use func(*app.VaultA
 }
 
 func newVault(c *cli) *cobra.Command {
-	cmd := &cobra.Command{
+	cmd := group(&cobra.Command{
 		Use:     "vault",
 		GroupID: groupOffsite,
 		Short:   "Look into, verify, restore from and prune an encrypted copy",
@@ -68,7 +68,7 @@ of this machine (--dir): on the second machine itself no configuration is
 needed.`,
 		Example: `  atobackupd vault list --target laptop
   atobackupd vault verify --dir /home/atobackup/vault`,
-	}
+	})
 	cmd.AddCommand(newVaultList(c), newVaultVerify(c), newVaultRestore(c), newVaultDrill(c), newVaultPrune(c), newVaultRebase(c), newVaultInit(c))
 	return cmd
 }

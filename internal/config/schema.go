@@ -93,7 +93,7 @@ func advise(table reflect.Type, key string) string {
 	for f := range fields(table) {
 		names = append(names, tag(f))
 	}
-	if near := nearest(key, names); near != "" {
+	if near := Nearest(key, names); near != "" {
 		return fmt.Sprintf("did you mean %q?", near)
 	}
 	return "the keys here are " + strings.Join(names, ", ")
@@ -127,9 +127,9 @@ func homesOf(key string) []string {
 	return homes
 }
 
-// nearest gives the name that word is most likely a slip of; "" when none is
+// Nearest returns the name that word is most likely a slip of; "" when none is
 // near.
-func nearest(word string, names []string) string {
+func Nearest(word string, names []string) string {
 	word = strings.ToLower(word)
 	best, least := "", (len(word)+4)/3
 	for _, name := range slices.Sorted(slices.Values(names)) {

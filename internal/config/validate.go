@@ -219,7 +219,7 @@ func (v *validation) enum(key, value string, allowed ...string) {
 }
 
 func suggest(value string, allowed []string) string {
-	if near := nearest(value, allowed); near != "" {
+	if near := Nearest(value, allowed); near != "" {
 		return fmt.Sprintf("did you mean %q?", near)
 	}
 	return ""

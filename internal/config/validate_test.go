@@ -50,7 +50,7 @@ func TestNearest(t *testing.T) {
 		{"month", "monthly"}, {"x", ""}, {"", ""}, {"PSOT", "POST"}, {"retention", ""},
 	}
 	for _, test := range tests {
-		if got := nearest(test.word, []string{"daily", "weekly", "monthly", "POST"}); got != test.want {
+		if got := Nearest(test.word, []string{"daily", "weekly", "monthly", "POST"}); got != test.want {
 			t.Errorf("%q: got %q, want %q", test.word, got, test.want)
 		}
 	}

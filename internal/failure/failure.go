@@ -9,6 +9,9 @@ package failure
 import (
 	"context"
 	"errors"
+	"io/fs"
+	"slices"
+	"strings"
 )
 
 // Kind is the closed set of reasons that programs act on: exit codes, the
@@ -42,31 +45,52 @@ type Error struct {
 	Hint    string // what to do next; one imperative clause
 }
 
-// Error reads "op: subject: why: hint", leaving out the parts that are empty.
-func (e *Error) Error() string {
-	s := ""
+// Error reads "op: subject: why: hint", leaving out the parts that are empty and
+// those that an outer error has said already.
+func (e *Error) Error() string { return strings.Join(e.parts(nil), ": ") }
+
+// parts appends to said what e adds to it.
+func (e *Error) parts(said []string) []string {
 	add := func(part string) {
-		if part == "" {
-			return
+		if part != "" && !slices.Contains(said, part) {
+			said = append(said, part)
 		}
-		if s != "" {
-			s += ": "
-		}
-		s += part
 	}
 	add(e.Op)
 	add(e.Subject)
-	if e.Err != nil {
-		add(e.Err.Error())
+	switch cause := e.Err.(type) {
+	case nil:
+	case *Error:
+		said = cause.parts(said)
+	case *fs.PathError:
+		if cause.Path == e.Subject {
+			add(cause.Err.Error())
+		} else {
+			add(cause.Error())
+		}
+	default:
+		add(cause.Error())
 	}
 	add(e.Hint)
-	return s
+	return said
 }
 
-// Unwrap gives the cause.
+// WithoutHint returns err without its hints, for a caller that knows better what
+// to do next.
+func WithoutHint(err error) error {
+	e, ok := err.(*Error)
+	if !ok {
+		return err
+	}
+	bare := *e
+	bare.Hint, bare.Err = "", WithoutHint(e.Err)
+	return &bare
+}
+
+// Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// KindOf gives the outermost Kind in err's chain that says more than Other.
+// KindOf returns the outermost Kind in err's chain that says more than Other.
 // A cancelled context is Interrupted whoever reports it; nil is Other.
 func KindOf(err error) Kind {
 	for e := err; e != nil; {

@@ -1,0 +1,158 @@
+package main
+
+import (
+	"io"
+	"strings"
+	"unicode/utf8"
+)
+
+// column is one column of a table.
+type column struct {
+	title string
+	// drop says which column is left out first where the width does not suffice,
+	// the lowest first; 0 is never.
+	drop int
+	// wrap lets its text go on in the next line.
+	wrap bool
+	// right aligns it to the right, as numbers are.
+	right bool
+}
+
+// table lays text out in columns for people, within a given width, whether it
+// is read on a terminal or through a pipe.
+type table struct {
+	columns []column
+	rows    [][]string
+}
+
+func newTable(columns ...column) *table { return &table{columns: columns} }
+
+func (t *table) row(cells ...string) { t.rows = append(t.rows, cells) }
+
+const (
+	gap     = "  "
+	minWrap = 20 // the least width of a column that wraps
+)
+
+// print writes the table, at most width columns wide where that can be done by
+// leaving columns out and wrapping others.
+func (t *table) print(w io.Writer, width int) {
+	widths := t.fit(width)
+	titles := make([]string, len(t.columns))
+	for i, c := range t.columns {
+		titles[i] = c.title
+	}
+	t.line(w, titles, widths)
+	for _, row := range t.rows {
+		t.line(w, row, widths)
+	}
+}
+
+// fit returns the width of each column; 0 leaves it out.
+func (t *table) fit(width int) []int {
+	widths := make([]int, len(t.columns))
+	total := -len(gap)
+	for i, c := range t.columns {
+		widths[i] = utf8.RuneCountInString(c.title)
+		filled := false
+		for _, row := range t.rows {
+			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
+			filled = filled || row[i] != ""
+		}
+		if !filled && c.drop > 0 { // an empty column says nothing
+			widths[i] = 0
+			continue
+		}
+		total += widths[i] + len(gap)
+	}
+	for total > width {
+		at := -1
+		for i, c := range t.columns {
+			if c.drop > 0 && widths[i] > 0 && (at < 0 || c.drop < t.columns[at].drop) {
+				at = i
+			}
+		}
+		if at < 0 || t.slack(widths) >= total-width {
+			break
+		}
+		total -= widths[at] + len(gap)
+		widths[at] = 0
+	}
+	for i, c := range t.columns {
+		if c.wrap && total > width {
+			give := min(total-width, max(0, widths[i]-minWrap))
+			widths[i] -= give
+			total -= give
+		}
+	}
+	return widths
+}
+
+// slack is how much the columns that wrap can still give.
+func (t *table) slack(widths []int) (n int) {
+	for i, c := range t.columns {
+		if c.wrap {
+			n += max(0, widths[i]-minWrap)
+		}
+	}
+	return n
+}
+
+func (t *table) line(w io.Writer, cells []string, widths []int) {
+	lines := make([][]string, len(cells))
+	height := 1
+	for i, cell := range cells {
+		lines[i] = []string{cell}
+		if widths[i] > 0 && t.columns[i].wrap {
+			lines[i] = wrapText(cell, widths[i])
+		}
+		if widths[i] > 0 {
+			height = max(height, len(lines[i]))
+		}
+	}
+	for n := range height {
+		var b strings.Builder
+		for i := range cells {
+			if widths[i] == 0 {
+				continue
+			}
+			text := ""
+			if n < len(lines[i]) {
+				text = lines[i][n]
+			}
+			pad := strings.Repeat(" ", max(0, widths[i]-utf8.RuneCountInString(text)))
+			if t.columns[i].right {
+				text, pad = pad+text, ""
+			}
+			b.WriteString(text + pad + gap)
+		}
+		_, _ = io.WriteString(w, strings.TrimRight(b.String(), " ")+"\n")
+	}
+}
+
+// wrapText breaks text at spaces into lines of at most width runes; a longer
+// word, such as a path, is broken where it must be.
+func wrapText(text string, width int) (lines []string) {
+	line := ""
+	for _, word := range strings.Fields(text) {
+		for utf8.RuneCountInString(word) > width {
+			if line != "" {
+				lines, line = append(lines, line), ""
+			}
+			runes := []rune(word)
+			lines, word = append(lines, string(runes[:width])), string(runes[width:])
+		}
+		switch {
+		case line == "":
+			line = word
+		case utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) <= width:
+			line += " " + word
+		default:
+			lines, line = append(lines, line), word
+		}
+	}
+	if line != "" || len(lines) == 0 {
+		lines = append(lines, line)
+	}
+	return lines
+}
