@@ -75,8 +75,13 @@ func scanAlarm(r row) (a Alarm, err error) {
 	return a, err
 }
 
-// Leg is how a leg last went.
-type Leg = health.Leg
+// Leg is how a leg last went, in the words of whoever recorded it.
+type Leg struct {
+	Name        string    `json:"name"`
+	LastSuccess time.Time `json:"last_success,omitzero"`
+	LastAttempt time.Time `json:"last_attempt,omitzero"`
+	LastError   string    `json:"last_error,omitempty"` // of the last attempt; "" when it went well
+}
 
 // LegSucceeded records that a leg went well.
 func (d *DB) LegSucceeded(ctx context.Context, leg string, at time.Time) error {

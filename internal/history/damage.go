@@ -85,6 +85,9 @@ func startOver(ctx context.Context, path string) (db *DB, err error) {
 		return nil, err
 	}
 	db.aside = aside
+	if err := db.NoteStartedOver(ctx, time.Now()); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
 	return db, nil
 }
 

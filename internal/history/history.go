@@ -37,6 +37,8 @@ import (
 type DB struct {
 	db    *sql.DB
 	aside string
+	path  string // "" for one in memory
+	inode uint64 // of the file that was opened
 }
 
 // busyTimeout is how long a writer waits for another process, in milliseconds.
@@ -71,7 +73,7 @@ func OpenReadOnly(ctx context.Context, path string) (*DB, error) {
 	if err != nil {
 		return nil, openError(path, err)
 	}
-	if err := db.checkVersion(ctx); err != nil {
+	if err := errors.Join(db.checkVersion(ctx), db.place(path)); err != nil {
 		return nil, openError(path, errors.Join(err, db.Close()))
 	}
 	return db, nil
@@ -111,7 +113,7 @@ func openWritable(ctx context.Context, path string) (*DB, error) {
 	if err := db.quickCheck(ctx); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	if err := db.migrate(ctx); err != nil {
+	if err := errors.Join(db.migrate(ctx), db.place(path)); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return db, nil

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/atocore/atobackupd/internal/health"
@@ -51,21 +52,40 @@ func (d *DB) Finish(ctx context.Context, run Run) error {
 	return err
 }
 
-const runColumns = "id, job, kind, slot, stamp, started_at, finished_at, outcome, error, bytes, detail"
-
-// Runs gives the newest runs that started at or after since, newest first, at
-// most limit of them; of one job, or of all when job is "".
-func (d *DB) Runs(ctx context.Context, job string, since time.Time, limit int) ([]Run, error) {
-	return list(ctx, d, scanRun, "SELECT "+runColumns+` FROM runs WHERE (?1 = '' OR job = ?1) AND started_at >= ?2
-		ORDER BY started_at DESC, id DESC LIMIT ?3`, job, since.UnixMilli(), limit)
+// Forget removes a run that turned out to be none: a question that could not be
+// asked yet.
+func (d *DB) Forget(ctx context.Context, id int64) error {
+	_, err := d.exec(ctx, "DELETE FROM runs WHERE id = ?", id)
+	return err
 }
 
-// LastRun gives the newest run of a job that has ended; false when there is
+const runColumns = "id, job, kind, slot, stamp, started_at, finished_at, outcome, error, bytes, detail, owner"
+
+// Runs returns the newest runs that started at or after since, newest first, at
+// most limit of them; of one job, or of all when job is "". Their order is that
+// in which they began, whatever the clock said. A run whose process is gone is
+// interrupted, also when nobody has recorded that yet.
+func (d *DB) Runs(ctx context.Context, job string, since time.Time, limit int) ([]Run, error) {
+	return list(ctx, d, scanRun, "SELECT "+runColumns+` FROM runs WHERE (?1 = '' OR job = ?1) AND started_at >= ?2
+		ORDER BY id DESC LIMIT ?3`, job, millisOr(since, math.MinInt64), limit)
+}
+
+// EndedRuns returns the newest runs of a job that went well or failed, newest
+// first, at most limit of them; with full only those that were to hold Chroma.
+func (d *DB) EndedRuns(ctx context.Context, job string, full bool, limit int) ([]Run, error) {
+	return list(ctx, d, scanRun, "SELECT "+runColumns+` FROM runs WHERE job = ?1 AND outcome IN ('ok', 'failed', 'timeout')
+		AND (NOT ?2 OR json_extract(detail, '$.full') = 1) ORDER BY id DESC LIMIT ?3`, job, full, limit)
+}
+
+// LastRun returns the newest run of a job that has ended; false when there is
 // none.
 func (d *DB) LastRun(ctx context.Context, job string) (Run, bool, error) {
 	return one(ctx, d, scanRun, "SELECT "+runColumns+` FROM runs WHERE job = ? AND outcome <> 'running'
-		ORDER BY started_at DESC, id DESC LIMIT 1`, job)
+		ORDER BY id DESC LIMIT 1`, job)
 }
+
+// endedBefore is the error of a run whose process is gone.
+const endedBefore = "the process ended before the run did"
 
 // CloseInterrupted marks as interrupted the runs whose process is gone, and
 // gives them, oldest first. The daemon calls it when it starts. A command that
@@ -89,7 +109,7 @@ func (d *DB) CloseInterrupted(ctx context.Context, now time.Time) ([]Run, error)
 			continue
 		}
 		run, found, err := one(ctx, d, scanRun, `UPDATE runs SET outcome = 'interrupted', finished_at = ?,
-			error = 'the process ended before the run did' WHERE id = ? AND outcome = 'running' RETURNING `+runColumns, now.UnixMilli(), o.id)
+			error = '`+endedBefore+`' WHERE id = ? AND outcome = 'running' RETURNING `+runColumns, now.UnixMilli(), o.id)
 		if err != nil {
 			return closed, err
 		}
@@ -107,8 +127,12 @@ func scanID(r row) (id int64, err error) {
 
 func scanRun(r row) (run Run, err error) {
 	var detail sql.NullString
+	var owner string
 	err = r.Scan(&run.ID, &run.Job, &run.Kind, intoTime{&run.Slot}, &run.Stamp, intoTime{&run.StartedAt},
-		intoTime{&run.FinishedAt}, &run.Outcome, &run.Error, &run.Bytes, &detail)
+		intoTime{&run.FinishedAt}, &run.Outcome, &run.Error, &run.Bytes, &detail, &owner)
+	if err == nil && run.Outcome == Running && !alive(owner) {
+		run.Outcome, run.Error = Interrupted, endedBefore
+	}
 	if detail.Valid {
 		run.Detail = json.RawMessage(detail.String)
 	}

@@ -84,6 +84,13 @@ CREATE TABLE legs (
 `, `
 ALTER TABLE validations ADD COLUMN failed_since INTEGER; -- the first of the checks in a row that failed; NULL: valid
 UPDATE validations SET failed_since = checked_at WHERE NOT valid;
+`, `
+CREATE TABLE meta (               -- about the file itself
+	name  TEXT PRIMARY KEY,
+	value INTEGER NOT NULL
+) STRICT;
+DROP INDEX runs_by_job;
+CREATE INDEX runs_by_job ON runs (job, id);
 `}
 
 // migrate brings the file to this version's schema, all or nothing. Of several

@@ -78,6 +78,14 @@ func millis(t time.Time) any {
 	return t.UnixMilli()
 }
 
+// millisOr is millis with a number for the zero time.
+func millisOr(t time.Time, zero int64) int64 {
+	if t.IsZero() {
+		return zero
+	}
+	return t.UnixMilli()
+}
+
 // intoTime scans a column into a time, in UTC.
 type intoTime struct{ t *time.Time }
 

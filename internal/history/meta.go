@@ -1,0 +1,73 @@
+package history
+
+import (
+	"context"
+	"errors"
+	"os"
+	"syscall"
+	"time"
+)
+
+// startedOver is when the file took the place of one that was lost or damaged.
+const startedOver = "started_over"
+
+// NoteStartedOver records that what was remembered before is lost. The first
+// time counts.
+func (d *DB) NoteStartedOver(ctx context.Context, at time.Time) error {
+	_, err := d.exec(ctx, "INSERT OR IGNORE INTO meta (name, value) VALUES (?, ?)", startedOver, at.UnixMilli())
+	return err
+}
+
+// StartedOver returns when the file took the place of one that was lost or
+// damaged; false when it never did.
+func (d *DB) StartedOver(ctx context.Context) (time.Time, bool, error) {
+	return one(ctx, d, scanTime, "SELECT value FROM meta WHERE name = ?", startedOver)
+}
+
+// FirstKnown returns when anything was first recorded; false when nothing was.
+func (d *DB) FirstKnown(ctx context.Context) (time.Time, bool, error) {
+	at, ok, err := one(ctx, d, scanTime, "SELECT min(at) FROM (SELECT min(first_start) AS at FROM slots UNION ALL SELECT min(started_at) FROM runs)")
+	return at, ok && !at.IsZero(), err
+}
+
+// Empty reports whether nothing was ever recorded.
+func (d *DB) Empty(ctx context.Context) (bool, error) {
+	_, ok, err := d.FirstKnown(ctx)
+	return !ok, err
+}
+
+// errReplaced says that the file that is open is not the one at its path.
+var errReplaced = errors.New("the file was removed or replaced: what is written now is lost")
+
+// CheckPlace finds out whether the file that is open still lies at its path: one
+// that was removed under a daemon takes everything and keeps nothing.
+func (d *DB) CheckPlace() error {
+	if d.path == "" {
+		return nil
+	}
+	info, err := os.Stat(d.path)
+	if err != nil {
+		return err
+	}
+	if inode(info) != d.inode {
+		return errReplaced
+	}
+	return nil
+}
+
+func inode(info os.FileInfo) uint64 {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return st.Ino
+	}
+	return 0
+}
+
+// place notes where the file lies that was opened.
+func (d *DB) place(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	d.path, d.inode = path, inode(info)
+	return nil
+}
