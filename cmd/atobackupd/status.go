@@ -53,7 +53,7 @@ drill, and each target), the targets and the alarms. Exits 0 ok, 1 warning,
 func (c *cli) showStatus(ctx context.Context, w io.Writer) error {
 	now := time.Now()
 	a, err := c.open(ctx, true)
-	var status app.Status
+	var status health.Status
 	if err == nil {
 		defer a.Close()
 		status, err = a.Status(ctx, now)
@@ -93,7 +93,7 @@ func (c *cli) watchStatus(ctx context.Context) error {
 	}
 }
 
-func printStatus(w io.Writer, s app.Status, now time.Time) {
+func printStatus(w io.Writer, s health.Status, now time.Time) {
 	fmt.Fprintf(w, "%s: %d snapshots (%d valid, %d full), %s", s.Level, s.Snapshots.Count, s.Snapshots.Valid, s.Snapshots.Full, humanize.IBytes(uint64(s.Snapshots.Bytes)))
 	if s.Snapshots.Newest != "" {
 		fmt.Fprintf(w, "; newest %s", s.Snapshots.Newest)
@@ -113,15 +113,29 @@ func printStatus(w io.Writer, s app.Status, now time.Time) {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", l.Name, l.Level, last, next, l.Message)
 	}
 	t.Flush()
+	for _, c := range s.Conditions {
+		fmt.Fprintf(w, "%s: %s: %s\n", c.Level, c.Name, c.Message)
+		if c.Hint != "" {
+			fmt.Fprintf(w, "    %s\n", c.Hint)
+		}
+	}
+	if s.Daemon.Since == nil {
+		fmt.Fprintf(w, "daemon: %s\n", s.Daemon.State)
+	} else {
+		fmt.Fprintf(w, "daemon: %s since %s\n", s.Daemon.State, s.Daemon.Since.Format(time.RFC3339))
+	}
+	for _, r := range s.Running {
+		fmt.Fprintf(w, "running: %s %s since %s\n", r.Job, r.Kind, r.Since.Format(time.RFC3339))
+	}
 	for _, target := range s.Targets {
-		fmt.Fprintf(w, "target %s: %d snapshots, newest %s, %d behind\n", target.Name, target.Snapshots, orNone(string(target.Newest)), target.Behind)
+		fmt.Fprintf(w, "target %s: %d snapshots, newest %s, %d behind\n", target.Name, target.Snapshots, orNone(target.Newest), target.Behind)
 	}
 	for _, alarm := range s.Alarms {
 		fmt.Fprintf(w, "alarm since %s: %s: %s\n", alarm.Since.Format(time.RFC3339), alarm.Leg, alarm.Message)
 	}
 }
 
-func printSpace(w io.Writer, s *app.SpaceStatus) {
+func printSpace(w io.Writer, s *health.SpaceStatus) {
 	if s == nil {
 		return
 	}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/atocore/atobackupd/crypt"
@@ -33,6 +34,8 @@ type Options struct {
 	// zero for both where only the step is known. It may be called from several
 	// goroutines. nil tells nobody.
 	Progress func(step string, done, total int64)
+	// Daemon says that this is the daemon, whose runs are by the schedule.
+	Daemon bool
 	// ReadOnly opens for looking only: nothing is made or changed on disk.
 	ReadOnly bool
 }
@@ -68,19 +71,55 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (app *App, err err
 	if a.location, err = time.LoadLocation(cfg.Schedule.Timezone); err != nil {
 		return nil, &failure.Error{Op: "config", Subject: "schedule.timezone", Kind: failure.Config, Err: err}
 	}
-	if o.ReadOnly {
-		a.store, err = snapshot.OpenExisting(cfg.Backup.Dir)
-	} else {
+	if !o.ReadOnly {
 		a.closers = append(a.closers, a.chownCreatedFiles) // comes last
-		a.store, err = snapshot.Open(cfg.Backup.Dir)
 	}
-	if err != nil {
+	if err := a.openHistory(ctx); err != nil {
+		return nil, err
+	}
+	if err := a.openStore(ctx); err != nil {
 		return nil, err
 	}
 	if pending := a.CheckNoPendingRestore(); pending != nil {
 		a.notice(pending.Error())
 	}
-	return a, a.openHistory(ctx)
+	return a, nil
+}
+
+// openStore opens the backup directory. Where its disk is not mounted nothing is
+// made: status and the daemon go on and say so, and jobs refuse.
+func (a *App) openStore(ctx context.Context) error {
+	dir := a.Config.Backup.Dir
+	if a.Options.ReadOnly || a.checkMount(ctx) != nil {
+		var err error
+		a.store, err = snapshot.OpenExisting(dir)
+		return err
+	}
+	var err error
+	if a.store, err = snapshot.Open(dir); err != nil {
+		return err
+	}
+	if err := a.mark(); err != nil {
+		return err
+	}
+	return a.noteLostHistory(ctx)
+}
+
+// noteLostHistory records that what was remembered is lost, when the history is
+// new and there are snapshots of ours.
+func (a *App) noteLostHistory(ctx context.Context) error {
+	empty, err := a.history.Empty(ctx)
+	if err != nil || !empty {
+		return err
+	}
+	list, _, err := a.store.List(time.Now())
+	if err != nil {
+		return nil // the look that follows tells
+	}
+	if slices.ContainsFunc(list, func(s snapshot.Snapshot) bool { return s.Manifest != nil }) {
+		a.NoteHistoryError(a.history.NoteStartedOver(ctx, time.Now()))
+	}
+	return nil
 }
 
 // WithConfig returns an App for another configuration that shares the store, the
@@ -97,7 +136,7 @@ func (a *App) WithConfig(cfg *config.Config) (*App, error) {
 // openHistory opens the history in the best way that is possible: backups do
 // not depend on it.
 func (a *App) openHistory(ctx context.Context) error {
-	path := filepath.Join(a.Config.StateDir, "history.db")
+	path := a.historyPath()
 	var err error
 	if !a.Options.ReadOnly {
 		if a.history, err = history.Open(ctx, path); err == nil {
@@ -143,9 +182,21 @@ func (a *App) History() *history.DB { return a.history }
 // Location returns the time zone of the schedule.
 func (a *App) Location() *time.Location { return a.location }
 
+// LockNow takes the main lock without waiting.
+func (a *App) LockNow(ctx context.Context, purpose string) (*fsx.Lock, error) {
+	return a.lockWithin(ctx, purpose, 0)
+}
+
 // Lock takes the main lock for a job that changes snapshots or live data.
 func (a *App) Lock(ctx context.Context, purpose string) (*fsx.Lock, error) {
-	return a.store.Lock(ctx, purpose, a.Options.LockTimeout, func(holder string) {
+	return a.lockWithin(ctx, purpose, a.Options.LockTimeout)
+}
+
+func (a *App) lockWithin(ctx context.Context, purpose string, timeout time.Duration) (*fsx.Lock, error) {
+	if err := a.checkMount(ctx); err != nil {
+		return nil, err // not even a lock file is made on a bare mount point
+	}
+	return a.store.Lock(ctx, purpose, timeout, func(holder string) {
 		a.notice("waiting for " + holder + ", which holds the lock")
 	})
 }

@@ -24,14 +24,23 @@ type Taken struct {
 }
 
 // Backup takes one snapshot.
-func (a *App) Backup(ctx context.Context, kind snapshot.Kind, full bool, slot time.Time) (taken Taken, err error) {
+func (a *App) Backup(ctx context.Context, kind snapshot.Kind, full bool, slot time.Time) (Taken, error) {
+	return a.backup(ctx, kind, full, slot, a.Options.LockTimeout)
+}
+
+// BackupNow takes one snapshot for a person who does not wait for a lock.
+func (a *App) BackupNow(ctx context.Context, kind snapshot.Kind, full bool) (Taken, error) {
+	return a.backup(ctx, kind, full, time.Time{}, 0)
+}
+
+func (a *App) backup(ctx context.Context, kind snapshot.Kind, full bool, slot time.Time, lockTimeout time.Duration) (taken Taken, err error) {
 	start := time.Now()
 	leg := health.LegSnapshot
 	if full {
 		leg = health.LegFull
 	}
 	err = a.runJob(ctx, "backup", leg, history.Run{Kind: string(kind), Slot: slot}, func(run *history.Run) error {
-		lock, err := a.Lock(ctx, "taking a "+string(kind)+" snapshot")
+		lock, err := a.lockWithin(ctx, "taking a "+string(kind)+" snapshot", lockTimeout)
 		if err != nil {
 			return err
 		}

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -95,12 +98,16 @@ func (a *App) Snapshots(ctx context.Context, now time.Time) ([]snapshot.Snapshot
 			overlay(&list[i], v)
 		}
 	}
+	a.overlayFindings(list)
 	return list, warnings, nil
 }
 
 // overlay puts a later check over what the manifest says.
 func overlay(s *snapshot.Snapshot, v history.Validation) {
-	if s.Valid == nil || v.CheckedAt.After(s.Checked) {
+	// A check that found damage counts whatever its clock said, and no check that
+	// went well makes whole what the look at the files shows to be broken.
+	broken := s.Valid != nil && !*s.Valid && s.Manifest != nil && s.Manifest.Validation.Valid
+	if !broken && (s.Valid == nil || !v.Valid || v.CheckedAt.After(s.Checked)) {
 		s.Valid, s.Errors, s.Checked, s.InvalidSince = &v.Valid, v.Errors, v.CheckedAt, v.FailedSince
 	}
 }
@@ -118,6 +125,9 @@ func (a *App) Find(ctx context.Context, name string, now time.Time) (snapshot.Sn
 		}
 		if v, ok, err := a.history.Validation(ctx, name); err == nil && ok {
 			overlay(&s, v)
+		}
+		if found, err := a.findings(""); err == nil {
+			overlayFinding(&s, found)
 		}
 		return s, nil
 	}
@@ -184,4 +194,15 @@ func (a *App) Pin(ctx context.Context, stamp snapshot.Stamp, pinned bool) error 
 		}
 	}
 	return a.store.Pin(stamp, pinned)
+}
+
+// sorted yields the entries of a map in the order of their keys.
+func sorted[V any](m map[string]V) iter.Seq2[string, V] {
+	return func(yield func(string, V) bool) {
+		for _, key := range slices.Sorted(maps.Keys(m)) {
+			if !yield(key, m[key]) {
+				return
+			}
+		}
+	}
 }

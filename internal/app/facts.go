@@ -1,82 +1,137 @@
 package app
 
 import (
+	"cmp"
 	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
-	"github.com/atocore/atobackupd/internal/config"
+	"golang.org/x/sys/unix"
+
+	"github.com/atocore/atobackupd/crypt"
+	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/health"
 	"github.com/atocore/atobackupd/internal/history"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
-// Legs are those that the configuration asks for.
-func Legs(c *config.Config) []health.WatchedLeg {
-	var list []health.WatchedLeg
-	add := func(wanted bool, l health.WatchedLeg) {
-		if wanted && l.Limit > 0 {
-			list = append(list, l)
-		}
-	}
-	daily, weekly := c.Schedule.Daily != "", c.Schedule.Weekly != ""
-	often, prune := c.Alarms.Snapshot.Std(), c.Alarms.Prune.Std()
-	job := "daily"
-	if !daily { // then the weekly take is the only one, and prune comes after it
-		job = "weekly"
-		if full := c.Alarms.Full.Std(); full > 0 {
-			often, prune = max(often, full), max(prune, full)
-		}
-	}
-	add(daily || weekly, health.WatchedLeg{Name: health.LegSnapshot, Limit: often, Job: job, Runs: "backup", Holds: true, Stale: health.LevelCritical})
-	add(weekly, health.WatchedLeg{Name: health.LegFull, Limit: c.Alarms.Full.Std(), Job: "weekly", Runs: "backup", Holds: true, Stale: health.LevelCritical})
-	for _, t := range c.Offsite {
-		add(true, health.WatchedLeg{Name: health.LegOffsite(t.Name), Limit: t.MaxAge.Std(), Job: SyncJob(t.Name), Runs: SyncJob(t.Name), Stale: health.LevelCritical})
-	}
-	add(daily || weekly, health.WatchedLeg{Name: health.LegPrune, Limit: prune, Job: job, Runs: "prune", Stale: health.LevelCritical})
-	add(c.Schedule.Scrub != "", health.WatchedLeg{Name: health.LegScrub, Limit: c.Alarms.Scrub.Std(), Job: "scrub", Runs: "scrub", Stale: health.LevelCritical})
-	add(c.Schedule.Drill != "", health.WatchedLeg{Name: health.LegDrill, Limit: c.Alarms.Drill.Std(), Job: "drill", Runs: "drill", Stale: health.LevelWarning})
-	return list
+// Report says how everything stands at now: facts that are gathered afresh, and
+// the one judgement of them.
+func (a *App) Report(ctx context.Context, now time.Time) health.Report {
+	facts, _ := a.Facts(ctx, now)
+	return health.Judge(facts, now)
 }
 
-// Facts gathers what the legs are judged by. What cannot be found out is a fact
-// about the leg that needs it.
-func (a *App) Facts(ctx context.Context, now time.Time, open []history.Alarm) []health.LegInputs {
+// Facts gathers what health judges by, and the snapshots that it saw on the way.
+// Command and daemon ask this one function, so they cannot say two things. What
+// cannot be found out is a fact about what needs it.
+func (a *App) Facts(ctx context.Context, now time.Time) (health.Facts, []snapshot.Snapshot) {
 	// First what was written last: a take that ends meanwhile must not show as
 	// a success without a snapshot.
-	seen := a.SeenLegs(ctx)
+	seen := a.seenLegs(ctx)
+	life, alive, lifeErr := a.life()
 	list, _, listErr := a.Snapshots(ctx, now)
+	f := health.Facts{
+		Legs: a.legFacts(ctx, now, seen, list, listErr, life, alive), Takes: a.takes(list, now), Clocks: a.futures(seen, list, now),
+		Damage: a.damage(list), Shrunk: shrunk(list), Unverified: unverified(list, now),
+		Space: a.spaceFacts(ctx, now), History: a.historyFacts(ctx, list), Daemon: a.daemonFacts(ctx, life, alive, now),
+		Recipients: a.recipientsFact(), Shared: a.sharedFact(),
+	}
+	f.RestorePending = trouble(a.CheckNoPendingRestore())
+	f.Mount = trouble(a.checkMount(ctx))
+	if listErr != nil && f.Mount == nil {
+		f.Mount = trouble(a.unmounted(listErr))
+	}
+	if alive {
+		f.Config, f.Notify, f.Others = life.Config, life.Notify, life.Others
+	}
+	if alive && life.History != "" && f.History.WriteError == "" {
+		f.History.WriteError = life.History
+	}
+	if lifeErr != nil {
+		f.Others = append(f.Others, health.Other{Name: "state_dir", Trouble: *trouble(lifeErr)})
+	}
+	f.Lock = a.lockFacts(now)
+	return f, list
+}
+
+// trouble puts an error into its parts: the hint is the failure's own.
+func trouble(err error) *health.Trouble {
+	if err == nil {
+		return nil
+	}
+	return &health.Trouble{Message: err.Error(), Hint: failure.HintOf(err)}
+}
+
+// legFacts gathers what is known of each leg.
+func (a *App) legFacts(ctx context.Context, now time.Time, seen map[string]history.Leg, list []snapshot.Snapshot, listErr error, life Life, alive bool) []health.LegFacts {
 	holders, _ := a.OffsiteHolders() // a target's unreadable state means only that its newest is unknown
-	var all []health.LegInputs
-	blocked := false
-	for _, l := range Legs(a.Config) {
-		f := health.LegInputs{WatchedLeg: l, Seen: seen[l.Name]}
-		f.Since, _, _ = a.history.FirstStart(ctx, l.Job)
+	next, scheduleErr := a.NextSlots(ctx, now)
+	known, _, err := a.history.FirstKnown(ctx)
+	a.NoteHistoryError(err)
+	var all []health.LegFacts
+	for _, l := range legs(a.Config) {
+		f := health.LegFacts{Name: l.name, Limit: l.limit, Off: l.off, Holds: l.holds, Follows: l.follows, Late: cmp.Or(l.late, health.LevelCritical), Hint: l.hint,
+			LastSuccess: seen[l.name].LastSuccess, LastAttempt: seen[l.name].LastAttempt, LastError: seen[l.name].LastError, Next: next[l.job]}
+		f.Watched, _, _ = a.history.FirstStart(ctx, l.job)
+		if f.Watched.IsZero() && l.unscheduled {
+			f.Watched = known
+		}
+		if !f.Watched.IsZero() {
+			f.Due = a.firstDue(l.job, f.Watched)
+		}
 		f.Last, f.Running = a.newestRun(ctx, l)
-		for i := range open {
-			if open[i].Leg == l.Name {
-				f.Open = &open[i]
+		// A retry was promised before its run showed as failed, and is taken back
+		// after the next one has shown: it counts when either look finds it.
+		if after, stillAlive, _ := a.life(); alive || stillAlive {
+			f.RetryAt = life.Retries[l.name]
+			if f.RetryAt.IsZero() {
+				f.RetryAt = after.Retries[l.name]
 			}
 		}
 		switch {
-		case l.Holds && listErr != nil:
+		case l.holds && listErr != nil:
 			f.Err = listErr
-		case l.Holds:
-			f.Newest = NewestTime(list, l.Name == health.LegFull, now)
-		default:
-			f.Newest = NewestAt(holders, l.Name, now)
-			f.Blocked = blocked && l.Name != health.LegScrub && l.Name != health.LegDrill
+		case l.holds:
+			if s := snapshot.Newest(list, now, l.name == health.LegFull); s != nil {
+				f.Newest = s.Stamp.Time()
+			}
+		case l.target != "":
+			f.Newest = NewestAt(holders, l.name, now)
 		}
-		if l.Name == health.LegSnapshot {
-			blocked = health.Judge(f, now).Level == health.LevelCritical || now.Sub(f.Newest) < health.FollowGrace
+		if scheduleErr != nil && f.Err == nil {
+			f.Err = scheduleErr
 		}
 		all = append(all, f)
 	}
 	return all
 }
 
-// SeenLegs tells how each leg last went, by the history and by this process,
+// firstDue returns when a job should have run first after it was known.
+func (a *App) firstDue(job string, since time.Time) time.Time {
+	list, err := Crons(a.Config)
+	if err != nil {
+		return time.Time{} // legFacts tells
+	}
+	for _, s := range list {
+		if s.Name == job {
+			if slots := s.Cron.Upcoming(since, since, 1); len(slots) > 0 {
+				return slots[0]
+			}
+		}
+	}
+	return time.Time{}
+}
+
+// seenLegs returns how each leg last went, by the history and by this process,
 // whichever knows more.
-func (a *App) SeenLegs(ctx context.Context) map[string]history.Leg {
+func (a *App) seenLegs(ctx context.Context) map[string]history.Leg {
 	recorded, err := a.history.Legs(ctx)
 	a.NoteHistoryError(err)
 	seen := make(map[string]history.Leg)
@@ -98,43 +153,51 @@ func (a *App) SeenLegs(ctx context.Context) map[string]history.Leg {
 	return seen
 }
 
-// recentRuns is how many runs of a job are looked through for one of a leg.
+// recentRuns is how many decided runs of a job are looked through for one that
+// says something about the leg.
 const recentRuns = 64
 
-// newestRun gives a leg's newest run that ended and was not cut short, and
-// whether one is under way.
-func (a *App) newestRun(ctx context.Context, l health.WatchedLeg) (last history.Run, running bool) {
-	runs, err := a.history.Runs(ctx, l.Runs, time.Time{}, recentRuns)
+// newestRun returns a leg's newest run that says how it stands, and whether one
+// is under way.
+func (a *App) newestRun(ctx context.Context, l leg) (last history.Run, running bool) {
+	under, err := a.history.Runs(ctx, l.runs, time.Time{}, 8)
 	a.NoteHistoryError(err)
-	for _, run := range runs {
-		if run.Outcome == history.Running {
-			running = true
-			continue
-		}
-		if run.Outcome == history.Interrupted || l.Name == health.LegFull && !health.DetailOf(run).Full {
-			continue
-		}
-		last = run
-		break
+	running = slices.ContainsFunc(under, func(run history.Run) bool { return run.Outcome == history.Running })
+	runs, err := a.history.EndedRuns(ctx, l.runs, l.name == health.LegFull, recentRuns)
+	a.NoteHistoryError(err)
+	if l.kind != "" {
+		runs = slices.DeleteFunc(runs, func(run history.Run) bool { return (run.Kind == "live") != (l.kind == "live") })
 	}
+	last, _ = health.Decisive(runs)
 	a.process.mu.Lock()
 	defer a.process.mu.Unlock()
-	if own, ok := a.process.runs[l.Name]; ok && own.FinishedAt.Truncate(time.Millisecond).After(last.FinishedAt) && own.Outcome != history.Interrupted {
-		last = own
+	// What this process could not write down comes after what it could.
+	if own, ok := a.process.runs[l.name]; ok && (own.ID == 0 || own.ID > last.ID) {
+		if _, decisive := health.Decisive([]history.Run{own}); decisive {
+			last = own
+		}
 	}
 	return last, running
 }
 
-// NewestTime returns the time of the newest snapshot that counts; zero for none.
-func NewestTime(list []snapshot.Snapshot, full bool, now time.Time) time.Time {
-	if s := snapshot.Newest(list, now, full); s != nil {
-		return s.Stamp.Time()
+// takes says when the two newest snapshots that count were taken.
+func (a *App) takes(list []snapshot.Snapshot, now time.Time) health.Takes {
+	var t health.Takes
+	for _, s := range list { // oldest first
+		if s.Counts(now) {
+			t.Before, t.Newest = t.Newest, s.Stamp.Time()
+		}
 	}
-	return time.Time{}
+	for _, l := range legs(a.Config) {
+		if l.name == health.LegSnapshot {
+			t.Limit = l.limit
+		}
+	}
+	return t
 }
 
-// NewestAt gives the time of the newest snapshot that a target is known to
-// hold; zero for a leg that is about none.
+// NewestAt returns the time of the newest snapshot that a target is known to
+// hold; zero for a leg that is about none. One of the future counts for nothing.
 func NewestAt(holders map[snapshot.Stamp][]string, leg string, now time.Time) (at time.Time) {
 	for stamp, targets := range holders {
 		for _, target := range targets {
@@ -145,3 +208,152 @@ func NewestAt(holders map[snapshot.Stamp][]string, leg string, now time.Time) (a
 	}
 	return at
 }
+
+// futures names what is dated in the future.
+func (a *App) futures(seen map[string]history.Leg, list []snapshot.Snapshot, now time.Time) []string {
+	var all []string
+	future := func(what string, at time.Time) {
+		if at.Sub(now) > health.ClockSlack {
+			all = append(all, what+" ("+health.Clock(at)+")")
+		}
+	}
+	for _, s := range list {
+		future("snapshot "+string(s.Stamp), s.Stamp.Time())
+	}
+	for name, l := range sorted(seen) {
+		future("the last success of "+name, l.LastSuccess)
+		if !l.LastAttempt.Equal(l.LastSuccess) {
+			future("the last attempt of "+name, l.LastAttempt)
+		}
+	}
+	return all
+}
+
+// unverified says that nobody could tell whether the newest saved vector store
+// is whole.
+func unverified(list []snapshot.Snapshot, now time.Time) *health.Trouble {
+	s := snapshot.Newest(list, now, true)
+	if s == nil || s.Manifest == nil || s.Manifest.Artifacts[snapshot.Chroma].Consistency != snapshot.Unverified {
+		return nil
+	}
+	return &health.Trouble{Since: s.Stamp.Time(),
+		Message: fmt.Sprintf("snapshot %s: the Chroma directory was not recognised, or was copied without proof that it is consistent", s.Stamp),
+		Hint:    "look at atocore.chroma_path and at the warnings of: atobackupd validate " + string(s.Stamp)}
+}
+
+func (a *App) spaceFacts(ctx context.Context, now time.Time) *health.Space {
+	s := a.space(ctx, now)
+	if s == nil {
+		return nil
+	}
+	return &health.Space{Free: s.Free, Keep: s.MinFree, Next: a.nextBytes(), FullInDays: s.FullInDays}
+}
+
+// nextBytes returns how many bytes the next full snapshot may need, without
+// trying anything: 0 where it shares the blocks of the live files.
+func (a *App) nextBytes() int64 {
+	c := a.Config.AtoCore
+	if a.Config.Backup.Share != string(snapshot.ShareCopy) && sharesBlocks(a.Config.Backup.Dir, c.DBPath) {
+		return 0
+	}
+	var sum int64
+	for _, path := range []string{c.DBPath, c.DBPath + "-wal", c.RegistryPath} {
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
+			sum += info.Size()
+		}
+	}
+	if c.ChromaPath == "" {
+		return sum
+	}
+	// What cannot be looked at is told by the take itself.
+	_ = filepath.WalkDir(c.ChromaPath, func(_ string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.Type().IsRegular() {
+			if info, err := entry.Info(); err == nil {
+				sum += info.Size()
+			}
+		}
+		return nil
+	})
+	return sum
+}
+
+// sharesBlocks reports whether two paths lie on one file system that can clone
+// files.
+func sharesBlocks(a, b string) bool {
+	var x, y unix.Statfs_t
+	if unix.Statfs(a, &x) != nil || unix.Statfs(b, &y) != nil {
+		return false
+	}
+	return x.Fsid == y.Fsid && (x.Type == unix.BTRFS_SUPER_MAGIC || x.Type == unix.XFS_SUPER_MAGIC)
+}
+
+// historyFacts says how the record of what happened stands. A file that cannot
+// be written shows when something is written: the daemon says so of its own.
+func (a *App) historyFacts(ctx context.Context, list []snapshot.Snapshot) (h health.History) {
+	if err := a.HistoryError(); err != nil {
+		h.WriteError = err.Error()
+	} else if err := a.history.CheckPlace(); err != nil {
+		h.WriteError = err.Error()
+	}
+	ours := slices.ContainsFunc(list, func(s snapshot.Snapshot) bool { return s.Manifest != nil })
+	if _, err := os.Lstat(a.historyPath()); err != nil && ours {
+		h.Missing = true
+	}
+	var err error
+	h.StartedOver, _, err = a.history.StartedOver(ctx)
+	a.NoteHistoryError(err)
+	if h.StartedOver.IsZero() {
+		return h
+	}
+	scrubs, err := a.history.EndedRuns(ctx, "scrub", false, recentRuns)
+	a.NoteHistoryError(err)
+	h.ScrubPassed = slices.ContainsFunc(scrubs, func(run history.Run) bool {
+		return run.Outcome == history.OK && health.DetailOf(run).Left == 0
+	})
+	return h
+}
+
+// recipientsFact says that there is nobody to seal copies to, while they are to
+// be sent.
+func (a *App) recipientsFact() *health.Trouble {
+	if len(a.Config.Offsite) == 0 {
+		return nil
+	}
+	recipients, err := crypt.LoadRecipients(a.Config.Encryption.Recipients, a.Config.Encryption.RecipientsFile)
+	if err == nil && recipients.Len() == 0 {
+		err = &failure.Error{Op: "encryption", Kind: failure.Config, Err: fmt.Errorf("there is no recipient"), Hint: "set encryption.recipients"}
+	}
+	return trouble(err)
+}
+
+// lockFacts says who holds the main lock and since when. Whoever takes it writes
+// itself into its file.
+func (a *App) lockFacts(now time.Time) *health.LockFacts {
+	path := filepath.Join(a.Config.Backup.Dir, ".lock")
+	held, err := isLocked(path)
+	if err != nil || !held {
+		return nil
+	}
+	l := &health.LockFacts{Holder: fsx.LockHolder(path), Since: now}
+	if info, err := os.Stat(path); err == nil {
+		l.Since = info.ModTime()
+	}
+	return l
+}
+
+// historyPath is where the record of what happened lies.
+func (a *App) historyPath() string { return filepath.Join(a.Config.StateDir, "history.db") }
+
+// shrunk returns the suspect takes that nobody accepted, oldest first.
+func shrunk(list []snapshot.Snapshot) []health.Shrunk {
+	var all []health.Shrunk
+	for _, s := range list {
+		if codes := suspicions(s); len(codes) > 0 {
+			all = append(all, health.Shrunk{Stamp: string(s.Stamp), What: codes, Since: s.Stamp.Time()})
+		}
+	}
+	return all
+}
+
+// hintFor puts the arguments of a command line of ours together.
+func hintFor(words ...string) string { return "atobackupd " + strings.Join(words, " ") }

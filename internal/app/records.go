@@ -26,22 +26,11 @@ type process struct {
 	historyErr error     // since a run was last recorded whole
 	loggedAt   time.Time // when such an error was last logged
 	pulse      func(leg string, signal notify.Signal, body string)
+	life       *Life // how the daemon stands that this process is; nil in a command
 }
 
 func newProcess() *process {
 	return &process{runs: make(map[string]history.Run), legs: make(map[string]history.Leg)}
-}
-
-// attempt is what a job function's context says about the daemon's run.
-type attempt struct {
-	slot    scheduler.Slot
-	retries int
-}
-
-type attemptKey struct{}
-
-func WithAttempt(ctx context.Context, slot scheduler.Slot, retries int) context.Context {
-	return context.WithValue(ctx, attemptKey{}, attempt{slot, retries})
 }
 
 // NoteHistoryError notes an error of the history, which stops nothing. A disk that is
@@ -72,14 +61,12 @@ func servedBy(leg string) []string {
 }
 
 // runJob records one run of a job around the work itself, and the leg's success
-// or failure.
+// or failure. A command's question that could not be asked yet is no run.
 func (a *App) runJob(ctx context.Context, job, leg string, run history.Run, work func(run *history.Run) error) error {
 	run.Job, run.StartedAt = job, time.Now()
 	detail := health.RunDetail{Full: leg == health.LegFull}
-	try, byDaemon := ctx.Value(attemptKey{}).(attempt)
-	if detail.Daemon = byDaemon; byDaemon && !try.slot.Triggered {
-		run.Slot = try.slot.At
-	}
+	// Over HTTP the daemon takes snapshots for people, without a slot.
+	detail.Daemon = a.Options.Daemon && (job != "backup" || !run.Slot.IsZero())
 	// The context may be what ends the work; it is recorded all the same.
 	recording := context.WithoutCancel(ctx)
 	id, err := a.history.Begin(recording, run)
@@ -90,20 +77,41 @@ func (a *App) runJob(ctx context.Context, job, leg string, run history.Run, work
 	run.FinishedAt = time.Now()
 	run.Outcome, detail.Failure, workErr = outcomeOf(ctx, workErr)
 	if workErr != nil {
-		run.Error = workErr.Error()
+		run.Error, detail.Hint = workErr.Error(), failure.HintOf(workErr)
 	}
-	if byDaemon && run.Outcome == history.Failed && try.slot.Attempt <= try.retries {
-		detail.RetryAt = run.FinishedAt.Add(scheduler.RetryPause(try.slot.Attempt))
+	if !detail.Daemon && isQuestion(job, workErr) {
+		if id != 0 {
+			a.NoteHistoryError(a.history.Forget(recording, id))
+		}
+		return workErr
 	}
 	if job == "prune" && workErr == nil {
 		detail.Free, _ = fsx.Free(a.Config.Backup.Dir) // only the forecast lacks it
 	}
+	detail.Left = leftOf(run)
 	if run.Detail, err = json.Marshal(detail); err != nil {
 		return errors.Join(workErr, err)
 	}
 	a.ended(recording, leg, run, detail)
 	return workErr
 }
+
+// isQuestion reports whether a command failed because what was asked makes no
+// sense, or not yet: a slip of the fingers, a missing key, nothing to drill. A
+// take, a prune or a scrub always makes sense.
+func isQuestion(job string, err error) bool {
+	switch failure.KindOf(err) {
+	case failure.Usage:
+		return true
+	case failure.Config, failure.NotFound:
+		return job != "backup" && job != "prune" && job != "scrub"
+	}
+	return false
+}
+
+// leftOf returns what a bounded check says in its run that it left; the work
+// puts it into the detail.
+func leftOf(run history.Run) int { return health.DetailOf(run).Left }
 
 // outcomeOf names how work ended. A cancelled context breaks connections and
 // files under the work, whose error then speaks of those.
@@ -143,8 +151,8 @@ func (a *App) ended(ctx context.Context, leg string, run history.Run, detail hea
 	switch {
 	case run.Outcome == history.OK:
 		a.beatLegs(leg, notify.Success, "")
-	case health.Conclusive(run) && detail.RetryAt.IsZero():
-		a.beatLegs(leg, notify.Fail, run.Error)
+	case health.Conclusive(run) && !detail.Daemon:
+		a.beatLegs(leg, notify.Fail, run.Error) // of the daemon's own the scheduler says when they have failed for good
 	}
 	if run.ID == 0 {
 		return
@@ -157,6 +165,10 @@ func (a *App) ended(ctx context.Context, leg string, run history.Run, detail hea
 		a.process.mu.Unlock()
 	}
 }
+
+// JobFailed tells the heartbeats of a leg that the daemon's job has failed for
+// good: the scheduler starts it no more by itself.
+func (a *App) JobFailed(leg string, err error) { a.beatLegs(leg, notify.Fail, err.Error()) }
 
 // SetPulse says who is told of heartbeats from now on.
 func (a *App) SetPulse(pulse func(leg string, signal notify.Signal, body string)) {

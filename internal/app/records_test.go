@@ -36,8 +36,7 @@ func TestRunJob(t *testing.T) {
 	cancelTimedOut(scheduler.ErrTimeout)
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
-	retried := WithAttempt(t.Context(), scheduler.Slot{At: noon, Attempt: 1}, 3)
-	last := WithAttempt(t.Context(), scheduler.Slot{At: noon, Attempt: 4}, 3)
+	daemons := context.WithValue(t.Context(), struct{}{}, "by the clock")
 	for _, test := range []struct {
 		name    string
 		ctx     context.Context
@@ -48,8 +47,7 @@ func TestRunJob(t *testing.T) {
 	}{
 		{"well", t.Context(), nil, history.OK, health.RunDetail{}, "/snapshot/start |/snapshot "},
 		{"failed", t.Context(), &failure.Error{Kind: failure.NoSpace, Op: "full"}, history.Failed, health.RunDetail{Failure: "no_space"}, "/snapshot/start |/snapshot/fail full"},
-		{"to be retried", retried, errors.New("x"), history.Failed, health.RunDetail{Failure: "error", Daemon: true}, "/snapshot/start "},
-		{"retries are over", last, errors.New("x"), history.Failed, health.RunDetail{Failure: "error", Daemon: true}, "/snapshot/start |/snapshot/fail x"},
+		{"by the daemon's clock, which may try again", daemons, errors.New("x"), history.Failed, health.RunDetail{Failure: "error", Daemon: true}, "/snapshot/start "},
 		{"unreachable", t.Context(), &failure.Error{Kind: failure.Unreachable, Op: "away"}, history.Skipped, health.RunDetail{Failure: "unreachable"}, "/snapshot/start "},
 		{"interrupted", cancelled, errors.New("connection closed"), history.Interrupted, health.RunDetail{}, "/snapshot/start "},
 		{"too long", timedOut, errors.New("connection closed"), history.TimedOut, health.RunDetail{Failure: "timeout"}, "/snapshot/start |/snapshot/fail ran too long: connection closed"},
@@ -57,27 +55,63 @@ func TestRunJob(t *testing.T) {
 	} {
 		hearts := notify.StartHeartbeats(map[string]string{"snapshot": server.URL + "/snapshot"}, func(err error) { t.Errorf("%s: %v", test.name, err) })
 		a.SetPulse(hearts.Beat)
-		err := a.runJob(test.ctx, "backup", health.LegSnapshot, history.Run{}, func(run *history.Run) error { return test.err })
+		a.Options.Daemon = test.ctx == daemons
+		run := history.Run{}
+		if a.Options.Daemon {
+			run.Slot = noon
+		}
+		err := a.runJob(test.ctx, "backup", health.LegSnapshot, run, func(run *history.Run) error { return test.err })
 		if (err == nil) != (test.err == nil) {
 			t.Errorf("%s: %v", test.name, err)
 		}
 		if err := hearts.Stop(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		run, _, err := a.history.LastRun(t.Context(), "backup")
+		run, _, err = a.history.LastRun(t.Context(), "backup")
 		if err != nil {
 			t.Fatal(err)
 		}
 		detail := health.DetailOf(run)
-		if retry := detail.RetryAt; retry.IsZero() != (test.name != "to be retried") {
-			t.Errorf("%s: it is tried again at %v", test.name, retry)
-		}
-		detail.RetryAt = time.Time{}
 		mu.Lock()
 		if got := strings.Join(pings, "|"); run.Outcome != test.outcome || detail != test.detail || got != test.pings {
 			t.Errorf("%s: %s %+v, pings %q; want %s %+v, %q", test.name, run.Outcome, detail, got, test.outcome, test.detail, test.pings)
 		}
 		pings = nil
 		mu.Unlock()
+	}
+}
+
+// A question that cannot be asked yet is no run of a command; of the daemon it
+// is, for nobody else would notice.
+func TestQuestionsAreNoRuns(t *testing.T) {
+	h := newHouse(t, "")
+	a := h.open()
+	defer a.Close()
+	ask := func(kind failure.Kind) (history.Run, bool) {
+		t.Helper()
+		err := a.runJob(t.Context(), "drill", health.LegDrill, history.Run{}, func(*history.Run) error {
+			return &failure.Error{Op: "drill", Kind: kind, Hint: "atobackupd init"}
+		})
+		if err == nil {
+			t.Error("it went well")
+		}
+		run, found, err := a.history.LastRun(t.Context(), "drill")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return run, found
+	}
+	for _, kind := range []failure.Kind{failure.Usage, failure.Config, failure.NotFound} {
+		if run, found := ask(kind); found {
+			t.Errorf("kind %d is remembered: %+v", kind, run)
+		}
+	}
+	if l, _ := a.Report(t.Context(), time.Now()).Leg(health.LegDrill); l.LastAttempt != nil {
+		t.Errorf("the leg remembers: %+v", l)
+	}
+	a.Options.Daemon = true
+	run, found := ask(failure.Config)
+	if !found || run.Outcome != history.Failed || health.DetailOf(run).Hint != "atobackupd init" {
+		t.Errorf("the daemon's is forgotten: %+v", run)
 	}
 }

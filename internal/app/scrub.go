@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -51,6 +52,7 @@ func (a *App) Scrub(ctx context.Context, now time.Time, bounds ScrubBounds) (Scr
 		enough := func() bool { return bounds.Time > 0 && time.Since(start) > bounds.Time }
 		doc.Checked, run.Bytes, err = a.validateEach(ctx, chosen, enough, nil)
 		doc.Left += len(chosen) - len(doc.Checked)
+		run.Detail, _ = json.Marshal(health.RunDetail{Left: doc.Left}) // numbers always encode
 		if err != nil {
 			return err
 		}
@@ -141,8 +143,7 @@ func (a *App) validateOne(ctx context.Context, stamp snapshot.Stamp, read *byteC
 func (a *App) damaged(ctx context.Context, now time.Time) (rotten []snapshot.Snapshot, err error) {
 	list, _, err := a.Snapshots(ctx, now)
 	for _, s := range list {
-		bornSo := s.Manifest != nil && !s.Manifest.Validation.Valid
-		if s.Valid != nil && !*s.Valid && !bornSo {
+		if isDamaged(s) {
 			rotten = append(rotten, s)
 		}
 	}

@@ -74,7 +74,7 @@ func TestScrubFindsRotAndRepairHealsIt(t *testing.T) {
 		}
 	}
 	status, err := a.Status(ctx, time.Now())
-	if err != nil || status.Snapshots.Valid != 1 || status.Snapshots.Newest != two.Stamp {
+	if err != nil || status.Snapshots.Valid != 1 || status.Snapshots.Newest != string(two.Stamp) {
 		t.Errorf("%+v, %v", status.Snapshots, err)
 	}
 

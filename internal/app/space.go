@@ -10,22 +10,13 @@ import (
 	"github.com/atocore/atobackupd/internal/health"
 )
 
-// SpaceStatus says how the disk under backup.dir fills. Nothing is ever deleted
-// to make room: a take that finds too little of it fails, and a person decides.
-type SpaceStatus struct {
-	Free         int64  `json:"free"`                 // bytes
-	MinFree      int64  `json:"min_free"`             // what a take leaves free
-	GrowthPerDay *int64 `json:"growth_bytes_per_day"` // null while too little is known
-	FullInDays   *int   `json:"full_in_days"`         // until only MinFree is left; null when it does not grow, or not within years
-}
-
 // space tells how much is free at now and how that has gone.
-func (a *App) space(ctx context.Context, now time.Time) *SpaceStatus {
+func (a *App) space(ctx context.Context, now time.Time) *health.SpaceStatus {
 	free, err := fsx.Free(a.Config.Backup.Dir)
 	if err != nil {
 		return nil // it does not exist yet, or its disk is away; the legs tell
 	}
-	s := &SpaceStatus{Free: free, MinFree: a.Config.Backup.MinFree.Bytes()}
+	s := &health.SpaceStatus{Free: free, MinFree: a.Config.Backup.MinFree.Bytes()}
 	runs, err := a.history.Runs(ctx, "prune", now.Add(-growthWindow), growthSamples)
 	a.NoteHistoryError(err)
 	samples := []freeSample{{now, free}}

@@ -45,16 +45,12 @@ func (a *App) Sync(ctx context.Context, target string, dryRun bool) ([]Synced, e
 		}
 		targets = []config.Target{t}
 	}
-	recipients, err := a.recipients()
-	if err != nil {
-		return nil, err
-	}
 	docs := []Synced{}
 	for _, t := range targets {
 		if ctx.Err() != nil {
 			return docs, ctx.Err()
 		}
-		docs = append(docs, a.syncOne(ctx, t, recipients, dryRun))
+		docs = append(docs, a.syncOne(ctx, t, dryRun))
 	}
 	return docs, syncFailure(docs)
 }
@@ -104,9 +100,13 @@ func stateOf(err error) string {
 }
 
 // syncOne brings one target up to date.
-func (a *App) syncOne(ctx context.Context, t config.Target, recipients *crypt.Recipients, dryRun bool) Synced {
+func (a *App) syncOne(ctx context.Context, t config.Target, dryRun bool) Synced {
 	doc := Synced{Target: t.Name, Pushed: []offsite.Pushed{}, Skipped: []string{}, Pruned: []snapshot.Stamp{}, Warnings: []string{}}
 	work := func(run *history.Run) error {
+		recipients, err := a.recipients()
+		if err != nil {
+			return err
+		}
 		lock, err := offsite.LockTarget(ctx, a.Config.StateDir, t.Name, "sync", a.Options.LockTimeout, a.waitingFor(t.Name))
 		if err != nil {
 			return err

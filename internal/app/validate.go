@@ -32,8 +32,21 @@ func (a *App) validateAndRecord(ctx context.Context, stamp snapshot.Stamp, o sna
 	v := history.Validation{Stamp: string(stamp), CheckedAt: start, Valid: result.Valid, Errors: result.Errors, Duration: time.Since(start)}
 	if !a.Options.ReadOnly {
 		a.NoteHistoryError(a.history.PutValidation(ctx, v))
+		if valid, known := a.bornValid(stamp); known && (valid || result.Valid) {
+			a.noteValidation(ctx, stamp, result.Valid, result.Errors, "validate")
+		}
 	}
 	return result, nil
+}
+
+// bornValid reports whether a snapshot was valid when it was taken, or made by
+// AtoCore, whose word is not known. One that was taken invalid is no damage.
+func (a *App) bornValid(stamp snapshot.Stamp) (valid, known bool) {
+	s, err := a.store.Get(stamp)
+	if failure.KindOf(err) == failure.NotFound {
+		return false, false
+	}
+	return s.Manifest == nil || s.Manifest.Validation.Valid, true
 }
 
 func (a *App) validateOptions(stamp snapshot.Stamp) snapshot.ValidateOptions {

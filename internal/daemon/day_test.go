@@ -201,7 +201,7 @@ func TestScriptedDays(t *testing.T) {
 		h.write("config.toml", strings.ReplaceAll(string(text), asleep, ""))
 		reload <- os.Interrupt
 		until(5, 2, 10)
-		h.expect("it is taken out of the configuration", "RECOVERED offsite:laptop")
+		h.expect("it is taken out of the configuration", "NO LONGER WATCHED offsite:laptop")
 
 		h.move("vault", "vault.away")
 		until(5, 8, 0)

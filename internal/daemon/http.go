@@ -9,6 +9,7 @@ import (
 
 	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/health"
 	"github.com/atocore/atobackupd/internal/web"
 	"github.com/atocore/atobackupd/snapshot"
 )
@@ -30,7 +31,9 @@ func (d *daemon) serveHTTP(ctx context.Context) (stopped func(context.Context) e
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	if err != nil {
 		d.app().Options.Log.Error("the dashboard and the API are not served", "error", err)
-		d.alarmLoop.bad(alarmHTTP, fmt.Sprintf("the dashboard and the API are not served: %v: free the address and restart, or change http.listen", err))
+		d.life.bad(alarmHTTP, health.Trouble{Message: fmt.Sprintf("the dashboard and the API are not served: %v", err),
+			Hint: "free the address and restart, or change http.listen"})
+		d.alarmLoop.wakeUp()
 		return func(context.Context) error { return nil }
 	}
 	server := web.New(httpSource{d}, web.Options{
@@ -82,17 +85,16 @@ func (s httpSource) Validate(ctx context.Context, stamp snapshot.Stamp) (snapsho
 // take by the clock: whoever takes two snapshots within a day has a reason, and
 // retention would keep only the second.
 func (s httpSource) Backup(ctx context.Context, includeChroma bool) (any, error) {
-	impatient := *s.d.app()
-	if includeChroma && impatient.Config.AtoCore.ChromaPath == "" {
+	a := s.d.app()
+	if includeChroma && a.Config.AtoCore.ChromaPath == "" {
 		return nil, &failure.Error{Op: "backup", Subject: "include_chroma", Kind: failure.Usage,
 			Err: errors.New("there is no Chroma directory here to include"), Hint: "set atocore.chroma_path, or ask without it"}
 	}
-	impatient.Options.LockTimeout = 0
-	taken, err := impatient.Backup(ctx, snapshot.Manual, includeChroma, time.Time{})
+	taken, err := a.BackupNow(ctx, snapshot.Manual, includeChroma)
 	if err != nil {
 		return nil, err
 	}
-	for _, t := range impatient.Config.Offsite {
+	for _, t := range a.Config.Offsite {
 		s.d.trigger(app.SyncJob(t.Name))
 	}
 	return taken, nil

@@ -15,6 +15,7 @@ import (
 
 	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/internal/config"
+	"github.com/atocore/atobackupd/internal/health"
 )
 
 // startServing starts the daemon with its HTTP server and gives the address.
@@ -125,7 +126,7 @@ func TestHTTPServesTheInstallation(t *testing.T) {
 	if text := ask(t, "GET", address+"/metrics", "", 200, nil); !strings.Contains(text, `atobackupd_snapshots{kind="manual",state="valid"} 1`) {
 		t.Errorf("the metrics: %s", text)
 	}
-	var status app.Status
+	var status health.Status
 	ask(t, "GET", address+"/api/status", "", 200, &status)
 	if string(status.Snapshots.Newest) != taken.Stamp || len(status.Legs) < 3 {
 		t.Errorf("status: %+v", status)
@@ -178,13 +179,13 @@ func TestHTTPAddressTaken(t *testing.T) {
 	a := h.open()
 	defer a.Close()
 	a.Config.HTTP.Listen = taken.Addr().String()
-	d := &daemon{alarmLoop: newAlarmLoop(t.Context(), func() *app.App { return a }, time.Minute)}
-	d.current.Store(a)
+	d := newDaemon(a)
+	d.alarmLoop = newAlarmLoop(t.Context(), d.app, time.Minute)
 	if err := d.serveHTTP(t.Context())(context.Background()); err != nil {
 		t.Error(err)
 	}
-	bad := d.alarmLoop.verdicts(t.Context(), a, time.Now())
-	if len(bad) != 1 || !strings.Contains(fmt.Sprint(bad), taken.Addr().String()) {
-		t.Errorf("alarms: %+v", bad)
+	r := a.Report(t.Context(), time.Now())
+	if len(r.Conditions) != 1 || r.Conditions[0].Name != alarmHTTP || !strings.Contains(r.Conditions[0].Message, taken.Addr().String()) {
+		t.Errorf("conditions: %+v", r.Conditions)
 	}
 }

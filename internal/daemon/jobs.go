@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/atocore/atobackupd/internal/app"
@@ -36,13 +37,13 @@ func jobs(a *app.App, trigger func(name string)) ([]scheduler.Job, error) {
 		case "scrub":
 			job.Timeout = app.ScrubTimeout
 			job.Run = func(ctx context.Context, slot scheduler.Slot) error {
-				_, err := a.Scrub(app.WithAttempt(ctx, slot, 0), time.Now(), app.ScrubBounds{Bytes: a.Config.Schedule.ScrubMaxBytes.Bytes(), Time: app.ScrubEnough})
+				_, err := a.Scrub(ctx, time.Now(), app.ScrubBounds{Bytes: a.Config.Schedule.ScrubMaxBytes.Bytes(), Time: app.ScrubEnough})
 				return err
 			}
 		case "drill":
 			job.Timeout = drillTimeout
 			job.Run = func(ctx context.Context, slot scheduler.Slot) error {
-				_, err := a.Drill(app.WithAttempt(ctx, slot, 0), "latest", slot.At)
+				_, err := a.Drill(ctx, "latest", slot.At)
 				return err
 			}
 		default:
@@ -53,7 +54,7 @@ func jobs(a *app.App, trigger func(name string)) ([]scheduler.Job, error) {
 				job.Covers = []string{string(snapshot.Daily)}
 			}
 			job.Run = func(ctx context.Context, slot scheduler.Slot) error {
-				if _, err := a.Backup(app.WithAttempt(ctx, slot, takeRetries), kind, full, slot.At); err != nil {
+				if _, err := a.Backup(ctx, kind, full, slot.At); err != nil {
 					return err
 				}
 				for _, t := range a.Config.Offsite {
@@ -84,7 +85,7 @@ func followUps(a *app.App) []scheduler.Job {
 				if !behind && !lags(ctx, a, t.Name) {
 					return nil
 				}
-				docs, err := a.Sync(app.WithAttempt(ctx, slot, 0), t.Name, false)
+				docs, err := a.Sync(ctx, t.Name, false)
 				if failure.KindOf(err) == failure.Unreachable {
 					return fmt.Errorf("%w: %w", scheduler.ErrSkipped, err)
 				}
@@ -96,7 +97,7 @@ func followUps(a *app.App) []scheduler.Job {
 	return append(jobs, scheduler.Job{
 		Name: "prune", Group: "ship", Timeout: pruneTimeout,
 		Run: func(ctx context.Context, slot scheduler.Slot) error {
-			_, err := a.Prune(app.WithAttempt(ctx, slot, 0), time.Now(), false, false)
+			_, err := a.Prune(ctx, time.Now(), false, false)
 			_, historyErr := a.History().Prune(ctx, time.Now())
 			a.NoteHistoryError(historyErr)
 			return err
@@ -113,5 +114,26 @@ func lags(ctx context.Context, a *app.App, target string) bool {
 		return true // the sync will say why
 	}
 	holders, err := a.OffsiteHolders()
-	return err != nil || app.NewestTime(list, false, now).After(app.NewestAt(holders, health.LegOffsite(target), now))
+	newest := snapshot.Newest(list, now, false)
+	return err != nil || newest != nil && newest.Stamp.Time().After(app.NewestAt(holders, health.LegOffsite(target), now))
+}
+
+// isTake reports whether a job takes snapshots, which is tried again when it
+// fails.
+func isTake(job string) bool { return len(legsOf(job)) > 0 && legsOf(job)[0] == health.LegSnapshot }
+
+// legsOf returns the legs that a job of the schedule is about.
+func legsOf(job string) []string {
+	switch job {
+	case "daily":
+		return []string{health.LegSnapshot}
+	case "weekly", "monthly":
+		return []string{health.LegSnapshot, health.LegFull}
+	case "prune", "scrub", "drill":
+		return []string{job}
+	}
+	if target, ok := strings.CutPrefix(job, app.SyncJob("")); ok {
+		return []string{health.LegOffsite(target)}
+	}
+	return nil
 }

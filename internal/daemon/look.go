@@ -39,20 +39,14 @@ func webState(ctx context.Context, a *app.App, now time.Time) (*web.State, error
 	}
 	state := &web.State{
 		Now: now, Location: a.Location(), Host: a.Options.Host, Version: a.Options.Version,
-		Status: status, Level: status.Level, BackupDir: a.Config.Backup.Dir, Snapshots: list, Warnings: warnings,
+		Status: status, BackupDir: a.Config.Backup.Dir, Snapshots: list, Warnings: warnings,
 		Commands: shownCommands(a),
 	}
 	if state.FreeBytes, err = fsx.Free(a.Store().Dir()); err != nil {
 		state.FreeBytes = -1
 	}
-	if err := a.CheckNoPendingRestore(); err != nil {
-		state.Pending = err.Error()
-	}
 	state.Decision = retention.Plan(validated(list), a.Policy(a.Config.Retention), now)
 	addHistory(ctx, a, now, state, status.Alarms)
-	for _, leg := range status.Legs {
-		state.Legs = append(state.Legs, shownLeg(a, leg))
-	}
 	schedule, err := a.Schedule(ctx, now)
 	if err != nil {
 		return nil, err
@@ -116,41 +110,17 @@ func addHistory(ctx context.Context, a *app.App, now time.Time, state *web.State
 	state.Alarms = append(slices.Clone(open), over...)
 }
 
-func shownLeg(a *app.App, status health.LegStatus) web.Leg {
-	leg := web.Leg{Name: status.Name, Level: status.Level, Message: status.Message}
-	for _, t := range []struct {
-		from *time.Time
-		into *time.Time
-	}{{status.LastSuccess, &leg.LastSuccess}, {status.LastAttempt, &leg.LastAttempt}, {status.Next, &leg.Next}} {
-		if t.from != nil {
-			*t.into = *t.from
-		}
-	}
-	for _, l := range app.Legs(a.Config) {
-		if l.Name == leg.Name {
-			leg.Limit = l.Limit
-		}
-	}
-	return leg
-}
-
 // addTargets adds how the targets were last seen.
 func addTargets(ctx context.Context, a *app.App, now time.Time, state *web.State) error {
-	seen := a.SeenLegs(ctx)
 	for _, t := range a.Config.Offsite {
 		vault, err := offsite.LoadState(a.Config.StateDir, t.Name)
 		if err != nil {
 			return err
 		}
-		leg := seen[health.LegOffsite(t.Name)]
+		leg, _ := state.Status.Leg(health.LegOffsite(t.Name))
 		target := web.Target{
-			Name: t.Name, Type: t.Type, Place: placeOf(t), Level: health.LevelOK, Stamps: slices.Sorted(slices.Values(vault.Stamps)),
-			LastSuccess: leg.LastSuccess, LastAttempt: leg.LastAttempt, LastError: leg.LastError, Limit: t.MaxAge.Std(),
-		}
-		for _, l := range state.Legs {
-			if l.Name == health.LegOffsite(t.Name) {
-				target.Level = l.Level
-			}
+			Name: t.Name, Type: t.Type, Place: placeOf(t), Level: cmp.Or(leg.Level, health.LevelOK), Stamps: slices.Sorted(slices.Values(vault.Stamps)),
+			LastSuccess: orZero(leg.LastSuccess), LastAttempt: orZero(leg.LastAttempt), LastError: leg.Message, Limit: leg.Limit,
 		}
 		for _, s := range owed(a, t, target.Stamps, state, now) {
 			target.Behind++
@@ -187,6 +157,13 @@ func owed(a *app.App, t config.Target, held []snapshot.Stamp, state *web.State, 
 		owed = append(owed, local[stamp])
 	}
 	return owed
+}
+
+func orZero(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return *t
 }
 
 // placeOf says where a target's vault is.

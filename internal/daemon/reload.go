@@ -1,10 +1,12 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
 
@@ -12,14 +14,15 @@ import (
 	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/internal/config"
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/health"
 )
 
 // prepared is a configuration that was read, checked, and can be put to use
 // without anything left that may fail.
 type prepared struct {
-	app        *app.App
-	openOutbox notifier
-	warnings   []string
+	app      *app.App
+	outbox   notifier
+	warnings []string
 }
 
 // reload reads the configuration again and puts it to use. One that is refused
@@ -31,11 +34,15 @@ func (d *daemon) reload(ctx context.Context) {
 	err := d.replace(ctx, old)
 	if err != nil {
 		old.Options.Log.Error("the new configuration is refused, and the old one stays", "error", err)
-		d.alarmLoop.bad(alarmConfig, "the new configuration is refused, and the old one stays: "+err.Error())
+		d.life.change(func(now *app.Life) {
+			now.Config = &health.Trouble{Message: "the new configuration is refused, and the old one stays: " + err.Error(),
+				Hint: cmp.Or(failure.HintOf(err), "atobackupd config check"), Since: time.Now().UTC()}
+		})
 	} else {
-		d.alarmLoop.good(alarmConfig)
+		d.life.change(func(now *app.Life) { now.Config = nil })
 		old.Options.Log.Info("the new configuration is in force", "config", old.Config.Path, "next", nextLine(ctx, d.app()))
 	}
+	d.alarmLoop.wakeUp()
 	tell(old, sd.SdNotifyReady+"\nSTATUS="+statusLine(d.scheduler.Status()))
 }
 
@@ -52,7 +59,7 @@ func (d *daemon) replace(ctx context.Context, old *app.App) error {
 		return err
 	}
 	d.current.Store(p.app)
-	d.alarmLoop.use(p.openOutbox)
+	d.alarmLoop.use(p.outbox)
 	d.startHeartbeats(p.app)
 	for _, warning := range p.warnings {
 		old.Options.Log.Warn(warning)
@@ -82,7 +89,7 @@ func (d *daemon) prepare(ctx context.Context, old *app.App) (*prepared, error) {
 		return nil, err
 	}
 	p := &prepared{app: next, warnings: cfg.Warnings()}
-	if p.openOutbox, err = d.tellers(next.Config); err != nil {
+	if p.outbox, err = d.tellers(next.Config); err != nil {
 		return nil, err
 	}
 	if cfg.Backup.ChromaMethod == "api" {

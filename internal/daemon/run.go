@@ -20,6 +20,7 @@ import (
 	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/internal/config"
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/health"
 	"github.com/atocore/atobackupd/internal/history"
 	"github.com/atocore/atobackupd/internal/notify"
 	"github.com/atocore/atobackupd/scheduler"
@@ -37,6 +38,7 @@ type daemon struct {
 	lookEvery  time.Duration                          // how often alarms are looked for when nothing happens
 	current    atomic.Pointer[app.App]                // a reload puts another in its place
 	scheduler  *scheduler.Scheduler
+	life       *life
 	alarmLoop  *alarmLoop
 	heartbeats atomic.Pointer[notify.Heartbeats]
 }
@@ -53,8 +55,10 @@ func Run(ctx context.Context, a *app.App, reload <-chan os.Signal) error {
 }
 
 func newDaemon(a *app.App) *daemon {
+	a.Options.Daemon = true
 	d := &daemon{tellers: openOutbox, lookEvery: time.Minute}
 	d.current.Store(a)
+	d.life = newLife(d.app)
 	return d
 }
 
@@ -63,6 +67,11 @@ func (d *daemon) run(ctx context.Context, reload <-chan os.Signal) (err error) {
 	var undo undo
 	defer func() { err = errors.Join(err, undo.run()) }()
 	a.Config = app.WithCredentials(a.Config, os.Getenv("CREDENTIALS_DIRECTORY"))
+	lock, err := a.HoldLife(ctx)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
 	if err := ready(ctx, a); err != nil {
 		return err
 	}
@@ -70,6 +79,8 @@ func (d *daemon) run(ctx context.Context, reload <-chan os.Signal) (err error) {
 	if err != nil {
 		return err
 	}
+	undo.add("life", undoTimeout, d.life.stopped)
+	d.life.change(func(*app.Life) {})
 	undo.add("history", undoTimeout, recordLife(ctx, a))
 	list, err := jobs(a, d.trigger)
 	if err != nil {
@@ -141,7 +152,7 @@ func (d *daemon) listen(ctx context.Context, reload <-chan os.Signal) {
 // recordLife records the daemon's own life, so that the next one can tell an end that
 // nobody wanted, and gives what records an orderly end.
 func recordLife(ctx context.Context, a *app.App) func(context.Context) error {
-	run := history.Run{Job: daemonJob, StartedAt: time.Now()}
+	run := history.Run{Job: app.DaemonJob, StartedAt: time.Now()}
 	id, err := a.History().Begin(ctx, run)
 	a.NoteHistoryError(err)
 	return func(ctx context.Context) error {
@@ -187,12 +198,14 @@ func ready(ctx context.Context, a *app.App) error {
 	if err := a.Config.ValidateRun(app.CheckCron); err != nil {
 		return err
 	}
-	lock, err := a.Store().Lock(ctx, "starting the daemon", 0, nil)
+	lock, err := a.LockNow(ctx, "starting the daemon")
 	switch {
 	case err == nil:
 		a.Sweep()
 		lock.Unlock()
-	case failure.KindOf(err) != failure.Locked: // a command at work is no reason not to start
+	case failure.KindOf(err) != failure.Locked && failure.KindOf(err) != failure.Refused:
+		// A command at work is no reason not to start, nor is a disk that is not
+		// mounted: somebody must tell.
 		return err
 	}
 	if a.Config.Backup.ChromaMethod == "api" {
@@ -227,6 +240,7 @@ func ready(ctx context.Context, a *app.App) error {
 // nowhere else.
 func (d *daemon) report(e scheduler.Event) {
 	log := d.app().Options.Log.With("job", e.Job)
+	d.life.job(e)
 	switch e.Kind {
 	case scheduler.Started:
 		log.Log(context.Background(), quiet(e.Job), "started", "slot", e.Slot.At, "attempt", e.Slot.Attempt)
@@ -239,13 +253,14 @@ func (d *daemon) report(e scheduler.Event) {
 		default:
 			log.Error("failed", "error", e.Err, "outcome", e.Outcome)
 		}
-		d.alarmLoop.good(alarmStuck(e.Job))
+		d.life.good(alarmStuck(e.Job))
 		d.alarmLoop.wakeUp()
 	case scheduler.Retrying:
 		log.Warn("failed, and is tried again", "error", e.Err, "at", e.RetryAt)
 	case scheduler.Stuck:
 		log.Error("was cancelled and does not return; it is not started again until it does")
-		d.alarmLoop.bad(alarmStuck(e.Job), "it ran too long, was cancelled and does not return: systemctl restart atobackupd")
+		d.life.bad(alarmStuck(e.Job), health.Trouble{Message: "it ran too long, was cancelled and does not return", Hint: "systemctl restart atobackupd"})
+		d.alarmLoop.wakeUp()
 	case scheduler.Missed:
 		log.Warn("slots passed while nobody looked", "slots", len(e.Slots), "oldest", e.Slots[0])
 	case scheduler.Covered:
@@ -260,6 +275,7 @@ func (d *daemon) report(e scheduler.Event) {
 
 // beat tells systemd that the loop makes progress and what comes next.
 func (d *daemon) beat() {
+	d.life.beat()
 	tell(d.app(), sd.SdNotifyWatchdog+"\nSTATUS="+statusLine(d.scheduler.Status()))
 }
 

@@ -30,7 +30,7 @@ func thawJobs(a *app.App) []scheduler.Job {
 			if _, err := os.Lstat(a.FreezeMarker()); errors.Is(err, fs.ErrNotExist) {
 				return nil
 			}
-			lock, err := a.Store().Lock(ctx, "thawing the application", 0, nil)
+			lock, err := a.LockNow(ctx, "thawing the application")
 			if failure.KindOf(err) == failure.Locked {
 				return nil // it is frozen by somebody who is at work
 			}

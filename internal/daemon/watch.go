@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -21,16 +20,6 @@ const (
 	// messagesAnHour bounds how often people are told anything. What comes
 	// beyond it waits and is told in one message.
 	messagesAnHour = 6
-	// settled is how long a daemon must have lived for the failure of the one
-	// before it to be over.
-	settled = time.Hour
-)
-
-// Names of alarms that are about no leg.
-const (
-	alarmConfig  = "config"
-	alarmHistory = "history"
-	alarmDaemon  = "daemon"
 )
 
 // notifier is how people are told: a notify.Outbox.
@@ -48,12 +37,11 @@ type alarmLoop struct {
 	wake  chan struct{} // holds one token: look now
 	every time.Duration // how often to look when nothing happens
 
-	mu         sync.Mutex
-	states     map[string]health.Finding // what is bad besides the legs
-	openOutbox notifier
+	mu     sync.Mutex
+	outbox notifier
 
 	// For the goroutine that looks, alone.
-	Alarms  health.Alarms
+	alarms  health.Alarms
 	sent    []time.Time // the messages of the last hour
 	failed  int         // vain attempts in a row
 	retryAt time.Time
@@ -62,11 +50,11 @@ type alarmLoop struct {
 // newAlarmLoop takes over the alarms that the process before left.
 func newAlarmLoop(ctx context.Context, app func() *app.App, every time.Duration) *alarmLoop {
 	a := app()
-	w := &alarmLoop{app: app, log: a.Options.Log, wake: make(chan struct{}, 1), every: every, states: make(map[string]health.Finding), openOutbox: &notify.Outbox{}}
+	w := &alarmLoop{app: app, log: a.Options.Log, wake: make(chan struct{}, 1), every: every, outbox: &notify.Outbox{}}
 	var err error
-	w.Alarms.Open, err = a.History().OpenAlarms(ctx)
+	w.alarms.Open, err = a.History().OpenAlarms(ctx)
 	a.NoteHistoryError(err)
-	w.Alarms.Over, err = a.History().UntoldRecoveries(ctx)
+	w.alarms.Over, err = a.History().UntoldRecoveries(ctx)
 	a.NoteHistoryError(err)
 	return w
 }
@@ -78,25 +66,7 @@ func openOutbox(c *config.Config) (notifier, error) { return app.OutboxFor(c) }
 func (w *alarmLoop) use(o notifier) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.openOutbox = o
-}
-
-// bad says that something besides the legs is bad, and good that it is not.
-func (w *alarmLoop) bad(name, message string) {
-	w.mu.Lock()
-	w.states[name] = health.Finding{Name: name, Level: health.LevelCritical, Message: message}
-	w.mu.Unlock()
-	w.wakeUp()
-}
-
-func (w *alarmLoop) good(name string) {
-	w.mu.Lock()
-	_, was := w.states[name]
-	delete(w.states, name)
-	w.mu.Unlock()
-	if was {
-		w.wakeUp()
-	}
+	w.outbox = o
 }
 
 // wakeUp makes it look soon. It never blocks.
@@ -122,39 +92,17 @@ func (w *alarmLoop) run(ctx context.Context) {
 	}
 }
 
-// pass looks at everything once: judges, writes down, tells.
+// pass looks at everything once: has it judged, writes down, tells.
 func (w *alarmLoop) pass(ctx context.Context, now time.Time) {
 	a := w.app()
 	now = now.Round(0) // alarms outlive the process, so only the wall clock counts
-	next, c := w.Alarms.Update(w.verdicts(ctx, a, now), now)
+	next, c := w.alarms.Update(a.Report(ctx, now), now)
 	if ctx.Err() != nil {
 		return // what was read is not to be trusted
 	}
-	w.Alarms = next
+	w.alarms = next
 	w.write(ctx, a, c, now)
 	w.tell(ctx, a, now)
-}
-
-// verdicts gives what is bad at now.
-func (w *alarmLoop) verdicts(ctx context.Context, a *app.App, now time.Time) []health.Finding {
-	var bad []health.Finding
-	for _, f := range a.Facts(ctx, now, w.Alarms.Open) {
-		if j := health.Judge(f, now); j.Level != health.LevelOK && !j.Quiet {
-			bad = append(bad, health.Finding{Name: f.Name, Level: j.Level, Message: j.Message})
-		}
-	}
-	if err := a.HistoryError(); err != nil {
-		bad = append(bad, health.Finding{Name: alarmHistory, Level: health.LevelCritical, Message: "what happens is not remembered: " + err.Error()})
-	}
-	if message := endedBadly(ctx, a, now); message != "" {
-		bad = append(bad, health.Finding{Name: alarmDaemon, Level: health.LevelCritical, Message: message})
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, name := range slices.Sorted(maps.Keys(w.states)) {
-		bad = append(bad, w.states[name])
-	}
-	return bad
 }
 
 // write puts changes into the history and the log. What cannot be written is
@@ -168,9 +116,9 @@ func (w *alarmLoop) write(ctx context.Context, a *app.App, c health.Changes, now
 		if a.NoteHistoryError(err); err != nil {
 			continue
 		}
-		for i := range w.Alarms.Open {
-			if w.Alarms.Open[i].Leg == alarm.Leg {
-				w.Alarms.Open[i].ID = saved.ID
+		for i := range w.alarms.Open {
+			if w.alarms.Open[i].Leg == alarm.Leg {
+				w.alarms.Open[i].ID = saved.ID
 			}
 		}
 	}
@@ -184,12 +132,12 @@ func (w *alarmLoop) write(ctx context.Context, a *app.App, c health.Changes, now
 // tell sends the news, if there is any and this is the time.
 func (w *alarmLoop) tell(ctx context.Context, a *app.App, now time.Time) {
 	w.mu.Lock()
-	outbox := w.openOutbox
+	outbox := w.outbox
 	w.mu.Unlock()
 	if err := outbox.Retry(ctx, now); err != nil {
 		w.log.Warn("somebody could not be told", "error", err)
 	}
-	n := w.Alarms.Pending(now)
+	n := w.alarms.Pending(now)
 	if n.Empty() || !w.allowed(now) {
 		return
 	}
@@ -211,7 +159,7 @@ func (w *alarmLoop) tell(ctx context.Context, a *app.App, now time.Time) {
 	}
 	w.failed, w.retryAt = 0, time.Time{}
 	w.sent = append(w.sent, now)
-	w.Alarms = w.Alarms.MarkSent(n, now)
+	w.alarms = w.alarms.MarkSent(n, now)
 	for _, alarm := range slices.Concat(n.Bad, n.Still, n.Recovered) {
 		if alarm.ID != 0 {
 			a.NoteHistoryError(a.History().Notified(ctx, alarm.ID, now))
@@ -227,29 +175,6 @@ func (w *alarmLoop) allowed(now time.Time) bool {
 	return !waiting && len(w.sent) < messagesAnHour
 }
 
-// daemonJob is the name under which the daemon's own life is recorded.
-const daemonJob = "daemon"
-
-// endedBadly says how the daemon ended before this one, if that was by the
-// watchdog or a crash and since then none has lived long enough.
-func endedBadly(ctx context.Context, a *app.App, now time.Time) string {
-	runs, err := a.History().Runs(ctx, daemonJob, time.Time{}, 16)
-	a.NoteHistoryError(err)
-	for _, run := range runs {
-		end := run.FinishedAt
-		if end.IsZero() {
-			end = now
-		}
-		switch {
-		case run.Outcome == history.Failed:
-			return run.Error
-		case run.Outcome == history.OK, end.Sub(run.StartedAt) >= settled:
-			return ""
-		}
-	}
-	return ""
-}
-
 // NoteEnd records that the daemon's process has ended otherwise than it should,
 // and tells people: a daemon that does not come back could not. result, code
 // and status are what systemd gives to ExecStopPost.
@@ -261,7 +186,7 @@ func (d *daemon) noteEnd(ctx context.Context, result, code, status string) error
 	a := d.app()
 	now := time.Now()
 	why := fmt.Sprintf("the daemon ended by itself: %s (%s %s): journalctl -u atobackupd", result, code, status)
-	id, err := a.History().Begin(ctx, history.Run{Job: daemonJob, StartedAt: now})
+	id, err := a.History().Begin(ctx, history.Run{Job: app.DaemonJob, StartedAt: now})
 	if err != nil {
 		return err
 	}

@@ -9,30 +9,33 @@ import (
 
 	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/internal/config"
+	"github.com/atocore/atobackupd/internal/health"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
 var noon = time.Date(2026, 4, 7, 12, 0, 0, 0, time.UTC)
 
-func newTestWatch(t *testing.T, h *house) *alarmLoop {
+func newTestWatch(t *testing.T, h *house) (*alarmLoop, *life) {
 	t.Helper()
 	a := h.open()
 	t.Cleanup(func() { a.Close() })
 	w := newAlarmLoop(t.Context(), func() *app.App { return a }, time.Minute)
 	w.use(h.sink)
-	return w
+	l := newLife(w.app)
+	l.change(func(*app.Life) {})
+	return w, l
 }
 
 // Something that turns good and bad all the time is told six times an hour.
 func TestNoStorm(t *testing.T) {
 	h := newHouse(t, "")
-	w := newTestWatch(t, h)
+	w, l := newTestWatch(t, h)
 	now := noon
 	for range 60 {
-		w.bad("config", "refused")
+		l.bad("config", health.Trouble{Message: "refused"})
 		w.pass(t.Context(), now)
 		now = now.Add(30 * time.Second)
-		w.good("config")
+		l.good("config")
 		w.pass(t.Context(), now)
 		now = now.Add(30 * time.Second)
 	}
@@ -44,17 +47,17 @@ func TestNoStorm(t *testing.T) {
 // Many things at once are one message, and a restart repeats none of it.
 func TestManyAtOnce(t *testing.T) {
 	h := newHouse(t, "")
-	w := newTestWatch(t, h)
+	w, l := newTestWatch(t, h)
 	for _, name := range []string{"config", "job:daily", "job:weekly", "job:prune"} {
-		w.bad(name, "bad")
+		l.bad(name, health.Trouble{Message: "bad"})
 	}
 	w.pass(t.Context(), noon)
 	if got := h.sink.take(); len(got) != 1 || strings.Count(got[0], "CRITICAL") != 4 {
 		t.Errorf("%q", got)
 	}
-	again := newTestWatch(t, h)
+	again, l := newTestWatch(t, h)
 	for _, name := range []string{"config", "job:daily", "job:weekly"} {
-		again.bad(name, "bad")
+		l.bad(name, health.Trouble{Message: "bad"})
 	}
 	again.pass(t.Context(), noon.Add(time.Minute))
 	if got := h.sink.take(); len(got) != 1 || !strings.Contains(got[0], "RECOVERED job:prune") || strings.Contains(got[0], "CRITICAL") {
@@ -65,7 +68,7 @@ func TestManyAtOnce(t *testing.T) {
 // A disk that takes no history is told of, and so is what it hides.
 func TestHistoryCannotBeWritten(t *testing.T) {
 	h := newHouse(t, "")
-	w := newTestWatch(t, h)
+	w, _ := newTestWatch(t, h)
 	a := w.app()
 	if err := a.History().Close(); err != nil {
 		t.Fatal(err)
@@ -106,11 +109,15 @@ func TestEndedBadly(t *testing.T) {
 	}
 	recordLife(t.Context(), a)
 	now := time.Now()
-	if endedBadly(t.Context(), a, now.Add(59*time.Minute)) == "" {
+	crash := func(now time.Time) *health.Trouble {
+		facts, _ := a.Facts(t.Context(), now)
+		return facts.Daemon.Crash
+	}
+	if crash(now.Add(59*time.Minute)) == nil {
 		t.Error("over before it has lived for an hour")
 	}
-	if why := endedBadly(t.Context(), a, now.Add(61*time.Minute)); why != "" {
-		t.Errorf("not over after an hour: %s", why)
+	if why := crash(now.Add(61 * time.Minute)); why != nil {
+		t.Errorf("not over after an hour: %v", why)
 	}
 }
 

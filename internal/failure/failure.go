@@ -108,3 +108,18 @@ func KindOf(err error) Kind {
 	}
 	return Other
 }
+
+// HintOf returns the outermost hint in err's chain; "" where there is none.
+func HintOf(err error) string {
+	for e := err; e != nil; {
+		var f *Error
+		if !errors.As(e, &f) {
+			return ""
+		}
+		if f.Hint != "" {
+			return f.Hint
+		}
+		e = f.Err
+	}
+	return ""
+}

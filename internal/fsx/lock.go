@@ -44,7 +44,7 @@ func LockFile(ctx context.Context, path, purpose string, timeout time.Duration, 
 			f.Close()
 			return nil, &os.PathError{Op: "flock", Path: path, Err: err}
 		}
-		holder := lockHolder(path)
+		holder := LockHolder(path)
 		if waiting != nil && timeout > 0 {
 			waiting(holder)
 			waiting = nil
@@ -81,7 +81,8 @@ func openLock(path string) (*os.File, error) {
 	return f, err
 }
 
-func lockHolder(path string) string {
+// LockHolder returns what the holder of a lock file wrote into it, for people.
+func LockHolder(path string) string {
 	data, err := os.ReadFile(path)
 	if holder := strings.TrimSpace(string(data)); err == nil && holder != "" {
 		return holder

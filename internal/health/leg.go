@@ -1,65 +1,142 @@
 package health
 
 import (
-	"encoding/json"
+	"fmt"
 	"time"
 )
 
-// Legs that are not about a target.
 const (
-	LegSnapshot = "snapshot"
-	LegFull     = "full"
-	LegPrune    = "prune"
-	LegScrub    = "scrub"
-	LegDrill    = "drill"
+	// ClockSlack is how far in the future a success may lie before the clock is
+	// suspected: an age counted from it would hide everything until then.
+	ClockSlack = time.Hour
+	// retryGrace is how long after its time a retry may be waiting in the queue
+	// before the failure counts as final.
+	retryGrace = 10 * time.Minute
+	// followGrace is how long after a take what comes after it is given.
+	followGrace = time.Hour
 )
 
-func LegOffsite(target string) string { return "offsite:" + target }
-
-// Levels of a leg and of the whole, worst last.
-const (
-	LevelOK       = "ok"
-	LevelWarning  = "warning"
-	LevelCritical = "critical"
-	LevelUnknown  = "unknown"
-)
-
-// LegStatus says how one leg stands.
-type LegStatus struct {
-	Name        string     `json:"name"`
-	Level       string     `json:"level"`
-	LastSuccess *time.Time `json:"last_success"`
-	LastAttempt *time.Time `json:"last_attempt"`
-	AgeS        *int64     `json:"age_s"` // of the last success
-	Next        *time.Time `json:"next"`
-	Message     string     `json:"message"`
+// verdict is how a leg or a condition stands. A quiet one is no alarm: the
+// schedule itself is about to mend it, or nobody has asked for anything yet.
+type verdict struct {
+	level, headline, message, hint string
+	quiet                          bool
 }
 
-// RunDetail is what a run's record says beyond its columns.
-type RunDetail struct {
-	Failure string    `json:"failure,omitempty"` // what kind of failure, as stateOf names it, or "locked", "usage", …
-	Daemon  bool      `json:"daemon,omitempty"`  // the daemon ran it, and not a person
-	Full    bool      `json:"full,omitempty"`    // it was to hold Chroma
-	RetryAt time.Time `json:"retry_at,omitzero"` // it failed and is started again by itself
-	Free    int64     `json:"free,omitempty"`    // bytes on the disk of the snapshots, after a prune
-}
-
-func DetailOf(run Run) (d RunDetail) {
-	_ = json.Unmarshal(run.Detail, &d) // none, or a stranger's: then nothing more is known
-	return d
-}
-
-// Conclusive tells whether a run that failed says something about the leg.
-// One that found its target away, was cut short, or was a slip of a person's
-// fingers does not; neither does one that found the lock taken, unless it is a
-// take that the daemon has tried until its retries ran out.
-func Conclusive(run Run) bool {
-	detail := DetailOf(run)
+// judge decides how a leg stands at now, by these rules, the gravest first.
+// Messages hold no ages, so that they change only when something happens.
+func (f LegFacts) judge(takes Takes, takesBad bool, now time.Time) verdict {
 	switch {
-	case run.Outcome != Failed && run.Outcome != TimedOut:
-		return false
-	case detail.Failure == "locked":
-		return detail.Daemon && run.Job == "backup"
+	case f.Off != "":
+		return verdict{level: LevelOK, message: "not watched: " + f.Off}
+	case f.Err != nil:
+		return verdict{level: LevelCritical, headline: f.words().unknown, message: f.Err.Error(), hint: f.Hint}
 	}
-	return detail.Failure != "usage"
+	failed := Conclusive(f.Last)
+	retried := failed && f.retryComes(now)
+	if failed && !retried {
+		return f.failure()
+	}
+	if v := f.age(takes, takesBad, now); v.level != LevelOK {
+		return v
+	}
+	switch {
+	case retried && f.Running:
+		return f.quietly("it failed and is being tried again: " + f.Last.Error)
+	case retried:
+		return f.quietly(fmt.Sprintf("it failed and is tried again at %s: %s", Clock(f.RetryAt), f.Last.Error))
+	case f.LastError != "":
+		return verdict{level: LevelOK, message: f.LastError}
+	case f.LastSuccess.IsZero() && f.Newest.IsZero():
+		return verdict{level: LevelOK, message: "nothing yet: its first time has not come"}
+	}
+	return verdict{level: LevelOK}
+}
+
+// failure is the verdict on a leg whose newest decisive run failed. The cause
+// picks the words: the failure's own hint says what to run.
+func (f LegFacts) failure() verdict {
+	v := verdict{level: LevelCritical, headline: f.words().failed, message: f.Last.Error, hint: DetailOf(f.Last).Hint}
+	if v.hint == "" {
+		v.hint = f.Hint
+	}
+	return v
+}
+
+func (f LegFacts) quietly(message string) verdict {
+	return verdict{level: LevelWarning, headline: f.words().failed, message: message, hint: f.Hint, quiet: true}
+}
+
+// retryComes reports whether a failed run is started again by itself, or has
+// been. A daemon that died in between does not, so the promise runs out.
+func (f LegFacts) retryComes(now time.Time) bool {
+	return !f.RetryAt.IsZero() && (f.Running || now.Before(f.RetryAt.Add(retryGrace)))
+}
+
+// age judges by how old the newest success is, counted from when the leg was
+// first watched where there was none.
+func (f LegFacts) age(takes Takes, takesBad bool, now time.Time) verdict {
+	at, what := f.reference()
+	switch {
+	case f.Holds && f.Newest.IsZero() && !f.LastSuccess.IsZero():
+		return verdict{level: LevelCritical, headline: f.words().gone, message: "there is no valid snapshot any more", hint: f.Hint}
+	case at.IsZero() && f.Watched.IsZero():
+		v := f.quietly("it never ran, and neither did the daemon: systemctl enable --now atobackupd")
+		v.headline = f.words().never
+		return v
+	case at.IsZero() && now.Sub(f.Watched) > f.Limit:
+		return f.overdue("no success since "+Clock(f.Watched)+", for more than "+limitText(f.Limit), f.Watched, takes, takesBad, now)
+	case at.IsZero() && (f.Holds || !f.Due.IsZero() && now.After(f.Due)):
+		v := f.quietly("it has not run yet")
+		if f.LastError != "" {
+			v.message += ": " + f.LastError
+		}
+		v.headline = f.words().never
+		return v
+	case at.Sub(now) > ClockSlack:
+		return verdict{level: LevelWarning, headline: f.words().clock, message: what + " " + Clock(at) + ", which has not come yet: check the clock",
+			hint: "timedatectl"}
+	case !at.IsZero() && now.Sub(at) > f.Limit:
+		return f.overdue(what+" "+Clock(at)+", more than "+limitText(f.Limit)+" ago", at, takes, takesBad, now)
+	}
+	return verdict{level: LevelOK}
+}
+
+// overdue is the verdict on a leg whose limit has passed since at. One that
+// waits for a snapshot raises no alarm of its own (one cause, one message), but
+// only when it was well before: what was late when the take began is late.
+func (f LegFacts) overdue(message string, at time.Time, takes Takes, takesBad bool, now time.Time) verdict {
+	if f.Follows && (takesBad || now.Sub(takes.Newest) < followGrace) && f.wasWell(at, takes) {
+		v := f.quietly(message + ": it waits for a snapshot")
+		v.headline = f.words().late(at)
+		return v
+	}
+	if f.LastError != "" {
+		message += ": " + f.LastError
+	}
+	return verdict{level: f.Late, headline: f.words().late(at), message: message, hint: f.Hint}
+}
+
+// wasWell reports whether the leg, last well at a time, was not overdue when the
+// newest snapshot was taken, or was so for the lack of snapshots before it.
+func (f LegFacts) wasWell(at time.Time, takes Takes) bool {
+	if takes.Newest.IsZero() || at.Add(f.Limit).After(takes.Newest) {
+		return true
+	}
+	return takes.Limit > 0 && !takes.Before.IsZero() && takes.Newest.Sub(takes.Before) > takes.Limit
+}
+
+// Clock writes a time for people, to the minute.
+func Clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
+
+// limitText writes a limit as the configuration does.
+func limitText(d time.Duration) string {
+	const day = 24 * time.Hour
+	if d >= 2*day && d%day == 0 {
+		return fmt.Sprintf("%d days", d/day)
+	}
+	if d%time.Hour == 0 {
+		return fmt.Sprintf("%d hours", d/time.Hour)
+	}
+	return d.String()
 }

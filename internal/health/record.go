@@ -2,6 +2,7 @@ package health
 
 import (
 	"encoding/json"
+	"strings"
 	"time"
 )
 
@@ -33,21 +34,75 @@ type Run struct {
 	Detail     json.RawMessage `json:"detail,omitempty"`
 }
 
-// Alarm says that a leg is bad, or was.
-type Alarm struct {
-	ID         int64     `json:"id"`
-	Leg        string    `json:"leg"`
-	Since      time.Time `json:"since"`
-	Level      string    `json:"level"` // warning or critical
-	Message    string    `json:"message"`
-	NotifiedAt time.Time `json:"notified_at,omitzero"` // when somebody was last told; zero for not yet
-	ResolvedAt time.Time `json:"resolved_at,omitzero"` // zero while it is open
+// RunDetail is what a run's record says beyond its columns.
+type RunDetail struct {
+	Failure string `json:"failure,omitempty"` // the kind of failure: a state of `sync`, or "locked", "usage", …
+	Hint    string `json:"hint,omitempty"`    // the failure's own next step
+	Daemon  bool   `json:"daemon,omitempty"`  // the daemon ran it, and not a person
+	Full    bool   `json:"full,omitempty"`    // it was to hold Chroma
+	Free    int64  `json:"free,omitempty"`    // bytes on the disk of the snapshots, after a prune
+	Left    int    `json:"left,omitempty"`    // what a bounded check left for the next one
 }
 
-// Leg is one thing that can go stale by itself, and how it last went.
-type Leg struct {
-	Name        string    `json:"name"`
-	LastSuccess time.Time `json:"last_success,omitzero"`
-	LastAttempt time.Time `json:"last_attempt,omitzero"`
-	LastError   string    `json:"last_error,omitempty"` // of the last attempt; "" when it went well
+// DetailOf returns the detail of a run; an empty one where none can be read.
+func DetailOf(run Run) (d RunDetail) {
+	_ = json.Unmarshal(run.Detail, &d) // none, or a stranger's: then nothing more is known
+	return d
+}
+
+// Conclusive reports whether a run that failed says something about the leg.
+// One that found its target away, was cut short, or was a slip of a person's
+// fingers does not; neither does one that found the lock taken, unless it is a
+// take of the daemon.
+func Conclusive(run Run) bool {
+	detail := DetailOf(run)
+	switch {
+	case run.Outcome != Failed && run.Outcome != TimedOut:
+		return false
+	case detail.Failure == "locked":
+		return detail.Daemon && run.Job == "backup"
+	}
+	return detail.Failure != "usage"
+}
+
+// Decisive returns the newest of the runs, newest first, that says how its leg
+// stands: one that went well or failed for a reason of its own. Order is that of
+// the list, which is by sequence: a run that is dated in the future hides none
+// that came after it.
+func Decisive(runs []Run) (Run, bool) {
+	for _, run := range runs {
+		if run.Outcome == OK || Conclusive(run) {
+			return run, true
+		}
+	}
+	return Run{}, false
+}
+
+// Names of legs. Those of a target carry its name.
+const (
+	LegSnapshot  = "snapshot"
+	LegFull      = "full"
+	LegPrune     = "prune"
+	LegScrub     = "scrub"
+	LegDrill     = "drill"
+	LegLiveDrill = "live-drill"
+
+	offsitePrefix = "offsite:"
+	verifyPrefix  = "verify:"
+)
+
+// LegOffsite names the leg of what a target holds.
+func LegOffsite(target string) string { return offsitePrefix + target }
+
+// LegVerify names the leg of the checks of what a target holds.
+func LegVerify(target string) string { return verifyPrefix + target }
+
+// cutTarget splits the name of a target's leg.
+func cutTarget(leg string) (prefix, target string) {
+	for _, prefix := range []string{offsitePrefix, verifyPrefix} {
+		if target, ok := strings.CutPrefix(leg, prefix); ok {
+			return prefix, target
+		}
+	}
+	return "", ""
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/health"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
@@ -27,8 +28,11 @@ func smallState() *State {
 	yes := true
 	dir := "/backups/snapshots/"
 	return &State{
-		Now: sceneNow, Host: "dalidou", Version: "1.0.0", Level: LevelOK, BackupDir: "/backups", FreeBytes: 1 << 40,
-		Status: json.RawMessage(`{"level": "ok", "legs": [{"name": "snapshot", "level": "ok"}]}`),
+		Now: sceneNow, Host: "dalidou", Version: "1.0.0", BackupDir: "/backups", FreeBytes: 1 << 40,
+		Status: health.Status{
+			Report: health.Report{Level: health.LevelOK, Legs: []health.Leg{{Name: "snapshot", Level: health.LevelOK, Watched: true}}, Conditions: []health.Condition{}},
+			Daemon: health.DaemonStatus{State: health.DaemonRunning}, Running: []health.RunningStatus{}, Targets: []health.TargetStatus{}, Alarms: []health.Alarm{},
+		},
 		Snapshots: []snapshot.Snapshot{
 			{Stamp: "20260405T050000Z", Path: dir + "20260405T050000Z", Kind: snapshot.Weekly, Full: true, Valid: &yes, Pinned: true, Bytes: 2048, BytesExclusive: 1024, CreatedAt: at(2026, 4, 5, 5),
 				RawMetadata: json.RawMessage(`{"created_at":"2026-04-05T05:00:00Z","backup_root":"/backups/snapshots/20260405T050000Z","db_size_bytes":2000,"vector_store_note":"kept <as> it is"}`)},

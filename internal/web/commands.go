@@ -24,36 +24,16 @@ func (c Commands) command(words ...string) string {
 	return line
 }
 
-func (c Commands) backup(full bool) string {
-	if full {
-		return c.command("backup", "--chroma")
+// typed returns a command line as it is typed here: of ours with the
+// configuration, and all of them as root.
+func (c Commands) typed(line string) string {
+	if line == "" {
+		return ""
 	}
-	return c.command("backup")
-}
-
-// forLeg gives what to run when a leg, or what else an alarm is about, is bad.
-func (c Commands) forLeg(name string) string {
-	switch name {
-	case "snapshot":
-		return c.backup(false)
-	case "full":
-		return c.backup(true)
-	case "prune":
-		return c.command("prune", "--dry-run")
-	case "scrub":
-		return c.command("validate", "--all")
-	case "drill":
-		return c.command("drill")
-	case "config":
-		return c.command("config", "check")
+	if rest, ours := strings.CutPrefix(line, "atobackupd "); ours {
+		return c.command() + " " + rest
 	}
-	if target, ok := strings.CutPrefix(name, "offsite:"); ok {
-		return c.command("sync", "--target", target)
-	}
-	if strings.HasPrefix(name, "job:") {
-		return "sudo systemctl restart atobackupd"
-	}
-	return "journalctl -u atobackupd --since yesterday"
+	return "sudo " + line
 }
 
 // restoreHere gives the commands that put a snapshot of this machine back.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/atocore/atobackupd/internal/health"
 	"github.com/atocore/atobackupd/internal/history"
 	"github.com/atocore/atobackupd/retention"
 	"github.com/atocore/atobackupd/snapshot"
@@ -29,7 +30,7 @@ type frame struct {
 
 func newFrame(state *State, title string) frame {
 	c := newClock(state)
-	return frame{Title: title, Host: state.Host, Version: state.Version, Zone: c.zoneName(), Level: state.Level, clock: c}
+	return frame{Title: title, Host: state.Host, Version: state.Version, Zone: c.zoneName(), Level: state.Status.Level, clock: c}
 }
 
 // Time gives a time in the ways in which a template shows it.
@@ -75,8 +76,7 @@ func newDashboard(state *State) *dashboardView {
 		BackupDir: state.BackupDir, Warnings: state.Warnings, Next: state.Next,
 		Drills: state.Drills[:min(shownDrills, len(state.Drills))], state: state,
 	}
-	v.Level = v.Verdict.Level
-	for _, leg := range state.Legs {
+	for _, leg := range state.Status.Legs {
 		v.Legs = append(v.Legs, newLegView(leg, state.Now))
 	}
 	for _, t := range state.Targets {
@@ -105,27 +105,35 @@ func newDashboard(state *State) *dashboardView {
 
 // legView is one leg with how much of its patience is used up.
 type legView struct {
-	Leg
-	Title string
-	Age   string
-	Limit string
-	Used  float64 // per cent of the limit, at most 100
+	Name, Title, Level, Message    string
+	LastSuccess, LastAttempt, Next time.Time // zero for none
+	Age                            string
+	Limit                          string
+	Used                           float64 // per cent of the limit, at most 100
 }
 
-func newLegView(leg Leg, now time.Time) legView {
-	v := legView{Leg: leg, Title: legTitle(leg.Name)}
-	if leg.Limit > 0 {
+func newLegView(leg health.Leg, now time.Time) legView {
+	v := legView{Name: leg.Name, Title: legTitle(leg.Name), Level: leg.Level, Message: leg.Message,
+		LastSuccess: orZero(leg.LastSuccess), LastAttempt: orZero(leg.LastAttempt), Next: orZero(leg.Next)}
+	if leg.Watched && leg.Limit > 0 {
 		v.Limit = span(leg.Limit)
 	}
-	if leg.LastSuccess.IsZero() {
+	if v.LastSuccess.IsZero() {
 		return v
 	}
-	age := max(0, now.Sub(leg.LastSuccess))
+	age := max(0, now.Sub(v.LastSuccess))
 	v.Age = span(age)
-	if leg.Limit > 0 {
+	if v.Limit != "" {
 		v.Used = round(min(100, 100*float64(age)/float64(leg.Limit)))
 	}
 	return v
+}
+
+func orZero(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return *t
 }
 
 // targetView is one target with how far it is behind.
@@ -148,7 +156,7 @@ func newTargetView(t Target, state *State) targetView {
 	if newest := t.Newest(); newest != "" {
 		v.NewestAt = newest.Time()
 		v.Lag = "none: it holds the newest"
-		if here := snapshot.Newest(state.Snapshots, state.Now, false); here != nil && here.Stamp > newest {
+		if here := state.newest(); here != nil && here.Stamp > newest {
 			v.Lag = span(here.Stamp.Time().Sub(v.NewestAt)) + " behind this machine"
 		}
 	}

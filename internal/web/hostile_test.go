@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/atocore/atobackupd/internal/health"
 	"github.com/atocore/atobackupd/internal/history"
 	"github.com/atocore/atobackupd/retention"
 	"github.com/atocore/atobackupd/snapshot"
@@ -19,12 +20,14 @@ const evil = `"'></code></td></title></svg><script>alert(1)</script><img src=x o
 // hostileScene says evil wherever a text comes from outside.
 func hostileScene(t testing.TB) *State {
 	st := criticalScene(t)
-	st.Host, st.Version, st.BackupDir, st.Pending = evil, evil, evil, evil
+	st.Host, st.Version, st.BackupDir = evil, evil, evil
 	st.Warnings = []string{evil}
 	st.Commands = Commands{ConfigPath: evil, StopService: evil, StartService: evil}
-	for i := range st.Legs {
-		st.Legs[i].Name, st.Legs[i].Message, st.Legs[i].Level = evil+strconv.Itoa(i), evil, LevelCritical
+	for i := range st.Status.Legs {
+		l := &st.Status.Legs[i]
+		l.Name, l.Message, l.Level, l.Headline, l.Hint = evil+strconv.Itoa(i), evil, health.LevelCritical, evil, "atobackupd "+evil
 	}
+	st.Status.Conditions = []health.Condition{{Name: evil, Level: evil, Message: evil, Hint: evil, Headline: evil}}
 	for i := range st.Targets {
 		st.Targets[i].Name, st.Targets[i].Place, st.Targets[i].LastError = evil+strconv.Itoa(i), evil+strings.Repeat("x", 300), evil
 	}
@@ -41,7 +44,7 @@ func hostileScene(t testing.TB) *State {
 		st.Decision.Verdicts[i].Slots = []retention.Slot{{Tier: evil, Label: evil}}
 	}
 	for i := range st.Alarms {
-		st.Alarms[i].Leg, st.Alarms[i].Message, st.Alarms[i].Level = evil, evil, LevelCritical
+		st.Alarms[i].Leg, st.Alarms[i].Message, st.Alarms[i].Level = evil, evil, health.LevelCritical
 	}
 	for i := range st.Drills {
 		st.Drills[i].Stamp, st.Drills[i].Source, st.Drills[i].Surprises = evil, evil, []string{evil}

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"runtime"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/atocore/atobackupd/internal/health"
 	"github.com/atocore/atobackupd/internal/history"
 	"github.com/atocore/atobackupd/snapshot"
 )
@@ -35,17 +37,21 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var (
-	metricBuild    = describe("build_info", "Always 1; the version is in the label.", "version", "goversion")
-	metricLookOK   = describe("look_success", "1 when the state could be read for this scrape, 0 when it could not and most metrics are missing.")
-	metricLevel    = describe("level", "How everything stands: 0 ok, 1 warning, 2 critical, 3 unknown.")
-	metricPending  = describe("restore_pending", "1 while an interrupted restore waits to be resumed or aborted.")
-	metricFree     = describe("backup_free_bytes", "Free space on the disk of the backup directory.")
-	metricAlarms   = describe("alarms_open", "Open alarms.", "level")
-	metricNext     = describe("next_slot_timestamp_seconds", "When the schedule runs a job next.", "schedule")
-	metricPromised = describe("leg_max_age_seconds", "How old the last success of a leg may be.", "leg")
-	metricLegLevel = describe("leg_level", "How a leg stands: 0 ok, 1 warning, 2 critical, 3 unknown.", "leg")
-	metricLegOK    = describe("leg_last_success_timestamp_seconds", "When a leg last went well.", "leg")
-	metricLegTried = describe("leg_last_attempt_timestamp_seconds", "When a leg was last tried.", "leg")
+	metricBuild     = describe("build_info", "Always 1; the version is in the label.", "version", "goversion")
+	metricLookOK    = describe("look_success", "1 when the state could be read for this scrape, 0 when it could not and most metrics are missing.")
+	metricLevel     = describe("level", "How everything stands: 0 ok, 1 warning, 2 critical, 3 unknown.")
+	metricCondition = describe("condition", "How a condition stands: 0 it does not hold, 1 warning, 2 critical.", "condition")
+	metricBeat      = describe("scheduler_beat_timestamp_seconds", "When the scheduler's loop was last seen at work.")
+	metricFullIn    = describe("backup_full_in_seconds", "In how long the disk of the backup directory is full, as it grows now.")
+	metricWatched   = describe("leg_watched", "1 while a leg is watched, 0 where its limit is off.", "leg")
+	metricPending   = describe("restore_pending", "1 while an interrupted restore waits to be resumed or aborted.")
+	metricFree      = describe("backup_free_bytes", "Free space on the disk of the backup directory.")
+	metricAlarms    = describe("alarms_open", "Open alarms.", "level")
+	metricNext      = describe("next_slot_timestamp_seconds", "When the schedule runs a job next.", "schedule")
+	metricPromised  = describe("leg_max_age_seconds", "How old the last success of a leg may be.", "leg")
+	metricLegLevel  = describe("leg_level", "How a leg stands: 0 ok, 1 warning, 2 critical, 3 unknown.", "leg")
+	metricLegOK     = describe("leg_last_success_timestamp_seconds", "When a leg last went well.", "leg")
+	metricLegTried  = describe("leg_last_attempt_timestamp_seconds", "When a leg was last tried.", "leg")
 
 	metricSnapshots = describe("snapshots", "Snapshots on this machine.", "kind", "state")
 	metricBytes     = describe("snapshots_bytes", "Size of all snapshots on this machine, counting a shared file in each that holds it.")
@@ -69,15 +75,8 @@ var (
 	metricDrillTime = describe("drill_duration_seconds", "How long the last drill took.")
 )
 
-// levelNumbers are those of Nagios.
-var levelNumbers = map[string]float64{LevelOK: 0, LevelWarning: 1, LevelCritical: 2}
-
-func levelNumber(level string) float64 {
-	if n, ok := levelNumbers[level]; ok {
-		return n
-	}
-	return 3
-}
+// levelNumber is a level as a metric has it: that of Nagios.
+func levelNumber(level string) float64 { return float64(health.Number(level)) }
 
 // stateCollector reads the state when it is scraped.
 type stateCollector struct{ server *Server }
@@ -135,17 +134,20 @@ func truth(b bool) float64 {
 }
 
 func (g gauges) whole(state *State) {
-	g.put(metricLevel, levelNumber(state.Level))
-	g.put(metricPending, truth(state.Pending != ""))
+	report := state.Status.Report
+	g.put(metricLevel, levelNumber(report.Level))
+	g.conditions(report)
 	if state.FreeBytes >= 0 {
 		g.put(metricFree, float64(state.FreeBytes))
 	}
-	open := map[string]float64{LevelWarning: 0, LevelCritical: 0}
+	if space := state.Status.Space; space != nil && space.FullInDays != nil {
+		g.put(metricFullIn, float64(*space.FullInDays)*24*time.Hour.Seconds())
+	}
+	g.at(metricBeat, state.Status.Daemon.Beat)
+	open := map[string]float64{health.LevelWarning: 0, health.LevelCritical: 0}
 	for _, alarm := range state.Alarms {
-		if alarm.ResolvedAt.IsZero() && alarm.Level == LevelWarning {
-			open[LevelWarning]++
-		} else if alarm.ResolvedAt.IsZero() {
-			open[LevelCritical]++
+		if alarm.ResolvedAt.IsZero() {
+			open[alarm.Level]++
 		}
 	}
 	for level, n := range open {
@@ -154,14 +156,35 @@ func (g gauges) whole(state *State) {
 	for _, slot := range state.Next {
 		g.at(metricNext, slot.At, slot.Job)
 	}
-	for _, leg := range state.Legs {
+	for _, leg := range report.Legs {
 		g.put(metricLegLevel, levelNumber(leg.Level), leg.Name)
-		if leg.Limit > 0 {
+		g.put(metricWatched, truth(leg.Watched), leg.Name)
+		if leg.Watched {
 			g.put(metricPromised, leg.Limit.Seconds(), leg.Name)
 		}
-		g.at(metricLegOK, leg.LastSuccess, leg.Name)
-		g.at(metricLegTried, leg.LastAttempt, leg.Name)
+		if leg.LastSuccess != nil {
+			g.at(metricLegOK, *leg.LastSuccess, leg.Name)
+		}
+		if leg.LastAttempt != nil {
+			g.at(metricLegTried, *leg.LastAttempt, leg.Name)
+		}
 	}
+}
+
+// conditions are told by name, also those that do not hold: an alert on a series
+// that is not there never fires.
+func (g gauges) conditions(report health.Report) {
+	level := make(map[string]string)
+	for _, name := range health.Conditions {
+		level[name] = health.LevelOK
+	}
+	for _, c := range report.Conditions {
+		level[c.Name] = health.Worse(cmp.Or(level[c.Name], health.LevelOK), c.Level)
+	}
+	for name, l := range level {
+		g.put(metricCondition, levelNumber(l), name)
+	}
+	g.put(metricPending, truth(level[health.ConditionRestorePending] != health.LevelOK))
 }
 
 // Labels of content: what a snapshot holds.
@@ -244,7 +267,7 @@ func (g gauges) runs(state *State) {
 }
 
 func (g gauges) targets(state *State) {
-	here := snapshot.Newest(state.Snapshots, state.Now, false)
+	here := state.newest()
 	for _, t := range state.Targets {
 		g.put(metricHeld, float64(len(t.Stamps)), t.Name)
 		g.put(metricBehind, float64(t.Behind), t.Name)
@@ -265,3 +288,6 @@ func (g gauges) targets(state *State) {
 		}
 	}
 }
+
+// newest returns the newest snapshot that counts; nil for none.
+func (st *State) newest() *snapshot.Snapshot { return snapshot.Newest(st.Snapshots, st.Now, false) }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/atocore/atobackupd/internal/health"
 	"github.com/atocore/atobackupd/internal/history"
 )
 
@@ -60,7 +61,7 @@ func (s *Server) failPage(w http.ResponseWriter, status int, err error) {
 
 // levelTitle names a level for people.
 func levelTitle(level string) string {
-	titles := map[string]string{LevelOK: "OK", LevelWarning: "Warning", LevelCritical: "Critical"}
+	titles := map[string]string{health.LevelOK: "OK", health.LevelWarning: "Warning", health.LevelCritical: "Critical"}
 	if title, ok := titles[level]; ok {
 		return title
 	}

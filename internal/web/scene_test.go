@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/health"
 	"github.com/atocore/atobackupd/internal/history"
 	"github.com/atocore/atobackupd/retention"
 	"github.com/atocore/atobackupd/snapshot"
@@ -73,29 +74,28 @@ const (
 func bigScene(t testing.TB) *State {
 	t.Helper()
 	st := &State{
-		Now: sceneNow, Location: berlin(t), Host: "dalidou", Version: "1.0.0", Level: LevelOK,
+		Now: sceneNow, Location: berlin(t), Host: "dalidou", Version: "1.0.0",
 		BackupDir: "/srv/storage/atocore/backups", FreeBytes: 214 * gib,
 		Commands: Commands{StopService: "docker compose down", StartService: "docker compose up -d"},
 		Next: []Upcoming{
 			{"daily", at(2026, 4, 8, 4)}, {"weekly", at(2026, 4, 12, 3)}, {"scrub", at(2026, 4, 8, 1)}, {"drill", at(2026, 7, 1, 5)},
 		},
 	}
-	st.Status = map[string]any{"level": LevelOK, "legs": []any{}}
 	var all []snapshot.Snapshot
 	for day := at(2025, 10, 12, 4); !day.After(sceneNow); day = day.AddDate(0, 0, 1) {
 		all = append(all, sceneSnapshot(day, len(all)))
 	}
 	st.take(all)
 	st.keep(t, all)
-	st.Legs = []Leg{
-		{Name: "snapshot", Level: LevelOK, LastSuccess: at(2026, 4, 7, 4), LastAttempt: at(2026, 4, 7, 4), Next: st.Next[0].At, Limit: 26 * time.Hour},
-		{Name: "full", Level: LevelOK, LastSuccess: at(2026, 4, 5, 4), LastAttempt: at(2026, 4, 5, 4), Next: st.Next[1].At, Limit: 8 * 24 * time.Hour},
-		{Name: "offsite:laptop", Level: LevelOK, LastSuccess: at(2026, 4, 5, 19), LastAttempt: at(2026, 4, 7, 7), Limit: 8 * 24 * time.Hour, Message: "laptop: it does not answer; it is tried again later"},
-		{Name: "offsite:cupboard", Level: LevelOK, LastSuccess: at(2026, 4, 7, 4), LastAttempt: at(2026, 4, 7, 4), Limit: 8 * 24 * time.Hour},
-		{Name: "prune", Level: LevelOK, LastSuccess: at(2026, 4, 7, 4), LastAttempt: at(2026, 4, 7, 4), Next: st.Next[0].At, Limit: 26 * time.Hour},
-		{Name: "scrub", Level: LevelOK, LastSuccess: at(2026, 4, 1, 1), LastAttempt: at(2026, 4, 1, 1), Next: st.Next[2].At, Limit: 9 * 24 * time.Hour},
-		{Name: "drill", Level: LevelOK, LastSuccess: at(2026, 4, 1, 5), LastAttempt: at(2026, 4, 1, 5), Next: st.Next[3].At, Limit: 100 * 24 * time.Hour},
-	}
+	st.setLegs([]testLeg{
+		{Name: "snapshot", Level: health.LevelOK, LastSuccess: at(2026, 4, 7, 4), LastAttempt: at(2026, 4, 7, 4), Next: st.Next[0].At, Limit: 26 * time.Hour},
+		{Name: "full", Level: health.LevelOK, LastSuccess: at(2026, 4, 5, 4), LastAttempt: at(2026, 4, 5, 4), Next: st.Next[1].At, Limit: 8 * 24 * time.Hour},
+		{Name: "offsite:laptop", Level: health.LevelOK, LastSuccess: at(2026, 4, 5, 19), LastAttempt: at(2026, 4, 7, 7), Limit: 8 * 24 * time.Hour, Message: "laptop: it does not answer; it is tried again later"},
+		{Name: "offsite:cupboard", Level: health.LevelOK, LastSuccess: at(2026, 4, 7, 4), LastAttempt: at(2026, 4, 7, 4), Limit: 8 * 24 * time.Hour},
+		{Name: "prune", Level: health.LevelOK, LastSuccess: at(2026, 4, 7, 4), LastAttempt: at(2026, 4, 7, 4), Next: st.Next[0].At, Limit: 26 * time.Hour},
+		{Name: "scrub", Level: health.LevelOK, LastSuccess: at(2026, 4, 1, 1), LastAttempt: at(2026, 4, 1, 1), Next: st.Next[2].At, Limit: 9 * 24 * time.Hour},
+		{Name: "drill", Level: health.LevelOK, LastSuccess: at(2026, 4, 1, 5), LastAttempt: at(2026, 4, 1, 5), Next: st.Next[3].At, Limit: 100 * 24 * time.Hour},
+	})
 	st.targets(all)
 	st.Drills = []history.Drill{
 		{ID: 3, Stamp: "20260401T040000Z", Source: "local", StartedAt: at(2026, 4, 1, 5), Duration: 41 * time.Second, Pass: true, Surprises: []string{}},
@@ -103,8 +103,8 @@ func bigScene(t testing.TB) *State {
 		{ID: 1, Stamp: "20260101T050000Z", Source: "local", StartedAt: at(2026, 1, 1, 6), Duration: 38 * time.Second, Pass: true, Surprises: []string{}},
 	}
 	st.Alarms = []history.Alarm{
-		{ID: 2, Leg: "offsite:laptop", Since: at(2026, 3, 14, 8), Level: LevelCritical, Message: "its newest snapshot is of 2026-03-05 04:00 UTC, more than 8 days ago", ResolvedAt: at(2026, 3, 15, 17)},
-		{ID: 1, Leg: "snapshot", Since: at(2026, 1, 19, 5), Level: LevelCritical, Message: "space: /srv/storage/atocore/backups: 702 MiB are free, 1102 MiB are needed and 1024 MiB must stay free (min_free)", ResolvedAt: at(2026, 1, 19, 9)},
+		{ID: 2, Leg: "offsite:laptop", Since: at(2026, 3, 14, 8), Level: health.LevelCritical, Message: "its newest snapshot is of 2026-03-05 04:00 UTC, more than 8 days ago", ResolvedAt: at(2026, 3, 15, 17)},
+		{ID: 1, Leg: "snapshot", Since: at(2026, 1, 19, 5), Level: health.LevelCritical, Message: "space: /srv/storage/atocore/backups: 702 MiB are free, 1102 MiB are needed and 1024 MiB must stay free (min_free)", ResolvedAt: at(2026, 1, 19, 9)},
 	}
 	return st
 }
@@ -190,10 +190,10 @@ func forRetention(list []snapshot.Snapshot) []retention.Snapshot {
 
 // targets gives a laptop that sleeps most of the day and a disk that is there.
 func (st *State) targets(all []snapshot.Snapshot) {
-	laptop := Target{Name: "laptop", Type: "sftp", Place: "sftp://atobackup@laptop.local/home/atobackup/vault", Level: LevelOK,
+	laptop := Target{Name: "laptop", Type: "sftp", Place: "sftp://atobackup@laptop.local/home/atobackup/vault", Level: health.LevelOK,
 		LastSuccess: at(2026, 4, 5, 19), LastAttempt: at(2026, 4, 7, 7), NextTry: at(2026, 4, 7, 7).Add(15 * time.Minute), Limit: 8 * 24 * time.Hour,
 		LastError: "laptop: dial tcp: lookup laptop.local: i/o timeout"}
-	cupboard := Target{Name: "cupboard", Type: "dir", Place: "/mnt/cupboard/vault", Level: LevelOK,
+	cupboard := Target{Name: "cupboard", Type: "dir", Place: "/mnt/cupboard/vault", Level: health.LevelOK,
 		LastSuccess: at(2026, 4, 7, 4), LastAttempt: at(2026, 4, 7, 4), Limit: 8 * 24 * time.Hour}
 	for i, s := range all {
 		kept := slices.ContainsFunc(st.Snapshots, func(k snapshot.Snapshot) bool { return k.Stamp == s.Stamp })
@@ -223,10 +223,9 @@ func (st *State) targets(all []snapshot.Snapshot) {
 // warningScene has a drill that is overdue and a snapshot of AtoCore's own.
 func warningScene(t testing.TB) *State {
 	st := bigScene(t)
-	st.Level = LevelWarning
-	st.Legs[6] = Leg{Name: "drill", Level: LevelWarning, LastSuccess: at(2025, 12, 1, 5), LastAttempt: at(2025, 12, 1, 5), Next: st.Next[3].At,
-		Limit: 100 * 24 * time.Hour, Message: "its last success was 2025-12-01 05:00 UTC, more than 100 days ago"}
-	st.Alarms = append([]history.Alarm{{ID: 9, Leg: "drill", Since: at(2026, 3, 12, 6), Level: LevelWarning, Message: st.Legs[6].Message}}, st.Alarms...)
+	st.setLeg(6, testLeg{Name: "drill", Level: health.LevelWarning, Headline: "No restore has been rehearsed since 2025-12-01 05:00 UTC.", Hint: "atobackupd drill", LastSuccess: at(2025, 12, 1, 5), LastAttempt: at(2025, 12, 1, 5), Next: st.Next[3].At,
+		Limit: 100 * 24 * time.Hour, Message: "its last success was 2025-12-01 05:00 UTC, more than 100 days ago"})
+	st.Alarms = append([]history.Alarm{{ID: 9, Leg: "drill", Since: at(2026, 3, 12, 6), Level: health.LevelWarning, Message: st.Status.Legs[6].Message}}, st.Alarms...)
 	st.Drills = st.Drills[2:]
 	adopted := snapshot.Snapshot{Stamp: "20260406T153000Z", Path: st.BackupDir + "/snapshots/20260406T153000Z", Kind: snapshot.Adopted, Full: true, Bytes: 1900 * mib, BytesExclusive: 1900 * mib, CreatedAt: at(2026, 4, 6, 15)}
 	st.Snapshots = slices.Insert(st.Snapshots, len(st.Snapshots)-1, adopted)
@@ -238,30 +237,34 @@ func warningScene(t testing.TB) *State {
 // rotted.
 func criticalScene(t testing.TB) *State {
 	st := bigScene(t)
-	st.Level = LevelCritical
 	st.Now = sceneNow.Add(50 * time.Hour)
 	for i := range st.Next[:3] {
 		st.Next[i].At = st.Next[i].At.AddDate(0, 0, []int{2, 0, 7}[i])
 	}
 	for _, leg := range []int{0, 4} {
-		st.Legs[leg].Next = st.Next[0].At
+		st.Status.Legs[leg].Next = &st.Next[0].At
 	}
-	st.Legs[4].LastSuccess, st.Legs[5].Next = at(2026, 4, 9, 4), st.Next[2].At
+	pruned := at(2026, 4, 9, 4)
+	st.Status.Legs[4].LastSuccess, st.Status.Legs[5].Next = &pruned, &st.Next[2].At
 	why := "backup: /srv/storage/atocore/data/db/atocore.db: database disk image is malformed: look at the disk, then restore the last valid snapshot"
-	st.Legs[0].Level, st.Legs[0].LastAttempt, st.Legs[0].Message = LevelCritical, at(2026, 4, 9, 4), why
-	st.Legs[2] = Leg{Name: "offsite:laptop", Level: LevelCritical, LastSuccess: at(2026, 3, 22, 19), LastAttempt: at(2026, 4, 9, 7), Limit: 8 * 24 * time.Hour,
-		Message: "laptop: the host key has changed: SHA256:uNiVztksCsDhcc0u9e8BrrJXVKSTTr0a7C4Ad1jCZqE"}
+	st.setLeg(0, testLeg{Name: "snapshot", Level: health.LevelCritical, LastSuccess: at(2026, 4, 7, 4), LastAttempt: at(2026, 4, 9, 4), Next: st.Next[0].At, Limit: 26 * time.Hour,
+		Message: why, Headline: "The last attempt to take a snapshot failed.", Hint: "atobackupd backup"})
+	st.setLeg(2, testLeg{Name: "offsite:laptop", Level: health.LevelCritical, LastSuccess: at(2026, 3, 22, 19), LastAttempt: at(2026, 4, 9, 7), Limit: 8 * 24 * time.Hour,
+		Message: "laptop: the host key has changed: SHA256:uNiVztksCsDhcc0u9e8BrrJXVKSTTr0a7C4Ad1jCZqE", Headline: "The last attempt to bring laptop up to date failed.", Hint: "atobackupd target trust laptop"})
 	bad := false
 	rotten := &st.Snapshots[len(st.Snapshots)-3]
 	rotten.Valid, rotten.Checked = &bad, at(2026, 4, 8, 1)
 	rotten.Errors = []string{"db_integrity_check_failed: Tree 12 page 4711 cell 3: invalid page number 99182", "checksum_mismatch: db/atocore.db"}
 	st.judge()
-	st.Targets[0].Level, st.Targets[0].LastError = LevelCritical, st.Legs[2].Message
-	st.Legs[5].Level, st.Legs[5].Message = LevelCritical, "scrub: 1 of 17 snapshots: no longer valid: ["+string(rotten.Stamp)+" (db_integrity_check_failed)]: suspect the disk; fetch them from the vault, or take a fresh one"
+	st.Targets[0].Level, st.Targets[0].LastError = health.LevelCritical, st.Status.Legs[2].Message
+	st.Status.Legs[5].Level, st.Status.Legs[5].Message = health.LevelCritical, "scrub: 1 of 17 snapshots: no longer valid: ["+string(rotten.Stamp)+" (db_integrity_check_failed)]: suspect the disk; fetch them from the vault, or take a fresh one"
+	st.Status.Legs[5].Headline, st.Status.Legs[5].Hint = "Stored snapshots did not pass their last check.", "atobackupd scrub --repair"
+	st.Status.Conditions = append(st.Status.Conditions, health.Condition{Name: "damaged", Level: health.LevelCritical, Headline: "A stored copy is damaged.",
+		Message: "damaged or missing: " + string(rotten.Stamp), Hint: "atobackupd scrub --repair"})
 	st.Alarms = append([]history.Alarm{
-		{ID: 12, Leg: "snapshot", Since: at(2026, 4, 8, 4), Level: LevelCritical, Message: why},
-		{ID: 11, Leg: "scrub", Since: at(2026, 4, 8, 1), Level: LevelCritical, Message: st.Legs[5].Message},
-		{ID: 10, Leg: "offsite:laptop", Since: at(2026, 3, 31, 8), Level: LevelCritical, Message: st.Legs[2].Message},
+		{ID: 12, Leg: "snapshot", Since: at(2026, 4, 8, 4), Level: health.LevelCritical, Message: why},
+		{ID: 11, Leg: "scrub", Since: at(2026, 4, 8, 1), Level: health.LevelCritical, Message: st.Status.Legs[5].Message},
+		{ID: 10, Leg: "offsite:laptop", Since: at(2026, 3, 31, 8), Level: health.LevelCritical, Message: st.Status.Legs[2].Message},
 	}, st.Alarms...)
 	st.Drills = append([]history.Drill{{ID: 7, Stamp: string(rotten.Stamp), Source: "local", StartedAt: at(2026, 4, 8, 8), Duration: 3 * time.Second, Surprises: rotten.Errors}}, st.Drills...)
 	st.Runs = append([]history.Run{{ID: 900, Job: "scrub", StartedAt: st.Now.Add(-20 * time.Minute), Outcome: history.Running}}, st.Runs...)
@@ -270,11 +273,44 @@ func criticalScene(t testing.TB) *State {
 
 // emptyScene is the first minute of an installation.
 func emptyScene(t testing.TB) *State {
-	return &State{
-		Now: sceneNow, Location: berlin(t), Host: "dalidou", Version: "1.0.0", Level: LevelOK, BackupDir: "/srv/storage/atocore/backups", FreeBytes: -1,
-		Status: map[string]any{"level": LevelOK}, Next: []Upcoming{{"daily", at(2026, 4, 8, 4)}, {"weekly", at(2026, 4, 12, 3)}},
-		Legs: []Leg{{Name: "snapshot", Level: LevelOK, Limit: 26 * time.Hour, Next: at(2026, 4, 8, 4), Message: "nothing yet: its first time has not come"}},
+	st := &State{
+		Now: sceneNow, Location: berlin(t), Host: "dalidou", Version: "1.0.0", BackupDir: "/srv/storage/atocore/backups", FreeBytes: -1,
+		Next: []Upcoming{{"daily", at(2026, 4, 8, 4)}, {"weekly", at(2026, 4, 12, 3)}},
 	}
+	st.setLegs([]testLeg{{Name: "snapshot", Level: health.LevelWarning, Limit: 26 * time.Hour, Next: at(2026, 4, 8, 4), Message: "it has not run yet", Headline: "There is nothing to restore to yet.", Hint: "atobackupd backup"}})
+	return st
+}
+
+// testLeg is a leg as a scene writes it.
+type testLeg struct {
+	Name, Level                    string
+	LastSuccess, LastAttempt, Next time.Time
+	Limit                          time.Duration
+	Message, Headline, Hint        string
+}
+
+func (l testLeg) leg() health.Leg {
+	set := func(t time.Time) *time.Time {
+		if t.IsZero() {
+			return nil
+		}
+		return &t
+	}
+	return health.Leg{Name: l.Name, Level: l.Level, LastSuccess: set(l.LastSuccess), LastAttempt: set(l.LastAttempt), Next: set(l.Next), Limit: l.Limit,
+		Message: l.Message, Headline: l.Headline, Hint: l.Hint, Watched: true}
+}
+
+func (st *State) setLegs(list []testLeg) {
+	st.Status.Report = health.Report{Level: health.LevelOK, Legs: []health.Leg{}, Conditions: []health.Condition{}}
+	for i, l := range list {
+		st.Status.Legs = append(st.Status.Legs, health.Leg{})
+		st.setLeg(i, l)
+	}
+}
+
+func (st *State) setLeg(i int, l testLeg) {
+	st.Status.Legs[i] = l.leg()
+	st.Status.Level = health.Worse(st.Status.Level, l.Level)
 }
 
 var errLocked = &failure.Error{Op: "lock", Subject: "/backups/.lock", Kind: failure.Locked, Err: fmt.Errorf("held by pid 4242: taking a daily snapshot"), Hint: "wait for it to finish, or raise --lock-timeout"}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/atocore/atobackupd/internal/health"
 	"github.com/atocore/atobackupd/internal/history"
 	"github.com/atocore/atobackupd/retention"
 	"github.com/atocore/atobackupd/snapshot"
@@ -27,14 +28,6 @@ type Source interface {
 	Backup(ctx context.Context, includeChroma bool) (document any, err error)
 }
 
-// Levels of a leg, an alarm and the whole.
-const (
-	LevelOK       = "ok"
-	LevelWarning  = "warning"
-	LevelCritical = "critical"
-	LevelUnknown  = "unknown"
-)
-
 // State is how everything stood at one moment. Times may be in any zone: they
 // are shown in Location.
 type State struct {
@@ -43,11 +36,10 @@ type State struct {
 	Host     string
 	Version  string
 
-	// Status is the document of `status --json`, served as it is.
-	Status any
+	// Status is the document of `status --json`, served as it is. Its report is
+	// what everything here shows: no level and no headline is found out here.
+	Status health.Status
 
-	Level  string // the worst of everything
-	Legs   []Leg
 	Alarms []history.Alarm // open and over, newest first
 
 	BackupDir string
@@ -63,22 +55,7 @@ type State struct {
 	Drills  []history.Drill // newest first
 	Next    []Upcoming      // in the order of the configuration
 
-	// Pending says what interrupted restore waits for a decision; "" for none.
-	Pending string
-
 	Commands Commands
-}
-
-// Leg is one thing that can go stale by itself. Times are zero and durations
-// too where there is none.
-type Leg struct {
-	Name        string
-	Level       string
-	LastSuccess time.Time
-	LastAttempt time.Time
-	Next        time.Time
-	Limit       time.Duration // how old LastSuccess may be
-	Message     string
 }
 
 // Target is one place off-site, as it was last seen.

@@ -4,7 +4,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/atocore/atobackupd/internal/history"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
@@ -28,29 +27,31 @@ type problem struct {
 	Command string
 }
 
-// newVerdict decides what is said.
+// newVerdict writes the report down as the page says it, with to when one can
+// restore.
 func newVerdict(state *State) verdict {
 	c := newClock(state)
-	v := verdict{Level: state.Level}
+	v := verdict{Level: state.Status.Level}
 	restore := restorable(state, c, func(snapshot.Stamp) bool { return true })
 	if full := restorable(state, c, state.fullStamps().has); full != restore && full != "" {
 		v.Vectors = "With the vector store: to " + full + "."
 	}
 	found := problems(state)
-	switch {
-	case len(found) > 0:
-		v.Headline, v.Detail, v.Command, v.Others = found[0].Text, found[0].Detail, found[0].Command, found[1:]
-		v.Level = worst(v.Level, found[0].Level)
-		v.Restore = "You cannot restore: no valid snapshot is known, here or off-site."
-		if restore != "" {
-			v.Restore = "You can still restore to " + restore + "."
+	if len(found) == 0 {
+		v.Headline = "You can restore to " + restore + "."
+		if restore == "" {
+			v.Headline, v.Restore = "All is well.", firstTake(state, c)
 		}
-	case restore == "":
-		v.Headline, v.Command = "There is nothing to restore to yet.", state.Commands.backup(false)
-		v.Level = worst(v.Level, LevelWarning) // no leg is late, but green would be a lie
+		return v
+	}
+	v.Headline, v.Detail, v.Command, v.Others = found[0].Text, found[0].Detail, found[0].Command, found[1:]
+	switch {
+	case restore != "":
+		v.Restore = "You can still restore to " + restore + "."
+	case len(state.Takes) == 0:
 		v.Restore = firstTake(state, c)
 	default:
-		v.Headline = "You can restore to " + restore + "."
+		v.Restore = "You cannot restore: no valid snapshot is known, here or off-site."
 	}
 	return v
 }
@@ -117,70 +118,14 @@ func (st *State) fullStamps() stampSet {
 	return set
 }
 
-// problems gives what is wrong, the gravest first.
+// problems returns what is wrong, the gravest first, with commands as they are
+// typed here.
 func problems(state *State) []problem {
-	c := newClock(state)
 	var found []problem
-	if state.Pending != "" {
-		found = append(found, problem{LevelCritical, "A restore was interrupted and waits for you.", state.Pending, state.Commands.command("restore", "--resume")})
+	for _, p := range state.Status.Problems() {
+		found = append(found, problem{p.Level, p.Headline, p.Message, state.Commands.typed(p.Command())})
 	}
-	legs := make(map[string]bool)
-	for _, leg := range state.Legs {
-		legs[leg.Name] = true
-		if leg.Level != LevelOK {
-			found = append(found, problem{leg.Level, plainly(leg, c), leg.Message, state.Commands.forLeg(leg.Name)})
-		}
-	}
-	for _, alarm := range openAlarms(state) {
-		if !legs[alarm.Leg] { // that of a leg speaks through the leg
-			found = append(found, problem{alarm.Level, sentence(legTitle(alarm.Leg) + " needs you"), alarm.Message, state.Commands.forLeg(alarm.Leg)})
-		}
-	}
-	slices.SortStableFunc(found, func(a, b problem) int { return int(levelNumber(b.Level) - levelNumber(a.Level)) })
 	return found
-}
-
-// plainly says what is wrong with a leg, for somebody who does not know legs.
-func plainly(leg Leg, c clock) string {
-	never := leg.LastSuccess.IsZero()
-	stale := !never && leg.Limit > 0 && c.now.Sub(leg.LastSuccess) > leg.Limit
-	since := c.words(leg.LastSuccess)
-	pick := func(ifNever, ifStale, ifFailed string) string {
-		switch {
-		case never:
-			return ifNever
-		case stale:
-			return ifStale
-		}
-		return ifFailed
-	}
-	switch leg.Name {
-	case "snapshot":
-		return pick("No snapshot was ever taken.", "No snapshot has been taken since "+since+".", "The last attempt to take a snapshot failed.")
-	case "full":
-		return pick("The vector store was never saved.", "The vector store has not been saved since "+since+".", "The last attempt to save the vector store failed.")
-	case "prune":
-		return pick("Old snapshots were never pruned.", "Old snapshots have not been pruned since "+since+".", "Old snapshots could not be pruned.")
-	case "scrub":
-		return pick("Stored snapshots were never checked again.", "Stored snapshots have not been checked again since "+since+".", "Stored snapshots did not pass their last check.")
-	case "drill":
-		return pick("No restore was ever rehearsed.", "No restore has been rehearsed since "+since+".", "The last rehearsal of a restore failed.")
-	}
-	if target, ok := strings.CutPrefix(leg.Name, "offsite:"); ok {
-		return pick("Nothing has ever reached "+target+".", "Nothing has reached "+target+" since "+since+".", "The last attempt to reach "+target+" failed.")
-	}
-	return sentence(legTitle(leg.Name) + " is not well")
-}
-
-func openAlarms(state *State) []history.Alarm {
-	return slices.DeleteFunc(slices.Clone(state.Alarms), func(a history.Alarm) bool { return !a.ResolvedAt.IsZero() })
-}
-
-func worst(a, b string) string {
-	if levelNumber(b) > levelNumber(a) {
-		return b
-	}
-	return a
 }
 
 // firstTake says when the first snapshot comes.
@@ -202,13 +147,19 @@ func legTitle(name string) string {
 	titles := map[string]string{
 		"daily": "Daily snapshot", "weekly": "Weekly snapshot",
 		"snapshot": "Snapshots", "full": "Full snapshots", "prune": "Pruning", "scrub": "Scrub", "drill": "Restore drill",
-		"config": "Configuration", "history": "History", "daemon": "Daemon", "restore": "Restore", "http": "The dashboard and the API",
+		"live-drill": "Live drill", "monthly": "Monthly snapshot", "verify": "Off-site check", "http": "The dashboard and the API", "restore": "Restore",
+		"restore_pending": "Interrupted restore", "damaged": "Damage", "source_shrunk": "Shrunk source", "unverified": "Unproven vector store",
+		"space": "Disk space", "history": "History", "config": "Configuration", "notify": "Notifications", "daemon": "Daemon", "lock": "Lock", "clock": "Clock",
+		"recipients": "Recipients", "shared": "Shared directory", "mount": "Backup disk",
 	}
 	if title, ok := titles[name]; ok {
 		return title
 	}
 	if target, ok := strings.CutPrefix(name, "offsite:"); ok {
 		return "Off-site to " + target
+	}
+	if target, ok := strings.CutPrefix(name, "verify:"); ok {
+		return "Check of " + target
 	}
 	if job, ok := strings.CutPrefix(name, "job:"); ok {
 		return "Job " + job

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/atocore/atobackupd/internal/history"
+	"github.com/atocore/atobackupd/internal/health"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
@@ -28,61 +28,48 @@ func TestVerdict(t *testing.T) {
 	}
 	target := func(name string, stamps ...snapshot.Stamp) Target { return Target{Name: name, Stamps: stamps} }
 	const today, sunday, lastYear = "20260407T040000Z", "20260405T030000Z", "20251231T223000Z"
-	stale := Leg{Name: "snapshot", Level: LevelCritical, LastSuccess: at(2026, 4, 5, 4), Limit: 26 * time.Hour, Message: "no space"}
+	status := func(problems ...health.Leg) (s health.Status) {
+		s.Level = health.LevelOK
+		for _, l := range problems {
+			s.Level = health.Worse(s.Level, l.Level)
+			s.Legs = append(s.Legs, l)
+		}
+		return s
+	}
+	stale := health.Leg{Name: "snapshot", Level: health.LevelCritical, Headline: "No snapshot has been taken since Sunday.", Message: "no space", Hint: "atobackupd backup"}
+	none := health.Leg{Name: "snapshot", Level: health.LevelWarning, Headline: "There is nothing to restore to yet.", Message: "it has not run yet", Hint: "atobackupd backup"}
 	for _, c := range []struct {
 		name  string
 		state State
 		want  string
 	}{
-		{"good", State{Level: LevelOK, Snapshots: snapshots(sunday, today), Targets: []Target{target("laptop", sunday)}},
+		{"good", State{Status: status(), Snapshots: snapshots(sunday, today), Targets: []Target{target("laptop", sunday)}},
 			"ok\nYou can restore to 06:00 today from here, and to Sunday 05:00 from laptop.\n\n\n\n"},
-		{"only here", State{Level: LevelOK, Snapshots: snapshots(today)}, "ok\nYou can restore to 06:00 today from here.\n\n\n\n"},
-		{"the same in several places", State{Level: LevelOK, Snapshots: snapshots(today), Targets: []Target{target("laptop", sunday), target("disk", sunday, today), target("attic", sunday)}},
+		{"only here", State{Status: status(), Snapshots: snapshots(today)}, "ok\nYou can restore to 06:00 today from here.\n\n\n\n"},
+		{"the same in several places", State{Status: status(), Snapshots: snapshots(today), Targets: []Target{target("laptop", sunday), target("disk", sunday, today), target("attic", sunday)}},
 			"ok\nYou can restore to 06:00 today from here and disk, and to Sunday 05:00 from laptop and attic.\n\n\n\n"},
-		{"only off-site, long ago", State{Level: LevelOK, Targets: []Target{target("laptop", lastYear), target("new")}},
+		{"only off-site, long ago", State{Status: status(), Targets: []Target{target("laptop", lastYear), target("new")}},
 			"ok\nYou can restore to 31 December 2025, 23:30 from laptop.\n\n\n\n"},
-		{"vectors are older", State{Level: LevelOK, Snapshots: snapshots(sunday, today), Takes: []Take{{Stamp: sunday, Full: true}}},
+		{"vectors are older", State{Status: status(), Snapshots: snapshots(sunday, today), Takes: []Take{{Stamp: sunday, Full: true}}},
 			"ok\nYou can restore to 06:00 today from here.\n\n\n\nWith the vector store: to Sunday 05:00 from here."},
-		{"a snapshot of the future counts for nothing", State{Level: LevelOK, Snapshots: snapshots(today, "20270101T000000Z")},
+		{"a snapshot of the future counts for nothing", State{Status: status(), Snapshots: snapshots(today, "20270101T000000Z")},
 			"ok\nYou can restore to 06:00 today from here.\n\n\n\n"},
-		{"nothing yet", State{Level: LevelOK, Next: []Upcoming{{"scrub", at(2026, 4, 7, 9)}, {"weekly", at(2026, 4, 12, 3)}, {"daily", at(2026, 4, 8, 4)}}},
-			"warning\nThere is nothing to restore to yet.\n\nsudo atobackupd backup\nThe first snapshot is due 06:00 tomorrow.\n"},
-		{"nothing, ever", State{Level: LevelOK}, "warning\nThere is nothing to restore to yet.\n\nsudo atobackupd backup\nNo snapshots are scheduled.\n"},
-		{"stale", State{Level: LevelCritical, Legs: []Leg{stale}, Snapshots: snapshots(sunday)},
-			"critical\nNo snapshot has been taken since Sunday 06:00.\nno space\nsudo atobackupd backup\nYou can still restore to Sunday 05:00 from here.\n"},
-		{"and nothing is left", State{Level: LevelCritical, Legs: []Leg{stale}},
-			"critical\nNo snapshot has been taken since Sunday 06:00.\nno space\nsudo atobackupd backup\nYou cannot restore: no valid snapshot is known, here or off-site.\n"},
-		{"the gravest comes first, an alarm of a leg once", State{
-			Level: LevelCritical, Snapshots: snapshots(today), Legs: []Leg{{Name: "drill", Level: LevelWarning, Message: "overdue"}, {Name: "offsite:my laptop", Level: LevelCritical, Message: "the host key has changed", LastSuccess: sceneNow, Limit: time.Hour}},
-			Alarms: []history.Alarm{{Leg: "drill", Level: LevelWarning, Message: "overdue"}, {Leg: "config", Level: LevelCritical, Message: "line 3"}, {Leg: "full", Level: LevelCritical, ResolvedAt: sceneNow}},
-		}, "critical\nThe last attempt to reach my laptop failed.\nthe host key has changed\nsudo atobackupd sync --target 'my laptop'\nYou can still restore to 06:00 today from here.\n" +
-			"\nalso critical: Configuration needs you. | line 3 | sudo atobackupd config check\nalso warning: No restore was ever rehearsed. | overdue | sudo atobackupd drill"},
-		{"an interrupted restore", State{Level: LevelOK, Pending: "restore pending: x", Snapshots: snapshots(today)},
-			"critical\nA restore was interrupted and waits for you.\nrestore pending: x\nsudo atobackupd restore --resume\nYou can still restore to 06:00 today from here.\n"},
+		{"nothing yet", State{Status: status(none), Next: []Upcoming{{"scrub", at(2026, 4, 7, 9)}, {"weekly", at(2026, 4, 12, 3)}, {"daily", at(2026, 4, 8, 4)}}},
+			"warning\nThere is nothing to restore to yet.\nit has not run yet\nsudo atobackupd backup\nThe first snapshot is due 06:00 tomorrow.\n"},
+		{"nothing, ever", State{Status: status(none)}, "warning\nThere is nothing to restore to yet.\nit has not run yet\nsudo atobackupd backup\nNo snapshots are scheduled.\n"},
+		{"stale", State{Status: status(stale), Snapshots: snapshots(sunday)},
+			"critical\nNo snapshot has been taken since Sunday.\nno space\nsudo atobackupd backup\nYou can still restore to Sunday 05:00 from here.\n"},
+		{"and nothing is left", State{Status: status(stale), Takes: []Take{{}}},
+			"critical\nNo snapshot has been taken since Sunday.\nno space\nsudo atobackupd backup\nYou cannot restore: no valid snapshot is known, here or off-site.\n"},
+		{"a condition comes first, then the gravest leg", State{Snapshots: snapshots(today), Status: health.Status{Report: health.Report{
+			Level: health.LevelCritical, Conditions: []health.Condition{{Name: "restore_pending", Level: health.LevelCritical, Headline: "A restore waits.", Message: "pending", Hint: "finish it with `atobackupd restore --resume`"}},
+			Legs: []health.Leg{{Name: "drill", Level: health.LevelWarning, Headline: "No drill.", Message: "overdue", Hint: "atobackupd drill"}, {Name: "scrub", Level: health.LevelOK}, stale},
+		}}}, "critical\nA restore waits.\npending\nsudo atobackupd restore --resume\nYou can still restore to 06:00 today from here.\n" +
+			"\nalso critical: No snapshot has been taken since Sunday. | no space | sudo atobackupd backup\nalso warning: No drill. | overdue | sudo atobackupd drill"},
 	} {
 		c.state.Now, c.state.Location = sceneNow, berlin(t)
 		if got := strings.TrimSpace(shown(newVerdict(&c.state))); got != strings.TrimSpace(c.want) {
 			t.Errorf("%s:\n%s\nwant:\n%s", c.name, got, c.want)
-		}
-	}
-}
-
-// TestEveryLegIsNamedPlainly in each way in which it can be bad.
-func TestEveryLegIsNamedPlainly(t *testing.T) {
-	c := clock{sceneNow, time.UTC}
-	for _, name := range []string{"snapshot", "full", "prune", "scrub", "drill", "offsite:laptop", "something:new"} {
-		said := map[string]bool{}
-		for _, leg := range []Leg{
-			{Name: name}, {Name: name, LastSuccess: sceneNow.Add(-time.Hour), Limit: time.Minute}, {Name: name, LastSuccess: sceneNow, Limit: time.Hour},
-		} {
-			text := plainly(leg, c)
-			if !strings.HasSuffix(text, ".") || strings.ToUpper(text[:1]) != text[:1] {
-				t.Errorf("%s: %q is no sentence", name, text)
-			}
-			said[text] = true
-		}
-		if len(said) != 3 && name != "something:new" {
-			t.Errorf("%s: never, stale and failed are not told apart: %v", name, said)
 		}
 	}
 }

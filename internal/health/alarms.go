@@ -11,8 +11,19 @@ import (
 // again.
 const remindEvery = 24 * time.Hour
 
-// Finding is what is wrong with a leg, or with something else that has a name.
-type Finding struct{ Name, Level, Message string }
+// Alarm says that a leg or a condition is bad, or was.
+type Alarm struct {
+	ID         int64     `json:"id"`
+	Leg        string    `json:"leg"` // or the condition
+	Since      time.Time `json:"since"`
+	Level      string    `json:"level"` // warning or critical
+	Message    string    `json:"message"`
+	NotifiedAt time.Time `json:"notified_at,omitzero"` // when somebody was last told; zero for not yet
+	ResolvedAt time.Time `json:"resolved_at,omitzero"` // zero while it is open
+}
+
+// unwatched is the message of an alarm that ended because nobody looks any more.
+const unwatched = "no longer watched"
 
 // Alarms holds the alarms as they are: those that are open, and those that are
 // over and of whose end nobody was told.
@@ -21,21 +32,32 @@ type Alarms struct {
 	Over []Alarm
 }
 
-// Changes are what a turn of the ledger must write down.
+// Changes are what a look at the alarms must write down.
 type Changes struct {
 	Raised   []Alarm // new, or with another message or level
 	Fresh    []Alarm // those of them that are new
 	Resolved []Alarm
 }
 
-// Update brings the ledger up to date with what is bad at now. An alarm whose
-// name is in no verdict is over. It changes nothing of l.
-func (l Alarms) Update(bad []Finding, now time.Time) (Alarms, Changes) {
+// Update brings the alarms up to date with a report that was made at now. An
+// alarm is over when the report knows its leg or condition as well. One whose leg
+// waits for a retry is not over, and one whose leg is no longer watched did not
+// recover: it says so. Update changes nothing of l.
+func (l Alarms) Update(r Report, now time.Time) (Alarms, Changes) {
+	bad := slices.DeleteFunc(r.Problems(), func(p Problem) bool { return p.Quiet })
 	next := Alarms{Over: slices.Clone(l.Over)}
 	var c Changes
 	for _, alarm := range l.Open {
-		i := slices.IndexFunc(bad, func(v Finding) bool { return v.Name == alarm.Leg })
+		i := slices.IndexFunc(bad, func(p Problem) bool { return p.Name == alarm.Leg })
 		if i < 0 {
+			switch leg, ok := r.Leg(alarm.Leg); {
+			case ok && leg.Level != LevelOK:
+				next.Open = append(next.Open, alarm)
+				continue
+			case ok && !leg.Watched, !ok && isLeg(alarm.Leg):
+				alarm.Message = unwatched
+				c.Raised = append(c.Raised, alarm)
+			}
 			alarm.ResolvedAt = now
 			c.Resolved = append(c.Resolved, alarm)
 			if !alarm.NotifiedAt.IsZero() { // who heard nothing need not hear that it is over
@@ -43,27 +65,42 @@ func (l Alarms) Update(bad []Finding, now time.Time) (Alarms, Changes) {
 			}
 			continue
 		}
-		v := bad[i]
-		if alarm.Level == LevelWarning && v.Level == LevelCritical {
+		p := bad[i]
+		if alarm.Level == LevelWarning && p.Level == LevelCritical {
 			alarm.NotifiedAt = time.Time{} // that is news
 		}
 		// Without an id it could not be written down so far.
-		if alarm.Level != v.Level || alarm.Message != v.Message || alarm.ID == 0 {
-			alarm.Level, alarm.Message = v.Level, v.Message
+		if alarm.Level != p.Level || alarm.Message != p.told() || alarm.ID == 0 {
+			alarm.Level, alarm.Message = p.Level, p.told()
 			c.Raised = append(c.Raised, alarm)
 		}
 		next.Open = append(next.Open, alarm)
 	}
-	for _, v := range bad {
-		if slices.ContainsFunc(l.Open, func(a Alarm) bool { return a.Leg == v.Name }) {
+	for _, p := range bad {
+		if slices.ContainsFunc(l.Open, func(a Alarm) bool { return a.Leg == p.Name }) {
 			continue
 		}
-		alarm := Alarm{Leg: v.Name, Since: now, Level: v.Level, Message: v.Message}
+		alarm := Alarm{Leg: p.Name, Since: now, Level: p.Level, Message: p.told()}
 		next.Open = append(next.Open, alarm)
 		c.Raised = append(c.Raised, alarm)
 		c.Fresh = append(c.Fresh, alarm)
 	}
 	return next, c
+}
+
+// isLeg reports whether a name is one of a leg.
+func isLeg(name string) bool {
+	_, target := cutTarget(name)
+	return target != "" || slices.Contains([]string{LegSnapshot, LegFull, LegPrune, LegScrub, LegDrill, LegLiveDrill}, name)
+}
+
+// told is what people are told of a problem: what was found and what to do,
+// which the message of a failure often says already.
+func (p Problem) told() string {
+	if p.Hint == "" || strings.Contains(p.Message, p.Hint) {
+		return p.Message
+	}
+	return p.Message + ": " + p.Hint
 }
 
 // Notice is what somebody is to be told, all in one message.
@@ -95,6 +132,7 @@ func (l Alarms) Pending(now time.Time) (n Notice) {
 	return n
 }
 
+// Empty reports whether there is nothing to tell.
 func (n Notice) Empty() bool { return len(n.Bad)+len(n.Still)+len(n.Recovered) == 0 }
 
 // MarkSent notes that somebody knows the news.
@@ -124,6 +162,10 @@ func (n Notice) Message(host string) (title, body string) {
 		lines = append(lines, fmt.Sprintf("STILL %s %s, since %s: %s", strings.ToUpper(a.Level), a.Leg, Clock(a.Since), a.Message))
 	}
 	for _, a := range n.Recovered {
+		if a.Message == unwatched {
+			lines = append(lines, fmt.Sprintf("NO LONGER WATCHED %s: it was not well", a.Leg))
+			continue
+		}
 		lines = append(lines, fmt.Sprintf("RECOVERED %s, after %s: %s", a.Leg, a.ResolvedAt.Sub(a.Since).Round(time.Minute), a.Message))
 	}
 	what := ""
@@ -132,6 +174,8 @@ func (n Notice) Message(host string) (title, body string) {
 		what = bad[0].Leg + " is bad"
 	case len(bad) > 1:
 		what = fmt.Sprintf("%d alarms", len(bad))
+	case len(n.Recovered) == 1 && n.Recovered[0].Message == unwatched:
+		what = n.Recovered[0].Leg + " is no longer watched"
 	case len(n.Recovered) == 1:
 		what = n.Recovered[0].Leg + " has recovered"
 	default:

@@ -1,0 +1,85 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/fsx"
+	"github.com/atocore/atobackupd/internal/history"
+	"github.com/atocore/atobackupd/snapshot"
+)
+
+// markerFile says of a directory that it is the backup directory. Where the disk
+// is not mounted there is none, and nothing is written onto the bare mount point.
+const markerFile = ".atobackupd-dir"
+
+// checkMount refuses a backup directory without its marker when the history
+// knows of snapshots in it and none of them is there.
+func (a *App) checkMount(ctx context.Context) error {
+	_, err := os.Lstat(a.markerPath())
+	if err == nil {
+		return nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
+		return a.unmounted(err)
+	}
+	known, err := a.knownStamps(ctx)
+	if err != nil || len(known) == 0 {
+		return nil
+	}
+	for _, stamp := range known {
+		if _, err := os.Lstat(filepath.Join(a.Config.Backup.Dir, "snapshots", string(stamp))); err == nil {
+			return nil // an older version made them, and no marker
+		}
+	}
+	return a.unmounted(fmt.Errorf("%s is missing, and so is every snapshot that is known, such as %s", markerFile, known[0]))
+}
+
+func (a *App) markerPath() string { return filepath.Join(a.Config.Backup.Dir, markerFile) }
+
+func (a *App) unmounted(err error) error {
+	return &failure.Error{Op: "backup.dir", Subject: a.Config.Backup.Dir, Kind: failure.Refused, Err: err,
+		Hint: "mount its disk; if this is a new directory: atobackupd accept backup-dir"}
+}
+
+// knownStamps returns the snapshots that the history has seen here and that no
+// prune has deleted, newest first.
+func (a *App) knownStamps(ctx context.Context) ([]snapshot.Stamp, error) {
+	runs, err := a.history.Runs(ctx, "backup", time.Time{}, 100)
+	if err != nil {
+		return nil, err
+	}
+	var known []snapshot.Stamp
+	for _, run := range runs {
+		if run.Outcome == history.OK && run.Stamp != "" {
+			known = append(known, snapshot.Stamp(run.Stamp))
+		}
+	}
+	return known, nil
+}
+
+// mark makes the marker, once the directory is known to be the right one.
+func (a *App) mark() error {
+	path := a.markerPath()
+	if _, err := os.Lstat(path); err == nil {
+		return nil
+	}
+	return fsx.WriteFile(path, []byte("This is a backup directory of atobackupd. Without this file it takes the disk for not mounted.\n"), 0o644)
+}
+
+// AcceptBackupDir takes the directory as it is for the backup directory: the
+// operator says that it is a new one and not the mount point of a disk.
+func (a *App) AcceptBackupDir(ctx context.Context) error {
+	store, err := snapshot.Open(a.Config.Backup.Dir)
+	if err != nil {
+		return err
+	}
+	a.store = store
+	return a.mark()
+}
