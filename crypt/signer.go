@@ -49,6 +49,10 @@ func LoadOrCreateSigner(path string) (signer *Signer, created bool, err error) {
 	return signer, created && err == nil, err
 }
 
+// LoadSigner reads the private key at path and never makes one: fs.ErrNotExist
+// where there is none.
+func LoadSigner(path string) (*Signer, error) { return loadSigner(path) }
+
 func loadSigner(path string) (*Signer, error) {
 	info, err := os.Stat(path)
 	if err != nil {

@@ -24,7 +24,7 @@ import (
 // PullOptions says how a snapshot is fetched.
 type PullOptions struct {
 	Identities crypt.Identities
-	Signer     string // the public key that must have signed it
+	Signers    crypt.Signers // the public key that must have signed it
 	Progress   fsx.Progress
 }
 
@@ -34,7 +34,7 @@ type PullOptions struct {
 // manifest's; where one differs the error names the pack. It is built beside dest and renamed, so dest is whole or absent.
 // Owners are set where this process may; modes and times always.
 func (v *Vault) Pull(ctx context.Context, s Stored, dest string, o PullOptions) (err error) {
-	sums, err := v.verified(ctx, s, o.Signer)
+	sums, err := v.verified(ctx, s, o.Signers)
 	if err != nil {
 		return err
 	}
@@ -246,8 +246,8 @@ func (v *Vault) checkObject(ctx context.Context, name string, sums sums) error {
 
 // Recipients tells who can open a snapshot, as the host says in its manifest:
 // what an age file itself tells of that is nobody's name.
-func (v *Vault) Recipients(ctx context.Context, s Stored, signer string, identities crypt.Identities) ([]string, error) {
-	sums, err := v.verified(ctx, s, signer)
+func (v *Vault) Recipients(ctx context.Context, s Stored, signers crypt.Signers, identities crypt.Identities) ([]string, error) {
+	sums, err := v.verified(ctx, s, signers)
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -41,6 +42,10 @@ type PushOptions struct {
 	RebaseRatio float64
 	Rebase      bool
 
+	// Damaged are packs, by id, that somebody found damaged: what lies in them
+	// counts as lost, and is sent anew.
+	Damaged map[string]bool
+
 	Progress fsx.Progress
 }
 
@@ -61,6 +66,9 @@ type Pushed struct {
 	// them was sent anew, but older snapshots have lost it.
 	Warnings []string `json:"-"`
 	Damage   []string `json:"-"`
+
+	// Sizes are those of the packs that the snapshot needs, by id.
+	Sizes map[string]int64 `json:"-"`
 }
 
 // chunkPages is what is read from a file at once: 1 MiB.
@@ -83,7 +91,8 @@ func (v *Vault) Push(ctx context.Context, src Source, o PushOptions) (pushed Pus
 	}
 	defer w.close()
 	done, ok := loadSealed(o.StateDir, src.Info.Stamp, w.header())
-	if ok = ok && !o.Rebase; ok {
+	ok = ok && !o.Rebase && !slices.ContainsFunc(done.Packs, func(p packRef) bool { return o.Damaged[p.ID] })
+	if ok {
 		err = w.publish(ctx, done)
 	}
 	if !ok || errors.Is(err, errPacksGone) {
@@ -97,6 +106,10 @@ func (v *Vault) Push(ctx context.Context, src Source, o PushOptions) (pushed Pus
 	pushed = done.Pushed
 	pushed.Push, pushed.Seq, pushed.Warnings, pushed.Damage = done.Push, done.Seq, done.Warnings, done.Damage
 	pushed.DurationMS = time.Since(start).Milliseconds()
+	pushed.Sizes = make(map[string]int64, len(done.Packs))
+	for _, p := range done.Packs {
+		pushed.Sizes[p.ID] = p.Size
+	}
 	return pushed, nil
 }
 
@@ -166,7 +179,7 @@ func (v *Vault) newPusher(src Source, o PushOptions) (w *pusher, err error) {
 		return nil, err
 	}
 	if err := m.check(src.Info.Stamp); err != nil {
-		return nil, &failure.Error{Op: "push", Subject: src.Dir, Kind: failure.Invalid, Err: err, Hint: "a vault cannot hold it"}
+		return nil, sourceError(&failure.Error{Op: "push", Subject: src.Dir, Kind: failure.Invalid, Err: err, Hint: "a vault cannot hold it"})
 	}
 	if err := w.openMap(); err != nil || w.last != nil {
 		return w, err

@@ -335,7 +335,7 @@ func TestLayersStayBounded(t *testing.T) {
 // needed returns the bytes of the packs that the newest snapshot refers to.
 func (r *rig) needed() (total int64) {
 	r.t.Helper()
-	stored, err := r.vault.Find(context.Background(), "latest")
+	stored, _, err := r.vault.Find(context.Background(), "latest", r.signers())
 	r.check(err)
 	data, err := os.ReadFile(filepath.Join(r.root, "snapshots", string(stored.Push)+".SHA256SUMS"))
 	r.check(err)
@@ -368,9 +368,9 @@ func TestOtherRecipientsGetANewBase(t *testing.T) {
 	r.identities, err = crypt.LoadIdentities(other)
 	r.check(err)
 	r.wantPull(src)
-	stored, err := r.vault.Find(context.Background(), "latest")
+	stored, _, err := r.vault.Find(context.Background(), "latest", r.signers())
 	r.check(err)
-	who, err := r.vault.Recipients(context.Background(), stored, r.signer.AuthorizedKey(), r.identities)
+	who, err := r.vault.Recipients(context.Background(), stored, r.signers(), r.identities)
 	r.check(err)
 	if len(who) != 1 || who[0] != recipient {
 		t.Errorf("it says that %q can open it", who)

@@ -25,7 +25,7 @@ func (v *Vault) packSizes(ctx context.Context) (map[string]int64, error) {
 // restoreFromTrash moves packs out of trash/ that are needed again, and notes them in
 // sizes. Where that is not possible, as on an append-only target, they count as
 // missing: prune may be about to remove them.
-func (v *Vault) restoreFromTrash(ctx context.Context, packs []packRef, sizes map[string]int64) error {
+func (v *Vault) restoreFromTrash(ctx context.Context, packs []packRef, sizes map[string]int64, damaged map[string]bool) error {
 	missing := false
 	for _, p := range packs {
 		if _, ok := sizes[p.ID]; !ok {
@@ -50,13 +50,14 @@ func (v *Vault) restoreFromTrash(ctx context.Context, packs []packRef, sizes map
 	}
 	for _, p := range packs {
 		size, there := inTrash[p.ID]
-		if _, ok := sizes[p.ID]; ok || !there || size != p.Size {
+		if _, ok := sizes[p.ID]; ok || !there || size != p.Size || damaged[p.ID] {
 			continue
 		}
 		if err := v.remote.Move(ctx, trashName(p.ID), packName(p.ID)); isTransportError(err) || ctx.Err() != nil {
 			return errors.Join(err, ctx.Err())
 		} else if err == nil {
 			sizes[p.ID] = size
+			_ = v.remote.Remove(ctx, trashMarker(p.ID)) // one that stays is swept
 		}
 	}
 	return nil
@@ -157,13 +158,13 @@ func (w *pusher) checkNeeded(ctx context.Context, u usage, have map[string]int64
 			needed = append(needed, p)
 		}
 	}
-	if err := w.vault.restoreFromTrash(ctx, needed, have); err != nil {
+	if err := w.vault.restoreFromTrash(ctx, needed, have, w.o.Damaged); err != nil {
 		return err
 	}
 	for i, p := range w.last.Packs {
 		number := uint32(i + 1)
 		size, there := have[p.ID]
-		if there && size == p.Size {
+		if there && size == p.Size && !w.o.Damaged[p.ID] {
 			continue
 		}
 		w.bad[number] = true
@@ -171,7 +172,10 @@ func (w *pusher) checkNeeded(ctx context.Context, u usage, have map[string]int64
 			continue
 		}
 		what := "it is missing"
-		if there {
+		switch {
+		case w.o.Damaged[p.ID]:
+			continue // that is why it is sent anew
+		case there:
 			what = fmt.Sprintf("it has %d bytes of %d", size, p.Size)
 		}
 		w.damage = append(w.damage, packName(p.ID)+": "+what)

@@ -91,7 +91,7 @@ func (w *pusher) checkPacks(ctx context.Context, packs []packRef) error {
 	if err != nil {
 		return err
 	}
-	if err := w.vault.restoreFromTrash(ctx, packs, sizes); err != nil {
+	if err := w.vault.restoreFromTrash(ctx, packs, sizes, nil); err != nil {
 		return err
 	}
 	for _, p := range packs {

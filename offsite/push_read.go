@@ -98,7 +98,7 @@ func (w *pusher) makeRecords(have map[string]int64) error {
 		return err
 	}
 	for _, pack := range w.spool.arrived {
-		if size, ok := have[pack.ID]; !ok || size != pack.Size {
+		if size, ok := have[pack.ID]; !ok || size != pack.Size || w.o.Damaged[pack.ID] {
 			continue
 		}
 		if err := w.reuse(pack); err != nil {
@@ -143,7 +143,7 @@ func (w *pusher) reuse(pack storedPack) error {
 func (w *pusher) read(ctx context.Context, chunks chan<- chunk, free chan []byte) error {
 	root, err := os.OpenRoot(w.src.Dir)
 	if err != nil {
-		return err
+		return sourceError(err)
 	}
 	defer root.Close()
 	group, reading := errgroup.WithContext(ctx)
@@ -198,7 +198,7 @@ func (w *pusher) keepRecords(f *pushFile) (bool, error) {
 func (w *pusher) readFile(ctx context.Context, root *os.Root, f *pushFile, chunks chan<- chunk, free chan []byte) error {
 	in, err := root.OpenFile(filepath.FromSlash(f.Path), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return err
+		return sourceError(err)
 	}
 	defer in.Close()
 	hash := sha256.New()
@@ -212,7 +212,7 @@ func (w *pusher) readFile(ctx context.Context, root *os.Root, f *pushFile, chunk
 		}
 		n, err := io.ReadFull(in, buf)
 		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-			return err
+			return sourceError(err)
 		}
 		last := err != nil
 		if size += int64(n); size > f.Size {
@@ -238,6 +238,7 @@ func (w *pusher) readFile(ctx context.Context, root *os.Root, f *pushFile, chunk
 }
 
 func (w *pusher) changed(f *pushFile) error {
-	return &failure.Error{Op: "push", Subject: filepath.Join(w.src.Dir, f.Path), Kind: failure.Invalid,
-		Err: errors.New("checksum_mismatch: it is not what was snapshotted"), Hint: "the local disk may be failing; check it with `atobackupd scrub`"}
+	return sourceError(&failure.Error{Op: "push", Subject: filepath.Join(w.src.Dir, f.Path), Kind: failure.Invalid,
+		Err:  errors.New("checksum_mismatch: it is not what was snapshotted"),
+		Hint: "the local disk may be failing; check it with `atobackupd scrub`"})
 }

@@ -301,7 +301,7 @@ func TestResumeOverSSH(t *testing.T) {
 	r.check(err)
 	r.vault = vault
 	r.wantPull(src)
-	stored, err := vault.Find(context.Background(), "latest")
+	stored, _, err := vault.Find(context.Background(), "latest", r.signers())
 	r.check(err)
 	r.wantStockTools(stored.Push)
 }

@@ -117,7 +117,7 @@ func (w *pusher) encodeManifest(out io.Writer, numbers map[uint32]int64, packs [
 	for name, to := range map[string]*string{snapshot.MetadataFile: &m.Metadata, snapshot.ManifestFile: &m.Atobackupd} {
 		data, err := os.ReadFile(filepath.Join(w.src.Dir, name))
 		if err != nil && !(name == snapshot.ManifestFile && errors.Is(err, os.ErrNotExist)) {
-			return err
+			return sourceError(err)
 		}
 		*to = string(data)
 	}

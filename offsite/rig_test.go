@@ -164,7 +164,7 @@ func (r *rig) push(src offsite.Source) offsite.Pushed {
 // list returns the stamps in the vault that are proven to be ours.
 func (r *rig) list() (stamps []snapshot.Stamp) {
 	r.t.Helper()
-	list, warnings, err := r.vault.ListVerified(context.Background(), r.signer.AuthorizedKey())
+	list, warnings, err := r.vault.ListVerified(context.Background(), r.signers())
 	r.check(err)
 	for _, w := range warnings {
 		r.t.Log("warning:", w)
@@ -177,12 +177,12 @@ func (r *rig) list() (stamps []snapshot.Stamp) {
 
 func (r *rig) pull(name string) (dest string, err error) {
 	r.t.Helper()
-	stored, err := r.vault.Find(context.Background(), name)
+	stored, _, err := r.vault.Find(context.Background(), name, r.signers())
 	if err != nil {
 		return "", err
 	}
 	dest = filepath.Join(r.t.TempDir(), "restored")
-	return dest, r.vault.Pull(context.Background(), stored, dest, offsite.PullOptions{Identities: r.identities, Signer: r.signer.AuthorizedKey()})
+	return dest, r.vault.Pull(context.Background(), stored, dest, offsite.PullOptions{Identities: r.identities, Signers: r.signers()})
 }
 
 // wantPull fetches a snapshot and compares it with the host's.
@@ -372,3 +372,6 @@ func blocks(t testing.TB, path string) int64 {
 	}
 	return st.Blocks * 512
 }
+
+// signers are those that a reader of the rig's vault believes.
+func (r *rig) signers() crypt.Signers { return crypt.Signers{r.signer.AuthorizedKey()} }

@@ -41,7 +41,7 @@ type Vault struct {
 	Info   VaultInfo
 }
 
-// ErrNoVault is what OpenVault returns where there is none.
+// ErrNoVault is the error of OpenVault where there is none.
 var ErrNoVault = errors.New("there is no vault.json")
 
 // OpenVault reads vault.json. Where there is none the error wraps ErrNoVault.
@@ -59,6 +59,15 @@ func OpenVault(ctx context.Context, remote Remote) (*Vault, error) {
 		return nil, err
 	}
 	return &Vault{remote: remote, Info: info}, nil
+}
+
+// OpenUnnamed opens a vault whose vault.json is missing or damaged, for a reader
+// who knows the signer from elsewhere. There must be snapshots.
+func OpenUnnamed(ctx context.Context, remote Remote) (*Vault, error) {
+	if _, err := remote.List(ctx, snapshotsDir); err != nil {
+		return nil, err
+	}
+	return &Vault{remote: remote}, nil
 }
 
 // parseVaultInfo reads vault.json.
@@ -100,7 +109,7 @@ func printable(s string) bool {
 }
 
 // directories are made in every vault.
-var directories = []string{packsDir, snapshotsDir, trashDir, incomingDir}
+var directories = []string{packsDir, snapshotsDir, policyDir, hostDir, reportsDir, trashDir, incomingDir}
 
 // NewVault makes a vault on an empty remote. It refuses one that holds anything
 // that a vault does not: somebody else's directory.
@@ -135,6 +144,93 @@ func NewVault(ctx context.Context, remote Remote, info VaultInfo) (*Vault, error
 		}
 	}
 	return &Vault{remote: remote, Info: info}, nil
+}
+
+// remakeVault writes vault.json anew for the vault that state remembers.
+func remakeVault(ctx context.Context, remote Remote, state *State, info VaultInfo) (*Vault, error) {
+	info.Format, info.Version, info.ID = FormatName, FormatVersion, state.VaultID
+	data, err := json.MarshalIndent(info, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	if err := remote.Remove(ctx, vaultFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, &failure.Error{Op: "vault", Subject: vaultFile, Kind: failure.VaultMismatch, Err: fmt.Errorf("it is damaged, and cannot be replaced: %w", err),
+			Hint: "remove it on the second machine; the next sync writes it anew"}
+	}
+	if _, err := remote.Put(ctx, vaultFile, bytes.NewReader(append(data, '\n'))); err != nil {
+		return nil, err
+	}
+	return &Vault{remote: remote, Info: info}, nil
+}
+
+// RenewScript puts the recover.py of this program into a vault that another
+// version began, under a name of its own: the first one is never replaced while it
+// is sound. repair names scripts that are damaged: those are removed and put anew,
+// where mayRemove says that this account can. It returns what it wrote.
+func (v *Vault) RenewScript(ctx context.Context, repair []string, mayRemove bool) (written []string, err error) {
+	put := func(name string, data []byte) error {
+		_, err := v.remote.Put(ctx, name, bytes.NewReader(data))
+		if err == nil {
+			written = append(written, name)
+		}
+		return err
+	}
+	for _, name := range repair {
+		if !IsRecoverScript(name) {
+			continue
+		}
+		if mayRemove {
+			if err := v.remote.Remove(ctx, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return written, err
+			}
+		}
+		if name != recoverFile && name != RecoverScriptName() {
+			continue // another version's: nobody needs it
+		}
+		if err := put(name, recoverScript); err != nil && !errors.Is(err, fs.ErrExist) {
+			return written, err
+		}
+	}
+	for _, name := range []string{recoverFile, RecoverScriptName()} {
+		data, err := readAll(ctx, v.remote, name, maxInfo)
+		if err == nil && bytes.Equal(data, recoverScript) {
+			return written, nil
+		}
+		if err != nil && !isDamage(err) {
+			return written, err
+		}
+	}
+	if err := put(RecoverScriptName(), recoverScript); err != nil && !errors.Is(err, fs.ErrExist) {
+		return written, err
+	}
+	if !mayRemove {
+		return written, nil
+	}
+	if err := v.remote.Remove(ctx, readmeFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return written, err
+	}
+	return written, put(readmeFile, bytes.ReplaceAll(vaultReadme, []byte(recoverFile), []byte(RecoverScriptName())))
+}
+
+// Probe stores an object in incoming/, reads it back and, where mayRemove says
+// that this account can, removes it.
+func Probe(ctx context.Context, remote Remote, mayRemove bool) (err error) {
+	suffix, err := randomHex(8)
+	if err != nil {
+		return err
+	}
+	name := incomingDir + "/probe-" + suffix
+	if _, err := remote.Put(ctx, name, strings.NewReader(suffix)); err != nil {
+		return err
+	}
+	data, err := readAll(ctx, remote, name, maxInfo)
+	if err == nil && string(data) != suffix {
+		err = &failure.Error{Op: "probe", Subject: name, Err: errors.New("it was read back with other bytes")}
+	}
+	if mayRemove {
+		err = errors.Join(err, remote.Remove(ctx, name))
+	}
+	return err
 }
 
 func randomHex(bytes int) (string, error) {

@@ -5,9 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/retention"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
@@ -24,6 +27,9 @@ const (
 	snapshotsDir = "snapshots"
 	trashDir     = "trash"
 	incomingDir  = "incoming"
+	policyDir    = "policy"
+	hostDir      = "host"
+	reportsDir   = "reports"
 
 	packSuffix     = ".age"
 	manifestSuffix = ".manifest.age"
@@ -37,7 +43,8 @@ const (
 const (
 	maxPackPages = 1 << 16   // 256 MiB of pages in one pack
 	maxInfo      = 1 << 20   // vault.json, .json, signature
-	maxSums      = 64 << 20  // SHA256SUMS
+	maxSums      = 16 << 20  // SHA256SUMS, and
+	maxSumLines  = 150_000   // its lines: of a vault of 1 TB
 	maxManifest  = 256 << 20 // decompressed
 	maxFiles     = 4 << 20
 	maxFileSize  = 1 << 46 // 64 TiB
@@ -70,6 +77,22 @@ type Policy struct {
 	Timezone          string  `json:"timezone"`
 }
 
+// Plan returns the policy as package retention takes it.
+func (p Policy) Plan() (retention.Policy, error) {
+	location, err := time.LoadLocation(p.Timezone)
+	if err != nil {
+		return retention.Policy{}, &failure.Error{Op: "vault", Subject: vaultFile, Kind: failure.Invalid, Err: err}
+	}
+	return retention.Policy{
+		Daily: p.Daily, Weekly: p.Weekly, Monthly: p.Monthly,
+		PreRestore: days(p.PreRestoreDays), Invalid: days(p.InvalidDays),
+		MaxDeleteFraction: p.MaxDeleteFraction, Location: location,
+	}, nil
+}
+
+// keepsAll reports whether the policy deletes nothing.
+func (p Policy) keepsAll() bool { return p.Daily <= 0 && p.Weekly <= 0 && p.Monthly <= 0 }
+
 // PushID names one attempt to bring a snapshot into the vault.
 type PushID string
 
@@ -98,6 +121,15 @@ type Info struct {
 	Full   bool           `json:"full"`
 	Pinned bool           `json:"pinned"`
 	Seq    int64          `json:"seq"`
+
+	// Suspect are the codes of what shrank when the snapshot was taken.
+	Suspect []string `json:"suspect,omitempty"`
+}
+
+// equal reports whether two documents say the same.
+func (i Info) equal(j Info) bool {
+	return i.Stamp == j.Stamp && i.Kind == j.Kind && i.Full == j.Full && i.Pinned == j.Pinned && i.Seq == j.Seq &&
+		slices.Equal(i.Suspect, j.Suspect)
 }
 
 // Manifest says which page of which file lies where.

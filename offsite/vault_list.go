@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"regexp"
 	"slices"
 	"strings"
@@ -45,12 +44,12 @@ func (v *Vault) List(ctx context.Context) (list []Stored, warnings []string, err
 // it costs three small reads a push. The others are among the warnings and
 // count for nothing, so that a forged or damaged one cannot keep a snapshot
 // from being sent again.
-func (v *Vault) ListVerified(ctx context.Context, signer string) (list []Stored, warnings []string, err error) {
+func (v *Vault) ListVerified(ctx context.Context, signers crypt.Signers) (list []Stored, warnings []string, err error) {
 	all, warnings, err := v.pushes(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	proven, refused, err := v.prove(ctx, all, signer)
+	proven, refused, err := v.prove(ctx, all, signers)
 	return newest(proven), append(warnings, refused...), err
 }
 
@@ -73,12 +72,19 @@ func newest(all []Stored) (list []Stored) {
 // trips and next to no bytes.
 const smallReads = 8
 
-// pushes returns every signed push, by its id.
+// pushes returns every signed push, with what its json says.
 func (v *Vault) pushes(ctx context.Context) (list []Stored, warnings []string, err error) {
-	entries, err := v.remote.List(ctx, snapshotsDir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, nil
+	signed, warnings, err := v.signedPushes(ctx)
+	if err != nil {
+		return nil, nil, err
 	}
+	list, refused, err := forEachPush(ctx, signed, v.readInfo)
+	return list, append(warnings, refused...), err
+}
+
+// signedPushes returns every push that has a signature, by its name alone.
+func (v *Vault) signedPushes(ctx context.Context) (list []Stored, warnings []string, err error) {
+	entries, err := v.list(ctx, snapshotsDir)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -93,8 +99,7 @@ func (v *Vault) pushes(ctx context.Context) (list []Stored, warnings []string, e
 		}
 		list = append(list, Stored{Push: PushID(name), Uploaded: e.MTime})
 	}
-	list, refused, err := forEachPush(ctx, list, v.readInfo)
-	return list, append(warnings, refused...), err
+	return list, warnings, nil
 }
 
 // forEachPush runs work over pushes, several at once, and returns those that it had
@@ -159,29 +164,69 @@ func (s *Stored) parseInfo(data []byte) error {
 		return fmt.Errorf("%s: %q is no kind", name, s.Kind)
 	case s.Seq < 0:
 		return fmt.Errorf("%s: seq is %d", name, s.Seq)
+	case len(s.Suspect) > 64 || slices.ContainsFunc(s.Suspect, func(code string) bool { return !printable(code) }):
+		return fmt.Errorf("%s: its suspect codes are none", name)
 	}
 	return nil
 }
 
-// Find returns the snapshot named by a stamp, or by "latest": the newest that
-// counts. Kind NotFound when there is none.
-func (v *Vault) Find(ctx context.Context, name string) (Stored, error) {
-	list, _, err := v.List(ctx)
+// Find returns the push that a name means: a stamp (the newest proven push of
+// it), a push, or "latest", the newest snapshot that counts. Warnings say what
+// was passed over. Kind NotFound when there is none, Invalid when there is one
+// that does not prove to be what was signed.
+func (v *Vault) Find(ctx context.Context, name string, signers crypt.Signers) (s Stored, warnings []string, err error) {
+	survey := &Survey{needs: make(map[PushID]sums), pushes: make(map[PushID]Stored)}
+	signed, warnings, err := v.signedPushes(ctx)
 	if err != nil {
-		return Stored{}, err
+		return s, nil, err
 	}
+	if err := survey.prove(ctx, v, signed, signers); err != nil {
+		return s, nil, err
+	}
+	if name == "latest" {
+		s, err = latest(survey.Current, time.Now())
+		for _, u := range survey.Unproven {
+			if stamp, _ := u.Push.Stamp(); stamp > s.Stamp {
+				warnings = append(warnings, fmt.Sprintf("%s is newer and is passed over: %v", stamp, u.Err))
+			}
+		}
+		return s, warnings, err
+	}
+	for _, s := range slices.Concat(survey.Current, survey.Superseded) {
+		if string(s.Stamp) == name || string(s.Push) == name {
+			return s, warnings, nil
+		}
+	}
+	for _, u := range survey.Unproven {
+		if stamp, _ := u.Push.Stamp(); string(stamp) == name || string(u.Push) == name {
+			return s, warnings, u.Err
+		}
+	}
+	return s, warnings, noSuchSnapshot(name)
+}
+
+// latest returns the newest snapshot that counts.
+func latest(list []Stored, now time.Time) (Stored, error) {
 	for _, s := range slices.Backward(list) {
-		if string(s.Stamp) == name || (name == "latest" && snapshot.Eligible(s.Stamp, s.Kind, time.Now())) {
+		if snapshot.Eligible(s.Stamp, s.Kind, now) {
 			return s, nil
 		}
 	}
-	return Stored{}, &failure.Error{Op: "vault", Subject: name, Kind: failure.NotFound, Err: errors.New("no such snapshot in the vault"), Hint: "see `atobackupd vault list`"}
+	return Stored{}, noSuchSnapshot("latest")
+}
+
+func noSuchSnapshot(name string) error {
+	return notFound(name, errors.New("no such snapshot in the vault"), "see `atobackupd vault list`")
+}
+
+func notFound(subject string, err error, hint string) error {
+	return &failure.Error{Op: "vault", Subject: subject, Kind: failure.NotFound, Err: err, Hint: hint}
 }
 
 // prove keeps the pushes that signer has signed.
-func (v *Vault) prove(ctx context.Context, all []Stored, signer string) (proven []Stored, warnings []string, err error) {
+func (v *Vault) prove(ctx context.Context, all []Stored, signers crypt.Signers) (proven []Stored, warnings []string, err error) {
 	return forEachPush(ctx, all, func(ctx context.Context, s *Stored) error {
-		_, err := v.verified(ctx, *s, signer)
+		_, err := v.verified(ctx, *s, signers)
 		return err
 	})
 }
@@ -192,7 +237,7 @@ type sums map[string]string
 
 // verified reads the SHA256SUMS of a push, once its signature by signer holds,
 // and checks the digest of the json that List read.
-func (v *Vault) verified(ctx context.Context, s Stored, signer string) (sums, error) {
+func (v *Vault) verified(ctx context.Context, s Stored, signers crypt.Signers) (sums, error) {
 	refuse := func(err error, hint string) error {
 		return &failure.Error{Op: "vault", Subject: s.Push.object(sumsSuffix), Kind: failure.Invalid, Err: err, Hint: hint}
 	}
@@ -204,7 +249,7 @@ func (v *Vault) verified(ctx context.Context, s Stored, signer string) (sums, er
 	if err != nil {
 		return nil, err
 	}
-	if err := crypt.Verify(data, signature, signer); err != nil {
+	if err := signers.Verify(data, signature); err != nil {
 		return nil, refuse(err, "it was not written by the host that this vault is pinned to; do not restore from it")
 	}
 	lines, err := parseSums(s.Push, data)
@@ -223,7 +268,7 @@ func (v *Vault) verified(ctx context.Context, s Stored, signer string) (sums, er
 	if err := proven.parseInfo(info); err != nil {
 		return nil, refuse(err, "")
 	}
-	if proven.Info != s.Info {
+	if !proven.Info.equal(s.Info) {
 		return nil, refuse(fmt.Errorf("%s changed while it was read", s.Push.object(infoSuffix)), "try again")
 	}
 	return all, nil
@@ -244,7 +289,7 @@ func (v *Vault) fetch(ctx context.Context, name string, sums sums, limit int64) 
 
 func corrupt(name string) error {
 	return &failure.Error{Op: "vault", Subject: name, Kind: failure.Invalid,
-		Err: errors.New("its bytes are not those that were signed"), Hint: "the vault is damaged: try another snapshot; the next push heals what it can"}
+		Err: errors.New("its bytes are not those that were signed"), Hint: "the vault is damaged: run sync on the host, which sends anew what it still has, or try another snapshot"}
 }
 
 // readAll reads one object of at most limit bytes.
@@ -254,7 +299,12 @@ func readAll(ctx context.Context, remote Remote, name string, limit int64) (data
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	data, err = io.ReadAll(io.LimitReader(r, limit+1))
+	return readLimited(r, name, limit)
+}
+
+// readLimited reads at most limit bytes of what name names.
+func readLimited(r io.Reader, name string, limit int64) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err != nil {
 		return nil, err
 	}

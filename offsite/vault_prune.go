@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/atocore/atobackupd/crypt"
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/retention"
 	"github.com/atocore/atobackupd/snapshot"
@@ -21,45 +23,80 @@ const (
 	trashGrace    = 7 * 24 * time.Hour  // a pack in trash may still be wanted back
 	incomingGrace = 2 * 24 * time.Hour  // an upload under way
 	lateArrival   = 14 * 24 * time.Hour // a stamp older than that on arrival displaces nothing
+
+	// supersededGrace is how long a push lives on beside a later one of its stamp
+	// where the second machine prunes: a thief who has the signing key can push
+	// the stamps again, and must not make the good copies vanish by it.
+	supersededGrace = 14 * 24 * time.Hour
+	reportGrace     = 90 * 24 * time.Hour
 )
 
 // PruneOptions says what a prune may do.
 type PruneOptions struct {
 	Policy  retention.Policy
-	Signer  string
+	Signers crypt.Signers
 	DryRun  bool
 	Confirm bool // carry out a plan that would be held
+	Now     bool // skip the waiting times
 
 	// Adjust, where it is not nil, adds what only this machine knows of a
 	// snapshot: that it was pinned or unpinned since it was sent, or is being
 	// restored just now.
 	Adjust func(*retention.Snapshot)
+
+	// Known, where it is not nil, reports whether this machine made a push: then
+	// it arrived in time, whatever a copy of the vault did to its times, and what
+	// is damaged of it is this machine's to mend. TrustBefore says the same of
+	// everything that lay there then, by the word of the vault's owner.
+	Known       func(PushID) bool
+	TrustBefore time.Time
+
+	// SecondMachine is where the vault lies on an account that may only add: the
+	// newest signed policy documents can pin and lengthen what Policy says, and
+	// superseded pushes live on for a while.
+	SecondMachine bool
 }
 
 // Pruned tells what a prune did, or would do.
 type Pruned struct {
-	Decision retention.Decision
-	Deleted  []snapshot.Stamp // snapshots
-	Trashed  []string         // packs moved to trash/
-	Restored []string         // packs moved back
-	Removed  []string         // objects removed for good
-	Warnings []string
+	Decision   retention.Decision
+	Deleted    []snapshot.Stamp // snapshots
+	Superseded []SupersededPush
+	Trashed    []string // packs moved to trash/
+	Restored   []string // packs moved back
+	Removed    []string // objects removed for good
+	Warnings   []string
+}
+
+// SupersededPush is a push that a later one of its stamp has replaced.
+type SupersededPush struct {
+	Stamp snapshot.Stamp `json:"stamp"`
+	Push  PushID         `json:"push"`
+	By    PushID         `json:"by"`
+	Until time.Time      `json:"until"` // when it goes
+	Due   bool           `json:"due"`   // it goes now
 }
 
 // Prune thins the vault out by its policy. It works while another machine
 // pushes: a pack is first moved aside, and removed only when nothing has named
-// it for a week. Snapshots whose signature does not verify, or that arrived
-// long after their stamp, are left alone, reported, and count for nothing.
+// it for a week. Snapshots that arrived long after their stamp are left alone,
+// reported, and count for nothing; so are those whose signature does not verify,
+// until they are a week old and a sound push holds the same stamp or a newer one.
 func (v *Vault) Prune(ctx context.Context, now time.Time, o PruneOptions) (result Pruned, err error) {
-	all, warnings, err := v.pushes(ctx)
+	survey, err := v.Survey(ctx, o.Signers)
 	if err != nil {
 		return result, err
 	}
-	result.Warnings = warnings
-	current, superseded, err := v.trusted(ctx, all, o, &result)
-	if err != nil {
-		return result, err
+	result.Warnings = survey.Warnings
+	if o.SecondMachine {
+		policies, warnings, err := v.policies(ctx, o.Signers, now)
+		if err != nil {
+			return result, err
+		}
+		result.Warnings = append(result.Warnings, warnings...)
+		o.lengthen(policies)
 	}
+	current := o.inTime(survey, &result)
 	var plan []retention.Snapshot
 	for _, s := range current {
 		item := s.planned()
@@ -70,6 +107,8 @@ func (v *Vault) Prune(ctx context.Context, now time.Time, o PruneOptions) (resul
 	}
 	result.Decision = retention.Plan(plan, o.Policy, now)
 	result.Warnings = append(result.Warnings, result.Decision.Warnings...)
+	result.Superseded = o.superseded(survey, current, now)
+	o.holdSuperseded(&result, len(current))
 	if o.DryRun {
 		return result, nil
 	}
@@ -83,45 +122,145 @@ func (v *Vault) Prune(ctx context.Context, now time.Time, o PruneOptions) (resul
 		}
 		result.Deleted = append(result.Deleted, stamp)
 	}
-	for _, push := range superseded {
-		if err := v.removePush(ctx, push); err != nil {
+	for _, s := range result.Superseded {
+		if !s.Due {
+			continue
+		}
+		if err := v.removePush(ctx, s.Push); err != nil {
 			return result, err
 		}
 	}
-	if now, err = v.remoteNow(ctx, now); err != nil {
-		return result, err
-	}
-	err = v.sweep(ctx, now, &result)
-	return result, err
+	return result, v.sweepAll(ctx, now, o, survey, &result)
 }
 
-// trusted proves every push: the newest of each stamp, and those that it
-// supersedes. The rest is reported.
-func (v *Vault) trusted(ctx context.Context, all []Stored, o PruneOptions, result *Pruned) (current map[snapshot.Stamp]Stored, superseded []PushID, err error) {
-	proven, warnings, err := v.prove(ctx, all, o.Signer)
+// Sweep removes what nobody needs any more without deciding anything about
+// snapshots: it frees room also where a push has failed.
+func (v *Vault) Sweep(ctx context.Context, now time.Time, o PruneOptions) (result Pruned, err error) {
+	survey, err := v.Survey(ctx, o.Signers)
 	if err != nil {
-		return nil, nil, err
+		return result, err
 	}
-	result.Warnings = append(result.Warnings, warnings...)
-	current = make(map[snapshot.Stamp]Stored)
-	for _, s := range proven {
-		if late := s.Uploaded.Sub(s.Stamp.Time()); late > lateArrival {
-			result.Warnings = append(result.Warnings, fmt.Sprintf("%s: not counted: it arrived %d days after its stamp", s.Push, int(late.Hours()/24)))
+	return result, v.sweepAll(ctx, now, o, survey, &result)
+}
+
+func (v *Vault) sweepAll(ctx context.Context, now time.Time, o PruneOptions, survey *Survey, result *Pruned) (err error) {
+	if now, err = v.remoteNow(ctx, now); err != nil {
+		return err
+	}
+	if err := v.removeUnproven(ctx, now, o, survey, result); err != nil {
+		return err
+	}
+	return v.sweep(ctx, now, o, result)
+}
+
+// lengthen applies what policy documents ask for: never less than Policy.
+func (o *PruneOptions) lengthen(policies []PolicyDocument) {
+	pinned := make(map[string]bool)
+	for _, p := range policies {
+		for _, stamp := range p.Pinned {
+			pinned[string(stamp)] = true
+		}
+		if p.Retention.keepsAll() {
+			o.Policy.Daily, o.Policy.Weekly, o.Policy.Monthly = 0, 0, 0
+		}
+		if o.Policy.Daily > 0 || o.Policy.Weekly > 0 || o.Policy.Monthly > 0 {
+			o.Policy.Daily = max(o.Policy.Daily, p.Retention.Daily)
+			o.Policy.Weekly = max(o.Policy.Weekly, p.Retention.Weekly)
+			o.Policy.Monthly = max(o.Policy.Monthly, p.Retention.Monthly)
+		}
+		o.Policy.PreRestore = max(o.Policy.PreRestore, days(p.Retention.PreRestoreDays))
+		o.Policy.Invalid = max(o.Policy.Invalid, days(p.Retention.InvalidDays))
+	}
+	adjust := o.Adjust
+	o.Adjust = func(s *retention.Snapshot) {
+		s.Pinned = s.Pinned || pinned[s.Stamp]
+		if adjust != nil {
+			adjust(s)
+		}
+	}
+}
+
+// inTime returns the current push of each stamp that may displace others. The
+// rest is reported.
+func (o *PruneOptions) inTime(survey *Survey, result *Pruned) map[snapshot.Stamp]Stored {
+	current := make(map[snapshot.Stamp]Stored)
+	for _, s := range survey.Current {
+		late := s.Uploaded.Sub(s.Stamp.Time())
+		known := o.Known != nil && o.Known(s.Push)
+		if late > lateArrival && !known && !s.Uploaded.Before(o.TrustBefore) {
+			result.Warnings = append(result.Warnings, fmt.Sprintf(
+				"%s: not counted: it arrived %d days after its stamp; for a copied vault say `atobackupd vault trust-times`, or remove it with `atobackupd vault forget`",
+				s.Push, int(late.Hours()/24)))
 			continue
 		}
-		old, ok := current[s.Stamp]
-		switch {
-		case !ok:
-			current[s.Stamp] = s
-		case old.Seq < s.Seq:
-			superseded = append(superseded, old.Push)
-			current[s.Stamp] = s
-		default:
-			superseded = append(superseded, s.Push)
+		current[s.Stamp] = s
+	}
+	return current
+}
+
+// superseded says of each push that a later one replaces when it goes.
+func (o *PruneOptions) superseded(survey *Survey, current map[snapshot.Stamp]Stored, now time.Time) (list []SupersededPush) {
+	for _, s := range survey.Superseded {
+		by, ok := current[s.Stamp]
+		if !ok { // a late one displaces nothing
+			continue
+		}
+		gone := SupersededPush{Stamp: s.Stamp, Push: s.Push, By: by.Push, Until: by.Uploaded}
+		if o.SecondMachine && !o.Now {
+			gone.Until = by.Uploaded.Add(supersededGrace)
+		}
+		gone.Due = !o.SecondMachine || o.Now || gone.Until.Before(now)
+		list = append(list, gone)
+	}
+	return list
+}
+
+// holdSuperseded counts superseded pushes that go as deletions, under the same
+// guard as the plan's.
+func (o *PruneOptions) holdSuperseded(result *Pruned, current int) {
+	due := 0
+	for _, s := range result.Superseded {
+		if s.Due {
+			due++
 		}
 	}
-	return current, superseded, nil
+	deletions := len(result.Decision.Delete()) + due
+	if !o.SecondMachine || due == 0 || deletions <= 3 || result.Decision.Held {
+		return
+	}
+	if total := current + due; !(float64(deletions) <= o.Policy.MaxDeleteFraction*float64(total)) {
+		result.Decision.Held = true
+		result.Decision.HeldReason = fmt.Sprintf("it would remove %d of %d pushes, %d of them replaced by later ones of the same stamps", deletions, total, due)
+	}
 }
+
+// removeUnproven removes pushes that prove to be nobody's, once they are old and
+// a sound push holds their stamp or a newer one.
+func (v *Vault) removeUnproven(ctx context.Context, now time.Time, o PruneOptions, survey *Survey, result *Pruned) error {
+	for _, u := range survey.Unproven {
+		stamp, _ := u.Push.Stamp()
+		sound := slices.ContainsFunc(survey.Current, func(s Stored) bool { return s.Stamp >= stamp })
+		mine := o.Known != nil && o.Known(u.Push)
+		if mine || !sound || now.Sub(u.Uploaded) <= o.grace(packGrace) {
+			continue
+		}
+		if err := v.removePush(ctx, u.Push); err != nil {
+			return err
+		}
+		result.Removed = append(result.Removed, u.Push.object(sigSuffix))
+	}
+	return nil
+}
+
+// grace is a waiting time, or less than nothing where they are skipped.
+func (o *PruneOptions) grace(d time.Duration) time.Duration {
+	if o.Now {
+		return -24 * time.Hour
+	}
+	return d
+}
+
+func days(n int) time.Duration { return time.Duration(n) * 24 * time.Hour }
 
 // remoteNow turns now into the other machine's time, by the mtime of an object
 // that is made for it. Ages are differences of mtimes: measured against our own
@@ -157,7 +296,7 @@ func (v *Vault) removePush(ctx context.Context, push PushID) error {
 
 // sweep moves packs that nothing names to trash/, looks again, and removes what
 // has been unwanted for long enough.
-func (v *Vault) sweep(ctx context.Context, now time.Time, result *Pruned) error {
+func (v *Vault) sweep(ctx context.Context, now time.Time, o PruneOptions, result *Pruned) error {
 	if err := v.removeUnsigned(ctx, now, result); err != nil {
 		return err
 	}
@@ -165,53 +304,74 @@ func (v *Vault) sweep(ctx context.Context, now time.Time, result *Pruned) error 
 	if err != nil {
 		return err
 	}
-	if err := v.trash(ctx, now, named, result); err != nil {
+	if err := v.trash(ctx, now, o, named, result); err != nil {
 		return err
 	}
 	// A push that began before the packs were moved may have named one since.
 	if named, err = v.namedPacks(ctx); err != nil {
 		return err
 	}
-	if err := v.emptyTrash(ctx, now, named, result); err != nil {
+	if err := v.emptyTrash(ctx, now, o, named, result); err != nil {
 		return err
 	}
-	if err := v.removeOld(ctx, trashDir, now.Add(-incomingGrace), func(name string) bool { return strings.HasPrefix(name, "clock-") }, result); err != nil {
+	old := now.Add(-incomingGrace)
+	if err := v.removeOld(ctx, trashDir, old, func(name string) bool { return strings.HasPrefix(name, "clock-") }, result); err != nil {
 		return err
 	}
-	return v.removeOld(ctx, incomingDir, now.Add(-incomingGrace), func(string) bool { return true }, result)
+	if err := v.removeOld(ctx, reportsDir, now.Add(-reportGrace), isReport, result); err != nil {
+		return err
+	}
+	return v.removeOld(ctx, incomingDir, old, func(string) bool { return true }, result)
 }
 
-// namedPacks reads every SHA256SUMS, signed or not. One that cannot be read
-// ends the sweep: it might name anything.
+// namedPacks returns which of the packs that are there some SHA256SUMS names,
+// signed or not. What is damaged or not one at all stops nothing: it keeps the
+// packs that its readable lines name, and those that its own push made.
 func (v *Vault) namedPacks(ctx context.Context) (map[string]bool, error) {
-	entries, err := v.remote.List(ctx, snapshotsDir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	packs, err := v.allPacks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := v.list(ctx, snapshotsDir)
+	if err != nil {
 		return nil, err
 	}
 	named := make(map[string]bool)
+	own := make(map[PushID]bool)
 	for _, e := range entries {
-		push, ok := strings.CutSuffix(e.Name, sumsSuffix)
-		if _, isPush := PushID(push).Stamp(); !ok || !isPush {
+		name, ok := strings.CutSuffix(e.Name, sumsSuffix)
+		push := PushID(name)
+		if _, isPush := push.Stamp(); !ok || !isPush {
 			continue
 		}
+		own[push] = true
 		data, err := readAll(ctx, v.remote, snapshotsDir+"/"+e.Name, maxSums)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // removed since it was listed
+		if isTransportError(err) || ctx.Err() != nil {
+			return nil, errors.Join(err, ctx.Err())
 		}
 		if err != nil {
-			return nil, err
+			continue // removed since it was listed, or beyond all measure
 		}
-		sums, err := parseSums(PushID(push), data)
-		if err != nil {
-			return nil, &failure.Error{Op: "vault prune", Subject: snapshotsDir + "/" + e.Name, Kind: failure.Invalid, Err: err, Hint: "no pack is removed while it cannot be read; remove it by hand if it is not yours"}
-		}
-		for _, s := range sums {
-			if id, isPack := packID(s.Name); isPack {
+		namedIn(data, func(id string) {
+			if _, there := packs[id]; there {
 				named[id] = true
 			}
+		})
+	}
+	for id := range packs {
+		if own[packPush(id)] {
+			named[id] = true
 		}
 	}
 	return named, nil
+}
+
+// packPush returns the push that made a pack.
+func packPush(id string) PushID {
+	if i := strings.LastIndexByte(id, '-'); i > 0 {
+		return PushID(id[:i])
+	}
+	return ""
 }
 
 // trashMarker names the marker that says when a pack was moved to trash/: a rename
@@ -220,14 +380,22 @@ func trashMarker(id string) string { return trashDir + "/" + id + ".since" }
 
 func trashName(id string) string { return trashDir + "/" + id + packSuffix }
 
-func (v *Vault) trash(ctx context.Context, now time.Time, named map[string]bool, result *Pruned) error {
-	entries, err := v.remote.List(ctx, packsDir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+// trash moves the packs that nothing names aside. Those of one push are as old
+// as the youngest of them: a first push may take longer than the waiting time.
+func (v *Vault) trash(ctx context.Context, now time.Time, o PruneOptions, named map[string]bool, result *Pruned) error {
+	entries, err := v.list(ctx, packsDir)
+	if err != nil {
 		return err
+	}
+	youngest := make(map[PushID]time.Time)
+	for _, e := range entries {
+		if id, ok := packID(packsDir + "/" + e.Name); ok && e.MTime.After(youngest[packPush(id)]) {
+			youngest[packPush(id)] = e.MTime
+		}
 	}
 	for _, e := range entries {
 		id, ok := packID(packsDir + "/" + e.Name)
-		if !ok || !packPattern.MatchString(id) || named[id] || now.Sub(e.MTime) <= packGrace {
+		if !ok || !packPattern.MatchString(id) || named[id] || now.Sub(youngest[packPush(id)]) <= o.grace(packGrace) {
 			continue
 		}
 		// A marker that an interrupted prune left would make the pack look old.
@@ -247,15 +415,30 @@ func (v *Vault) trash(ctx context.Context, now time.Time, named map[string]bool,
 	return nil
 }
 
-func (v *Vault) emptyTrash(ctx context.Context, now time.Time, named map[string]bool, result *Pruned) error {
-	entries, err := v.remote.List(ctx, trashDir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+// emptyTrash removes what has lain in trash/ for the waiting time, and moves back
+// what is named again. A marker whose pack is gone goes too, once no prune can be
+// about to move the pack.
+func (v *Vault) emptyTrash(ctx context.Context, now time.Time, o PruneOptions, named map[string]bool, result *Pruned) error {
+	entries, err := v.list(ctx, trashDir)
+	if err != nil {
 		return err
 	}
 	marked := make(map[string]time.Time)
+	there := make(map[string]bool)
 	for _, e := range entries {
 		if id, ok := strings.CutSuffix(e.Name, ".since"); ok {
 			marked[id] = e.MTime
+		}
+		if id, ok := packID(packsDir + "/" + e.Name); ok {
+			there[id] = true
+		}
+	}
+	for id, since := range marked {
+		if there[id] || now.Sub(since) <= incomingGrace {
+			continue
+		}
+		if err := v.remote.Remove(ctx, trashMarker(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
 		}
 	}
 	for _, e := range entries {
@@ -275,7 +458,7 @@ func (v *Vault) emptyTrash(ctx context.Context, now time.Time, named map[string]
 				return err
 			}
 			continue
-		case now.Sub(moved) <= trashGrace:
+		case now.Sub(moved) <= o.grace(trashGrace):
 			continue
 		default:
 			if err := v.remote.Remove(ctx, trashName(id)); errors.Is(err, fs.ErrNotExist) {

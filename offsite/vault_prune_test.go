@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/offsite"
 	"github.com/atocore/atobackupd/retention"
 	"github.com/atocore/atobackupd/snapshot"
@@ -25,7 +24,7 @@ var keepOne = retention.Policy{Daily: 1, MaxDeleteFraction: 1}
 
 func (r *rig) prune(now time.Time, policy retention.Policy) offsite.Pruned {
 	r.t.Helper()
-	pruned, err := r.vault.Prune(context.Background(), now, offsite.PruneOptions{Policy: policy, Signer: r.signer.AuthorizedKey()})
+	pruned, err := r.vault.Prune(context.Background(), now, offsite.PruneOptions{Policy: policy, Signers: r.signers()})
 	r.check(err)
 	return pruned
 }
@@ -80,16 +79,16 @@ func TestPruneDryRunAndHeld(t *testing.T) {
 		r.push(r.lonely(n))
 	}
 	policy := retention.Policy{Daily: 1, MaxDeleteFraction: 0.5}
-	dry, err := r.vault.Prune(context.Background(), time.Now(), offsite.PruneOptions{Policy: policy, Signer: r.signer.AuthorizedKey(), DryRun: true})
+	dry, err := r.vault.Prune(context.Background(), time.Now(), offsite.PruneOptions{Policy: policy, Signers: r.signers(), DryRun: true})
 	if err != nil || !dry.Decision.Held || len(dry.Decision.Delete()) != 5 || len(r.list()) != 6 {
 		t.Errorf("%v, held %v, %d of %d", err, dry.Decision.Held, len(dry.Decision.Delete()), len(r.list()))
 	}
-	_, err = r.vault.Prune(context.Background(), time.Now(), offsite.PruneOptions{Policy: policy, Signer: r.signer.AuthorizedKey()})
+	_, err = r.vault.Prune(context.Background(), time.Now(), offsite.PruneOptions{Policy: policy, Signers: r.signers()})
 	if err == nil || len(r.list()) != 6 {
 		t.Errorf("not held: %v, %d are left", err, len(r.list()))
 	}
 	keep := recent(4)
-	confirmed, err := r.vault.Prune(context.Background(), time.Now(), offsite.PruneOptions{Policy: policy, Signer: r.signer.AuthorizedKey(), Confirm: true,
+	confirmed, err := r.vault.Prune(context.Background(), time.Now(), offsite.PruneOptions{Policy: policy, Signers: r.signers(), Confirm: true,
 		Adjust: func(s *retention.Snapshot) { s.Pinned = strings.HasPrefix(s.Stamp, string(keep[:8])) }})
 	if err != nil || len(confirmed.Deleted) != 4 || len(r.list()) != 2 {
 		t.Errorf("%v, %v deleted", err, confirmed.Deleted)
@@ -165,7 +164,7 @@ func racing(t *testing.T, trashed bool, step int, pruneInside bool) bool {
 	prune := func(remote offsite.Remote) {
 		vault, err := offsite.OpenVault(context.Background(), remote)
 		r.check(err)
-		_, err = vault.Prune(context.Background(), time.Now(), offsite.PruneOptions{Policy: keepOne, Signer: r.signer.AuthorizedKey()})
+		_, err = vault.Prune(context.Background(), time.Now(), offsite.PruneOptions{Policy: keepOne, Signers: r.signers()})
 		r.check(err)
 	}
 	var result offsite.Pushed
@@ -272,8 +271,9 @@ func TestPruneSweepsLeftovers(t *testing.T) {
 	}
 }
 
-// A damaged list of packs might name any of them.
-func TestPruneStopsAtADamagedList(t *testing.T) {
+// A list of packs that is damaged, or a stranger's, stops nothing, and what its own
+// push made stays while it is there.
+func TestPruneIsNotStoppedByADamagedList(t *testing.T) {
 	r := newRig(t)
 	r.push(r.lonely(2))
 	r.push(r.lonely(1))
@@ -284,9 +284,148 @@ func TestPruneStopsAtADamagedList(t *testing.T) {
 	}
 	r.age(8*day, everything)
 	packs := len(r.objects("packs"))
-	_, err := r.vault.Prune(context.Background(), time.Now(), offsite.PruneOptions{Policy: keepOne, Signer: r.signer.AuthorizedKey()})
-	if failure.KindOf(err) != failure.Invalid || !strings.Contains(err.Error(), ".SHA256SUMS") || len(r.objects("packs")) != packs {
-		t.Errorf("%v, %d of %d packs", err, len(r.objects("packs")), packs)
+	pruned := r.prune(time.Now(), keepOne)
+	if len(pruned.Warnings) != 2 || !strings.Contains(pruned.Warnings[0], ".SHA256SUMS") || len(r.objects("packs")) != packs {
+		t.Errorf("%q, %d of %d packs", pruned.Warnings, len(r.objects("packs")), packs)
+	}
+	// A sound push of a newer stamp is there: the broken ones are nobody's.
+	r.push(r.lonely(0))
+	pruned = r.prune(time.Now(), keepOne)
+	if len(pruned.Removed) == 0 || len(pruned.Trashed) == 0 {
+		t.Errorf("removed %q, trashed %q", pruned.Removed, pruned.Trashed)
+	}
+}
+
+// A first push that takes longer than the waiting time keeps all of its packs.
+func TestPruneLeavesALongPush(t *testing.T) {
+	r := newRig(t)
+	r.push(r.lonely(1))
+	for i, age := range []time.Duration{20 * day, 10 * day, day} {
+		name := fmt.Sprintf("packs/20260101T060000Z-abcdef-%06d.age", i)
+		r.write(r.root, name, []byte("age-encryption.org/v1\n"))
+		r.age(age, func(n string) bool { return n == name })
+	}
+	for i := range 2 {
+		name := fmt.Sprintf("packs/20260102T060000Z-abcdef-%06d.age", i)
+		r.write(r.root, name, []byte("age-encryption.org/v1\n"))
+		r.age(8*day, func(n string) bool { return n == name })
+	}
+	if pruned := r.prune(time.Now(), keepOne); len(pruned.Trashed) != 2 || !strings.HasPrefix(pruned.Trashed[0], "20260102") {
+		t.Errorf("trashed %q", pruned.Trashed)
+	}
+}
+
+// Where the second machine prunes, a push that is superseded lives on, and counts
+// as a deletion when its time has come.
+func TestPruneKeepsSupersededPushes(t *testing.T) {
+	r := newRig(t)
+	src := r.lonely(1)
+	first := r.push(src)
+	r.push(src)
+	o := offsite.PruneOptions{Policy: keepOne, Signers: r.signers(), SecondMachine: true}
+	pruned, err := r.vault.Prune(t.Context(), time.Now(), o)
+	r.check(err)
+	if len(pruned.Superseded) != 1 || pruned.Superseded[0].Due || pruned.Superseded[0].Push != first.Push {
+		t.Errorf("%+v", pruned.Superseded)
+	}
+	if _, _, err := r.vault.Find(t.Context(), string(first.Push), r.signers()); err != nil {
+		t.Error(err)
+	}
+	pruned, err = r.vault.Prune(t.Context(), time.Now().Add(15*day), o)
+	r.check(err)
+	if len(pruned.Superseded) != 1 || !pruned.Superseded[0].Due {
+		t.Errorf("%+v", pruned.Superseded)
+	}
+	if _, _, err := r.vault.Find(t.Context(), string(first.Push), r.signers()); err == nil {
+		t.Error("it is still there")
+	}
+}
+
+// A thief who has the signing key pushes every stamp again: the good pushes go at
+// no time without somebody being asked.
+func TestPruneHoldsAMassOfSupersededPushes(t *testing.T) {
+	r := newRig(t)
+	var sources []offsite.Source
+	for i := range 5 {
+		sources = append(sources, r.lonely(i+1))
+		r.push(sources[i])
+	}
+	for _, src := range sources {
+		r.push(src)
+	}
+	policy := retention.Policy{Daily: 30, MaxDeleteFraction: 0.3}
+	o := offsite.PruneOptions{Policy: policy, Signers: r.signers(), SecondMachine: true}
+	before := len(r.objects("snapshots"))
+	pruned, err := r.vault.Prune(t.Context(), time.Now().Add(15*day), o)
+	if err == nil || !pruned.Decision.Held || len(r.objects("snapshots")) != before {
+		t.Errorf("%v, %+v", err, pruned.Decision)
+	}
+}
+
+// What the host wants kept reaches a vault that it cannot prune: pins and longer
+// counts do, shorter ones do not.
+func TestPolicyDocumentsOnlyLengthen(t *testing.T) {
+	r := newRig(t)
+	for i := range 4 {
+		r.push(r.lonely(i + 1))
+	}
+	stamps := r.list()
+	put := func(p offsite.PolicyDocument) {
+		_, err := r.vault.PutPolicy(t.Context(), p, r.signer, r.signers())
+		r.check(err)
+	}
+	kept := func(policy retention.Policy) int {
+		pruned, err := r.vault.Prune(t.Context(), time.Now(), offsite.PruneOptions{Policy: policy, Signers: r.signers(), SecondMachine: true, DryRun: true})
+		r.check(err)
+		return len(pruned.Decision.Keep())
+	}
+	two := retention.Policy{Daily: 2, MaxDeleteFraction: 1}
+	put(offsite.PolicyDocument{Retention: offsite.Policy{Daily: 1}})
+	if n := kept(two); n != 2 {
+		t.Errorf("%d are kept", n)
+	}
+	put(offsite.PolicyDocument{Retention: offsite.Policy{Daily: 3}})
+	if n := kept(two); n != 3 {
+		t.Errorf("%d are kept with three days", n)
+	}
+	put(offsite.PolicyDocument{Retention: offsite.Policy{Daily: 1}, Pinned: stamps[:1]})
+	if n := kept(two); n != 4 { // the longer one still holds for a while
+		t.Errorf("%d are kept with a pin", n)
+	}
+	forged := newRig(t)
+	data, err := os.ReadFile(filepath.Join(r.root, "policy/000003.json"))
+	r.check(err)
+	signature, err := forged.signer.Sign(data)
+	r.check(err)
+	r.write(r.root, "policy/000009.json", data)
+	r.write(r.root, "policy/000009.json.sig", signature)
+	if n := kept(two); n != 4 {
+		t.Errorf("%d are kept beside a forged policy", n)
+	}
+}
+
+// A copy of a vault has new times: by itself nothing in it counts, and the host
+// goes by its own record, the owner by his word.
+func TestPruneOfACopy(t *testing.T) {
+	r := newRig(t)
+	known := make(map[offsite.PushID]bool)
+	for i := range 3 {
+		known[r.push(r.lonely(i+30)).Push] = true
+	}
+	prune := func(o offsite.PruneOptions) int {
+		o.Policy, o.Signers, o.DryRun = retention.Policy{Daily: 1, MaxDeleteFraction: 1}, r.signers(), true
+		pruned, err := r.vault.Prune(t.Context(), time.Now(), o)
+		r.check(err)
+		return len(pruned.Decision.Delete())
+	}
+	if n := prune(offsite.PruneOptions{}); n != 0 {
+		t.Errorf("%d late ones are deleted", n)
+	}
+	if n := prune(offsite.PruneOptions{Known: func(p offsite.PushID) bool { return known[p] }}); n != 2 {
+		t.Errorf("%d of the host's own are deleted", n)
+	}
+	if n := prune(offsite.PruneOptions{TrustBefore: time.Now().Add(time.Minute)}); n != 2 {
+		t.Errorf("%d are deleted by the owner's word", n)
 	}
 }
 
@@ -302,7 +441,7 @@ func TestPruneGoesByTheOtherClock(t *testing.T) {
 		skewed := &skewRemote{hookRemote{r.remote, func(string, string) {}}, skew}
 		vault, err := offsite.OpenVault(context.Background(), skewed)
 		r.check(err)
-		pruned, err := vault.Prune(context.Background(), time.Now(), offsite.PruneOptions{Policy: keepOne, Signer: r.signer.AuthorizedKey()})
+		pruned, err := vault.Prune(context.Background(), time.Now(), offsite.PruneOptions{Policy: keepOne, Signers: r.signers()})
 		r.check(err)
 		if len(pruned.Trashed)+len(pruned.Removed) > 0 {
 			t.Errorf("skew %v: %+v", skew, pruned)
@@ -330,12 +469,12 @@ func TestPullOutlivesPrune(t *testing.T) {
 	r.push(old)
 	r.push(r.lonely(1))
 	r.age(8*day, everything)
-	stored, err := r.vault.Find(context.Background(), string(old.Info.Stamp))
+	stored, _, err := r.vault.Find(context.Background(), string(old.Info.Stamp), r.signers())
 	r.check(err)
 	dest := filepath.Join(t.TempDir(), "restored")
 	trashed := 0
 	prune := sync.OnceFunc(func() { trashed = len(r.prune(time.Now(), keepOne).Trashed) })
-	r.check(r.vault.Pull(context.Background(), stored, dest, offsite.PullOptions{Identities: r.identities, Signer: r.signer.AuthorizedKey(), Progress: func(string, int64, int64) { prune() }}))
+	r.check(r.vault.Pull(context.Background(), stored, dest, offsite.PullOptions{Identities: r.identities, Signers: r.signers(), Progress: func(string, int64, int64) { prune() }}))
 	if trashed < 5 || len(r.list()) != 1 {
 		t.Fatalf("%d packs went to trash, %v is left", trashed, r.list())
 	}

@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
 
+	"github.com/atocore/atobackupd/crypt"
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/retention"
@@ -21,7 +23,12 @@ import (
 // was written there. Losing it costs bytes, never correctness.
 type State struct {
 	VaultID string `json:"vault_id"`
-	Seq     int64  `json:"seq"` // of the last push
+	Signer  string `json:"signer,omitempty"` // the key that this machine signs with there
+	Seq     int64  `json:"seq"`              // of the last push
+
+	// Earlier are signing keys of this machine that were lost: `vault init` has
+	// accepted what they signed.
+	Earlier []string `json:"earlier_signers,omitempty"`
 
 	// Newest is the newest snapshot that was ever pushed, and NewestSeq its
 	// number. Retention always keeps it, so a vault without it, or without
@@ -33,7 +40,39 @@ type State struct {
 	// Stamps are the snapshots that the vault held when it was last seen.
 	Stamps []snapshot.Stamp `json:"stamps"`
 
+	// Pushes are those of this machine that the vault should hold: what is gone
+	// without a prune of ours was taken away, and what is here arrived in time,
+	// whatever a copy of the vault did to its times.
+	Pushes map[PushID]PushRecord `json:"pushes,omitempty"`
+
+	// Forgotten are snapshots that an operator took out of the vault: they are not
+	// sent again.
+	Forgotten []snapshot.Stamp `json:"forgotten,omitempty"`
+
+	// Script is the SHA-256 of the newest recover.py that was put there.
+	Script string `json:"script,omitempty"`
+
+	// Host is the digest of the host document that was last written there.
+	Host string `json:"host,omitempty"`
+
 	path string
+}
+
+// Signers are the keys that this machine believes there: its own and earlier ones.
+func (s *State) Signers(own string) crypt.Signers {
+	var signers crypt.Signers
+	for _, key := range append([]string{own, s.Signer}, s.Earlier...) {
+		if key != "" && !slices.Contains(signers, key) {
+			signers = append(signers, key)
+		}
+	}
+	return signers
+}
+
+// PushRecord is what is remembered of a push.
+type PushRecord struct {
+	Seq int64     `json:"seq"`
+	At  time.Time `json:"at"`
 }
 
 // StateDir is where a target's state lies below the daemon's state directory.
@@ -85,13 +124,17 @@ func LockTarget(ctx context.Context, stateDir, target, purpose string, timeout t
 // what is there instead, as `vault init` does.
 func OpenPinned(ctx context.Context, remote Remote, state *State, create VaultInfo, repin bool) (*Vault, error) {
 	refuse := func(err error, hint string) error {
-		return &failure.Error{Op: "vault", Subject: create.Host, Kind: failure.VaultMismatch, Err: err, Hint: hint}
+		return &failure.Error{Op: "vault", Subject: vaultFile, Kind: failure.VaultMismatch, Err: err, Hint: hint}
 	}
 	v, err := OpenVault(ctx, remote)
 	switch {
 	case errors.Is(err, ErrNoVault) && state.VaultID != "" && !repin:
-		return nil, refuse(fmt.Errorf("there is no vault.json where vault %s was", state.VaultID),
-			"is its disk mounted? to begin a new vault there: atobackupd vault init")
+		return nil, MissingVault(state)
+	case err != nil && (repin || !errors.Is(err, ErrNoVault)) && state.holds(ctx, remote, create.Signer):
+		// Nobody else has signed what lies there: only vault.json is damaged.
+		if v, err = remakeVault(ctx, remote, state, create); err != nil {
+			return nil, err
+		}
 	case errors.Is(err, ErrNoVault):
 		if v, err = NewVault(ctx, remote, create); err != nil {
 			return nil, err
@@ -100,21 +143,61 @@ func OpenPinned(ctx context.Context, remote Remote, state *State, create VaultIn
 	case err != nil:
 		return nil, err
 	}
-	if v.Info.Signer != create.Signer {
+	mine := slices.Contains(state.Signers(create.Signer), v.Info.Signer)
+	if lost := !mine && repin && state.VaultID == v.Info.ID; lost {
+		state.Earlier, mine = append(state.Earlier, v.Info.Signer), true
+	}
+	if !mine {
 		return nil, refuse(errors.New("it belongs to another signing key: "+v.Info.Signer),
 			"give this host a path of its own; the old vault stays readable with its key")
 	}
 	switch {
 	case state.VaultID == v.Info.ID:
-		return v, nil
+		if state.Signer == create.Signer {
+			return v, nil
+		}
+		if state.Signer != "" && !slices.Contains(state.Earlier, state.Signer) {
+			if !repin {
+				return nil, refuse(errors.New("this machine's signing key is another than it was there"),
+					"put the key back; to go on with the new one: atobackupd vault init, and vault signer add on the second machine")
+			}
+			state.Earlier = append(state.Earlier, state.Signer)
+		}
+		state.Signer = create.Signer
+		return v, state.Save()
 	case state.VaultID != "" && !repin:
-		return nil, refuse(fmt.Errorf("it is vault %s, and vault %s was expected", v.Info.ID, state.VaultID),
-			"is the right disk mounted? to accept it: atobackupd vault init")
+		return nil, OtherVault(state, v.Info.ID)
 	}
 	// Signed by our own key: a state that was lost is found again.
-	*state = State{VaultID: v.Info.ID, path: state.path}
+	*state = State{VaultID: v.Info.ID, Signer: create.Signer, path: state.path}
 	return v, state.Save()
 }
+
+// MissingVault says that the vault which is pinned is not there.
+func MissingVault(state *State) error {
+	return &failure.Error{Op: "vault", Subject: vaultFile, Kind: failure.VaultMismatch,
+		Err:  fmt.Errorf("there is no vault.json where vault %s was", state.VaultID),
+		Hint: "is its disk mounted? to begin a new vault there: atobackupd vault init"}
+}
+
+// OtherVault says that another vault lies where the pinned one was.
+func OtherVault(state *State, id string) error {
+	return &failure.Error{Op: "vault", Subject: vaultFile, Kind: failure.VaultMismatch,
+		Err:  fmt.Errorf("it is vault %s, and vault %s was expected", id, state.VaultID),
+		Hint: "is the right disk mounted? to accept it: atobackupd vault init"}
+}
+
+// holds reports whether the remote holds a push of this machine that verifies.
+func (s *State) holds(ctx context.Context, remote Remote, own string) bool {
+	if s.VaultID == "" {
+		return false
+	}
+	list, _, err := (&Vault{remote: remote}).ListVerified(ctx, s.Signers(own))
+	return err == nil && slices.ContainsFunc(list, func(p Stored) bool { _, ours := s.Pushes[p.Push]; return ours })
+}
+
+// IsForgotten reports whether an operator took a snapshot out of the vault.
+func (s *State) IsForgotten(stamp snapshot.Stamp) bool { return slices.Contains(s.Forgotten, stamp) }
 
 // RecordListing remembers what the vault holds, and saves it when that is news.
 func (s *State) RecordListing(list []Stored) error {
@@ -130,12 +213,42 @@ func (s *State) RecordListing(list []Stored) error {
 }
 
 // RecordPush remembers a push that is complete, and saves it.
-func (s *State) RecordPush(stamp snapshot.Stamp, seq int64) error {
-	s.Seq = seq
-	if stamp >= s.Newest {
-		s.Newest, s.NewestSeq = stamp, seq
+func (s *State) RecordPush(p Pushed) error {
+	s.Seq = p.Seq
+	if p.Stamp >= s.Newest {
+		s.Newest, s.NewestSeq = p.Stamp, p.Seq
+	}
+	if p.Push != "" {
+		if s.Pushes == nil {
+			s.Pushes = make(map[PushID]PushRecord)
+		}
+		s.Pushes[p.Push] = PushRecord{Seq: p.Seq, At: time.Now().UTC().Truncate(time.Second)}
 	}
 	return s.Save()
+}
+
+// RecordRemoved forgets pushes that this machine has removed, or has given up,
+// and saves it when that is news.
+func (s *State) RecordRemoved(gone func(PushID) bool) error {
+	before := len(s.Pushes)
+	maps.DeleteFunc(s.Pushes, func(push PushID, _ PushRecord) bool { return gone(push) })
+	if len(s.Pushes) == before {
+		return nil
+	}
+	return s.Save()
+}
+
+// Adopt takes over what an older version of this program, or a state that was
+// lost, has not recorded: proven pushes that arrived in time.
+func (s *State) Adopt(survey *Survey) {
+	if s.Pushes == nil {
+		s.Pushes = make(map[PushID]PushRecord)
+	}
+	for _, p := range survey.Current {
+		if _, known := s.Pushes[p.Push]; !known && p.Uploaded.Sub(p.Stamp.Time()) <= lateArrival {
+			s.Pushes[p.Push] = PushRecord{Seq: p.Seq, At: p.Uploaded.UTC()}
+		}
+	}
 }
 
 // CheckSeq compares the highest sequence number in the vault with that of the

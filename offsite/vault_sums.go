@@ -1,6 +1,7 @@
 package offsite
 
 import (
+	"bytes"
 	"fmt"
 	"regexp"
 	"strings"
@@ -28,8 +29,13 @@ var sumPattern = regexp.MustCompile(`^([0-9a-f]{64})  (\S.*)$`)
 func parseSums(push PushID, data []byte) ([]sum, error) {
 	var sums []sum
 	seen := make(map[string]bool)
-	for i, line := range strings.Split(strings.TrimSuffix(string(data), "\n"), "\n") {
-		m := sumPattern.FindStringSubmatch(line)
+	i := -1
+	for text := range bytes.Lines(data) {
+		i++
+		if i >= maxSumLines {
+			return nil, fmt.Errorf("%s: it has more than %d lines", push.object(sumsSuffix), maxSumLines)
+		}
+		m := sumPattern.FindStringSubmatch(strings.TrimSuffix(string(text), "\n"))
 		if m == nil {
 			return nil, fmt.Errorf("%s: line %d is not a checksum", push.object(sumsSuffix), i+1)
 		}
@@ -51,4 +57,18 @@ func parseSums(push PushID, data []byte) ([]sum, error) {
 		}
 	}
 	return sums, nil
+}
+
+// namedIn calls name for each pack that a SHA256SUMS names, signed or not. Lines
+// that are none are passed over: they name nothing.
+func namedIn(data []byte, name func(id string)) {
+	for text := range bytes.Lines(data) {
+		line := bytes.TrimSuffix(text, []byte("\n"))
+		if len(line) <= 66 || len(line) > 256 {
+			continue
+		}
+		if id, ok := packID(string(line[66:])); ok && packPattern.MatchString(id) {
+			name(id)
+		}
+	}
 }

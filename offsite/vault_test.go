@@ -131,7 +131,7 @@ func TestNewestPushOfAStampCounts(t *testing.T) {
 	src := r.snapshot(stampOf(0), map[string][]byte{"db/atocore.db": text(1, 1<<20)})
 	r.push(src)
 	second := r.push(src)
-	stored, err := r.vault.Find(context.Background(), "latest")
+	stored, _, err := r.vault.Find(context.Background(), "latest", r.signers())
 	r.check(err)
 	if stored.Push != second.Push {
 		t.Errorf("latest is %s, not %s", stored.Push, second.Push)
@@ -147,12 +147,12 @@ func TestLatestHoldsASlot(t *testing.T) {
 	src := r.snapshot(stampOf(1), nil)
 	src.Info.Kind = snapshot.PreRestore
 	r.push(src)
-	stored, err := r.vault.Find(context.Background(), "latest")
+	stored, _, err := r.vault.Find(context.Background(), "latest", r.signers())
 	r.check(err)
 	if stored.Stamp != stampOf(0) {
 		t.Errorf("latest is %s", stored.Stamp)
 	}
-	if _, err := r.vault.Find(context.Background(), string(stampOf(2))); failure.KindOf(err) != failure.NotFound {
+	if _, _, err := r.vault.Find(context.Background(), string(stampOf(2)), r.signers()); failure.KindOf(err) != failure.NotFound {
 		t.Errorf("Find = %v", err)
 	}
 }
@@ -161,12 +161,12 @@ func TestWrongKeyAndWrongSigner(t *testing.T) {
 	r := newRig(t)
 	r.push(r.snapshot(stampOf(0), map[string][]byte{"db/atocore.db": text(1, 1<<20)}))
 	other := bareRig(t)
-	stored, err := r.vault.Find(context.Background(), "latest")
+	stored, _, err := r.vault.Find(context.Background(), "latest", r.signers())
 	r.check(err)
 	dest := filepath.Join(t.TempDir(), "restored")
 	for name, o := range map[string]offsite.PullOptions{
-		"signer":   {Identities: r.identities, Signer: other.signer.AuthorizedKey()},
-		"identity": {Identities: other.identities, Signer: r.signer.AuthorizedKey()},
+		"signer":   {Identities: r.identities, Signers: other.signers()},
+		"identity": {Identities: other.identities, Signers: r.signers()},
 	} {
 		if err := r.vault.Pull(context.Background(), stored, dest, o); err == nil {
 			t.Errorf("another %s: fetched", name)
@@ -223,9 +223,9 @@ func TestPullRefusesWhatIsThere(t *testing.T) {
 	r.push(r.snapshot(stampOf(0), nil))
 	dest := t.TempDir()
 	r.write(dest, "mine", []byte("precious"))
-	stored, err := r.vault.Find(context.Background(), "latest")
+	stored, _, err := r.vault.Find(context.Background(), "latest", r.signers())
 	r.check(err)
-	err = r.vault.Pull(context.Background(), stored, dest, offsite.PullOptions{Identities: r.identities, Signer: r.signer.AuthorizedKey()})
+	err = r.vault.Pull(context.Background(), stored, dest, offsite.PullOptions{Identities: r.identities, Signers: r.signers()})
 	if failure.KindOf(err) != failure.Refused {
 		t.Errorf("Pull = %v", err)
 	}
@@ -293,10 +293,10 @@ func TestRolledBackVaultIsStale(t *testing.T) {
 	r.check(err)
 	for day := range 3 {
 		pushed := r.push(r.snapshot(stampOf(day), nil))
-		r.check(state.RecordPush(pushed.Stamp, r.seq))
+		r.check(state.RecordPush(pushed))
 	}
 	seen := func() []offsite.Stored {
-		list, _, err := r.vault.ListVerified(ctx, r.signer.AuthorizedKey())
+		list, _, err := r.vault.ListVerified(ctx, r.signers())
 		r.check(err)
 		return list
 	}
@@ -323,49 +323,5 @@ func TestRolledBackVaultIsStale(t *testing.T) {
 	}
 	if next := state.NextSeq(list); next != 4 {
 		t.Errorf("NextSeq = %d", next)
-	}
-}
-
-func TestVerify(t *testing.T) {
-	r := newRig(t)
-	ctx := context.Background()
-	src := r.snapshot(stampOf(0), map[string][]byte{"chroma/data_level0.bin": noise(1, 24<<20)})
-	pushed := r.push(src)
-	stored, err := r.vault.Find(ctx, "latest")
-	r.check(err)
-	verify := func(fraction float64) offsite.Verification {
-		result, err := r.vault.Verify(ctx, stored, offsite.VerifyOptions{Signer: r.signer.AuthorizedKey(), Fraction: fraction})
-		r.check(err)
-		return result
-	}
-	if all := verify(1); !all.Valid || all.Read != pushed.Packs+2 {
-		t.Errorf("%+v of %d packs", all, pushed.Packs)
-	}
-	if none := verify(0); !none.Valid || none.Read != 2 {
-		t.Errorf("%+v", none)
-	}
-	if some := verify(0.4); !some.Valid || some.Read <= 2 || some.Read >= pushed.Packs+2 {
-		t.Errorf("%+v of %d packs", some, pushed.Packs)
-	}
-	known := make(map[string]string) // what was read once is not read again
-	for _, want := range []int{pushed.Packs + 2, 0} {
-		result, err := r.vault.Verify(ctx, stored, offsite.VerifyOptions{Signer: r.signer.AuthorizedKey(), Fraction: 1, Known: known})
-		r.check(err)
-		if !result.Valid || result.Read != want {
-			t.Errorf("%+v, not %d objects", result, want)
-		}
-	}
-	pack := r.objects("packs")[1]
-	data, err := os.ReadFile(filepath.Join(r.root, pack))
-	r.check(err)
-	data[len(data)/2] ^= 1
-	r.check(os.Chmod(filepath.Join(r.root, pack), 0o600))
-	r.check(os.WriteFile(filepath.Join(r.root, pack), data, 0o600))
-	if bad := verify(1); bad.Valid || len(bad.Errors) != 1 || !strings.Contains(bad.Errors[0], pack) {
-		t.Errorf("%+v", bad)
-	}
-	r.check(os.Remove(filepath.Join(r.root, pack)))
-	if bad := verify(0); bad.Valid || len(bad.Errors) != 1 || !strings.Contains(bad.Errors[0], pack+": it is missing") {
-		t.Errorf("%+v", bad)
 	}
 }

@@ -150,7 +150,8 @@ func (c *cli) options(cfg *config.Config) app.Options {
 			c.noticed = line
 			c.progress.line(c.stderr, "atobackupd: "+line)
 		},
-		Progress: c.progress.update,
+		Progress:   c.progress.update,
+		Passphrase: c.passphrase,
 	}
 }
 

@@ -12,7 +12,8 @@ import (
 
 // vaultFlags say which vault a command means.
 type vaultFlags struct {
-	target, dir, signer string
+	target, dir string
+	signers     []string
 }
 
 func (f *vaultFlags) register(c *cli, cmd *cobra.Command) {
@@ -23,19 +24,19 @@ func (f *vaultFlags) register(c *cli, cmd *cobra.Command) {
 }
 
 func (f *vaultFlags) registerSigner(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.signer, "signer", "", "the `key` from the recovery sheet that must have signed it")
+	cmd.Flags().StringArrayVar(&f.signers, "signer", nil, "the `key` from the recovery sheet that must have signed it; may be repeated")
 }
 
 // withVault opens the vault that the flags name, hands it to use and closes it.
-// It says so when nothing but the vault itself vouches for its signer.
-func (c *cli) withVault(ctx context.Context, f *vaultFlags, use func(*app.VaultAccess) error) error {
+// What whoever opens it should know is said.
+func (c *cli) withVault(ctx context.Context, f *vaultFlags, use func(*app.Vault) error) error {
 	if f.dir != "" && f.target != "" {
 		return &failure.Error{Op: "vault", Kind: failure.Usage, Err: errors.New("--dir and --target exclude each other")}
 	}
-	var v *app.VaultAccess
+	var v *app.Vault
 	var err error
 	if f.dir != "" {
-		v, err = app.OpenVaultDir(ctx, f.dir, f.signer)
+		v, err = app.OpenVaultDir(ctx, f.dir, f.signers)
 	} else {
 		a, openErr := c.open(ctx, false)
 		if openErr != nil {
@@ -46,14 +47,14 @@ func (c *cli) withVault(ctx context.Context, f *vaultFlags, use func(*app.VaultA
 		if targetErr != nil {
 			return targetErr
 		}
-		v, err = a.OpenVaultTarget(ctx, t, f.signer)
+		v, err = a.OpenVaultTarget(ctx, t, f.signers)
 	}
 	if err != nil {
 		return err
 	}
 	defer v.Close()
-	if !v.Pinned {
-		c.progress.line(c.stderr, "atobackupd: the signer is the vault's own word; to prove who wrote it give --signer from the recovery sheet")
+	for _, note := range v.Notes {
+		c.progress.line(c.stderr, "atobackupd: "+note)
 	}
 	return use(v)
 }
@@ -69,6 +70,7 @@ needed.`,
 		Example: `  atobackupd vault list --target laptop
   atobackupd vault verify --dir /home/atobackup/vault`,
 	})
-	cmd.AddCommand(newVaultList(c), newVaultVerify(c), newVaultRestore(c), newVaultDrill(c), newVaultPrune(c), newVaultRebase(c), newVaultInit(c))
+	cmd.AddCommand(newVaultList(c), newVaultLs(c), newVaultDump(c), newVaultVerify(c), newVaultRestore(c), newVaultDrill(c), newVaultPrune(c),
+		newVaultForget(c), newVaultStats(c), newVaultRebase(c), newVaultTrustTimes(c), newVaultSigner(c), newVaultPolicy(c), newVaultInit(c))
 	return cmd
 }

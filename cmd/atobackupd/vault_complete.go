@@ -26,7 +26,7 @@ func (f *vaultFlags) completeStored(c *cli) cobra.CompletionFunc {
 
 func (f *vaultFlags) held(c *cli, cmd *cobra.Command) (stamps []snapshot.Stamp) {
 	if f.dir != "" {
-		_ = c.withVault(cmd.Context(), f, func(v *app.VaultAccess) error {
+		_ = c.withVault(cmd.Context(), f, func(v *app.Vault) error {
 			list, _, err := v.List(cmd.Context())
 			for _, s := range list {
 				stamps = append(stamps, s.Stamp)

@@ -32,8 +32,12 @@ the vault and the key that you hold are enough.`,
 			if len(args) > 0 {
 				name = args[0]
 			}
-			return c.withVault(cmd.Context(), &f, func(v *app.VaultAccess) error {
-				result, err := v.Drill(cmd.Context(), name, identity, scratch, queries, c.progress.update)
+			return c.withVault(cmd.Context(), &f, func(v *app.Vault) error {
+				identities, err := c.identities(identity)
+				if err != nil {
+					return err
+				}
+				result, err := v.Drill(cmd.Context(), name, identities, scratch, queries, version(), c.progress.update)
 				return c.emitWith(err, result, func(w io.Writer) { printDrill(w, result) })
 			})
 		},

@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/atocore/atobackupd/offsite"
+	"github.com/atocore/atobackupd/internal/app"
 )
 
 func newVaultInit(c *cli) *cobra.Command {
@@ -19,16 +19,24 @@ needed only when the vault was replaced on purpose; the first sync makes a vault
 by itself.
 
 On the second machine, with --dir: make the directories that an append-only
-account cannot make. The vault is new until the host's first sync.`,
+account cannot make. With --signer, the host's public signing key, it also lays
+vault.json, README.txt and recover.py, and the vault's own directory need not be
+writable for the account; without, the host's first sync adds them. Run on an older
+vault it adds the directories that are missing.`,
 		Example: "  atobackupd vault init --target laptop\n  atobackupd vault init --dir /home/atobackup/vault",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if f.dir != "" {
-				if err := offsite.MakeDirectories(f.dir); err != nil {
+				info, err := app.InitVaultDir(cmd.Context(), f.dir, f.signers)
+				if err != nil {
 					return err
 				}
-				return c.emit(map[string]string{"dir": f.dir}, func(w io.Writer) {
-					fmt.Fprintf(w, "%s is ready: the host's first sync makes the vault\n", f.dir)
+				return c.emit(map[string]string{"dir": f.dir, "vault_id": info.ID}, func(w io.Writer) {
+					if info.ID == "" {
+						fmt.Fprintf(w, "%s is ready: the host's first sync makes the vault\n", f.dir)
+						return
+					}
+					fmt.Fprintf(w, "%s is vault %s of the signer %s\n", f.dir, info.ID, info.Signer)
 				})
 			}
 			a, err := c.open(cmd.Context(), false)
@@ -48,5 +56,6 @@ account cannot make. The vault is new until the host's first sync.`,
 		},
 	}
 	f.register(c, cmd)
+	f.registerSigner(cmd)
 	return cmd
 }

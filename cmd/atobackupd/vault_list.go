@@ -26,7 +26,7 @@ encrypted manifests name them.`,
 		Example: "  atobackupd vault list --dir /home/atobackup/vault\n  atobackupd vault list --identity key.txt",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.withVault(cmd.Context(), &f, func(v *app.VaultAccess) error {
+			return c.withVault(cmd.Context(), &f, func(v *app.Vault) error {
 				return c.listVault(cmd.Context(), v, identity)
 			})
 		},
@@ -38,14 +38,16 @@ encrypted manifests name them.`,
 }
 
 // listVault shows what a vault holds and, with an identity, what that opens.
-func (c *cli) listVault(ctx context.Context, v *app.VaultAccess, identity string) error {
-	list, warnings, err := v.ListVerified(ctx, v.Signer)
+func (c *cli) listVault(ctx context.Context, v *app.Vault, identity string) error {
+	look, err := v.Survey(ctx, v.Signers)
 	if err != nil {
 		return err
 	}
+	list, warnings := look.All(), look.Warnings
 	type entry struct {
 		Push offsite.PushID `json:"push"`
 		offsite.Info
+		Superseded bool      `json:"superseded,omitempty"` // a later push of the stamp is there
 		Uploaded   time.Time `json:"uploaded"`
 		Recipients []string  `json:"recipients,omitempty"` // with --identity: who can open it; none where it cannot
 	}
@@ -56,18 +58,22 @@ func (c *cli) listVault(ctx context.Context, v *app.VaultAccess, identity string
 	}{v.Info, []entry{}, append([]string{}, warnings...)}
 	var who map[offsite.PushID][]string
 	if identity != "" {
-		if who, err = v.WhoCanOpen(ctx, list, identity); err != nil {
+		identities, err := c.identities(identity)
+		if err != nil {
+			return err
+		}
+		if who, err = v.WhoCanOpen(ctx, list, identities); err != nil {
 			return err
 		}
 	}
 	for _, s := range list {
-		doc.Snapshots = append(doc.Snapshots, entry{s.Push, s.Info, s.Uploaded.UTC(), who[s.Push]})
+		doc.Snapshots = append(doc.Snapshots, entry{s.Push, s.Info, look.IsSuperseded(s.Push), s.Uploaded.UTC(), who[s.Push]})
 	}
 	return c.emit(doc, func(w io.Writer) {
 		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(t, "STAMP\tKIND\tCHROMA\tNUMBER\tARRIVED\tPUSH")
 		for _, s := range list {
-			fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\n", s.Stamp, s.Kind, yes(s.Full), s.Seq, s.Uploaded.UTC().Format("2006-01-02 15:04Z"), s.Push)
+			fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\n", s.Stamp, s.Kind, yes(s.Full), s.Seq, s.Uploaded.UTC().Format("2006-01-02 15:04Z"), pushName(look, s.Push))
 		}
 		t.Flush()
 		if identity != "" {
@@ -78,6 +84,14 @@ func (c *cli) listVault(ctx context.Context, v *app.VaultAccess, identity string
 		}
 		fmt.Fprintf(w, "%d snapshots in vault %s of host %s\n", len(list), v.Info.ID, v.Info.Host)
 	})
+}
+
+// pushName is a push, and that a later one of its stamp has replaced it.
+func pushName(look *offsite.Survey, push offsite.PushID) string {
+	if look.IsSuperseded(push) {
+		return string(push) + " (superseded)"
+	}
+	return string(push)
 }
 
 // printWho groups snapshots by the keys that open them.

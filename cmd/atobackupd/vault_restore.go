@@ -19,7 +19,7 @@ func newVaultRestore(c *cli) *cobra.Command {
 	var identity, to string
 	var validate bool
 	cmd := &cobra.Command{
-		Use:   "restore STAMP|latest --identity FILE --to DIR",
+		Use:   "restore STAMP|PUSH|latest --identity FILE --to DIR",
 		Short: "Fetch a snapshot from the vault into a directory",
 		Long: `Fetch a snapshot from the vault, decrypt it and lay it out in a directory that
 does not exist yet. Every file is compared with its signed digest: it is byte
@@ -33,7 +33,7 @@ touched; to put it in place on the host use
 			if identity == "" || to == "" {
 				return &failure.Error{Op: "vault restore", Kind: failure.Usage, Err: errors.New("--identity and --to are both needed"), Hint: "e.g. --identity key.txt --to restored"}
 			}
-			return c.withVault(cmd.Context(), &f, func(v *app.VaultAccess) error {
+			return c.withVault(cmd.Context(), &f, func(v *app.Vault) error {
 				return c.fetchFromVault(cmd.Context(), v, args[0], identity, to, validate)
 			})
 		},
@@ -48,21 +48,28 @@ touched; to put it in place on the host use
 }
 
 // fetchFromVault lays a snapshot of a vault out in a new directory.
-func (c *cli) fetchFromVault(ctx context.Context, v *app.VaultAccess, name, identity, to string, validate bool) error {
+func (c *cli) fetchFromVault(ctx context.Context, v *app.Vault, name, identity, to string, validate bool) error {
 	setGCPercent(restoreGCPercent)
 	start := time.Now()
-	stored, err := v.Restore(ctx, name, identity, to, c.progress.update)
+	identities, err := c.identities(identity)
+	if err != nil {
+		return err
+	}
+	stored, warnings, err := v.Restore(ctx, name, identities, to, c.progress.update)
+	for _, warning := range warnings {
+		c.progress.line(c.stderr, "atobackupd: warning: "+warning)
+	}
 	if err != nil {
 		return err
 	}
 	took := time.Since(start)
-	doc := map[string]any{"stamp": stored.Stamp, "to": to, "duration_ms": took.Milliseconds()}
+	doc := map[string]any{"stamp": stored.Stamp, "push": stored.Push, "to": to, "warnings": append([]string{}, warnings...), "duration_ms": took.Milliseconds()}
 	result := snapshot.Result{Valid: true}
 	if validate {
 		if result, err = snapshot.ValidateDir(ctx, to, string(stored.Stamp), snapshot.ValidateOptions{}); err != nil {
 			return err
 		}
-		doc["valid"], doc["errors"], doc["warnings"] = result.Valid, result.Errors, result.Warnings
+		doc["valid"], doc["errors"], doc["warnings"] = result.Valid, result.Errors, append(warnings, result.Warnings...)
 	}
 	if err := c.emit(doc, func(w io.Writer) {
 		fmt.Fprintf(w, "restored %s to %s in %.1fs, every digest right\n", stored.Stamp, to, took.Seconds())

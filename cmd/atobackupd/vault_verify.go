@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/internal/failure"
-	"github.com/atocore/atobackupd/offsite"
 )
 
 func newVaultVerify(c *cli) *cobra.Command {
@@ -23,8 +21,12 @@ func newVaultVerify(c *cli) *cobra.Command {
 		Use:   "verify [STAMP|latest]",
 		Short: "Check signatures and digests; needs no key",
 		Long: `Check the signature of every snapshot in the vault, or of one, and the digest of
-everything that it needs. This needs no secret key, so the machine that holds
-the vault can do it on a timer. Exits 3 when anything is wrong.`,
+everything that it needs; then recover.py, the signed documents, and whether
+anything lies there that does not belong. This needs no secret key, so the machine
+that holds the vault can do it on a timer: with --dir it leaves a report in the
+vault, which the host takes up. What is found on a configured target is kept, and
+the next sync mends it. Exits 3 when anything is wrong or missing, also when there
+was nothing that could be checked.`,
 		Example:           "  atobackupd vault verify --dir /home/atobackup/vault --read-data-subset 10%",
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: f.completeStored(c),
@@ -37,9 +39,24 @@ the vault can do it on a timer. Exits 3 when anything is wrong.`,
 			if len(args) > 0 {
 				name = args[0]
 			}
-			return c.withVault(cmd.Context(), &f, func(v *app.VaultAccess) error {
-				return c.verifyVault(cmd.Context(), v, name, fraction)
-			})
+			bounds := app.VerifyBounds{Fraction: fraction, Name: name}
+			if f.dir != "" || len(f.signers) > 0 {
+				return c.withVault(cmd.Context(), &f, func(v *app.Vault) error {
+					doc, err := v.Check(cmd.Context(), bounds, version(), c.progress.update)
+					return c.showVerified(doc, err)
+				})
+			}
+			a, err := c.open(cmd.Context(), false)
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			t, err := a.Target(f.target)
+			if err != nil {
+				return err
+			}
+			doc, err := a.VerifyTarget(cmd.Context(), t, bounds)
+			return c.showVerified(doc, err)
 		},
 	}
 	f.register(c, cmd)
@@ -56,57 +73,33 @@ func parseSubset(text string) (float64, error) {
 	return percent / 100, nil
 }
 
-// verifyVault re-reads one snapshot of a vault, or all where name is empty.
-func (c *cli) verifyVault(ctx context.Context, v *app.VaultAccess, name string, fraction float64) error {
-	list, warnings, err := v.List(ctx)
-	if err != nil {
+// showVerified prints what a verify of one vault found.
+func (c *cli) showVerified(doc app.VerifiedVault, err error) error {
+	if err != nil && failure.KindOf(err) != failure.Invalid {
 		return err
 	}
-	if name != "" {
-		s, err := v.Find(ctx, name)
-		if err != nil {
-			return err
-		}
-		list = []offsite.Stored{s}
-	}
-	results := []offsite.Verification{}
-	known := make(map[string]string)
-	var bad []string
-	for _, s := range list {
-		var read int64
-		result, err := v.Verify(ctx, s, offsite.VerifyOptions{Signer: v.Signer, Fraction: fraction, Known: known, Progress: func(n int64) {
-			read += n
-			c.progress.update("verify "+string(s.Stamp), read, 0)
-		}})
-		if err != nil {
-			return err
-		}
-		results = append(results, result)
-		if !result.Valid {
-			bad = append(bad, string(s.Stamp))
-		}
-	}
-	doc := map[string]any{
-		"vault_id": v.Info.ID, "signer": v.Signer, "signer_pinned": v.Pinned,
-		"snapshots": results, "warnings": append([]string{}, warnings...),
-	}
-	err = c.emit(doc, func(w io.Writer) {
-		for _, r := range results {
+	return c.emitWith(err, doc, func(w io.Writer) {
+		for _, r := range doc.Snapshots {
 			verdict := "valid"
 			if !r.Valid {
 				verdict = "DAMAGED"
+			}
+			if r.Superseded {
+				verdict += " (superseded)"
 			}
 			fmt.Fprintf(w, "%s  %s  read %s\n", r.Stamp, verdict, humanize.IBytes(uint64(r.Bytes)))
 			for _, e := range r.Errors {
 				fmt.Fprintln(w, "  error:", e)
 			}
 		}
-		for _, warning := range warnings {
+		for _, f := range doc.Findings {
+			fmt.Fprintln(w, "finding:", f)
+		}
+		for _, name := range doc.Strangers {
+			fmt.Fprintf(w, "stranger: %q does not belong into a vault\n", name)
+		}
+		for _, warning := range doc.Warnings {
 			fmt.Fprintln(w, "warning:", warning)
 		}
 	})
-	if err == nil && len(bad) > 0 {
-		err = &failure.Error{Op: "vault verify", Subject: v.Name, Kind: failure.Invalid, Err: fmt.Errorf("damaged: %s", strings.Join(bad, ", ")), Hint: "the other snapshots can still be restored; check the disk that holds the vault"}
-	}
-	return err
 }

@@ -5,6 +5,7 @@ package app
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/history"
+	"github.com/atocore/atobackupd/offsite"
 	"github.com/atocore/atobackupd/retention"
 	"github.com/atocore/atobackupd/snapshot"
 )
@@ -36,6 +38,9 @@ type Options struct {
 	Progress func(step string, done, total int64)
 	// Daemon says that this is the daemon, whose runs are by the schedule.
 	Daemon bool
+	// Passphrase asks a person for the passphrase of a secret key. nil means that
+	// nobody can be asked.
+	Passphrase func() ([]byte, error)
 	// ReadOnly opens for looking only: nothing is made or changed on disk.
 	ReadOnly bool
 }
@@ -228,15 +233,51 @@ func (a *App) Policy(r config.Retention) retention.Policy {
 	}
 }
 
-// Signer opens the signing key, which is made when it is first needed.
+// Signer returns the key that signs what this machine ships, and makes it where
+// no vault is pinned yet. A key that was lost while one is pinned is never
+// replaced silently: every snapshot there would look like a forgery.
 func (a *App) Signer() (*crypt.Signer, error) {
+	s, err := a.loadSigner()
+	if !errors.Is(err, fs.ErrNotExist) {
+		return s, err
+	}
+	for _, t := range a.Config.Offsite {
+		state, err := offsite.LoadState(a.Config.StateDir, t.Name)
+		if err != nil {
+			return nil, err
+		}
+		if state.VaultID != "" {
+			return nil, a.signerLost(t.Name, state)
+		}
+	}
+	return a.makeSigner()
+}
+
+func (a *App) signerPath() string { return filepath.Join(a.Config.StateDir, "signing_key") }
+
+// loadSigner returns the signing key, fs.ErrNotExist where there is none.
+func (a *App) loadSigner() (*crypt.Signer, error) { return crypt.LoadSigner(a.signerPath()) }
+
+// signerLost says that the key which a vault is pinned to is gone.
+func (a *App) signerLost(target string, state *offsite.State) error {
+	pinned := "vault " + state.VaultID
+	if state.Signer != "" {
+		pinned += " of the signer " + state.Signer
+	}
+	return &failure.Error{Op: "signing key", Subject: a.signerPath(), Kind: failure.Config,
+		Err: fmt.Errorf("it is lost, and the target %s is pinned to %s", target, pinned),
+		Hint: "put it back (the vault's host document has it: atobackupd bootstrap); to read, use --signer; " +
+			"to go on with a new key: atobackupd vault init --target " + target + ", and vault signer add on the second machine"}
+}
+
+// makeSigner makes the signing key.
+func (a *App) makeSigner() (*crypt.Signer, error) {
 	if err := fsx.MkdirAll(a.Config.StateDir, 0o700); err != nil {
 		return nil, &failure.Error{Op: "state_dir", Subject: a.Config.StateDir, Kind: failure.Config, Err: err, Hint: "make it, owned by the user that atobackupd runs as"}
 	}
-	path := filepath.Join(a.Config.StateDir, "signing_key")
-	s, created, err := crypt.LoadOrCreateSigner(path)
+	s, created, err := crypt.LoadOrCreateSigner(a.signerPath())
 	if created {
-		a.notice("made the signing key " + path + "; its public half belongs on the recovery sheet: " + s.AuthorizedKey())
+		a.notice("made the signing key " + a.signerPath() + "; its public half belongs on the recovery sheet: " + s.AuthorizedKey())
 	}
 	return s, err
 }

@@ -85,12 +85,16 @@ func (h *house) rotate(recipient string) {
 // wantOpens fetches the newest snapshot of the vault with a key, or fails to.
 func (h *house) wantOpens(a *App, key string, want bool) {
 	h.t.Helper()
-	v, err := a.OpenVaultTarget(h.t.Context(), a.Config.Offsite[0], "")
+	v, err := a.OpenVaultTarget(h.t.Context(), a.Config.Offsite[0], nil)
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	defer v.Close()
-	_, err = v.Restore(h.t.Context(), "latest", key, h.t.TempDir(), func(string, int64, int64) {})
+	identities, err := a.Identities(key)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	_, _, err = v.Restore(h.t.Context(), "latest", identities, h.t.TempDir(), nil)
 	var f *failure.Error
 	if want != (err == nil) || err != nil && !errors.As(err, &f) {
 		h.t.Errorf("%s: %v", key, err)

@@ -181,12 +181,12 @@ func (a *App) inVault(ctx context.Context, stamp snapshot.Stamp, r RepairRequest
 	if err != nil {
 		return err
 	}
-	v, err := a.OpenVaultTarget(ctx, t, r.Signer)
+	v, err := a.OpenVaultTarget(ctx, t, signerList(r.Signer))
 	if err != nil {
 		return err
 	}
 	defer v.Close()
-	_, err = v.Find(ctx, string(stamp))
+	_, _, err = v.Find(ctx, string(stamp), v.Signers)
 	return err
 }
 

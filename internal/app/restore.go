@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/atocore/atobackupd/crypt"
 	"github.com/atocore/atobackupd/internal/config"
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/history"
@@ -108,13 +109,17 @@ func (a *App) fetchForRestore(ctx context.Context, r RestoreRequest, request *re
 	if err != nil {
 		return nil, err
 	}
-	v, err := a.OpenVaultTarget(ctx, t, r.Signer)
+	v, err := a.OpenVaultTarget(ctx, t, signerList(r.Signer))
 	if err != nil {
 		return nil, err
 	}
 	defer v.Close()
-	if !v.Pinned {
-		a.notice("the signer is the vault's own word; to prove who wrote it give --signer from the recovery sheet")
+	for _, note := range v.Notes {
+		a.notice(note)
+	}
+	identities, err := a.Identities(r.Identity)
+	if err != nil {
+		return nil, err
 	}
 	dir, err := os.MkdirTemp(filepath.Join(a.store.Dir(), "staging"), "from-"+t.Name+".")
 	if err != nil {
@@ -126,13 +131,31 @@ func (a *App) fetchForRestore(ctx context.Context, r RestoreRequest, request *re
 		}
 	}
 	request.Dir = filepath.Join(dir, "snapshot")
-	stored, err := v.Restore(ctx, r.Name, r.Identity, request.Dir, a.progress)
+	stored, warnings, err := v.Restore(ctx, r.Name, identities, request.Dir, a.progress)
+	for _, warning := range warnings {
+		a.notice(warning)
+	}
 	if err != nil {
+		v.noteDamage(ctx, err, stored, "restore", a.Options.Version)
 		cleanUp()
 		return nil, err
 	}
 	request.Stamp = stored.Stamp
 	return cleanUp, nil
+}
+
+// signerList is the list of the one signer that an operator named, or of none.
+func signerList(signer string) []string {
+	if signer == "" {
+		return nil
+	}
+	return []string{signer}
+}
+
+// Identities loads the secret keys of a file, and asks for the passphrase of one
+// that is locked.
+func (a *App) Identities(path string) (crypt.Identities, error) {
+	return crypt.LoadIdentitiesWithPassphrase(path, a.Options.Passphrase)
 }
 
 func (a *App) live() restore.Live {

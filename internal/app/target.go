@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"time"
 
-	"github.com/atocore/atobackupd/crypt"
 	"github.com/atocore/atobackupd/internal/config"
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/offsite"
 	"github.com/atocore/atobackupd/offsite/dir"
 	"github.com/atocore/atobackupd/offsite/sftp"
@@ -57,63 +58,82 @@ func (a *App) dial(ctx context.Context, t config.Target, known bool) (offsite.Re
 	}
 }
 
-// openVault is a target's open vault with what goes with it.
-type openVault struct {
-	target config.Target
-	remote offsite.Remote
-	state  *offsite.State
-	vault  *offsite.Vault
-	signer *crypt.Signer
-}
-
-func (v *openVault) close() { v.remote.Close() }
-
-// openVault connects to a target and opens the vault that is pinned for it.
-func (a *App) openVault(ctx context.Context, t config.Target, repin bool) (v *openVault, err error) {
-	v = &openVault{target: t}
+// openTarget connects to a target and opens the vault that is pinned for it, to
+// write there: it makes the vault where there is none yet. repin accepts what is
+// there instead, also with a new signing key in the place of one that was lost.
+func (a *App) openTarget(ctx context.Context, t config.Target, repin bool) (v *Vault, err error) {
+	v = &Vault{Name: t.Name, app: a, target: &t, Pinned: true}
 	if v.state, err = offsite.LoadState(a.Config.StateDir, t.Name); err != nil {
 		return nil, err
 	}
-	if v.signer, err = a.Signer(); err != nil {
+	if v.checks, err = offsite.LoadChecks(a.Config.StateDir, t.Name); err != nil {
+		return nil, err
+	}
+	v.signer, err = a.Signer()
+	if _, missing := a.loadSigner(); repin && errors.Is(missing, fs.ErrNotExist) {
+		v.signer, err = a.makeSigner()
+	}
+	if err != nil {
 		return nil, err
 	}
 	if v.remote, err = a.dial(ctx, t, v.state.VaultID != "" && !repin); err != nil {
-		return nil, withTarget(t.Name, err)
+		return nil, err
 	}
 	r := t.Policy(a.Config.Retention)
 	create := offsite.VaultInfo{
 		Created: time.Now().UTC().Truncate(time.Second), Host: a.Options.Host, Signer: v.signer.AuthorizedKey(),
-		Retention: offsite.Policy{Daily: r.Daily, Weekly: r.Weekly, Monthly: r.Monthly, PreRestoreDays: r.PreRestoreDays,
-			InvalidDays: r.InvalidDays, MaxDeleteFraction: r.MaxDeleteFraction, Timezone: a.Config.Schedule.Timezone},
+		Retention: a.vaultRetention(r),
 	}
-	if v.vault, err = offsite.OpenPinned(ctx, v.remote, v.state, create, repin); err != nil {
+	if v.Vault, err = offsite.OpenPinned(ctx, v.remote, v.state, create, repin); err != nil {
 		v.remote.Close()
-		return nil, withTarget(t.Name, err)
+		return nil, err
 	}
+	v.Signers = v.state.Signers(v.signer.AuthorizedKey())
 	return v, nil
 }
 
-// withTarget says which target an error is about, unless it says so itself.
+// vaultRetention returns a target's retention as a vault holds it.
+func (a *App) vaultRetention(r config.Retention) offsite.Policy {
+	return offsite.Policy{Daily: r.Daily, Weekly: r.Weekly, Monthly: r.Monthly, PreRestoreDays: r.PreRestoreDays,
+		InvalidDays: r.InvalidDays, MaxDeleteFraction: r.MaxDeleteFraction, Timezone: a.Config.Schedule.Timezone}
+}
+
+// targetError is an error about a target, which it names.
+type targetError struct {
+	target string
+	err    error
+}
+
+func (e *targetError) Error() string { return "target " + e.target + ": " + e.err.Error() }
+func (e *targetError) Unwrap() error { return e.err }
+
+// withTarget names the target that an error is about, once.
 func withTarget(target string, err error) error {
-	if strings.Contains(err.Error(), target) {
+	var named *targetError
+	if err == nil || errors.As(err, &named) {
 		return err
 	}
-	return fmt.Errorf("target %s: %w", target, err)
+	return &targetError{target, err}
 }
 
 // InitVault accepts the vault that is on a target now, or begins one there.
 func (a *App) InitVault(ctx context.Context, t config.Target) (offsite.VaultInfo, error) {
-	lock, err := offsite.LockTarget(ctx, a.Config.StateDir, t.Name, "vault init", a.Options.LockTimeout, a.waitingFor(t.Name))
+	lock, err := a.lockTarget(ctx, t.Name, "vault init")
 	if err != nil {
 		return offsite.VaultInfo{}, err
 	}
 	defer lock.Unlock()
-	v, err := a.openVault(ctx, t, true)
+	v, err := a.openTarget(ctx, t, true)
 	if err != nil {
-		return offsite.VaultInfo{}, err
+		return offsite.VaultInfo{}, withTarget(t.Name, err)
 	}
-	defer v.close()
-	return v.vault.Info, nil
+	defer v.Close()
+	return v.Info, nil
+}
+
+// lockTarget takes a target's lock.
+func (a *App) lockTarget(ctx context.Context, target, purpose string) (*fsx.Lock, error) {
+	return offsite.LockTarget(ctx, a.Config.StateDir, target, purpose, a.Options.LockTimeout, a.waitingFor(target))
 }
 
 func (a *App) waitingFor(target string) func(string) {
@@ -122,7 +142,14 @@ func (a *App) waitingFor(target string) func(string) {
 
 // TestTarget connects to a target, looks for its vault and says what it found.
 func (a *App) TestTarget(ctx context.Context, t config.Target) (lines []string, err error) {
+	state, err := offsite.LoadState(a.Config.StateDir, t.Name)
+	if err != nil {
+		return nil, err
+	}
 	remote, err := a.dial(ctx, t, true)
+	if failure.KindOf(err) == failure.NotFound && state.VaultID == "" && t.Type == "dir" {
+		return []string{t.Path + " is not there yet: the first sync makes it"}, nil
+	}
 	if err != nil {
 		return nil, withTarget(t.Name, err)
 	}
@@ -137,16 +164,51 @@ func (a *App) TestTarget(ctx context.Context, t config.Target) (lines []string, 
 	if free >= 0 {
 		lines = append(lines, fmt.Sprintf("%d MiB are free", free>>20))
 	}
-	vault, err := offsite.OpenVault(ctx, remote)
-	if errors.Is(err, offsite.ErrNoVault) {
-		return append(lines, "no vault yet: the first sync makes it"), nil
-	}
+	v, err := a.lookAt(ctx, t)
 	if err != nil {
 		return lines, withTarget(t.Name, err)
 	}
-	list, _, err := vault.List(ctx)
-	if err != nil {
+	if v == nil {
+		lines = append(lines, "no vault yet: the first sync makes it")
+	} else {
+		defer v.Close()
+		list, _, err := v.List(ctx)
+		if err != nil {
+			return lines, withTarget(t.Name, err)
+		}
+		lines = append(lines, fmt.Sprintf("vault %s of host %s with %d snapshots", v.Info.ID, v.Info.Host, len(list)))
+	}
+	if err := offsite.Probe(ctx, remote, !t.AppendOnly); err != nil {
 		return lines, withTarget(t.Name, err)
 	}
-	return append(lines, fmt.Sprintf("vault %s of host %s with %d snapshots", vault.Info.ID, vault.Info.Host, len(list))), nil
+	return append(lines, "a probe was stored and read back"), nil
+}
+
+// InitVaultDir prepares a directory of this machine for a vault, and lays the vault
+// itself where signers name the host's key. What is returned has no id where the
+// host's first sync makes the vault.
+func InitVaultDir(ctx context.Context, path string, signers []string) (info offsite.VaultInfo, err error) {
+	if len(signers) > 1 {
+		return info, &failure.Error{Op: "vault init", Subject: "--signer", Kind: failure.Usage, Err: errors.New("a vault begins with one signer"), Hint: "add others with vault signer add"}
+	}
+	remote, err := dir.Create(path)
+	if err != nil {
+		return info, err
+	}
+	defer remote.Close()
+	c := config.Default()
+	create := offsite.VaultInfo{Created: time.Now().UTC().Truncate(time.Second), Host: "", Retention: offsite.Policy{
+		Daily: c.Retention.Daily, Weekly: c.Retention.Weekly, Monthly: c.Retention.Monthly, PreRestoreDays: c.Retention.PreRestoreDays,
+		InvalidDays: c.Retention.InvalidDays, MaxDeleteFraction: c.Retention.MaxDeleteFraction, Timezone: c.Schedule.Timezone}}
+	if len(signers) == 1 {
+		create.Signer = signers[0]
+	}
+	v, err := offsite.InitDir(ctx, remote, path, create)
+	if err != nil || v == nil {
+		return info, err
+	}
+	if create.Signer != "" {
+		err = AddReaderSigner(v.Info.ID, create.Signer)
+	}
+	return v.Info, err
 }

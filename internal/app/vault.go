@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -18,122 +20,176 @@ import (
 	"github.com/atocore/atobackupd/retention"
 )
 
-// VaultAccess is a vault opened for reading: a configured target's, or one that
-// lies in a directory of this machine.
-type VaultAccess struct {
+// Vault is an open vault: a configured target's, or one that lies in a directory
+// of this machine.
+type Vault struct {
 	*offsite.Vault
-	Name   string // the target's name or the directory
-	Signer string // the public key that its snapshots must be signed with
-	Pinned bool   // Signer is known from elsewhere than the vault itself
+	Name    string        // the target's name or the directory
+	Signers crypt.Signers // the public keys of which one must have signed its snapshots
+	Pinned  bool          // Signers are known from elsewhere than the vault itself
+	Notes   []string      // what whoever opened it should know
 
 	remote offsite.Remote
+	app    *App            // of the target
+	target *config.Target  // nil: a directory
+	state  *offsite.State  // of the target
+	checks *offsite.Checks // of the target
+	signer *crypt.Signer   // to write with; nil for a reader
 }
 
 // Close ends the connection.
-func (v *VaultAccess) Close() error { return v.remote.Close() }
+func (v *Vault) Close() error { return v.remote.Close() }
 
-// OpenVaultDir opens the vault in a directory, with no configuration. signer is
-// the key from the recovery sheet; "" takes the vault's own word for it.
-func OpenVaultDir(ctx context.Context, path, signer string) (*VaultAccess, error) {
+// IsTarget reports whether it is the vault of a configured target.
+func (v *Vault) IsTarget() bool { return v.target != nil }
+
+// OpenVaultDir opens the vault in a directory, with no configuration. signers are
+// the keys from the recovery sheet; without one the reader's own list counts, and
+// the key that the vault names is pinned at first use.
+func OpenVaultDir(ctx context.Context, path string, signers []string) (*Vault, error) {
 	remote, err := dir.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	v, err := access(ctx, remote, path, signer)
+	v, err := openReader(ctx, remote, path, signers)
 	if err != nil {
 		remote.Close()
+		return nil, err
 	}
-	return v, err
+	if v.Pinned {
+		return v, nil
+	}
+	known, err := ReaderSigners(v.Info.ID)
+	switch {
+	case err != nil:
+		remote.Close()
+		return nil, err
+	case len(known) > 0:
+		v.Signers, v.Pinned = known, true
+	case AddReaderSigner(v.Info.ID, v.Info.Signer) == nil:
+		v.Notes = append(v.Notes, "the signer "+v.Info.Signer+" is the vault's own word, and is believed from now on; compare it with the recovery sheet")
+	default:
+		v.Notes = append(v.Notes, "the signer is the vault's own word; to prove who wrote it give --signer from the recovery sheet")
+	}
+	return v, nil
 }
 
-// OpenVaultTarget opens a configured target's vault for reading. Where this
-// machine has its signing key, that is the signer; on a machine that lost it,
-// signer comes from the recovery sheet, or is the vault's own word.
-func (a *App) OpenVaultTarget(ctx context.Context, t config.Target, signer string) (*VaultAccess, error) {
-	if signer == "" {
-		state, err := offsite.LoadState(a.Config.StateDir, t.Name)
-		if err != nil {
-			return nil, err
-		}
-		if state.VaultID != "" {
-			s, err := a.Signer()
-			if err != nil {
-				return nil, err
-			}
-			signer = s.AuthorizedKey()
-		}
+// OpenVaultTarget opens a configured target's vault for reading. signers come from
+// the recovery sheet; without them those count that this machine is pinned to, also
+// when it has lost the key itself. Nothing is made.
+func (a *App) OpenVaultTarget(ctx context.Context, t config.Target, signers []string) (*Vault, error) {
+	state, err := offsite.LoadState(a.Config.StateDir, t.Name)
+	if err != nil {
+		return nil, err
+	}
+	checks, err := offsite.LoadChecks(a.Config.StateDir, t.Name)
+	if err != nil {
+		return nil, err
+	}
+	own := ""
+	key, keyErr := a.loadSigner()
+	if keyErr == nil {
+		own = key.AuthorizedKey()
 	}
 	remote, err := a.dial(ctx, t, true)
 	if err != nil {
 		return nil, withTarget(t.Name, err)
 	}
-	v, err := access(ctx, remote, t.Name, signer)
+	v, err := openReader(ctx, remote, t.Name, signers)
 	if err != nil {
 		remote.Close()
 		return nil, withTarget(t.Name, err)
 	}
+	v.app, v.target, v.state, v.checks = a, &t, state, checks
+	if v.Pinned {
+		return v, nil
+	}
+	if pinned := state.Signers(own); state.VaultID == v.Info.ID && len(pinned) > 0 {
+		v.Signers, v.Pinned = pinned, true
+	}
+	switch lost := errors.Is(keyErr, fs.ErrNotExist); {
+	case lost && state.VaultID != "":
+		v.Notes = append(v.Notes, a.signerLost(t.Name, state).Error())
+	case !v.Pinned:
+		v.Notes = append(v.Notes, "the signer is the vault's own word; to prove who wrote it give --signer from the recovery sheet")
+	}
 	return v, nil
 }
 
-func access(ctx context.Context, remote offsite.Remote, name, signer string) (*VaultAccess, error) {
+// openReader opens a vault for reading. A vault.json that is damaged keeps nobody
+// out who knows the signer.
+func openReader(ctx context.Context, remote offsite.Remote, name string, keys []string) (*Vault, error) {
+	signers, err := crypt.ParseSigners(keys)
+	if err != nil {
+		return nil, &failure.Error{Op: "vault", Subject: "--signer", Kind: failure.Usage, Err: err}
+	}
 	vault, err := offsite.OpenVault(ctx, remote)
-	if errors.Is(err, offsite.ErrNoVault) {
-		return nil, &failure.Error{Op: "vault", Subject: name, Kind: failure.NotFound, Err: err, Hint: "is this the vault's own directory, and is its disk mounted?"}
-	}
-	if err != nil {
-		return nil, err
-	}
-	v := &VaultAccess{Vault: vault, Name: name, Signer: vault.Info.Signer, remote: remote}
-	if signer != "" {
-		if v.Signer, err = crypt.ParseSigner(signer); err != nil {
-			return nil, &failure.Error{Op: "vault", Subject: "--signer", Kind: failure.Usage, Err: err}
+	v := &Vault{Vault: vault, Name: name, Signers: signers, Pinned: len(signers) > 0, remote: remote}
+	damaged := errors.Is(err, offsite.ErrNoVault) || failure.KindOf(err) == failure.VaultMismatch
+	switch {
+	case err == nil && !v.Pinned:
+		v.Signers = crypt.Signers{vault.Info.Signer}
+	case err == nil:
+	case damaged && v.Pinned:
+		if v.Vault, err = offsite.OpenUnnamed(ctx, remote); err != nil {
+			return nil, err
 		}
-		v.Pinned = true
+		v.Notes = append(v.Notes, "vault.json is missing or damaged; going on, for the signer is known")
+	case errors.Is(err, offsite.ErrNoVault):
+		return nil, &failure.Error{Op: "vault", Subject: name, Kind: failure.NotFound, Err: err,
+			Hint: "is this the vault's own directory, and is its disk mounted? where only vault.json is lost, give --signer"}
+	default:
+		return nil, fmt.Errorf("%w; with --signer from the recovery sheet it can be read all the same", err)
 	}
 	return v, nil
 }
 
-// Restore fetches one snapshot, by stamp or "latest", into a directory.
-func (v *VaultAccess) Restore(ctx context.Context, name, identityFile, dest string, progress fsx.Progress) (offsite.Stored, error) {
-	stored, err := v.Find(ctx, name)
+// Restore fetches one snapshot, by stamp, push or "latest", into a directory.
+func (v *Vault) Restore(ctx context.Context, name string, identities crypt.Identities, dest string, progress fsx.Progress) (stored offsite.Stored, warnings []string, err error) {
+	stored, warnings, err = v.Find(ctx, name, v.Signers)
 	if err != nil {
-		return stored, err
+		return stored, warnings, err
 	}
-	identities, err := crypt.LoadIdentities(identityFile)
-	if err != nil {
-		return stored, err
-	}
-	return stored, v.Pull(ctx, stored, dest, offsite.PullOptions{
-		Identities: identities, Signer: v.Signer,
+	return stored, warnings, v.Pull(ctx, stored, dest, offsite.PullOptions{
+		Identities: identities, Signers: v.Signers,
 		Progress: progress.Prefix(v.Name),
 	})
 }
 
-// VaultPolicy gives the retention that a vault names for itself.
-func (v *VaultAccess) VaultPolicy() (retention.Policy, error) {
-	p := v.Info.Retention
-	location, err := time.LoadLocation(p.Timezone)
+// Files returns the proven files of one snapshot.
+func (v *Vault) Files(ctx context.Context, name string, identities crypt.Identities) (offsite.Stored, []offsite.FileEntry, error) {
+	stored, _, err := v.Find(ctx, name, v.Signers)
 	if err != nil {
-		return retention.Policy{}, &failure.Error{Op: "vault", Subject: v.Name, Kind: failure.Invalid, Err: fmt.Errorf("vault.json: %w", err)}
+		return stored, nil, err
 	}
-	const day = 24 * time.Hour
-	return retention.Policy{
-		Daily: p.Daily, Weekly: p.Weekly, Monthly: p.Monthly,
-		PreRestore: time.Duration(p.PreRestoreDays) * day, Invalid: time.Duration(p.InvalidDays) * day,
-		MaxDeleteFraction: p.MaxDeleteFraction, Location: location,
-	}, nil
+	files, err := v.Vault.Files(ctx, stored, offsite.PullOptions{Identities: identities, Signers: v.Signers})
+	return stored, files, err
 }
 
-// WhoCanOpen tells, of each snapshot, the recipients that its host recorded in
-// its manifest, as far as the identity opens it.
-func (v *VaultAccess) WhoCanOpen(ctx context.Context, list []offsite.Stored, identityFile string) (map[offsite.PushID][]string, error) {
-	identities, err := crypt.LoadIdentities(identityFile)
+// Dump writes one file of a snapshot, reading only the packs that it needs.
+func (v *Vault) Dump(ctx context.Context, name, path string, identities crypt.Identities, out io.Writer) (offsite.Stored, error) {
+	stored, _, err := v.Find(ctx, name, v.Signers)
 	if err != nil {
-		return nil, err
+		return stored, err
 	}
+	return stored, v.Vault.Dump(ctx, stored, path, out, offsite.PullOptions{Identities: identities, Signers: v.Signers})
+}
+
+// ownPolicy returns the retention that the vault is pruned by here: the
+// configuration's for a target, the vault's own in a directory.
+func (v *Vault) ownPolicy() (retention.Policy, error) {
+	if v.target != nil {
+		return v.app.Policy(v.target.Policy(v.app.Config.Retention)), nil
+	}
+	return v.Info.Retention.Plan()
+}
+
+// WhoCanOpen returns, of each snapshot, the recipients that its host recorded in
+// its manifest, as far as the identity opens it.
+func (v *Vault) WhoCanOpen(ctx context.Context, list []offsite.Stored, identities crypt.Identities) (map[offsite.PushID][]string, error) {
 	who := make(map[offsite.PushID][]string)
 	for _, s := range list {
-		recipients, err := v.Recipients(ctx, s, v.Signer, identities)
+		recipients, err := v.Recipients(ctx, s, v.Signers, identities)
 		if kind := failure.KindOf(err); kind == failure.Unreachable || kind == failure.Interrupted {
 			return nil, err
 		}
@@ -147,25 +203,46 @@ func (v *VaultAccess) WhoCanOpen(ctx context.Context, list []offsite.Stored, ide
 // Drill fetches one snapshot, by stamp or "latest", into a scratch directory
 // below scratch ("" is the system's for temporary files), holds a restore drill
 // with it there, and deletes everything. A drill that does not pass is a result
-// and an error of kind Invalid.
-func (v *VaultAccess) Drill(ctx context.Context, name, identityFile, scratch string, queries []string, progress fsx.Progress) (result restore.DrillResult, err error) {
+// and an error of kind Invalid. On the second machine it leaves a report.
+func (v *Vault) Drill(ctx context.Context, name string, identities crypt.Identities, scratch string, queries []string, version string, progress fsx.Progress) (result restore.DrillResult, err error) {
 	start := time.Now()
-	dir, err := os.MkdirTemp(scratch, "atobackupd-vault-drill-")
+	work, err := os.MkdirTemp(scratch, "atobackupd-vault-drill-")
 	if err != nil {
 		return result, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	fetched := filepath.Join(dir, "snapshot")
-	stored, err := v.Restore(ctx, name, identityFile, fetched, progress)
+	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
+	fetched := filepath.Join(work, "snapshot")
+	stored, _, err := v.Restore(ctx, name, identities, fetched, progress)
+	if failure.KindOf(err) == failure.Invalid {
+		v.noteDamage(ctx, err, stored, "drill", version)
+	}
 	if err != nil {
 		return result, err
 	}
 	pulled := time.Since(start)
-	result, err = restore.Drill(ctx, restore.DrillRequest{Dir: fetched, Stamp: stored.Stamp, Scratch: dir, Queries: queries, Share: true})
+	result, err = restore.Drill(ctx, restore.DrillRequest{Dir: fetched, Stamp: stored.Stamp, Scratch: work, Queries: queries, Share: true})
 	if err != nil {
 		return result, err
 	}
 	result.DurationsMS["pull"] = pulled.Milliseconds()
 	result.DurationMS = time.Since(start).Milliseconds()
 	return result, drillFailure(result)
+}
+
+// noteDamage keeps what a reader found damaged: with the target's checks, or as a
+// report in the vault.
+func (v *Vault) noteDamage(ctx context.Context, err error, stored offsite.Stored, by, version string) {
+	finding, ok := offsite.FindingOf(err, stored)
+	if !ok {
+		return
+	}
+	now := time.Now()
+	if v.target != nil {
+		v.checks.Add([]offsite.Finding{finding}, by, now)
+		_ = v.checks.Save() // the error itself is what is told
+		v.app.noteTarget(ctx, v, by)
+		return
+	}
+	finding.By, finding.Found = by, now.UTC()
+	_ = v.PutReport(ctx, offsite.Report{At: now.UTC(), What: by, Version: version, Findings: []offsite.Finding{finding}}) // the same
 }

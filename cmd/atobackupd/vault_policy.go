@@ -1,0 +1,70 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/atocore/atobackupd/internal/app"
+	"github.com/atocore/atobackupd/offsite"
+)
+
+func newVaultPolicy(c *cli) *cobra.Command {
+	var f vaultFlags
+	var p offsite.Policy
+	cmd := &cobra.Command{
+		Use:   "policy",
+		Short: "Show or change what the vault is pruned by where it lies",
+		Long: `Show the retention in vault.json, which "vault prune --dir" goes by, or change the
+counts that are given. The host's signed documents can lengthen it and pin, never
+shorten it. A target's vault is pruned by the host's configuration instead.`,
+		Example: "  atobackupd vault policy --dir /home/atobackup/vault --daily 14 --monthly 12",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			flags := cmd.Flags()
+			set := map[string]func(*offsite.Policy){
+				"daily":           func(q *offsite.Policy) { q.Daily = p.Daily },
+				"weekly":          func(q *offsite.Policy) { q.Weekly = p.Weekly },
+				"monthly":         func(q *offsite.Policy) { q.Monthly = p.Monthly },
+				"timezone":        func(q *offsite.Policy) { q.Timezone = p.Timezone },
+				"pre-restore":     func(q *offsite.Policy) { q.PreRestoreDays = p.PreRestoreDays },
+				"delete-fraction": func(q *offsite.Policy) { q.MaxDeleteFraction = p.MaxDeleteFraction },
+			}
+			changed := false
+			for name := range set {
+				changed = changed || flags.Changed(name)
+			}
+			if changed && f.dir == "" {
+				return needsDir("vault policy")
+			}
+			return c.withVault(cmd.Context(), &f, func(v *app.Vault) (err error) {
+				policy := v.Info.Retention
+				if changed {
+					policy, err = app.SetVaultPolicy(cmd.Context(), v, func(q *offsite.Policy) {
+						for name, change := range set {
+							if flags.Changed(name) {
+								change(q)
+							}
+						}
+					})
+				}
+				if err != nil {
+					return err
+				}
+				return c.emit(policy, func(w io.Writer) {
+					fmt.Fprintf(w, "daily %d, weekly %d, monthly %d; time zone %s\n", policy.Daily, policy.Weekly, policy.Monthly, policy.Timezone)
+				})
+			})
+		},
+	}
+	f.register(c, cmd)
+	flags := cmd.Flags()
+	flags.IntVar(&p.Daily, "daily", 0, "how many days that have a snapshot")
+	flags.IntVar(&p.Weekly, "weekly", 0, "how many weeks")
+	flags.IntVar(&p.Monthly, "monthly", 0, "how many months")
+	flags.IntVar(&p.PreRestoreDays, "pre-restore", 0, "for how many days those taken before a restore")
+	flags.Float64Var(&p.MaxDeleteFraction, "delete-fraction", 0, "hold a prune that would delete more than this part")
+	flags.StringVar(&p.Timezone, "timezone", "", "whose days, e.g. Europe/Berlin")
+	return cmd
+}

@@ -1,0 +1,256 @@
+package app
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/atocore/atobackupd/crypt"
+	"github.com/atocore/atobackupd/internal/config"
+	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/offsite"
+	"github.com/atocore/atobackupd/retention"
+	"github.com/atocore/atobackupd/snapshot"
+)
+
+// pruneOptions are those of a prune of this vault: by the configuration for a
+// target, by the vault's own policy in a directory, which signed documents may
+// lengthen.
+func (v *Vault) pruneOptions(ctx context.Context) (o offsite.PruneOptions, err error) {
+	o.Signers = v.Signers
+	if o.Policy, err = v.ownPolicy(); err != nil {
+		return o, err
+	}
+	if v.target == nil {
+		o.SecondMachine = true
+		o.TrustBefore, err = trustedTimes(v.Info.ID)
+		return o, err
+	}
+	list, _, err := v.app.Snapshots(ctx, time.Now())
+	if err != nil {
+		return o, err
+	}
+	pinned := make(map[string]bool, len(list)) // here, since it was sent
+	for _, s := range list {
+		pinned[string(s.Stamp)] = s.Pinned
+	}
+	o.Adjust = func(s *retention.Snapshot) {
+		if here, ok := pinned[s.Stamp]; ok {
+			s.Pinned = here
+		}
+	}
+	o.Known = func(push offsite.PushID) bool { _, ok := v.state.Pushes[push]; return ok }
+	return o, nil
+}
+
+// Thin prunes a vault. For a target it takes the target's lock.
+func (v *Vault) Thin(ctx context.Context, now time.Time, ask offsite.PruneOptions) (pruned offsite.Pruned, err error) {
+	if v.target != nil {
+		lock, err := v.app.lockTarget(ctx, v.Name, "vault prune")
+		if err != nil {
+			return pruned, err
+		}
+		defer lock.Unlock()
+	}
+	o, err := v.pruneOptions(ctx)
+	if err != nil {
+		return pruned, err
+	}
+	o.DryRun, o.Confirm, o.Now = ask.DryRun, ask.Confirm, ask.Now
+	if o.Now && v.target != nil && v.target.AppendOnly {
+		return pruned, &failure.Error{Op: "vault prune", Subject: v.Name, Kind: failure.Refused, Err: errors.New("the target is append-only"), Hint: "run it on the second machine, with --dir"}
+	}
+	pruned, err = v.Prune(ctx, now, o)
+	if v.target == nil || o.DryRun {
+		return pruned, err
+	}
+	return pruned, errors.Join(err, v.recordPruned(ctx, pruned))
+}
+
+// recordPruned notes what a prune of ours has removed: it was not taken away.
+func (v *Vault) recordPruned(ctx context.Context, pruned offsite.Pruned) error {
+	gone := make(map[offsite.PushID]bool)
+	for _, s := range pruned.Superseded {
+		if s.Due {
+			gone[s.Push] = true
+		}
+	}
+	err := v.state.RecordRemoved(func(push offsite.PushID) bool {
+		stamp, _ := push.Stamp()
+		return gone[push] || slices.Contains(pruned.Deleted, stamp)
+	})
+	if err != nil || len(pruned.Deleted) == 0 {
+		return err
+	}
+	stored, _, err := v.ListVerified(ctx, v.Signers)
+	if err != nil {
+		return err
+	}
+	return v.state.RecordListing(stored)
+}
+
+// pruneVault thins the vault out from this side, where the target says so.
+func (a *App) pruneVault(ctx context.Context, v *Vault, doc *Synced) (pruned offsite.Pruned, err error) {
+	if !v.target.Prune || v.target.AppendOnly {
+		return pruned, nil
+	}
+	o, err := v.pruneOptions(ctx)
+	if err != nil {
+		return pruned, err
+	}
+	pruned, err = v.Prune(ctx, time.Now(), o)
+	for _, warning := range pruned.Warnings {
+		if !slices.Contains(doc.Warnings, warning) {
+			doc.Warnings = append(doc.Warnings, warning)
+		}
+	}
+	doc.Pruned = append(doc.Pruned, pruned.Deleted...)
+	return pruned, errors.Join(err, v.recordPruned(ctx, pruned))
+}
+
+// putDocuments writes what a vault holds beside its snapshots, where it has
+// changed: the policy, the sealed host document, the script that brings snapshots
+// back. What cannot be written is a warning: the snapshots are there.
+func (a *App) putDocuments(ctx context.Context, v *Vault, recipients *crypt.Recipients, doc *Synced) error {
+	warn := func(what string, err error) error {
+		if err != nil && !gaveUp(ctx, err) {
+			doc.Warnings = append(doc.Warnings, fmt.Sprintf("the %s cannot be sent: %v; where the target is append-only, run `atobackupd vault init --dir` there", what, err))
+			err = nil
+		}
+		return err
+	}
+	if err := warn("policy document", a.putPolicy(ctx, v)); err != nil {
+		return err
+	}
+	if err := warn("host document", a.putHost(ctx, v, recipients)); err != nil {
+		return err
+	}
+	return warn("recover.py", a.renewScript(ctx, v, doc))
+}
+
+func (a *App) putPolicy(ctx context.Context, v *Vault) error {
+	list, _, err := a.Snapshots(ctx, time.Now())
+	if err != nil {
+		return err
+	}
+	policy := offsite.PolicyDocument{Retention: a.vaultRetention(v.target.Policy(a.Config.Retention))}
+	for _, s := range list {
+		if s.Pinned {
+			policy.Pinned = append(policy.Pinned, s.Stamp)
+		}
+	}
+	_, err = v.PutPolicy(ctx, policy, v.signer, v.Signers)
+	return err
+}
+
+func (a *App) putHost(ctx context.Context, v *Vault, recipients *crypt.Recipients) error {
+	content, err := a.hostContent(ctx)
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256(append(bytes.Clone(content), recipients.Fingerprint()...))
+	digest := hex.EncodeToString(sum[:])
+	if digest == v.state.Host && !v.hasFinding("host/") {
+		return nil
+	}
+	if _, err := v.PutHost(ctx, content, recipients, v.signer); err != nil {
+		return err
+	}
+	v.state.Host = digest
+	return v.state.Save()
+}
+
+// renewScript keeps a sound recover.py in the vault.
+func (a *App) renewScript(ctx context.Context, v *Vault, doc *Synced) error {
+	var repair []string
+	for _, f := range v.checks.Findings {
+		repair = append(repair, f.Object)
+	}
+	if v.state.Script == offsite.RecoverScriptSHA256() && !slices.ContainsFunc(repair, offsite.IsRecoverScript) {
+		return nil
+	}
+	written, err := v.RenewScript(ctx, repair, !v.target.AppendOnly)
+	if err != nil {
+		return err
+	}
+	for _, name := range written {
+		if slices.Contains(repair, name) {
+			doc.Mended = append(doc.Mended, name)
+			v.checks.Clean(name, 0, time.Now())
+		}
+	}
+	v.state.Script = offsite.RecoverScriptSHA256()
+	return errors.Join(v.state.Save(), v.checks.Save())
+}
+
+// hasFinding reports whether something below a directory was found damaged.
+func (v *Vault) hasFinding(prefix string) bool {
+	return slices.ContainsFunc(v.checks.Findings, func(f offsite.Finding) bool {
+		return len(f.Object) > len(prefix) && f.Object[:len(prefix)] == prefix
+	})
+}
+
+// ForgetSnapshot takes one snapshot out of a vault, by its stamp or its push, also one
+// that is damaged or that nothing counts. It is not sent again.
+func (v *Vault) ForgetSnapshot(ctx context.Context, name string) (gone []offsite.PushID, err error) {
+	if v.target != nil {
+		if v.target.AppendOnly {
+			return nil, &failure.Error{Op: "vault forget", Subject: v.Name, Kind: failure.Refused, Err: errors.New("the target is append-only"), Hint: "run it on the second machine, with --dir"}
+		}
+		lock, err := v.app.lockTarget(ctx, v.Name, "vault forget")
+		if err != nil {
+			return nil, err
+		}
+		defer lock.Unlock()
+	}
+	if gone, err = v.Forget(ctx, name, v.Signers); err != nil || v.target == nil {
+		return gone, err
+	}
+	if stamp, err := snapshot.ParseStamp(name); err == nil && !v.state.IsForgotten(stamp) {
+		v.state.Forgotten = append(v.state.Forgotten, stamp)
+	}
+	v.checks.Findings = slices.DeleteFunc(v.checks.Findings, func(f offsite.Finding) bool {
+		f.Stamps = slices.DeleteFunc(slices.Clone(f.Stamps), v.state.IsForgotten)
+		return len(f.Stamps) == 0
+	})
+	if err := v.state.RecordRemoved(func(push offsite.PushID) bool { return slices.Contains(gone, push) || string(push)[:16] == name }); err != nil {
+		return gone, err
+	}
+	v.app.noteTarget(ctx, v, "vault forget")
+	return gone, errors.Join(v.state.Save(), v.checks.Save())
+}
+
+// SetVaultPolicy writes the retention of a vault in a directory into its
+// vault.json.
+func SetVaultPolicy(ctx context.Context, v *Vault, change func(*offsite.Policy)) (offsite.Policy, error) {
+	policy := v.Info.Retention
+	change(&policy)
+	if _, err := policy.Plan(); err != nil {
+		return policy, err
+	}
+	return policy, v.SetRetention(ctx, policy)
+}
+
+// targetsFor returns the one target that is named, or all.
+func (a *App) targetsFor(name string) ([]config.Target, error) {
+	if name == "" && len(a.Config.Offsite) > 0 {
+		return a.Config.Offsite, nil
+	}
+	t, err := a.Target(name)
+	return []config.Target{t}, err
+}
+
+// noteTarget makes what is known to be damaged in a target's vault the findings
+// that status shows.
+func (a *App) noteTarget(ctx context.Context, v *Vault, by string) {
+	damage := make(map[string]string, len(v.checks.Findings))
+	for _, f := range v.checks.Findings {
+		damage[f.Object] = f.String()
+	}
+	a.NoteVault(ctx, v.Name, by, damage, true)
+}
