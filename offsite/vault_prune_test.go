@@ -302,17 +302,22 @@ func TestPruneLeavesALongPush(t *testing.T) {
 	r.push(r.lonely(1))
 	for i, age := range []time.Duration{20 * day, 10 * day, day} {
 		name := fmt.Sprintf("packs/20260101T060000Z-abcdef-%06d.age", i)
-		r.write(r.root, name, []byte("age-encryption.org/v1\n"))
-		r.age(age, func(n string) bool { return n == name })
+		r.pack(name, age)
 	}
 	for i := range 2 {
 		name := fmt.Sprintf("packs/20260102T060000Z-abcdef-%06d.age", i)
-		r.write(r.root, name, []byte("age-encryption.org/v1\n"))
-		r.age(8*day, func(n string) bool { return n == name })
+		r.pack(name, 8*day)
 	}
 	if pruned := r.prune(time.Now(), keepOne); len(pruned.Trashed) != 2 || !strings.HasPrefix(pruned.Trashed[0], "20260102") {
 		t.Errorf("trashed %q", pruned.Trashed)
 	}
+}
+
+// pack lays a pack that arrived some time ago.
+func (r *rig) pack(name string, age time.Duration) {
+	r.t.Helper()
+	r.write(r.root, name, []byte("age-encryption.org/v1\n"))
+	r.check(os.Chtimes(filepath.Join(r.root, name), time.Time{}, time.Now().Add(-age)))
 }
 
 // Where the second machine prunes, a push that is superseded lives on, and counts

@@ -20,9 +20,9 @@ func newVaultDump(c *cli) *cobra.Command {
 		Use:   "dump STAMP|PUSH|latest PATH --identity FILE -o FILE|-",
 		Short: "Fetch one file of a snapshot from the vault",
 		Long: `Fetch one file of a snapshot from the vault, by the path that "vault ls" shows,
-e.g. db/atocore.db. Only the packs that hold parts of it are read, and its digest
-is compared before the first byte is written.`,
-		Example:           "  atobackupd vault dump latest config/project-registry.json --dir ./vault --identity key.txt -o -",
+e.g. db/atocore.db. Only the packs that hold parts of it are read, and its
+digest is compared before the first byte is written.`,
+		Example:           "  atobackupd vault dump latest db/atocore.db --identity key.txt -o a.db",
 		Args:              cobra.ExactArgs(2),
 		ValidArgsFunction: f.completeStored(c),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -18,10 +18,11 @@ func newVaultForget(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "forget STAMP|PUSH",
 		Short: "Remove one snapshot from the vault",
-		Long: `Remove one snapshot from the vault, with all of its pushes, or one push: also one
-that is damaged, or that retention does not count. A stamp that the host forgets is
-not sent again. The packs that nothing needs any more go by prune, after the
-waiting times. An append-only vault forgets only where it lies, with --dir.`,
+		Long: `Remove one snapshot from the vault, with all of its pushes, or one push: also
+one that is damaged, or that retention does not count. A stamp that the host
+forgets is not sent again. The packs that nothing needs any more go by prune,
+after the waiting times. An append-only vault forgets only where it lies, with
+--dir.`,
 		Example:           "  atobackupd vault forget 20260407T060000Z --target laptop",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: f.completeStored(c),

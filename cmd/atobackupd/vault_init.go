@@ -14,15 +14,15 @@ func newVaultInit(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "init",
 		Short: "Accept a target's vault as it is now, or prepare a directory for one",
-		Long: `On the host: accept the vault that is on a target now, or begin one there. It is
-needed only when the vault was replaced on purpose; the first sync makes a vault
-by itself.
+		Long: `On the host: accept the vault that is on a target now, or begin one there. It
+is needed only when the vault was replaced on purpose; the first sync makes a
+vault by itself.
 
 On the second machine, with --dir: make the directories that an append-only
 account cannot make. With --signer, the host's public signing key, it also lays
-vault.json, README.txt and recover.py, and the vault's own directory need not be
-writable for the account; without, the host's first sync adds them. Run on an older
-vault it adds the directories that are missing.`,
+vault.json, README.txt and recover.py, and the vault's own directory need not
+be writable for the account; without, the host's first sync adds them. Run on
+an older vault it adds the directories that are missing.`,
 		Example: "  atobackupd vault init --target laptop\n  atobackupd vault init --dir /home/atobackup/vault",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -16,9 +16,10 @@ func newVaultPolicy(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "policy",
 		Short: "Show or change what the vault is pruned by where it lies",
-		Long: `Show the retention in vault.json, which "vault prune --dir" goes by, or change the
-counts that are given. The host's signed documents can lengthen it and pin, never
-shorten it. A target's vault is pruned by the host's configuration instead.`,
+		Long: `Show the retention in vault.json, which "vault prune --dir" goes by, or change
+the counts that are given. The host's signed documents can lengthen it and pin,
+never shorten it. A target's vault is pruned by the host's configuration
+instead.`,
 		Example: "  atobackupd vault policy --dir /home/atobackup/vault --daily 14 --monthly 12",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {

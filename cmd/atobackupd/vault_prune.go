@@ -23,9 +23,9 @@ func newVaultPrune(c *cli) *cobra.Command {
 		Short: "Thin the vault out; needs no key",
 		Long: `Remove the snapshots that retention does not keep, and the packs that no
 snapshot has named for a week and that have lain in trash/ for another. A
-configured target is pruned by the configuration; with --dir, on the machine that
-holds the vault, by the policy in vault.json, which the host's newest signed
-document can lengthen and pin, never shorten.
+configured target is pruned by the configuration; with --dir, on the machine
+that holds the vault, by the policy in vault.json, which the host's newest
+signed document can lengthen and pin, never shorten.
 
 --now skips the waiting times, to free room at once: say --confirm with it, or
 answer the question. A push that is under way then sends again what it loses.`,

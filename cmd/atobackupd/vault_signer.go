@@ -17,8 +17,9 @@ func newVaultSigner(c *cli) *cobra.Command {
 		Use:   "signer",
 		Short: "Whose snapshots this machine believes",
 		Long: `Whose snapshots this machine believes, in a vault that lies in a directory. The
-list is this machine's own, never the vault's: the first signer is pinned at first
-use, as known_hosts pins a host.`,
+list is this machine's own, never the vault's: the first signer is pinned at
+first use, as known_hosts pins a host.`,
+		Example: "  atobackupd vault signer list --dir /home/atobackup/vault",
 	}
 	cmd.AddCommand(newVaultSignerList(c), newVaultSignerAdd(c))
 	return cmd
@@ -52,10 +53,10 @@ func newVaultSignerAdd(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "add KEY",
 		Short: "Believe another signer beside those that are believed",
-		Long: `Believe another signer for this vault beside those that are believed already: the
-host has lost its signing key for good and signs with a new one. Compare the key
-with the one that the host itself shows.`,
-		Example: `  atobackupd vault signer add "ssh-ed25519 AAAA..." --dir /home/atobackup/vault`,
+		Long: `Believe another signer for this vault beside those that are believed already:
+the host has lost its signing key for good and signs with a new one. Compare
+the key with the one that the host itself shows.`,
+		Example: "  atobackupd vault signer add \"$KEY\" --dir /home/atobackup/vault",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if f.dir == "" {

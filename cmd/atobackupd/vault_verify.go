@@ -20,13 +20,13 @@ func newVaultVerify(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify [STAMP|latest]",
 		Short: "Check signatures and digests; needs no key",
-		Long: `Check the signature of every snapshot in the vault, or of one, and the digest of
-everything that it needs; then recover.py, the signed documents, and whether
-anything lies there that does not belong. This needs no secret key, so the machine
-that holds the vault can do it on a timer: with --dir it leaves a report in the
-vault, which the host takes up. What is found on a configured target is kept, and
-the next sync mends it. Exits 3 when anything is wrong or missing, also when there
-was nothing that could be checked.`,
+		Long: `Check the signature of every snapshot in the vault, or of one, and the digest
+of everything that it needs; then recover.py, the signed documents, and whether
+anything lies there that does not belong. This needs no secret key, so the
+machine that holds the vault can do it on a timer: with --dir it leaves a
+report in the vault, which the host takes up. What is found on a configured
+target is kept, and the next sync mends it. Exits 3 when anything is wrong or
+missing, also when there was nothing that could be checked.`,
 		Example:           "  atobackupd vault verify --dir /home/atobackup/vault --read-data-subset 10%",
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: f.completeStored(c),
