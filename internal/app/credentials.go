@@ -28,6 +28,7 @@ func WithCredentials(cfg *config.Config, dir string) *config.Config {
 	}
 	for i := range own.Offsite {
 		replace(&own.Offsite[i].IdentityFile)
+		replace(&own.Offsite[i].CredentialsFile)
 	}
 	replace(&own.Notify.URLsFile)
 	replace(&own.HTTP.TokenFile)

@@ -77,14 +77,16 @@ func Crons(cfg *config.Config) ([]scheduled, error) {
 		return nil, &failure.Error{Op: "config", Subject: "schedule.timezone", Kind: failure.Config, Err: err}
 	}
 	var list []scheduled
-	s := cfg.Schedule
-	for _, job := range []struct{ name, expr string }{{"daily", s.Daily}, {"weekly", s.Weekly}, {"scrub", s.Scrub}, {"drill", s.Drill}} {
-		cron, err := scheduler.Parse(job.expr, location)
+	for _, job := range cfg.Jobs() {
+		if job.Name == "monthly" || job.Name == "verify" {
+			continue
+		}
+		cron, err := scheduler.Parse(job.Cron, location)
 		if err != nil {
-			return nil, &failure.Error{Op: "config", Subject: "schedule." + job.name, Kind: failure.Config, Err: err}
+			return nil, &failure.Error{Op: "config", Subject: "schedule." + job.Name, Kind: failure.Config, Err: err}
 		}
 		if cron != nil {
-			list = append(list, scheduled{job.name, cron})
+			list = append(list, scheduled{job.Name, cron})
 		}
 	}
 	return list, nil
@@ -96,4 +98,19 @@ func CheckCron(expression string) error {
 	return err
 }
 
+// LongestGap returns the longest time between two slots of any of the
+// expressions, for the configuration's warnings; one that cannot be read counts
+// as off.
+func LongestGap(expressions ...string) time.Duration {
+	var crons []*scheduler.Cron
+	for _, expression := range expressions {
+		cron, err := scheduler.Parse(expression, time.UTC)
+		if err == nil {
+			crons = append(crons, cron)
+		}
+	}
+	return scheduler.LongestGap(crons...)
+}
+
+// SyncJob returns the job that brings a target up to date.
 func SyncJob(target string) string { return "sync:" + target }

@@ -108,6 +108,12 @@ type Backup struct {
 	// it is thawed and the take fails. Default "10m".
 	FreezeDeadline Duration `toml:"freeze_deadline"`
 
+	// AtoCoreGroup is the group, by name or number, through which AtoCore adds
+	// snapshots of its own to Dir, e.g. "1000"; it can read those that are here
+	// and change none of them. Needed by the method "api". Default "": nobody
+	// else adds any, and Dir is private.
+	AtoCoreGroup string `toml:"atocore_group"`
+
 	// Share is how snapshots share space with each other: "auto" (the first
 	// that works), "reflink", "hardlink" or "copy". Default "auto".
 	Share string `toml:"share"`
@@ -128,9 +134,18 @@ type Schedule struct {
 	// atocore.chroma_path is not set.
 	Weekly string `toml:"weekly"`
 
+	// Monthly is when a snapshot with Chroma is taken for the monthly slots of
+	// [retention]. Default "0 4 1 * *", and "" where atocore.chroma_path is not
+	// set.
+	Monthly string `toml:"monthly"`
+
 	// Scrub is when stored snapshots are read again and checked. Default
 	// "0 3 * * 3".
 	Scrub string `toml:"scrub"`
+
+	// Verify is when what the targets hold is read again and checked, as far as
+	// that needs no key. Default "0 2 * * 6".
+	Verify string `toml:"verify"`
 
 	// Drill is when a snapshot is restored into a scratch directory and
 	// checked. Default "0 7 1 1,4,7,10 *".
@@ -143,6 +158,15 @@ type Schedule struct {
 	// ScrubMaxBytes bounds what one scrub reads; the next one goes on where it
 	// stopped. "0" is no bound. Default "50GiB".
 	ScrubMaxBytes Size `toml:"scrub_max_bytes"`
+
+	// VerifyMaxBytes bounds what one verify reads of each target; the next one
+	// goes on with what was read least recently. "0" is no bound. Default
+	// "20GiB".
+	VerifyMaxBytes Size `toml:"verify_max_bytes"`
+
+	// VerifyEvery is within how long everything that a target holds is to be
+	// read once; until then its verify does not count as done. Default "35d".
+	VerifyEvery Duration `toml:"verify_every"`
 
 	// ShutdownTimeout is how long a running job may take to reach a safe point
 	// after SIGTERM before it is abandoned. Default "60s".
@@ -157,16 +181,27 @@ type Retention struct {
 	Daily int `toml:"daily"`
 
 	// Weekly is for how many weeks that have a snapshot one of their earliest
-	// day is kept; weeks start on Sunday. Default 4.
+	// day is kept. Weeks start on the weekday of schedule.weekly where it names
+	// exactly one, else on Sunday. Default 4.
 	Weekly int `toml:"weekly"`
 
 	// Monthly is for how many months that have a snapshot one of their
 	// earliest day is kept. Default 6.
 	Monthly int `toml:"monthly"`
 
+	// KeepWithin is the age up to which every valid snapshot is kept, whatever
+	// the counts say, so that one taken before an upgrade survives the day. "0"
+	// keeps none for its age. Default "48h".
+	KeepWithin Duration `toml:"keep_within"`
+
 	// PreRestoreDays is for how many days the snapshot that a restore takes
 	// beforehand is kept. Default 30.
 	PreRestoreDays int `toml:"pre_restore_days"`
+
+	// SuspectDays is for how many days what was valid before a snapshot of a
+	// source that shrank is kept, unless `atobackupd accept` says that the
+	// change was meant. Default 30.
+	SuspectDays int `toml:"suspect_days"`
 
 	// InvalidDays is for how many days an invalid snapshot is kept. Default 7.
 	InvalidDays int `toml:"invalid_days"`
@@ -200,23 +235,31 @@ type Drill struct {
 }
 
 // Alarms says how old the last success of a job may get before somebody is
-// told. "0" or "" turns an alarm off.
+// told: a duration, or "off". Targets have max_age for what they hold.
 type Alarms struct {
 	// Snapshot is the greatest age of the newest snapshot. Default "26h".
-	Snapshot Duration `toml:"snapshot"`
+	Snapshot Limit `toml:"snapshot"`
 
 	// Full is the greatest age of the newest snapshot that holds Chroma.
 	// Default "8d".
-	Full Duration `toml:"full"`
+	Full Limit `toml:"full"`
 
 	// Prune is the greatest age of the last prune. Default "26h".
-	Prune Duration `toml:"prune"`
+	Prune Limit `toml:"prune"`
 
 	// Scrub is the greatest age of the last scrub. Default "9d".
-	Scrub Duration `toml:"scrub"`
+	Scrub Limit `toml:"scrub"`
 
 	// Drill is the greatest age of the last drill. Default "100d".
-	Drill Duration `toml:"drill"`
+	Drill Limit `toml:"drill"`
+
+	// LiveDrill is the greatest age of the last `atobackupd drill --live`.
+	// Default "100d" where restore.stop_command is set, else "off".
+	LiveDrill Limit `toml:"live_drill"`
+
+	// Verify is the greatest age of the last verify of each target. Default
+	// "40d".
+	Verify Limit `toml:"verify"`
 }
 
 // Notify says who is told. Its addresses hold secrets and are never printed.
@@ -228,9 +271,19 @@ type Notify struct {
 	// configuration that others may read. Default "".
 	URLsFile string `toml:"urls_file"`
 
-	// Heartbeats gives a leg ("snapshot", "full", "prune", "scrub", "drill" or
-	// "offsite:NAME") the address that is called on its start, success and
-	// failure, after the convention of healthchecks.io. Default none.
+	// Command is run for each message, which it reads on its standard input: a
+	// list of words that no shell reads, e.g. ["/usr/local/bin/tell", "ops"].
+	// Default none.
+	Command []string `toml:"command"`
+
+	// Digest is when a message says how things stand although all is well, as a
+	// cron expression, e.g. "0 8 * * 1". Default "": never.
+	Digest string `toml:"digest"`
+
+	// Heartbeats gives a leg ("snapshot", "full", "prune", "scrub", "drill",
+	// "live-drill", "offsite:NAME" or "verify:NAME") the address that is called
+	// on its start, success and failure, after the convention of
+	// healthchecks.io. Default none.
 	Heartbeats map[string]string `toml:"heartbeats"`
 }
 
@@ -243,6 +296,10 @@ type HTTP struct {
 	// TokenFile is a file with the bearer token that writes need. Default "":
 	// writes only from this machine.
 	TokenFile string `toml:"token_file"`
+
+	// RequireToken asks writes from this machine for the token too, so that its
+	// other users cannot ask for snapshots. Needs TokenFile. Default false.
+	RequireToken bool `toml:"require_token"`
 }
 
 // Log says what is written to stderr, and so to the journal.

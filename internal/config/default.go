@@ -5,9 +5,11 @@ import (
 	"time"
 )
 
-// Default gives every default, without the two keys that have none
-// (AtoCore.DBPath and Backup.Dir) and without targets. Schedule.Weekly is set;
-// clear it where there is no AtoCore.ChromaPath.
+// Default returns every default, without the two keys that have none
+// (AtoCore.DBPath and Backup.Dir) and without targets. What depends on other
+// keys has the value that it has beside their defaults, but for the weekly and
+// monthly schedules, which are set: clear them where there is no
+// AtoCore.ChromaPath.
 func Default() *Config {
 	return &Config{
 		StateDir: "/var/lib/atobackupd",
@@ -24,24 +26,29 @@ func Default() *Config {
 			Timezone:        "UTC",
 			Daily:           "0 6 * * *",
 			Weekly:          "0 5 * * 0",
+			Monthly:         "0 4 1 * *",
 			Scrub:           "0 3 * * 3",
+			Verify:          "0 2 * * 6",
 			Drill:           "0 7 1 1,4,7,10 *",
 			CatchUp:         true,
 			ScrubMaxBytes:   50 << 30,
+			VerifyMaxBytes:  20 << 30,
+			VerifyEvery:     Duration(35 * day),
 			ShutdownTimeout: Duration(time.Minute),
 		},
 		Retention: Retention{
-			Daily: 7, Weekly: 4, Monthly: 6,
-			PreRestoreDays: 30, InvalidDays: 7, MaxDeleteFraction: 0.5,
+			Daily: 7, Weekly: 4, Monthly: 6, KeepWithin: Duration(48 * time.Hour),
+			PreRestoreDays: 30, SuspectDays: 30, InvalidDays: 7, MaxDeleteFraction: 0.5,
 		},
 		Encryption: Encryption{Compression: "default"},
 		Restore:    Restore{HealthTimeout: Duration(time.Minute)},
 		Alarms: Alarms{
-			Snapshot: Duration(26 * time.Hour),
-			Full:     Duration(8 * day),
-			Prune:    Duration(26 * time.Hour),
-			Scrub:    Duration(9 * day),
-			Drill:    Duration(100 * day),
+			Snapshot: Limit(26 * time.Hour),
+			Full:     Limit(8 * day),
+			Prune:    Limit(26 * time.Hour),
+			Scrub:    Limit(9 * day),
+			Drill:    Limit(100 * day),
+			Verify:   Limit(40 * day),
 		},
 		HTTP: HTTP{Listen: "127.0.0.1:8120"},
 		Log:  Log{Level: "info", Format: "auto"},
@@ -50,11 +57,15 @@ func Default() *Config {
 
 const day = 24 * time.Hour
 
-// settle fills what the file left out and depends on what else it says, and
-// writes paths and the API's address the short way.
+// settle fills in what the file leaves out and what depends on its other keys,
+// and writes paths and the API's address the short way.
 func (c *Config) settle() {
-	if c.AtoCore.ChromaPath == "" && !c.given("schedule.weekly") {
-		c.Schedule.Weekly = ""
+	if c.AtoCore.ChromaPath == "" {
+		settle(c, "schedule.weekly", &c.Schedule.Weekly, "")
+		settle(c, "schedule.monthly", &c.Schedule.Monthly, "")
+	}
+	if len(c.Restore.StopCommand) > 0 {
+		settle(c, "alarms.live_drill", &c.Alarms.LiveDrill, Limit(100*day))
 	}
 	for i := range c.Offsite {
 		c.settleTarget(&c.Offsite[i], element("offsite", i)+".")
@@ -82,20 +93,28 @@ func (c *Config) settleTarget(t *Target, key string) {
 	if t.Type == "sftp" && t.Transport != "openssh" {
 		settle(c, key+"port", &t.Port, 22)
 	}
+	if t.Type != "dir" {
+		settle(c, key+"connect_timeout", &t.ConnectTimeout, Duration(30*time.Second))
+	}
+	if t.Type == "s3" {
+		t.Prefix = strings.Trim(t.Prefix, "/")
+		settle(c, key+"region", &t.Region, "us-east-1")
+		settle(c, key+"lock_for", &t.LockFor, Limit(30*day))
+	}
 	settle(c, key+"retry_every", &t.RetryEvery, Duration(15*time.Minute))
-	settle(c, key+"max_age", &t.MaxAge, Duration(8*day))
+	settle(c, key+"max_age", &t.MaxAge, Limit(8*day))
 	settle(c, key+"rebase_ratio", &t.RebaseRatio, 0.5)
 	settle(c, key+"prune", &t.Prune, !t.AppendOnly)
 }
 
-// settle sets a value that the file does not give.
+// settle sets the value of a key that the file does not set.
 func settle[T any](c *Config, key string, value *T, def T) {
 	if !c.given(key) {
 		*value = def
 	}
 }
 
-// given tells whether the file sets key itself.
+// given reports whether the file sets key itself.
 func (c *Config) given(key string) bool {
 	_, ok := c.where[key]
 	return ok

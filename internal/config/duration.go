@@ -24,7 +24,7 @@ var durationUnits = []struct {
 	{"ms", time.Millisecond},
 }
 
-// ParseDuration reads what Duration describes.
+// ParseDuration parses what Duration describes.
 func ParseDuration(text string) (Duration, error) {
 	if text == "" || text == "0" {
 		return 0, nil
@@ -56,10 +56,10 @@ func unitSize(name string) (time.Duration, bool) {
 	return 0, false
 }
 
-// Std gives d as the standard library's type.
+// Std returns d as the standard library's type.
 func (d Duration) Std() time.Duration { return time.Duration(d) }
 
-// String gives d in the largest unit that divides it: "8d", "26h", "90s".
+// String returns d in the largest unit that divides it: "8d", "26h", "90s".
 func (d Duration) String() string {
 	if d == 0 {
 		return "0"
@@ -72,13 +72,13 @@ func (d Duration) String() string {
 	return time.Duration(d).String()
 }
 
-// UnmarshalText reads what Duration describes.
+// UnmarshalText parses what Duration describes.
 func (d *Duration) UnmarshalText(text []byte) (err error) {
 	*d, err = ParseDuration(string(text))
 	return err
 }
 
-// MarshalText gives what String gives.
+// MarshalText returns what String returns.
 func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
 // leading gives the longest prefix of text whose bytes are all in class.
@@ -93,3 +93,39 @@ func leading(text string, class func(byte) bool) string {
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 
 func isLetter(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' }
+
+// Limit is a span of time that can be turned off: a Duration, or "off". "0s" and
+// "" are refused, since an operator may mean by them "at once" as well as
+// "never". The zero value was never set and counts as off.
+type Limit time.Duration
+
+// Off is the limit that never ends.
+const Off Limit = -1
+
+// Std returns l as the standard library's type; 0 is off.
+func (l Limit) Std() time.Duration { return max(0, time.Duration(l)) }
+
+// String returns l as a configuration writes it.
+func (l Limit) String() string {
+	if l <= 0 {
+		return "off"
+	}
+	return Duration(l).String()
+}
+
+// UnmarshalText parses what Limit describes.
+func (l *Limit) UnmarshalText(text []byte) error {
+	if string(text) == "off" {
+		*l = Off
+		return nil
+	}
+	d, err := ParseDuration(string(text))
+	if err == nil && d == 0 {
+		err = fmt.Errorf("%q is no limit: write \"off\" to turn it off", text)
+	}
+	*l = Limit(d)
+	return err
+}
+
+// MarshalText returns what String returns.
+func (l Limit) MarshalText() ([]byte, error) { return []byte(l.String()), nil }

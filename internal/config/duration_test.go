@@ -43,3 +43,23 @@ func TestParseDuration(t *testing.T) {
 		}
 	}
 }
+
+func TestLimit(t *testing.T) {
+	for _, text := range []string{"off", "26h", "8d", "100d"} {
+		var l Limit
+		if err := l.UnmarshalText([]byte(text)); err != nil || l.String() != text {
+			t.Errorf("%q becomes %q, %v", text, l, err)
+		}
+		if off := text == "off"; off != (l.Std() == 0) {
+			t.Errorf("%q: Std is %v", text, l.Std())
+		}
+	}
+	for _, text := range []string{"", "0", "0s", "0d0h", "Off", "never", "5"} {
+		if err := new(Limit).UnmarshalText([]byte(text)); err == nil {
+			t.Errorf("%q is taken", text)
+		}
+	}
+	if got := Limit(0).String(); got != "off" {
+		t.Errorf("never set: %q", got)
+	}
+}

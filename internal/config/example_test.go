@@ -67,11 +67,14 @@ monthly = 12
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !reflect.DeepEqual(c.Offsite, minimal.Offsite) {
+	if !reflect.DeepEqual(c.Offsite[:1], minimal.Offsite) {
 		t.Errorf("the example's target is\n%+v\nwith defaults it is\n%+v", c.Offsite, minimal.Offsite)
 	}
-	if n := len(alternative.FindAll(uncommented, -1)); n != 7 {
-		t.Errorf("%d examples in prose, want 7", n)
+	if len(c.Offsite) != 3 || c.Offsite[1].Type != "dir" || c.Offsite[2].Type != "s3" {
+		t.Errorf("the example's targets are not one of each type: %+v", c.Offsite)
+	}
+	if n := len(alternative.FindAll(uncommented, -1)); n != 8 {
+		t.Errorf("%d examples in prose, want 8", n)
 	}
 	if _, err := Parse(example, alternative.ReplaceAll(uncommented, nil)); err != nil {
 		t.Error(err)

@@ -32,7 +32,7 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		c.Warnings()
+		c.Warnings(noGap)
 		text, err := c.Show()
 		if err != nil {
 			t.Fatal(err)

@@ -102,7 +102,7 @@ func Parse(name string, data []byte) (*Config, error) {
 // decode gives what can be decoded: expressions that are already reported are
 // left out, and so are those at which the decoder stops, each reported in its
 // turn. It gives nil, with a problem reported, when that leads nowhere.
-func (s *shape) decode(data []byte) *Config {
+func (s *syntaxCheck) decode(data []byte) *Config {
 	for range maxRepeats {
 		c := Default()
 		err := toml.NewDecoder(bytes.NewReader(s.blanked(data))).DisallowUnknownFields().Decode(c)
@@ -111,7 +111,7 @@ func (s *shape) decode(data []byte) *Config {
 		}
 		p := syntax(data, err)
 		s.problems = append(s.problems, p)
-		if !s.strike(data, p.at) {
+		if !s.blankOut(data, p.at) {
 			break
 		}
 	}
@@ -163,7 +163,7 @@ func withoutAddresses(line string) string {
 
 // blanked is the file with spaces in place of the expressions that are not to
 // be decoded. Lines and columns stay.
-func (s *shape) blanked(data []byte) []byte {
+func (s *syntaxCheck) blanked(data []byte) []byte {
 	out := bytes.Clone(data)
 	for i, sp := range s.spans {
 		if !sp.bad {
@@ -182,9 +182,9 @@ func (s *shape) blanked(data []byte) []byte {
 	return out
 }
 
-// strike marks the expression at a position, and the keys below it where it is
+// blankOut marks the expression at a position, and the keys below it where it is
 // a header, as not to be decoded. It tells whether there was one.
-func (s *shape) strike(data []byte, at position) bool {
+func (s *syntaxCheck) blankOut(data []byte, at position) bool {
 	offset := 0
 	for range at.line - 1 {
 		offset += bytes.IndexByte(data[offset:], '\n') + 1

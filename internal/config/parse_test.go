@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/atocore/atobackupd/internal/failure"
 )
@@ -71,17 +72,19 @@ func TestLoadErrors(t *testing.T) {
 	}
 }
 
-func TestWeeklyDependsOnChroma(t *testing.T) {
-	weekly := Default().Schedule.Weekly
-	tests := []struct{ text, want string }{
-		{minimal, ""},
-		{minimal + "[schedule]\nweekly = \"1 5 * * 0\"\n", "1 5 * * 0"},
-		{minimal + "atocore.chroma_path = \"/data/chroma\"\n", weekly},
-		{minimal + "atocore.chroma_path = \"/data/chroma\"\n[schedule]\nweekly = \"\"\n", ""},
+func TestWeeklyAndMonthlyDependOnChroma(t *testing.T) {
+	def := Default().Schedule
+	tests := []struct{ text, weekly, monthly string }{
+		{minimal, "", ""},
+		{minimal + "[schedule]\nweekly = \"1 5 * * 0\"\n", "1 5 * * 0", ""},
+		{minimal + "[schedule]\nmonthly = \"1 4 1 * *\"\n", "", "1 4 1 * *"},
+		{minimal + "atocore.chroma_path = \"/data/chroma\"\n", def.Weekly, def.Monthly},
+		{minimal + "atocore.chroma_path = \"/data/chroma\"\n[schedule]\nweekly = \"\"\nmonthly = \"\"\n", "", ""},
 	}
 	for _, test := range tests {
-		if got := mustParse(t, test.text).Schedule.Weekly; got != test.want {
-			t.Errorf("weekly is %q, want %q, of\n%s", got, test.want, test.text)
+		got := mustParse(t, test.text).Schedule
+		if got.Weekly != test.weekly || got.Monthly != test.monthly {
+			t.Errorf("weekly is %q, want %q, monthly %q, want %q, of\n%s", got.Weekly, test.weekly, got.Monthly, test.monthly, test.text)
 		}
 	}
 }
@@ -96,15 +99,37 @@ func TestTargetDefaults(t *testing.T) {
 	if got := mustParse(t, sftp+"append_only = true\n").Offsite[0]; got.Prune {
 		t.Error("an append-only target is to be pruned from here")
 	}
-	if got := mustParse(t, sftp+"prune = false\nmax_age = \"0\"\n").Offsite[0]; got.Prune || got.MaxAge != 0 {
+	if got := mustParse(t, sftp+"prune = false\nmax_age = \"off\"\n").Offsite[0]; got.Prune || got.MaxAge.Std() != 0 {
 		t.Errorf("choices are overridden: %+v", got)
 	}
 	if got := mustParse(t, sftp+"transport = \"openssh\"\n").Offsite[0]; got.Port != 0 {
 		t.Errorf("openssh: port %d overrides ssh_config", got.Port)
 	}
 	disk := mustParse(t, minimal+"encryption.recipients = [\"age1a\"]\n[[offsite]]\nname = \"a\"\ntype = \"dir\"\npath = \"/v/\"\n").Offsite[0]
-	if disk.Port != 0 || disk.Transport != "" || disk.Path != "/v" {
+	if disk.Port != 0 || disk.Transport != "" || disk.Path != "/v" || disk.ConnectTimeout != 0 || disk.LockFor != 0 {
 		t.Errorf("dir: %+v", disk)
+	}
+	const s3 = minimal + "encryption.recipients = [\"age1a\"]\n[[offsite]]\nname = \"a\"\ntype = \"s3\"\nendpoint = \"https://h\"\nbucket = \"vault\"\n"
+	bucket := mustParse(t, s3).Offsite[0]
+	if bucket.Region != "us-east-1" || bucket.LockFor.String() != "30d" || bucket.ConnectTimeout.String() != "30s" || bucket.Port != 0 || !bucket.Prune {
+		t.Errorf("s3: %+v", bucket)
+	}
+	if got := mustParse(t, s3+"lock_for = \"off\"\nprefix = \"a/b/\"\n").Offsite[0]; got.LockFor.Std() != 0 || got.Prefix != "a/b" {
+		t.Errorf("s3 without locks: %+v", got)
+	}
+}
+
+func TestLiveDrillDependsOnTheService(t *testing.T) {
+	tests := []struct{ text, want string }{
+		{minimal, "off"},
+		{minimal + "restore.stop_command = [\"x\"]\n", "100d"},
+		{minimal + "restore.stop_command = [\"x\"]\nalarms.live_drill = \"off\"\n", "off"},
+		{minimal + "alarms.live_drill = \"30d\"\n", "30d"},
+	}
+	for _, test := range tests {
+		if got := mustParse(t, test.text).Alarms.LiveDrill.String(); got != test.want {
+			t.Errorf("live_drill is %q, want %q, of\n%s", got, test.want, test.text)
+		}
 	}
 }
 
@@ -131,7 +156,7 @@ daily = 0
 monthly = 24
 `)
 	got := c.Offsite[0].Policy(c.Retention)
-	want := Retention{Daily: 0, Weekly: 11, Monthly: 24, PreRestoreDays: 30, InvalidDays: 7, MaxDeleteFraction: 0.5}
+	want := Retention{Daily: 0, Weekly: 11, Monthly: 24, KeepWithin: Duration(48 * time.Hour), PreRestoreDays: 30, SuspectDays: 30, InvalidDays: 7, MaxDeleteFraction: 0.5}
 	if got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}

@@ -25,7 +25,8 @@ func (c *Config) paths() []localPath {
 	}
 	for i := range c.Offsite {
 		t, key := &c.Offsite[i], element("offsite", i)
-		paths = append(paths, localPath{key + ".identity_file", &t.IdentityFile}, localPath{key + ".known_hosts", &t.KnownHosts})
+		paths = append(paths, localPath{key + ".identity_file", &t.IdentityFile},
+			localPath{key + ".known_hosts", &t.KnownHosts}, localPath{key + ".credentials_file", &t.CredentialsFile})
 		if t.Type == "dir" {
 			paths = append(paths, localPath{key + ".path", &t.Path})
 		}
@@ -36,19 +37,19 @@ func (c *Config) paths() []localPath {
 // tidy is a path written the short way. One with ".." stays as it is: after a
 // symbolic link it does not lead where its text says.
 func tidy(path string) string {
-	if path == "" || climbs(path) {
+	if path == "" || hasDotDot(path) {
 		return path
 	}
 	return filepath.Clean(path)
 }
 
-func climbs(path string) bool { return slices.Contains(strings.Split(path, "/"), "..") }
+func hasDotDot(path string) bool { return slices.Contains(strings.Split(path, "/"), "..") }
 
 func (v *validation) paths() {
 	for _, p := range v.c.paths() {
 		v.path(p.key, *p.value)
 	}
-	v.apart()
+	v.checkDisjoint()
 }
 
 func (v *validation) path(key, path string) {
@@ -60,7 +61,7 @@ func (v *validation) path(key, path string) {
 		v.add(key, "write the secret into a file and its whole path here", "%s: not an absolute path (it is not shown because it may be the secret itself)", key)
 	case !filepath.IsAbs(path):
 		v.add(key, "write the whole path, from /", "%s = %s: not absolute", shown(key), quoted(path))
-	case climbs(path):
+	case hasDotDot(path):
 		v.add(key, "write the path without ..", `%s = %s: ".." leads elsewhere behind a symbolic link`, shown(key), quoted(path))
 	case strings.ContainsRune(path, 0):
 		v.add(key, "write the path alone", "%s: has a NUL byte in it", shown(key))
@@ -69,9 +70,9 @@ func (v *validation) path(key, path string) {
 	}
 }
 
-// apart checks that no place holds another that is copied, swept or exchanged
+// checkDisjoint requires that no place holds another that is copied, swept or exchanged
 // as a whole.
-func (v *validation) apart() {
+func (v *validation) checkDisjoint() {
 	c := v.c
 	dir, chroma, db := c.Backup.Dir, c.AtoCore.ChromaPath, c.AtoCore.DBPath
 	v.outside("backup.dir", dir, "atocore.chroma_path", chroma, "snapshots would hold each other, and a restore would replace them")

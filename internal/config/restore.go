@@ -21,7 +21,7 @@ type Restore struct {
 
 // Check is one question to the restored service: an HTTP request or a query.
 type Check struct {
-	// URL is requested; or else SQL is given.
+	// URL is requested. A check has either this or `sql`.
 	URL string `toml:"url,omitempty"`
 
 	// Method is the request's: "GET", "HEAD", "POST" or "PUT". Default "GET".
@@ -38,11 +38,11 @@ type Check struct {
 	// body is not looked at.
 	JSON string `toml:"json,omitempty"`
 
-	// Min is the least that the number (or the length of the list) at JSON may
-	// be. Default: any value will do.
+	// Min is the least that the number (or the length of the list) at `json`
+	// may be. Default: any value will do.
 	Min *float64 `toml:"min,omitempty"`
 
-	// SQL is a query on the restored database that must return true; or else
-	// URL is given.
+	// SQL is a query on the restored database that must return true. A check
+	// has either this or `url`.
 	SQL string `toml:"sql,omitempty"`
 }

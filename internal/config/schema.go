@@ -17,7 +17,7 @@ var (
 	textUnmarshaler = reflect.TypeFor[encoding.TextUnmarshaler]()
 )
 
-// field gives the type of a table's key.
+// field returns the type of a table's key.
 func field(table reflect.Type, key string) (reflect.Type, bool) {
 	if table.Kind() == reflect.Map {
 		return table.Elem(), true
@@ -53,7 +53,7 @@ func isTableList(t reflect.Type) bool {
 	return t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct
 }
 
-// isText tells whether values of t are read by UnmarshalText.
+// isText reports whether values of t are read by UnmarshalText.
 func isText(t reflect.Type) bool { return reflect.PointerTo(t).Implements(textUnmarshaler) }
 
 // want says what a value of type t looks like.
@@ -61,6 +61,8 @@ func want(t reflect.Type) string {
 	switch t {
 	case reflect.TypeFor[Duration]():
 		return `a duration such as "90s", "15m", "26h" or "8d"`
+	case reflect.TypeFor[Limit]():
+		return `a duration such as "26h" or "8d", or "off"`
 	case reflect.TypeFor[Size]():
 		return `a size such as "512MiB" or "1GiB"`
 	}
@@ -84,9 +86,9 @@ func want(t reflect.Type) string {
 	return "a text in quotes"
 }
 
-// advise says where a key that table does not know was probably meant to be.
-func advise(table reflect.Type, key string) string {
-	if homes := homesOf(key); len(homes) > 0 {
+// suggestKey says where a key that table does not know was probably meant to be.
+func suggestKey(table reflect.Type, key string) string {
+	if homes := tablesWithKey(key); len(homes) > 0 {
 		return key + " belongs " + strings.Join(homes, " or ")
 	}
 	var names []string
@@ -99,8 +101,8 @@ func advise(table reflect.Type, key string) string {
 	return "the keys here are " + strings.Join(names, ", ")
 }
 
-// homesOf names the tables that know key.
-func homesOf(key string) []string {
+// tablesWithKey names the tables that know key.
+func tablesWithKey(key string) []string {
 	var homes []string
 	var look func(t reflect.Type, path string)
 	look = func(t reflect.Type, path string) {
@@ -133,7 +135,7 @@ func Nearest(word string, names []string) string {
 	word = strings.ToLower(word)
 	best, least := "", (len(word)+4)/3
 	for _, name := range slices.Sorted(slices.Values(names)) {
-		d := slips(word, strings.ToLower(name))
+		d := editDistance(word, strings.ToLower(name))
 		if len(word) > 2 && (strings.HasPrefix(name, word) || strings.HasPrefix(word, name)) {
 			d = min(d, 1)
 		}
@@ -144,9 +146,9 @@ func Nearest(word string, names []string) string {
 	return best
 }
 
-// slips counts the letters to insert, delete, replace or swap with their
+// editDistance counts the letters to insert, delete, replace or swap with their
 // neighbour to turn a into b (optimal string alignment).
-func slips(a, b string) int {
+func editDistance(a, b string) int {
 	if len(a) > 100 {
 		return len(a)
 	}

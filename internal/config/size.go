@@ -25,7 +25,7 @@ var sizeUnits = []struct {
 	{"", 1},
 }
 
-// ParseSize reads what Size describes.
+// ParseSize parses what Size describes.
 func ParseSize(text string) (Size, error) {
 	if text == "" {
 		return 0, nil
@@ -44,10 +44,10 @@ func ParseSize(text string) (Size, error) {
 	return 0, fmt.Errorf("%q is no size such as 512MiB or 1GiB", text)
 }
 
-// Bytes gives s as a plain number.
+// Bytes returns s as a plain number.
 func (s Size) Bytes() int64 { return int64(s) }
 
-// String gives s in the largest unit that divides it: "512MiB"; odd numbers of
+// String returns s in the largest unit that divides it: "512MiB"; odd numbers of
 // bytes have no unit.
 func (s Size) String() string {
 	for _, unit := range sizeUnits {
@@ -58,11 +58,11 @@ func (s Size) String() string {
 	return strconv.FormatInt(int64(s), 10)
 }
 
-// UnmarshalText reads what Size describes.
+// UnmarshalText parses what Size describes.
 func (s *Size) UnmarshalText(text []byte) (err error) {
 	*s, err = ParseSize(string(text))
 	return err
 }
 
-// MarshalText gives what String gives.
+// MarshalText returns what String returns.
 func (s Size) MarshalText() ([]byte, error) { return []byte(s.String()), nil }

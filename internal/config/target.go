@@ -6,8 +6,8 @@ type Target struct {
 	// digits, "-" and "_". Required.
 	Name string `toml:"name"`
 
-	// Type is "sftp" (another machine) or "dir" (a mounted disk). Default
-	// "sftp".
+	// Type is "sftp" (another machine), "dir" (a mounted disk) or "s3" (a bucket
+	// of any S3 service). Default "sftp".
 	Type string `toml:"type"`
 
 	// Hosts are names of one machine, e.g. its LAN name and its tailnet name;
@@ -35,8 +35,42 @@ type Target struct {
 	// ssh_config, jump hosts and hardware keys. Default "builtin".
 	Transport string `toml:"transport,omitempty"`
 
-	// Path is the vault's directory there. Required.
-	Path string `toml:"path"`
+	// Path is the vault's directory there. Required for sftp and dir; s3 has a
+	// prefix.
+	Path string `toml:"path,omitempty"`
+
+	// ConnectTimeout is how long a server may take to answer before it counts as
+	// unreachable. Default "30s"; a dir has none.
+	ConnectTimeout Duration `toml:"connect_timeout,omitempty"`
+
+	// Removable says that the disk of a dir is not always there: without it the
+	// target is unreachable, like a laptop that sleeps, and nothing is ever
+	// written onto its bare mount point. Default false.
+	Removable bool `toml:"removable,omitempty"`
+
+	// Endpoint is the address of the S3 service, e.g. "https://s3.example.net".
+	// Required for s3.
+	Endpoint string `toml:"endpoint,omitempty"`
+
+	// Bucket is the bucket of the vault, which must exist. Required for s3.
+	Bucket string `toml:"bucket,omitempty"`
+
+	// Prefix is put before the name of each object, so that a bucket can hold
+	// more than a vault, e.g. "dalidou". Default "".
+	Prefix string `toml:"prefix,omitempty"`
+
+	// Region is the bucket's. Default "us-east-1", which services other than
+	// Amazon's take.
+	Region string `toml:"region,omitempty"`
+
+	// LockFor is for how long each object is locked against deletion in a
+	// bucket that has Object Lock, or "off". Default "30d".
+	LockFor Limit `toml:"lock_for,omitempty"`
+
+	// CredentialsFile is a file in the format of AWS' shared credentials, which
+	// nobody else may read. Default "": the environment (AWS_ACCESS_KEY_ID,
+	// AWS_SECRET_ACCESS_KEY) or a systemd credential.
+	CredentialsFile string `toml:"credentials_file,omitempty"`
 
 	// BandwidthLimit is the most that is sent in a second, e.g. "2MiB".
 	// Default "": no limit.
@@ -47,8 +81,8 @@ type Target struct {
 	RetryEvery Duration `toml:"retry_every"`
 
 	// MaxAge is the greatest age of the newest snapshot there before it is an
-	// alarm; "0" turns the alarm off. Default "8d".
-	MaxAge Duration `toml:"max_age"`
+	// alarm, or "off". Default "8d".
+	MaxAge Limit `toml:"max_age"`
 
 	// RebaseRatio bounds the size of patches: when those that a snapshot needs
 	// outweigh its base times this, they are consolidated or a new base is

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,35 +19,48 @@ import (
 // every key of its targets and checks, since their defaults are filled by Parse.
 func (c *Config) Validate() error { return c.check().err(c.Path) }
 
-// ValidateRun checks what only the daemon depends on: that weekly snapshots
-// have a Chroma directory to save, and, by cron, that each expression of the
+// ValidateRun checks what only the daemon depends on: that weekly and monthly
+// snapshots have a Chroma directory to save, that AtoCore can add snapshots
+// where its API is to take them, and, by cron, that each expression of the
 // schedule can be read. `run` and `config check` call it; a restore must not
 // fail for it.
 func (c *Config) ValidateRun(cron func(expression string) error) error {
 	v := validation{c: c}
-	if c.Schedule.Weekly != "" && c.AtoCore.ChromaPath == "" {
-		v.add("schedule.weekly", `set atocore.chroma_path, or weekly = ""`,
-			"schedule.weekly = %q, but there is no atocore.chroma_path to save", c.Schedule.Weekly)
+	for _, job := range []Job{{"weekly", c.Schedule.Weekly}, {"monthly", c.Schedule.Monthly}} {
+		if job.Cron != "" && c.AtoCore.ChromaPath == "" {
+			v.add("schedule."+job.Name, fmt.Sprintf(`set atocore.chroma_path, or %s = ""`, job.Name),
+				"schedule.%s = %q, but there is no atocore.chroma_path to save", job.Name, job.Cron)
+		}
 	}
-	for _, job := range c.jobs() {
-		if job.expression == "" {
+	if c.Backup.ChromaMethod == "api" && c.Backup.AtoCoreGroup == "" {
+		v.add("backup.chroma_method", `name AtoCore's group, e.g. atocore_group = "1000"`,
+			`backup.chroma_method = "api" needs backup.atocore_group: AtoCore adds a snapshot to backup.dir, which is private otherwise`)
+	}
+	for _, job := range append(c.Jobs(), Job{"digest", c.Notify.Digest}) {
+		key := "schedule." + job.Name
+		if job.Name == "digest" {
+			key = "notify.digest"
+		}
+		if job.Cron == "" {
 			continue
 		}
-		if err := cron(job.expression); err != nil {
-			v.add("schedule."+job.name, `write five fields such as "0 6 * * *", or "" to turn it off`,
-				"schedule.%s = %q: %v", job.name, job.expression, err)
+		if err := cron(job.Cron); err != nil {
+			v.add(key, `write five fields such as "0 6 * * *", or "" to turn it off`, "%s = %q: %v", key, job.Cron, err)
 		}
 	}
 	return v.found.err(c.Path)
 }
 
-type job struct {
-	name, expression string
+// Job is one job of the schedule.
+type Job struct {
+	Name string // its key in [schedule]
+	Cron string // the expression; "" is off
 }
 
-func (c *Config) jobs() []job {
+// Jobs returns the jobs of the schedule, also those that are off.
+func (c *Config) Jobs() []Job {
 	s := c.Schedule
-	return []job{{"daily", s.Daily}, {"weekly", s.Weekly}, {"scrub", s.Scrub}, {"drill", s.Drill}}
+	return []Job{{"daily", s.Daily}, {"weekly", s.Weekly}, {"monthly", s.Monthly}, {"scrub", s.Scrub}, {"verify", s.Verify}, {"drill", s.Drill}}
 }
 
 // validation gathers the problems of one configuration.
@@ -130,7 +144,13 @@ func (v *validation) backup() {
 	}
 	v.command("backup.freeze_command", b.FreezeCommand)
 	v.command("backup.thaw_command", b.ThawCommand)
+	if !groupName.MatchString(b.AtoCoreGroup) {
+		v.add("backup.atocore_group", `write a name or a number, e.g. "1000"`, "backup.atocore_group = %s: no group", quoted(b.AtoCoreGroup))
+	}
 }
+
+// groupName is a group's name as useradd allows it, a number, or nothing.
+var groupName = regexp.MustCompile(`^([a-z_][a-z0-9_.-]{0,31}|[0-9]{1,10})?$`)
 
 func (v *validation) freeze(key string) {
 	if len(v.c.Backup.FreezeCommand) == 0 || len(v.c.Backup.ThawCommand) == 0 {
@@ -144,6 +164,7 @@ func (v *validation) schedule() {
 		v.add("schedule.timezone", `write an IANA name such as "Europe/Berlin", or "UTC"`,
 			"schedule.timezone = %q: no such time zone", v.c.Schedule.Timezone)
 	}
+	v.positive("schedule.verify_every", v.c.Schedule.VerifyEvery)
 	v.positive("schedule.shutdown_timeout", v.c.Schedule.ShutdownTimeout)
 }
 
@@ -153,6 +174,7 @@ func (v *validation) retention() {
 	v.atLeast("retention.weekly", r.Weekly, 0)
 	v.atLeast("retention.monthly", r.Monthly, 0)
 	v.atLeast("retention.pre_restore_days", r.PreRestoreDays, 0)
+	v.atLeast("retention.suspect_days", r.SuspectDays, 0)
 	v.atLeast("retention.invalid_days", r.InvalidDays, 0)
 	if f := r.MaxDeleteFraction; !(f > 0 && f <= 1) {
 		v.add("retention.max_delete_fraction", "0.5 holds a prune that would delete more than half",
@@ -162,6 +184,7 @@ func (v *validation) retention() {
 
 func (v *validation) notify() {
 	n := v.c.Notify
+	v.command("notify.command", n.Command)
 	for i, address := range n.URLs {
 		if scheme, rest, ok := strings.Cut(address, "://"); !ok || scheme == "" || rest == "" {
 			v.add(element("notify.urls", i), `write a shoutrrr address such as "ntfy://ntfy.sh/topic"`,
@@ -182,14 +205,18 @@ func (v *validation) notify() {
 
 // legs names what can go stale by itself.
 func (c *Config) legs() []string {
-	legs := []string{"snapshot", "full", "prune", "scrub", "drill"}
+	legs := []string{"snapshot", "full", "prune", "scrub", "drill", "live-drill"}
 	for _, t := range c.Offsite {
-		legs = append(legs, "offsite:"+t.Name)
+		legs = append(legs, "offsite:"+t.Name, "verify:"+t.Name)
 	}
 	return legs
 }
 
 func (v *validation) http() {
+	if v.c.HTTP.RequireToken && v.c.HTTP.TokenFile == "" {
+		v.add("http.require_token", `name the token's file, e.g. token_file = "/etc/atobackupd/http-token"`,
+			"http.require_token = true needs http.token_file: no write could be allowed")
+	}
 	listen := v.c.HTTP.Listen
 	if listen == "" {
 		return

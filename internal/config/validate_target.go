@@ -1,9 +1,13 @@
 package config
 
 import (
+	"fmt"
+	"net/url"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
+	"unicode"
 )
 
 var targetName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,63}$`)
@@ -11,13 +15,19 @@ var targetName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,63}$`)
 func (v *validation) target(i int) {
 	t, key := v.c.Offsite[i], element("offsite", i)+"."
 	v.targetName(i)
-	v.enum(key+"type", t.Type, "sftp", "dir")
-	v.need(key+"path", t.Path, `name the vault's directory, e.g. path = "/home/atobackup/vault"`)
+	v.enum(key+"type", t.Type, targetTypes...)
+	if t.Type != "s3" {
+		v.need(key+"path", t.Path, `name the vault's directory, e.g. path = "/home/atobackup/vault"`)
+	}
+	v.onlyOwnKeys(t, key)
 	switch t.Type {
 	case "sftp":
 		v.sftp(t, key)
-	case "dir":
-		v.dir(t, key)
+	case "s3":
+		v.s3(t, key)
+	}
+	if t.Type != "dir" {
+		v.positive(key+"connect_timeout", t.ConnectTimeout)
 	}
 	v.positive(key+"retry_every", t.RetryEvery)
 	if r := t.RebaseRatio; !(r > 0 && r <= 10) {
@@ -82,24 +92,65 @@ func (v *validation) sftp(t Target, key string) {
 	}
 }
 
-// dir refuses what only sftp knows: a host beside type = "dir" means that one
-// of the two is a mistake, and the vault would land on the wrong disk.
-func (v *validation) dir(t Target, key string) {
+// onlyOwnKeys refuses keys of other types: a host beside type = "dir" means that
+// one of the two is a mistake, and the vault would land on the wrong disk.
+func (v *validation) onlyOwnKeys(t Target, key string) {
 	foreign := []struct {
-		name string
-		set  bool
+		name  string
+		set   bool
+		types string // those that know the key
 	}{
-		{"hosts", len(t.Hosts) > 0},
-		{"port", t.Port != 0},
-		{"user", t.User != ""},
-		{"identity_file", t.IdentityFile != ""},
-		{"known_hosts", t.KnownHosts != ""},
-		{"transport", t.Transport != ""},
-		{"append_only", t.AppendOnly},
+		{"hosts", len(t.Hosts) > 0, "sftp"},
+		{"port", t.Port != 0, "sftp"},
+		{"user", t.User != "", "sftp"},
+		{"identity_file", t.IdentityFile != "", "sftp"},
+		{"known_hosts", t.KnownHosts != "", "sftp"},
+		{"transport", t.Transport != "", "sftp"},
+		{"append_only", t.AppendOnly, "sftp"},
+		{"path", t.Path != "", "sftp dir"},
+		{"removable", t.Removable, "dir"},
+		{"connect_timeout", t.ConnectTimeout != 0, "sftp s3"},
+		{"endpoint", t.Endpoint != "", "s3"},
+		{"bucket", t.Bucket != "", "s3"},
+		{"prefix", t.Prefix != "", "s3"},
+		{"region", t.Region != "", "s3"},
+		{"lock_for", t.LockFor != 0, "s3"},
+		{"credentials_file", t.CredentialsFile != "", "s3"},
 	}
 	for _, f := range foreign {
-		if f.set {
-			v.add(key+f.name, `remove it, or set type = "sftp"`, `offsite.%s means nothing to a target of type = "dir"`, f.name)
+		types := strings.Fields(f.types)
+		if !f.set || slices.Contains(types, t.Type) || !slices.Contains(targetTypes, t.Type) {
+			continue
 		}
+		hint := fmt.Sprintf("remove it, or set type = %q", types[0])
+		if t.Type == "s3" && f.name == "append_only" {
+			hint = "remove it: a bucket with Object Lock keeps what lock_for says"
+		}
+		v.add(key+f.name, hint, "offsite.%s means nothing to a target of type = %q", f.name, t.Type)
 	}
 }
+
+func (v *validation) s3(t Target, key string) {
+	v.need(key+"endpoint", t.Endpoint, `name the service, e.g. endpoint = "https://s3.example.net"`)
+	v.need(key+"bucket", t.Bucket, `name the bucket, e.g. bucket = "vault"`)
+	u, err := url.Parse(t.Endpoint)
+	switch {
+	case t.Endpoint == "":
+	case err == nil && u.User != nil:
+		v.add(key+"endpoint", "put them into credentials_file", "offsite.endpoint: credentials do not belong into an address (it is not shown)")
+	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "":
+		v.add(key+"endpoint", `write the scheme and the host alone, e.g. "https://s3.example.net"`,
+			"offsite.endpoint = %s: no address of an S3 service", quoted(t.Endpoint))
+	}
+	if t.Bucket != "" && !bucketName.MatchString(t.Bucket) {
+		v.add(key+"bucket", "write its name alone", "offsite.bucket = %s: no name of a bucket", quoted(t.Bucket))
+	}
+	if p := strings.Trim(t.Prefix, "/"); t.Prefix != "" && (path.Clean(p) != p || hasDotDot(p) || strings.ContainsFunc(p, unicode.IsControl)) {
+		v.add(key+"prefix", `write names with "/" between them, e.g. "dalidou"`, "offsite.prefix = %s: no prefix of object names", quoted(t.Prefix))
+	}
+}
+
+var (
+	targetTypes = []string{"sftp", "dir", "s3"}
+	bucketName  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{1,62}$`)
+)

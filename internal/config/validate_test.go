@@ -10,7 +10,15 @@ import (
 func anyExpression(string) error { return nil }
 
 func TestValidateRun(t *testing.T) {
-	c := mustParse(t, minimal+"[schedule]\nweekly = \"0 5 * * 0\"\ndaily = \"\"\n")
+	c := mustParse(t, minimal+`backup.chroma_method = "api"
+atocore.api_url = "http://127.0.0.1:8100"
+[schedule]
+weekly = "0 5 * * 0"
+daily = ""
+monthly = "@monthly"
+[notify]
+digest = "0 3 * * 3"
+`)
 	refuse := func(expression string) error {
 		if expression == "0 3 * * 3" {
 			return errors.New("no such Wednesday")
@@ -18,8 +26,11 @@ func TestValidateRun(t *testing.T) {
 		return nil
 	}
 	err := c.ValidateRun(refuse)
-	const want = `config test.toml:3:2: schedule.scrub = "0 3 * * 3": no such Wednesday: write five fields such as "0 6 * * *", or "" to turn it off
-config test.toml:4:10: schedule.weekly = "0 5 * * 0", but there is no atocore.chroma_path to save: set atocore.chroma_path, or weekly = ""`
+	const want = `config test.toml:3:24: backup.chroma_method = "api" needs backup.atocore_group: AtoCore adds a snapshot to backup.dir, which is private otherwise: name AtoCore's group, e.g. atocore_group = "1000"
+config test.toml:5:2: schedule.scrub = "0 3 * * 3": no such Wednesday: write five fields such as "0 6 * * *", or "" to turn it off
+config test.toml:6:10: schedule.weekly = "0 5 * * 0", but there is no atocore.chroma_path to save: set atocore.chroma_path, or weekly = ""
+config test.toml:8:11: schedule.monthly = "@monthly", but there is no atocore.chroma_path to save: set atocore.chroma_path, or monthly = ""
+config test.toml:10:10: notify.digest = "0 3 * * 3": no such Wednesday: write five fields such as "0 6 * * *", or "" to turn it off`
 	if err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)
 	}

@@ -6,7 +6,25 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
+
+// gaps answers for the expressions of the tests below; the rest are off.
+func gaps(expressions ...string) time.Duration {
+	known := map[string]time.Duration{
+		"0 6 * * *": day, "0 5 * * 0": 7 * day, "0 4 1 * *": 31 * day, "@monthly": 31 * day, "0 6 * * MON-FRI": 3 * day,
+		"0 3 * * 3": 7 * day, "0 2 * * 6": 7 * day, "0 7 1 1,4,7,10 *": 92 * day,
+	}
+	var shortest time.Duration
+	for _, e := range expressions {
+		if gap := known[e]; gap > 0 && (shortest == 0 || gap < shortest) {
+			shortest = gap
+		}
+	}
+	return shortest
+}
+
+func noGap(...string) time.Duration { return 0 }
 
 // quiet is a configuration about which there is nothing to say.
 const quiet = `
@@ -39,27 +57,42 @@ func TestWarnings(t *testing.T) {
 			`offsite "laptop": max_age = "5m" is not longer than retry_every = "15m": one unanswered try is an alarm; make it longer`,
 			`offsite "laptop": prune = false: run atobackupd vault prune on the other machine, or its disk fills`,
 		}},
-		{"[notify]\nurls", "[log]\n#", []string{"nobody is told when a backup fails: set notify.urls, notify.urls_file or notify.heartbeats"}},
-		{"[notify]", "[schedule]\ndaily = \"\"\nweekly = \"\"\n[notify]", []string{"schedule.daily and schedule.weekly are off: no snapshot is taken unless somebody asks"}},
-		{"[notify]", "[schedule]\nweekly = \"\"\n[notify]", []string{"schedule.weekly is off: Chroma is saved only by atobackupd backup --chroma"}},
+		{"urls = [", "command = [\"/bin/tell\"]\n#", nil},
+		{"[notify]\nurls", "[log]\n#", []string{"nobody is told when a backup fails: set notify.urls, notify.urls_file, notify.command or notify.heartbeats"}},
+		{"[notify]", "[schedule]\ndaily = \"\"\nweekly = \"\"\nmonthly = \"\"\n[notify]", []string{"schedule.daily, schedule.weekly and schedule.monthly are off: no snapshot is taken unless somebody asks"}},
+		{"[notify]", "[schedule]\nweekly = \"\"\nmonthly = \"\"\n[notify]", []string{"schedule.weekly and schedule.monthly are off: Chroma is saved only by atobackupd backup --chroma"}},
 		{"[notify]", "[retention]\ndaily = 0\nweekly = 0\nmonthly = 0\n[notify]", []string{"[retention] keeps everything: all counts are 0, and the disk will fill"}},
 		{"[notify]", "[restore]\nstop_command = [\"x\"]\n[notify]", []string{"restore.stop_command and restore.start_command belong together: restore --manage-service needs both"}},
 		{"[notify]", "[http]\nlisten = \"\"\n[notify]", []string{`http.listen = "": no dashboard and no metrics`}},
-		{"[notify]", "[alarms]\nsnapshot = \"24h\"\nfull = \"6d\"\nprune = \"0\"\n[notify]", []string{
-			`alarms.snapshot = "1d" is not longer than the 1d between two runs of schedule.daily: it rings without cause; make it longer`,
-			`alarms.full = "6d" is not longer than the 7d between two runs of schedule.weekly: it rings without cause; make it longer`,
+		{"[notify]", "[schedule]\nweekly = \"\"\nmonthly = \"@monthly\"\n[alarms]\nfull = \"32d\"\n[notify]", nil},
+		{"[notify]", "[alarms]\nsnapshot = \"24h\"\nfull = \"6d\"\nprune = \"off\"\n[notify]", []string{
+			`alarms.snapshot = "1d" is not longer than the 1d between two runs of schedule.daily, weekly and monthly: it rings without cause; make it longer`,
+			`alarms.full = "6d" is not longer than the 7d between two runs of schedule.weekly and monthly: it rings without cause; make it longer`,
 		}},
+		{"[notify]", "[schedule]\ndaily = \"0 6 * * MON-FRI\"\n[notify]", []string{
+			`alarms.snapshot = "26h" is not longer than the 3d between two runs of schedule.daily, weekly and monthly: it rings without cause; make it longer`,
+			`alarms.prune = "26h" is not longer than the 3d between two runs of schedule.daily, weekly and monthly: it rings without cause; make it longer`,
+		}},
+		{"[notify]", "[schedule]\ndaily = \"\"\n[notify]", nil},
+		{"[notify]", "[alarms]\nsnapshot = \"9999d\"\ndrill = \"9999d\"\nverify = \"35d\"\n[notify]", []string{
+			`alarms.snapshot = "9999d" is many times the 1d between two runs of schedule.daily, weekly and monthly: nobody is told while they fail; make it shorter`,
+			`alarms.drill = "9999d" is many times the 92d between two runs of schedule.drill: nobody is told while they fail; make it shorter`,
+			`alarms.verify = "35d" is not longer than schedule.verify_every = "35d": it rings before a verify counts as done; make it longer`,
+		}},
+		{"[[offsite]]", "max_age = \"9999d\"\n", []string{`offsite "laptop": max_age = "9999d": nobody is told while nothing gets there; make it shorter`}},
+		{"[[offsite]]", "max_age = \"20h\"\n", []string{`offsite "laptop": max_age = "20h" is not longer than the 1d between two snapshots: it rings without cause; make it longer`}},
+		{"[[offsite]]", "max_age = \"off\"\n", nil},
 	}
 	for _, test := range tests {
 		text := strings.Replace(quiet, test.old, test.new, 1)
-		if strings.HasPrefix(test.new, "prune") {
+		if test.old == "[[offsite]]" {
 			text = quiet + test.new
 		}
-		if got := mustParse(t, text).Warnings(); !slices.Equal(got, test.want) {
+		if got := mustParse(t, text).Warnings(gaps); !slices.Equal(got, test.want) {
 			t.Errorf("with %q:\ngot  %q\nwant %q", test.new, got, test.want)
 		}
 	}
-	if got := mustParse(t, minimal).Warnings()[0]; got != "no [[offsite]] target: a lost machine takes every backup with it; add one" {
+	if got := mustParse(t, minimal).Warnings(gaps)[0]; got != "no [[offsite]] target: a lost machine takes every backup with it; add one" {
 		t.Errorf("without a target: %q", got)
 	}
 }
@@ -78,7 +111,7 @@ func TestWarnsOfReadableSecrets(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return c.Warnings()
+		return c.Warnings(gaps)
 	}
 	want := path + " can be read by every user and holds secrets: chmod 640 it, or move the addresses to notify.urls_file"
 	if got := warnings(quiet, 0o644); !slices.Equal(got, []string{want}) {
@@ -90,17 +123,5 @@ func TestWarnsOfReadableSecrets(t *testing.T) {
 	harmless := strings.Replace(quiet, "urls = [\"ntfy://me:hunter2@ntfy.sh/topic\"]", "urls_file = \"/u\"", 1)
 	if got := warnings(harmless, 0o644); got != nil {
 		t.Errorf("without secrets: %q", got)
-	}
-}
-
-func TestPeriod(t *testing.T) {
-	tests := []struct{ expression, want string }{
-		{"0 6 * * *", "1d"}, {"@daily", "1d"}, {"0 5 * * 0", "7d"}, {"0 5 * * SUN", "7d"}, {"@weekly", "7d"},
-		{"0 */6 * * *", "0"}, {"0 6,18 * * *", "0"}, {"0 7 1 1,4,7,10 *", "0"}, {"0 6 * * 1-5", "0"}, {"@every 3h", "0"}, {"", "0"},
-	}
-	for _, test := range tests {
-		if got := Duration(period(test.expression)).String(); got != test.want {
-			t.Errorf("%q: %s, want %s", test.expression, got, test.want)
-		}
 	}
 }

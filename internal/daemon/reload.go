@@ -88,7 +88,7 @@ func (d *daemon) prepare(ctx context.Context, old *app.App) (*prepared, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &prepared{app: next, warnings: cfg.Warnings()}
+	p := &prepared{app: next, warnings: cfg.Warnings(app.LongestGap)}
 	if p.outbox, err = d.tellers(next.Config); err != nil {
 		return nil, err
 	}

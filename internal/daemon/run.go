@@ -225,7 +225,7 @@ func ready(ctx context.Context, a *app.App) error {
 			return err
 		}
 	}
-	for _, warning := range a.Config.Warnings() {
+	for _, warning := range a.Config.Warnings(app.LongestGap) {
 		a.Options.Log.Warn(warning)
 	}
 	interrupted, err := a.History().CloseInterrupted(ctx, time.Now())

@@ -38,7 +38,7 @@ type checker struct {
 // of the report's.
 func CheckConfig(ctx context.Context, cfg *config.Config, now time.Time) (ConfigReport, error) {
 	c := newChecker(cfg)
-	c.warnings(cfg.Warnings())
+	c.warnings(cfg.Warnings(app.LongestGap))
 	if err := cfg.ValidateRun(app.CheckCron); err != nil {
 		return c.result(err)
 	}

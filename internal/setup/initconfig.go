@@ -20,6 +20,7 @@ func (r *InitRequest) configText() (string, error) {
 	e.set("[backup]", "dir", r.BackupDir)
 	if r.Chroma == "" {
 		e.set("[schedule]", "weekly", "")
+		e.set("[schedule]", "monthly", "")
 	}
 	e.setList("[encryption]", "recipients", r.Recipients)
 	if len(r.TargetHosts) > 0 {

@@ -27,6 +27,7 @@ ignored.
 | type | is written |
 |---|---|
 | duration | ` + "`\"90s\"`, `\"15m\"`, `\"26h\"`, `\"8d\"`, `\"2w\"`, `\"1h30m\"`; `\"0\"` is none" + ` |
+| duration or off | ` + "a duration, or `\"off\"`; `\"0s\"` is an error, since it could mean at once as well as never" + ` |
 | size | ` + "`\"512MiB\"`, `\"1GiB\"`, with B, KiB, MiB, GiB or TiB" + ` |
 | path | ` + "from `/`, without `..`" + ` |
 
@@ -218,7 +219,7 @@ func (d *document) key(f field) {
 		return
 	}
 	kind := map[string]string{"string": "string", "int": "integer", "float64": "number", "bool": "true or false",
-		"Duration": "duration", "Size": "size", "table of strings": "table of strings"}[f.elem]
+		"Duration": "duration", "Limit": "duration or off", "Size": "size", "table of strings": "table of strings"}[f.elem]
 	if kind == "" {
 		d.err = fmt.Errorf("%s: what is a %s in the file?", f.name, f.elem)
 	}

@@ -10,11 +10,11 @@ import (
 	"github.com/pelletier/go-toml/v2/unstable"
 )
 
-// shape walks over the file's syntax before it is decoded. It finds every key
+// syntaxCheck walks over the file's syntax before it is decoded. It finds every key
 // that nobody knows and every value of the wrong type, where the decoder stops
 // at its first, and remembers where each key stands, for the checks of what the
 // values mean and to tell a default from a choice.
-type shape struct {
+type syntaxCheck struct {
 	parser   unstable.Parser
 	starts   []int // of the lines, as offsets
 	where    map[string]position
@@ -33,9 +33,9 @@ type span struct {
 	bad    bool // already reported: not to be decoded
 }
 
-// examine gives the shape of a file, as far as its syntax is right.
-func examine(data []byte) *shape {
-	s := &shape{where: map[string]position{}, lengths: map[string]int{}, table: schema}
+// examine gives the syntaxCheck of a file, as far as its syntax is right.
+func examine(data []byte) *syntaxCheck {
+	s := &syntaxCheck{where: map[string]position{}, lengths: map[string]int{}, table: schema}
 	for i := range data {
 		if i == 0 || data[i-1] == '\n' {
 			s.starts = append(s.starts, i)
@@ -48,7 +48,7 @@ func examine(data []byte) *shape {
 	return s
 }
 
-func (s *shape) expression(node *unstable.Node) {
+func (s *syntaxCheck) expression(node *unstable.Node) {
 	keys := node.Key()
 	if !keys.Next() {
 		return
@@ -67,7 +67,7 @@ func (s *shape) expression(node *unstable.Node) {
 }
 
 // header enters a [table] or a [[list of tables]].
-func (s *shape) header(node *unstable.Node) bool {
+func (s *syntaxCheck) header(node *unstable.Node) bool {
 	list := node.Kind == unstable.ArrayTable
 	s.path, s.table = "", schema
 	keys := node.Key()
@@ -83,7 +83,7 @@ func (s *shape) header(node *unstable.Node) bool {
 		}
 		inner, known := field(s.table, name)
 		if !known {
-			s.problems.add(at, "", advise(s.table, name), "unknown table [%s]", safe(shown(join(s.path, name))))
+			s.problems.add(at, "", suggestKey(s.table, name), "unknown table [%s]", safe(shown(join(s.path, name))))
 			s.table = nil
 			return false
 		}
@@ -93,7 +93,7 @@ func (s *shape) header(node *unstable.Node) bool {
 }
 
 // enterLast goes into the newest element of a list of tables.
-func (s *shape) enterLast(at position) bool {
+func (s *syntaxCheck) enterLast(at position) bool {
 	length := s.lengths[s.path]
 	if length == 0 {
 		s.problems.add(at, "", "put it below the [["+shown(s.path)+"]] that it is for",
@@ -106,7 +106,7 @@ func (s *shape) enterLast(at position) bool {
 }
 
 // enter checks that the header is of the kind that its table needs.
-func (s *shape) enter(node *unstable.Node, list bool) bool {
+func (s *syntaxCheck) enter(node *unstable.Node, list bool) bool {
 	keys := node.Key()
 	keys.Next()
 	at, name := s.position(keys.Node()), shown(s.path)
@@ -134,7 +134,7 @@ func (s *shape) enter(node *unstable.Node, list bool) bool {
 }
 
 // keyValue checks one key with its value, in the table of that path and type.
-func (s *shape) keyValue(path string, table reflect.Type, node *unstable.Node) bool {
+func (s *syntaxCheck) keyValue(path string, table reflect.Type, node *unstable.Node) bool {
 	keys := node.Key()
 	var at position
 	for first := true; keys.Next(); first = false {
@@ -148,7 +148,7 @@ func (s *shape) keyValue(path string, table reflect.Type, node *unstable.Node) b
 		}
 		inner, known := field(table, name)
 		if !known {
-			s.problems.add(here, join(path, name), advise(table, name), "unknown key \"%s\"", safe(shown(join(path, name))))
+			s.problems.add(here, join(path, name), suggestKey(table, name), "unknown key \"%s\"", safe(shown(join(path, name))))
 			return false
 		}
 		path, table = join(path, name), inner
@@ -162,7 +162,7 @@ func (s *shape) keyValue(path string, table reflect.Type, node *unstable.Node) b
 }
 
 // value checks that a value fits its type.
-func (s *shape) value(path string, t reflect.Type, node *unstable.Node, at position) bool {
+func (s *syntaxCheck) value(path string, t reflect.Type, node *unstable.Node, at position) bool {
 	if node.Raw.Length > 0 && node.Kind != unstable.InlineTable {
 		at = s.position(node)
 		s.where[path] = at
@@ -195,7 +195,7 @@ func (s *shape) value(path string, t reflect.Type, node *unstable.Node, at posit
 	return fits
 }
 
-func (s *shape) list(path string, elem reflect.Type, node *unstable.Node, at position) bool {
+func (s *syntaxCheck) list(path string, elem reflect.Type, node *unstable.Node, at position) bool {
 	good := true
 	children := node.Children()
 	for i := 0; children.Next(); i++ {
@@ -204,7 +204,7 @@ func (s *shape) list(path string, elem reflect.Type, node *unstable.Node, at pos
 	return good
 }
 
-func (s *shape) inline(path string, table reflect.Type, node *unstable.Node) bool {
+func (s *syntaxCheck) inline(path string, table reflect.Type, node *unstable.Node) bool {
 	good := true
 	children := node.Children()
 	for children.Next() {
@@ -214,7 +214,7 @@ func (s *shape) inline(path string, table reflect.Type, node *unstable.Node) boo
 }
 
 // got describes a value that does not fit. Addresses of people are secret.
-func (s *shape) got(path string, node *unstable.Node) string {
+func (s *syntaxCheck) got(path string, node *unstable.Node) string {
 	switch {
 	case node.Kind == unstable.Array:
 		return "a list"
@@ -226,7 +226,7 @@ func (s *shape) got(path string, node *unstable.Node) string {
 	return safe(string(s.parser.Raw(node.Raw)))
 }
 
-func (s *shape) position(node *unstable.Node) position {
+func (s *syntaxCheck) position(node *unstable.Node) position {
 	offset := int(node.Raw.Offset)
 	line := sort.SearchInts(s.starts, offset+1)
 	return position{line, offset - s.starts[line-1] + 1}
