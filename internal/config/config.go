@@ -199,8 +199,8 @@ type Retention struct {
 	PreRestoreDays int `toml:"pre_restore_days"`
 
 	// SuspectDays is for how many days what was valid before a snapshot of a
-	// source that shrank is kept, unless `atobackupd accept` says that the
-	// change was meant. Default 30.
+	// source that shrank is kept, unless somebody accepts it as meant with the
+	// command accept. Default 30.
 	SuspectDays int `toml:"suspect_days"`
 
 	// InvalidDays is for how many days an invalid snapshot is kept. Default 7.
