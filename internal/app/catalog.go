@@ -126,7 +126,7 @@ func (a *App) Find(ctx context.Context, name string, now time.Time) (snapshot.Sn
 		if v, ok, err := a.history.Validation(ctx, name); err == nil && ok {
 			overlay(&s, v)
 		}
-		if found, err := a.findings(""); err == nil {
+		if found, err := a.findings(); err == nil {
 			overlayFinding(&s, found)
 		}
 		return s, nil

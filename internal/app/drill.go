@@ -41,15 +41,20 @@ func (a *App) Drill(ctx context.Context, name string, slot time.Time) (result re
 			RequiredTables: a.Config.AtoCore.RequiredTables, MinFree: a.Config.Backup.MinFree.Bytes(), Share: a.Config.Backup.Share != "copy",
 			Progress: a.restoreProgress(),
 		})
-		return a.drilled(ctx, run, result, err)
+		err = a.drilled(ctx, run, result, err)
+		a.confirmDamage(ctx, snap.Stamp, err)
+		return err
 	})
 	return result, err
 }
 
+// liveDrill is the kind of the run of a live drill.
+const liveDrill = "live"
+
 // LiveDrill holds the runbook's full drill against the real service: it stops
 // it, restores over it, and starts it again. It is never scheduled.
 func (a *App) LiveDrill(ctx context.Context) (result restore.DrillResult, err error) {
-	err = a.runJob(ctx, "drill", health.LegDrill, history.Run{Kind: "live"}, func(run *history.Run) error {
+	err = a.runJob(ctx, "drill", health.LegLiveDrill, history.Run{Kind: liveDrill}, func(run *history.Run) error {
 		if a.Config.AtoCore.APIURL == "" {
 			return &failure.Error{Op: "drill --live", Kind: failure.Config, Err: errors.New("atocore.api_url is not set"), Hint: "set it, e.g. http://127.0.0.1:8100"}
 		}

@@ -3,6 +3,7 @@ package app
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -18,6 +19,7 @@ import (
 	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/health"
 	"github.com/atocore/atobackupd/internal/history"
+	"github.com/atocore/atobackupd/offsite"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
@@ -71,7 +73,7 @@ func trouble(err error) *health.Trouble {
 
 // legFacts gathers what is known of each leg.
 func (a *App) legFacts(ctx context.Context, now time.Time, seen map[string]history.Leg, list []snapshot.Snapshot, listErr error, life Life, alive bool) []health.LegFacts {
-	holders, _ := a.OffsiteHolders() // a target's unreadable state means only that its newest is unknown
+	holders, _ := a.OffsiteHolders() // the leg of a target whose state cannot be read says so below
 	next, scheduleErr := a.NextSlots(ctx, now)
 	known, _, err := a.history.FirstKnown(ctx)
 	a.NoteHistoryError(err)
@@ -104,6 +106,7 @@ func (a *App) legFacts(ctx context.Context, now time.Time, seen map[string]histo
 			}
 		case l.target != "":
 			f.Newest = NewestAt(holders, l.name, now)
+			_, f.Err = offsite.LoadState(a.Config.StateDir, l.target)
 		}
 		if scheduleErr != nil && f.Err == nil {
 			f.Err = scheduleErr
@@ -166,7 +169,7 @@ func (a *App) newestRun(ctx context.Context, l leg) (last history.Run, running b
 	runs, err := a.history.EndedRuns(ctx, l.runs, l.name == health.LegFull, recentRuns)
 	a.NoteHistoryError(err)
 	if l.kind != "" {
-		runs = slices.DeleteFunc(runs, func(run history.Run) bool { return (run.Kind == "live") != (l.kind == "live") })
+		runs = slices.DeleteFunc(runs, func(run history.Run) bool { return (run.Kind == liveDrill) != (l.kind == liveDrill) })
 	}
 	last, _ = health.Decisive(runs)
 	a.process.mu.Lock()
@@ -292,7 +295,7 @@ func sharesBlocks(a, b string) bool {
 func (a *App) historyFacts(ctx context.Context, list []snapshot.Snapshot) (h health.History) {
 	if err := a.HistoryError(); err != nil {
 		h.WriteError = err.Error()
-	} else if err := a.history.CheckPlace(); err != nil {
+	} else if err := errors.Join(a.history.CheckPlace(), canGrow(a.Config.StateDir)); err != nil {
 		h.WriteError = err.Error()
 	}
 	ours := slices.ContainsFunc(list, func(s snapshot.Snapshot) bool { return s.Manifest != nil })
@@ -312,6 +315,26 @@ func (a *App) historyFacts(ctx context.Context, list []snapshot.Snapshot) (h hea
 	})
 	return h
 }
+
+// canGrow fails where a file in a directory cannot become larger: its disk is
+// full, or is mounted to be read only. Nothing is written to find out.
+func canGrow(dir string) error {
+	var s unix.Statfs_t
+	switch err := unix.Statfs(dir, &s); {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil // it is made when it is first needed
+	case err != nil:
+		return &fs.PathError{Op: "statfs", Path: dir, Err: err}
+	case s.Flags&unix.ST_RDONLY != 0:
+		return &fs.PathError{Op: "write", Path: dir, Err: unix.EROFS}
+	case int64(s.Bavail)*s.Bsize < historyRoom:
+		return &fs.PathError{Op: "write", Path: dir, Err: unix.ENOSPC}
+	}
+	return nil
+}
+
+// historyRoom is what the next records need at most.
+const historyRoom = 256 << 10
 
 // recipientsFact says that there is nobody to seal copies to, while they are to
 // be sent.

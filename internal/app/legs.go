@@ -14,7 +14,7 @@ type leg struct {
 	off     string // why it is not watched; "" when it is
 	job     string // whose slots count
 	runs    string // the job under which its runs are recorded
-	kind    string // tells runs of one job apart: "live" or "scratch"; "" for all
+	kind    string // tells drills apart: liveDrill, or another; "" for all runs of the job
 	target  string // "" for one that is about no target
 	holds   bool   // it is about snapshots on this disk
 	follows bool   // it comes after a take
@@ -44,15 +44,23 @@ func legs(c *config.Config) []leg {
 	}
 	add(leg{name: health.LegSnapshot, job: job, runs: "backup", holds: true, hint: hintFor("backup"), unscheduled: !daily && !weekly}, "alarms.snapshot", often)
 	if c.AtoCore.ChromaPath != "" {
-		add(leg{name: health.LegFull, job: "weekly", runs: "backup", holds: true, hint: hintFor("backup", "--chroma"), unscheduled: !weekly}, "alarms.full", c.Alarms.Full.Std())
+		job := "weekly"
+		if !weekly && c.Schedule.Monthly != "" {
+			job = "monthly"
+		}
+		add(leg{name: health.LegFull, job: job, runs: "backup", holds: true, hint: hintFor("backup", "--chroma"), unscheduled: !weekly && c.Schedule.Monthly == ""},
+			"alarms.full", c.Alarms.Full.Std())
 	}
 	for _, t := range c.Offsite {
 		add(leg{name: health.LegOffsite(t.Name), job: SyncJob(t.Name), runs: SyncJob(t.Name), target: t.Name, follows: true, hint: hintFor("sync", "--target", t.Name)},
 			"offsite."+t.Name+".max_age", t.MaxAge.Std())
+		add(leg{name: health.LegVerify(t.Name), job: "verify", runs: VerifyJob(t.Name), hint: hintFor("vault", "verify", "--target", t.Name), unscheduled: c.Schedule.Verify == ""},
+			"alarms.verify", c.Alarms.Verify.Std())
 	}
 	add(leg{name: health.LegPrune, job: job, runs: "prune", follows: true, hint: hintFor("prune", "--dry-run"), unscheduled: !daily && !weekly}, "alarms.prune", prune)
 	add(leg{name: health.LegScrub, job: "scrub", runs: "scrub", hint: hintFor("scrub"), unscheduled: c.Schedule.Scrub == ""}, "alarms.scrub", c.Alarms.Scrub.Std())
-	add(leg{name: health.LegDrill, job: "drill", runs: "drill", late: health.LevelWarning, hint: hintFor("drill"), unscheduled: c.Schedule.Drill == ""}, "alarms.drill", c.Alarms.Drill.Std())
+	add(leg{name: health.LegDrill, job: "drill", runs: "drill", kind: "scratch", late: health.LevelWarning, hint: hintFor("drill"), unscheduled: c.Schedule.Drill == ""}, "alarms.drill", c.Alarms.Drill.Std())
+	add(leg{name: health.LegLiveDrill, runs: "drill", kind: liveDrill, late: health.LevelWarning, hint: hintFor("drill", "--live"), unscheduled: true}, "alarms.live_drill", c.Alarms.LiveDrill.Std())
 	return list
 }
 

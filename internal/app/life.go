@@ -60,8 +60,10 @@ func (a *App) HoldLife(ctx context.Context) (*fsx.Lock, error) {
 // SetLife says how the daemon that this process is stands, and writes it down for
 // others to read.
 func (a *App) SetLife(l Life) error {
+	own := l
+	own.History = "" // this process knows better than what it last wrote
 	a.process.mu.Lock()
-	a.process.life = &l
+	a.process.life = &own
 	a.process.mu.Unlock()
 	data, err := json.Marshal(l)
 	if err != nil {

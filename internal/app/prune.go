@@ -139,7 +139,7 @@ func (a *App) carryOut(ctx context.Context, now time.Time, doc *PrunePlan) error
 		}
 		a.Options.Log.Info("deleted a snapshot", "stamp", v.Stamp, "why", strings.Join(v.Reasons, "; "))
 		a.NoteHistoryError(a.history.ForgetValidation(ctx, v.Stamp))
-		a.noteFindings(ctx, "", func(found findings) { delete(found, v.Stamp) })
+		a.noteFindings(ctx, func(found findings) { delete(found, v.Stamp) })
 		doc.Deleted = append(doc.Deleted, v.Stamp)
 	}
 	return nil

@@ -55,6 +55,9 @@ func (a *App) Restore(ctx context.Context, r RestoreRequest) (result restore.Res
 	}
 	err = a.runJob(ctx, "restore", "restore", history.Run{Stamp: string(request.Stamp)}, func(run *history.Run) (err error) {
 		result, err = restore.Run(ctx, request)
+		if request.Dir == "" {
+			a.confirmDamage(ctx, request.Stamp, err)
+		}
 		return err
 	})
 	return result, nil, err

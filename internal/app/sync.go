@@ -355,7 +355,6 @@ func (a *App) settle(ctx context.Context, v *Vault, s shipment, doc *Synced) err
 	if err := errors.Join(v.checks.Save(), v.state.RecordListing(look.Current)); err != nil {
 		return err
 	}
-	a.noteTarget(ctx, v, "sync")
 	for _, f := range v.checks.Findings {
 		doc.Warnings = append(doc.Warnings, "damaged: "+f.String())
 	}
@@ -416,6 +415,7 @@ func (a *App) push(ctx context.Context, v *Vault, s snapshot.Snapshot, recipient
 	o.Progress = fsx.Progress(a.progress).Prefix(v.Name)
 	pushed, err := v.Push(ctx, src, o)
 	if err != nil {
+		a.confirmDamage(ctx, s.Stamp, err)
 		return pushed, err
 	}
 	if err := v.state.RecordPush(pushed); err != nil {

@@ -39,6 +39,18 @@ func (a *App) validateAndRecord(ctx context.Context, stamp snapshot.Stamp, o sna
 	return result, nil
 }
 
+// confirmDamage reads a snapshot of this machine again after work on it failed
+// because of what is in it, so that damage which anybody stumbles over is known to
+// everybody. A drill also fails for questions whose answer was no; that is none.
+func (a *App) confirmDamage(ctx context.Context, stamp snapshot.Stamp, err error) {
+	if failure.KindOf(err) != failure.Invalid || ctx.Err() != nil {
+		return
+	}
+	if _, err := a.validateAndRecord(ctx, stamp, a.validateOptions(stamp), a.store.Validate); err != nil {
+		a.Options.Log.Error("a snapshot that may be damaged could not be read again", "stamp", stamp, "error", err)
+	}
+}
+
 // bornValid reports whether a snapshot was valid when it was taken, or made by
 // AtoCore, whose word is not known. One that was taken invalid is no damage.
 func (a *App) bornValid(stamp snapshot.Stamp) (valid, known bool) {

@@ -240,7 +240,6 @@ func (v *Vault) noteDamage(ctx context.Context, err error, stored offsite.Stored
 	if v.target != nil {
 		v.checks.Add([]offsite.Finding{finding}, by, now)
 		_ = v.checks.Save() // the error itself is what is told
-		v.app.noteTarget(ctx, v, by)
 		return
 	}
 	finding.By, finding.Found = by, now.UTC()

@@ -221,7 +221,6 @@ func (v *Vault) ForgetSnapshot(ctx context.Context, name string) (gone []offsite
 	if err := v.state.RecordRemoved(func(push offsite.PushID) bool { return slices.Contains(gone, push) || string(push)[:16] == name }); err != nil {
 		return gone, err
 	}
-	v.app.noteTarget(ctx, v, "vault forget")
 	return gone, errors.Join(v.state.Save(), v.checks.Save())
 }
 
@@ -243,14 +242,4 @@ func (a *App) targetsFor(name string) ([]config.Target, error) {
 	}
 	t, err := a.Target(name)
 	return []config.Target{t}, err
-}
-
-// noteTarget makes what is known to be damaged in a target's vault the findings
-// that status shows.
-func (a *App) noteTarget(ctx context.Context, v *Vault, by string) {
-	damage := make(map[string]string, len(v.checks.Findings))
-	for _, f := range v.checks.Findings {
-		damage[f.Object] = f.String()
-	}
-	a.NoteVault(ctx, v.Name, by, damage, true)
 }

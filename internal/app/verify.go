@@ -93,9 +93,6 @@ func (a *App) VerifyTarget(ctx context.Context, t config.Target, bounds VerifyBo
 		doc, err = v.verify(ctx, bounds, t.BandwidthLimit.Bytes(), fsx.Progress(a.progress).Prefix(t.Name))
 		run.Bytes = doc.Bytes
 		doc.Target = t.Name
-		if doc.VaultID == v.state.VaultID {
-			a.noteTarget(ctx, v, "verify")
-		}
 		return withTarget(t.Name, err)
 	})
 	return doc, err

@@ -104,6 +104,22 @@ func (l *life) good(name string) bool {
 	return true
 }
 
+// sent notes how the last message went: an address that did not take it is
+// somebody who does not know.
+func (l *life) sent(err error) {
+	l.change(func(now *app.Life) {
+		if err == nil {
+			now.Notify = nil
+			return
+		}
+		t := health.Trouble{Message: err.Error(), Since: time.Now().UTC()}
+		if len(now.Notify) > 0 {
+			t.Since = now.Notify[0].Since
+		}
+		now.Notify = []health.Trouble{t}
+	})
+}
+
 // job follows the scheduler: what has begun and may be tried again, what is tried
 // again when, and what has ended for good.
 func (l *life) job(e scheduler.Event) {

@@ -35,7 +35,7 @@ func webState(ctx context.Context, a *app.App, now time.Time) (*web.State, error
 	}
 	list, warnings, err := a.Snapshots(ctx, now)
 	if err != nil {
-		return nil, err
+		warnings = append(warnings, err.Error()) // the report says what that means
 	}
 	state := &web.State{
 		Now: now, Location: a.Location(), Host: a.Options.Host, Version: a.Options.Version,
@@ -56,7 +56,8 @@ func webState(ctx context.Context, a *app.App, now time.Time) (*web.State, error
 			state.Next = append(state.Next, web.Upcoming{Job: job.Job, At: job.Next[0]})
 		}
 	}
-	return state, addTargets(ctx, a, now, state)
+	addTargets(a, now, state)
+	return state, nil
 }
 
 // validated is what retention is shown to decide about: what was never validated
@@ -111,11 +112,11 @@ func addHistory(ctx context.Context, a *app.App, now time.Time, state *web.State
 }
 
 // addTargets adds how the targets were last seen.
-func addTargets(ctx context.Context, a *app.App, now time.Time, state *web.State) error {
+func addTargets(a *app.App, now time.Time, state *web.State) {
 	for _, t := range a.Config.Offsite {
 		vault, err := offsite.LoadState(a.Config.StateDir, t.Name)
 		if err != nil {
-			return err
+			vault = &offsite.State{} // its leg says why
 		}
 		leg, _ := state.Status.Leg(health.LegOffsite(t.Name))
 		target := web.Target{
@@ -128,7 +129,6 @@ func addTargets(ctx context.Context, a *app.App, now time.Time, state *web.State
 		}
 		state.Targets = append(state.Targets, target)
 	}
-	return nil
 }
 
 // owed gives the local snapshots that a target should get and was not seen to

@@ -88,6 +88,7 @@ func (d *daemon) run(ctx context.Context, reload <-chan os.Signal) (err error) {
 	}
 	d.alarmLoop = newAlarmLoop(ctx, d.app, d.lookEvery)
 	d.alarmLoop.use(outbox)
+	d.alarmLoop.sentWith = d.life.sent
 	d.scheduler, err = scheduler.New(a.History(), list, scheduler.Options{
 		Report: d.report, Beat: d.beat, ShutdownTimeout: a.Config.Schedule.ShutdownTimeout.Std(),
 	})

@@ -37,6 +37,8 @@ type alarmLoop struct {
 	wake  chan struct{} // holds one token: look now
 	every time.Duration // how often to look when nothing happens
 
+	sentWith func(error) // hears how each message went
+
 	mu     sync.Mutex
 	outbox notifier
 
@@ -50,7 +52,7 @@ type alarmLoop struct {
 // newAlarmLoop takes over the alarms that the process before left.
 func newAlarmLoop(ctx context.Context, app func() *app.App, every time.Duration) *alarmLoop {
 	a := app()
-	w := &alarmLoop{app: app, log: a.Options.Log, wake: make(chan struct{}, 1), every: every, outbox: &notify.Outbox{}}
+	w := &alarmLoop{app: app, log: a.Options.Log, wake: make(chan struct{}, 1), every: every, outbox: &notify.Outbox{}, sentWith: func(error) {}}
 	var err error
 	w.alarms.Open, err = a.History().OpenAlarms(ctx)
 	a.NoteHistoryError(err)
@@ -144,6 +146,7 @@ func (w *alarmLoop) tell(ctx context.Context, a *app.App, now time.Time) {
 	if outbox.Len() > 0 {
 		title, body := n.Message(a.Options.Host)
 		told, err := outbox.Send(ctx, now, title, body)
+		w.sentWith(err)
 		if err != nil {
 			w.log.Warn("somebody could not be told", "error", err)
 		}

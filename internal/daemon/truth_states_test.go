@@ -1,0 +1,594 @@
+package daemon
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"github.com/atocore/atobackupd/internal/config"
+	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/fsx"
+	"github.com/atocore/atobackupd/internal/health"
+	"github.com/atocore/atobackupd/scheduler"
+	"github.com/atocore/atobackupd/snapshot"
+)
+
+const (
+	hour = time.Hour
+	day  = 24 * time.Hour
+)
+
+// states are what has been lied about, or could be.
+var states = []state{
+	// What is stored here.
+	{name: "a byte flips and a scrub finds it", want: "critical damaged", text: "checksum_mismatch",
+		make: func(w *world) { w.flipDB(); w.mustFail(w.scrub()) },
+		end:  func(w *world) { w.flipDB(); w.must(w.scrub()) }},
+	{name: "a byte flips and a validation finds it", want: "critical damaged", text: "checksum_mismatch",
+		make: func(w *world) { w.take(snapshot.Daily); w.flipDB(); w.validate() },
+		end:  func(w *world) { w.flipDB(); w.validate() }},
+	{name: "a byte flips and a drill finds it", want: "critical damaged", text: "checksum_mismatch",
+		make: func(w *world) { w.flipDB(); w.mustFail(w.drill()) },
+		end:  func(w *world) { w.flipDB(); w.validate(); w.must(w.drill()) }},
+	{name: "a byte flips and a push finds it", want: "critical damaged", text: "checksum_mismatch",
+		make: func(w *world) {
+			w.change("INSERT INTO t VALUES (2)") // else nothing is read to be sent
+			w.take(snapshot.Daily)
+			w.flipDB()
+			w.mustFail(w.tryShip())
+		},
+		end: func(w *world) { w.flipDB(); w.validate(); w.ship() }},
+	{name: "a scrub of the others leaves damage as it is", want: "critical damaged", text: "checksum_mismatch",
+		make: func(w *world) {
+			w.flipDB()
+			w.validate()
+			w.take(snapshot.Daily)
+			w.must(w.validateOnly(w.newest()))
+		}},
+	{name: "damage survives the loss of the history", want: "critical damaged", text: "checksum_mismatch",
+		make: func(w *world) {
+			w.flipDB()
+			w.mustFail(w.scrub())
+			w.restart(func() { w.must(os.Remove(w.path("state/history.db"))) })
+		},
+		end: func(w *world) { w.flipDB(); w.settle() }},
+	{name: "the findings cannot be read", want: "critical damaged", text: "findings.json",
+		make: func(w *world) { w.write("backups/findings.json", "{") },
+		end:  func(w *world) { w.must(os.Remove(w.path("backups/findings.json"))) }},
+	{name: "a manifest is garbage", want: "critical damaged", text: "metadata_invalid_json",
+		make: func(w *world) { w.take(snapshot.Daily); w.rewrite(w.newest()+"/atobackupd.json", "{") },
+		end:  func(w *world) { w.must(os.RemoveAll(w.newest())) }},
+	{name: "all snapshots are gone", want: "critical snapshot", text: "no valid snapshot any more",
+		make: func(w *world) { w.removeAll("backups/snapshots/*") },
+		end:  func(w *world) { w.take(snapshot.Weekly) }},
+	{name: "the only full snapshot is gone", want: "critical full", text: "no valid snapshot any more",
+		make: func(w *world) { full := w.newest(); w.take(snapshot.Daily); w.must(os.RemoveAll(full)) },
+		end:  func(w *world) { w.take(snapshot.Weekly) }},
+	{name: "a snapshot was taken invalid before a restore", // it says so, and is no damage
+		make: func(w *world) { w.copyAs("20000101T000500Z", "pre-restore", false) }},
+	{name: "AtoCore made a snapshot that is broken", want: "critical damaged", text: "db_not_sqlite",
+		make: func(w *world) { w.foreign("20000101T000500Z", false); w.mustFail(w.scrub()) },
+		end:  func(w *world) { w.removeAll("backups/snapshots/20000101T000500Z"); w.must(w.scrub()) }},
+	{name: "Chroma is not recognised", want: "warning unverified", text: "not recognised",
+		make: func(w *world) {
+			w.move("data/whole", "data/away")
+			w.must(os.Mkdir(w.path("data/whole"), 0o755))
+			w.write("data/whole/x", "x")
+			w.take(snapshot.Weekly)
+		},
+		end: func(w *world) {
+			w.must(os.RemoveAll(w.path("data/whole")))
+			w.move("data/away", "data/whole")
+			w.take(snapshot.Weekly)
+		}},
+
+	// Age.
+	{name: "no snapshot for a day and a bit", want: "critical snapshot", text: "more than 26 hours ago",
+		make: func(w *world) { w.pass(27 * hour) },
+		end:  func(w *world) { w.take(snapshot.Daily); w.ship(); w.prune() }},
+	{name: "no full snapshot for nine days", want: "critical full", text: "more than 8 days ago",
+		make: func(w *world) { w.days(9); w.must(w.scrub()) },
+		end:  func(w *world) { w.take(snapshot.Weekly) }},
+	{name: "nothing was pruned although snapshots are taken", want: "critical prune", text: "more than 26 hours ago",
+		make: func(w *world) { w.pass(20 * hour); w.take(snapshot.Daily); w.ship(); w.pass(10 * hour) },
+		end:  func(w *world) { w.prune() }},
+	{name: "a machine was off and takes a snapshot again", want: "warning prune", text: "waits for a snapshot", mute: true,
+		make: func(w *world) { w.pass(30 * hour); w.take(snapshot.Daily); w.ship() },
+		end:  func(w *world) { w.prune() }},
+	{name: "nothing is shipped although snapshots are frequent", want: "critical offsite:disk", text: "more than 3 days ago",
+		make: func(w *world) {
+			for range 16 {
+				w.pass(6 * hour)
+				w.take(snapshot.Daily)
+				w.prune()
+			}
+		},
+		end: func(w *world) { w.ship() }},
+	{name: "nothing was scrubbed for ten days", want: "critical scrub", text: "more than 9 days ago",
+		make: func(w *world) { w.days(7); w.take(snapshot.Weekly); w.days(3) },
+		end:  func(w *world) { w.must(w.scrub()) }},
+	{name: "nothing was drilled for a hundred days", want: "warning drill", text: "more than 100 days ago",
+		make: func(w *world) {
+			w.pass(101 * day)
+			w.take(snapshot.Weekly)
+			w.ship()
+			w.prune()
+			w.must(w.scrub())
+			w.must(w.verify())
+		},
+		end: func(w *world) { w.must(w.drill()) }},
+
+	// Runs that fail.
+	{name: "the database is gone", want: "critical snapshot", text: "no such file",
+		make: func(w *world) { w.move("data/a.db", "data/b.db"); w.failTake() },
+		end:  func(w *world) { w.move("data/b.db", "data/a.db"); w.take(snapshot.Daily) }},
+	{name: "the database is garbage", want: "critical snapshot", text: "a.db",
+		make: func(w *world) { w.move("data/a.db", "data/b.db"); w.write("data/a.db", "garbage"); w.failTake() },
+		end:  func(w *world) { w.move("data/b.db", "data/a.db"); w.take(snapshot.Daily) }},
+	{name: "a take fails and is tried again", want: "warning snapshot", text: "tried again at", mute: true,
+		make: func(w *world) {
+			w.move("data/a.db", "data/b.db")
+			w.event(scheduler.Event{Kind: scheduler.Started, Job: "daily", Slot: scheduler.Slot{Attempt: 1}})
+			w.failTake()
+			w.event(scheduler.Event{Kind: scheduler.Retrying, Job: "daily", RetryAt: time.Now().Add(5 * time.Minute), Err: errSomething})
+		},
+		end: func(w *world) {
+			w.move("data/b.db", "data/a.db")
+			w.take(snapshot.Daily)
+			w.event(scheduler.Event{Kind: scheduler.Finished, Job: "daily"})
+		}},
+	{name: "the retry never came", want: "critical snapshot", text: "no such file",
+		make: func(w *world) {
+			w.move("data/a.db", "data/b.db")
+			w.failTake()
+			w.event(scheduler.Event{Kind: scheduler.Retrying, Job: "daily", RetryAt: time.Now().Add(time.Minute), Err: errSomething})
+			w.pass(12 * time.Minute)
+		},
+		end: func(w *world) { w.move("data/b.db", "data/a.db"); w.take(snapshot.Daily) }},
+	{name: "the daemon died before the retry", want: "critical snapshot", text: "no such file",
+		make: func(w *world) {
+			w.move("data/a.db", "data/b.db")
+			w.failTake()
+			w.event(scheduler.Event{Kind: scheduler.Retrying, Job: "daily", RetryAt: time.Now().Add(time.Minute), Err: errSomething})
+			w.restart(func() {})
+		},
+		end: func(w *world) { w.move("data/b.db", "data/a.db"); w.take(snapshot.Daily) }},
+	{name: "a full take failed and daily ones go on", want: "critical full", text: "whole",
+		make: func(w *world) {
+			w.move("data/whole", "data/away")
+			_, err := w.tryTake(snapshot.Weekly)
+			w.mustFail(err)
+			for range 70 {
+				w.take(snapshot.Daily)
+			}
+		},
+		end: func(w *world) { w.move("data/away", "data/whole"); w.take(snapshot.Weekly) }},
+	{name: "a take found the lock taken by hand", // somebody is at work
+		make: func(w *world) {
+			lock, err := w.app.LockNow(w.t.Context(), "pruning")
+			w.must(err)
+			_, err = w.app.BackupNow(w.t.Context(), snapshot.Manual, false)
+			w.mustFail(err)
+			lock.Unlock()
+		}},
+	{name: "the daemon's take found the lock taken", want: "critical snapshot", text: "held by",
+		make: func(w *world) {
+			lock, err := w.app.LockNow(w.t.Context(), "pruning")
+			w.must(err)
+			w.failTake()
+			lock.Unlock()
+		},
+		end: func(w *world) { w.take(snapshot.Daily) }},
+	{name: "a take was interrupted", // it says nothing about the leg
+		make: func(w *world) {
+			ctx, cancel := context.WithCancel(w.t.Context())
+			cancel()
+			_, err := w.app.Backup(ctx, snapshot.Daily, false, time.Now())
+			w.mustFail(err)
+		}},
+	{name: "a take ran too long", want: "critical snapshot", text: "ran too long",
+		make: func(w *world) {
+			ctx, cancel := context.WithCancelCause(w.t.Context())
+			cancel(scheduler.ErrTimeout)
+			_, err := w.app.Backup(ctx, snapshot.Daily, false, time.Now())
+			w.mustFail(err)
+		},
+		end: func(w *world) { w.take(snapshot.Daily) }},
+	{name: "a prune is held", want: "critical prune", text: "held",
+		make: func(w *world) {
+			w.days(14)
+			w.take(snapshot.Weekly)
+			w.must(w.scrub())
+			w.configure(func(c *config.Config) {
+				c.Retention.Daily = 1
+				c.Retention.Weekly = 0
+				c.Retention.MaxDeleteFraction = 0.1
+			})
+			time.Sleep(time.Second)
+			_, err := w.app.Prune(w.t.Context(), time.Now(), false, false)
+			w.mustFail(err)
+		},
+		end: func(w *world) { _, err := w.app.Prune(w.t.Context(), time.Now(), false, true); w.must(err) }},
+	{name: "a drill's question is answered with no", want: "critical drill", text: "did not pass",
+		make: func(w *world) {
+			w.configure(func(c *config.Config) { c.Drill.Queries = []string{"SELECT 0"} })
+			w.mustFail(w.drill())
+		},
+		end: func(w *world) { w.configure(func(c *config.Config) { c.Drill.Queries = nil }); w.must(w.drill()) }},
+	{name: "somebody mistypes a command", // a slip of the fingers is no run
+		make: func(w *world) {
+			w.app.Options.Daemon = false
+			_, err := w.app.LiveDrill(w.t.Context())
+			w.mustFail(err)
+			w.app.Options.Daemon = true
+		}},
+	{name: "a command was killed", // it does not run for ever
+		make: func(w *world) {
+			w.record(`INSERT INTO runs (job, kind, stamp, started_at, outcome, error, bytes, owner) VALUES ('restore', '', '', ?, 'running', '', 0, 'a/1/2')`, time.Now().UnixMilli())
+			if s, err := w.app.Status(w.t.Context(), time.Now()); err != nil || len(s.Running) != 0 {
+				w.t.Errorf("it runs: %+v, %v", s.Running, err)
+			}
+		}},
+
+	// Off-site.
+	{name: "the disk of a target is not mounted", want: "critical offsite:disk", text: "mount its disk",
+		make: func(w *world) { w.take(snapshot.Daily); w.move("vault", "away"); w.mustFail(w.tryShip()) },
+		end:  func(w *world) { w.move("away", "vault"); w.ship() }},
+	{name: "another vault lies where ours was", want: "critical offsite:disk", text: "disk",
+		make: func(w *world) {
+			w.take(snapshot.Daily)
+			w.move("vault", "away")
+			w.must(os.Mkdir(w.path("vault"), 0o755))
+			w.mustFail(w.tryShip())
+		},
+		end: func(w *world) { w.must(os.RemoveAll(w.path("vault"))); w.move("away", "vault"); w.ship() }},
+	{name: "a target failed and then does not answer", want: "critical offsite:disk", text: "mount its disk",
+		make: func(w *world) {
+			w.take(snapshot.Daily)
+			w.move("vault", "away")
+			w.mustFail(w.tryShip())
+			w.must(w.app.History().LegFailed(w.t.Context(), "offsite:disk", time.Now(), "it does not answer"))
+			w.record(`INSERT INTO runs (job, kind, stamp, started_at, finished_at, outcome, error, bytes, detail, owner)
+				VALUES ('sync:disk', '', '', ?1, ?1, 'skipped', 'it does not answer', 0, '{"failure":"unreachable"}', 'a/1/2')`, time.Now().UnixMilli())
+		},
+		end: func(w *world) { w.move("away", "vault"); w.ship() }},
+	{name: "a byte flips in a pack and a verify finds it", want: "critical damaged", text: "disk",
+		make: func(w *world) { w.flipPack(); w.mustFail(w.verify()) },
+		end:  func(w *world) { w.flipPack(); w.must(w.verify()) }},
+	{name: "a sync mends what a verify found", want: "critical verify:disk", text: "damaged",
+		make: func(w *world) { w.flipPack(); w.mustFail(w.verify()); w.ship() },
+		end:  func(w *world) { w.must(w.verify()) }},
+	{name: "a manifest of the vault is gone", want: "critical damaged", text: "disk",
+		make: func(w *world) { w.removeAll("vault/snapshots/*.manifest.age"); w.mustFail(w.verify()) }},
+	{name: "nothing was verified for forty days", want: "critical verify:disk", text: "more than 40 days ago",
+		make: func(w *world) { w.pass(41 * day); w.take(snapshot.Weekly); w.ship(); w.prune(); w.must(w.scrub()) },
+		end:  func(w *world) { w.must(w.verify()) }},
+	{name: "the state of a target cannot be read", want: "critical offsite:disk", text: "state",
+		make: func(w *world) {
+			w.each("state/*/disk*/state.json", func(path string) { w.must(os.Rename(path, path+".away")); w.rewrite(path, "{") })
+		},
+		end: func(w *world) {
+			w.each("state/*/disk*/state.json", func(path string) { w.must(os.Rename(path+".away", path)) })
+		}},
+	{name: "the file of recipients is empty", want: "critical recipients", text: "recipients",
+		make: func(w *world) { w.write("recipients", ""); w.recipients() },
+		end:  func(w *world) { w.configure(func(c *config.Config) { c.Encryption = w.encryption }) }},
+	{name: "the file of recipients is gone", want: "critical recipients", text: "no such file",
+		make: func(w *world) { w.recipients() },
+		end:  func(w *world) { w.configure(func(c *config.Config) { c.Encryption = w.encryption }) }},
+	{name: "a sync finds no recipients", want: "critical offsite:disk", text: "no such file",
+		make: func(w *world) { w.recipients(); w.take(snapshot.Daily); w.mustFail(w.tryShip()) },
+		end:  func(w *world) { w.configure(func(c *config.Config) { c.Encryption = w.encryption }); w.ship() }},
+	{name: "a target that fails is taken out of the configuration", want: "critical offsite:disk", text: "mount its disk", forgets: true,
+		make: func(w *world) { w.take(snapshot.Daily); w.move("vault", "away"); w.mustFail(w.tryShip()) },
+		end:  func(w *world) { w.configure(func(c *config.Config) { c.Offsite = nil }) }},
+
+	// Where it lies.
+	{name: "a restore was interrupted", want: "critical restore_pending", text: "interrupted",
+		make: func(w *world) { w.journal(true) },
+		end:  func(w *world) { w.journal(false) }},
+	{name: "the disk of the backups is not mounted", want: "critical mount", text: ".atobackupd-dir is missing",
+		make: func(w *world) { w.move("backups", "away"); w.must(os.Mkdir(w.path("backups"), 0o755)) },
+		end:  func(w *world) { w.must(os.Remove(w.path("backups"))); w.move("away", "backups") }},
+	{name: "a take finds the bare mount point", want: "critical mount", text: ".atobackupd-dir is missing",
+		make: func(w *world) {
+			w.move("backups", "away")
+			w.must(os.Mkdir(w.path("backups"), 0o755))
+			w.failTake()
+			w.restart(func() {})
+			if left, err := os.ReadDir(w.path("backups")); err != nil || len(left) != 0 {
+				w.t.Errorf("something was written onto the bare mount point: %v, %v", left, err)
+			}
+		},
+		end: func(w *world) {
+			w.must(os.Remove(w.path("backups")))
+			w.move("away", "backups")
+			w.take(snapshot.Daily)
+		}},
+	{name: "the directory of the backups is gone", want: "critical mount", text: "backups",
+		make: func(w *world) { w.move("backups", "away") },
+		end:  func(w *world) { w.move("away", "backups") }},
+	{name: "an operator accepts a new directory", want: "critical snapshot", text: "no valid snapshot",
+		make: func(w *world) {
+			w.move("backups", "away")
+			w.must(os.Mkdir(w.path("backups"), 0o755))
+			w.must(w.app.AcceptBackupDir(w.t.Context()))
+		},
+		end: func(w *world) { w.take(snapshot.Weekly) }},
+	{name: "others can write into the backup directory", want: "critical shared", text: "somebody else",
+		make: func(w *world) { w.must(os.Chmod(w.path("backups"), 0o777)) },
+		end:  func(w *world) { w.must(os.Chmod(w.path("backups"), 0o755)) }},
+	{name: "others can write among the snapshots", want: "critical shared", text: "snapshots",
+		make: func(w *world) { w.must(os.Chmod(w.path("backups/snapshots"), 0o777)) },
+		end:  func(w *world) { w.must(os.Chmod(w.path("backups/snapshots"), 0o755)) }},
+	{name: "others can write above the backup directory", want: "critical shared", text: "somebody else",
+		make: func(w *world) { w.must(os.Chmod(w.dir, 0o777)) },
+		end:  func(w *world) { w.must(os.Chmod(w.dir, 0o755)) }},
+	{name: "the next snapshot does not fit", want: "critical space", text: "must stay free",
+		make: func(w *world) { w.configure(func(c *config.Config) { c.Backup.MinFree = 1 << 60 }) },
+		end:  func(w *world) { w.configure(func(c *config.Config) { c.Backup.MinFree = 1 << 20 }) }},
+	{name: "the disk is full within two weeks", want: "warning space", text: "within 14 days",
+		make: func(w *world) { w.filling(10) },
+		end:  func(w *world) { w.record("UPDATE runs SET detail = '{}' WHERE job = 'prune'") }},
+	{name: "the disk is full within three days", want: "critical space", text: "within 3 days",
+		make: func(w *world) { w.filling(2) },
+		end:  func(w *world) { w.record("UPDATE runs SET detail = '{}' WHERE job = 'prune'") }},
+
+	// What is remembered.
+	{name: "the history is garbage", want: "critical history", text: "started over",
+		make: func(w *world) {
+			w.restart(func() { w.rewrite(w.path("state/history.db"), "garbage, and no database") })
+		},
+		end: func(w *world) { w.settle() }},
+	{name: "the history is gone at a start", want: "critical history", text: "started over",
+		make: func(w *world) { w.restart(func() { w.must(os.Remove(w.path("state/history.db"))) }) },
+		end:  func(w *world) { w.settle() }},
+	{name: "the history is removed under the daemon", want: "critical history", text: "history.db",
+		make: func(w *world) { w.must(os.Rename(w.path("state/history.db"), w.path("state/away"))) },
+		end: func(w *world) {
+			w.must(os.Rename(w.path("state/away"), w.path("state/history.db")))
+			w.unrecorded()
+		}},
+	{name: "the history is replaced under the daemon", want: "critical history", text: "cannot be written",
+		make: func(w *world) {
+			w.must(os.Rename(w.path("state/history.db"), w.path("state/away")))
+			data, err := os.ReadFile(w.path("state/away"))
+			w.must(err)
+			w.must(os.WriteFile(w.path("state/history.db"), data, 0o600))
+			w.unrecorded()
+		},
+		end: func(w *world) {
+			w.must(os.Rename(w.path("state/away"), w.path("state/history.db")))
+			w.unrecorded()
+		}},
+
+	// Clocks.
+	{name: "a snapshot comes from the year 2040", want: "warning clock", text: "20400101T000000Z",
+		make: func(w *world) { w.foreign("20400101T000000Z", true) },
+		end:  func(w *world) { w.removeAll("backups/snapshots/2040*") }},
+	{name: "a success is dated next month", want: "warning prune", text: "has not come yet",
+		make: func(w *world) {
+			w.record("UPDATE legs SET last_success = ? WHERE leg = 'prune'", time.Now().Add(30*day).UnixMilli())
+		},
+		end: func(w *world) { w.prune() }},
+	{name: "a failure after a success that is dated next month", want: "critical snapshot", text: "no such file",
+		make: func(w *world) {
+			w.record("UPDATE legs SET last_success = ?1, last_attempt = ?1", time.Now().Add(30*day).UnixMilli())
+			w.record("UPDATE runs SET started_at = ?1, finished_at = ?1", time.Now().Add(30*day).UnixMilli())
+			w.move("data/a.db", "data/b.db")
+			w.failTake()
+		}},
+
+	// The daemon.
+	{name: "the daemon hangs", want: "critical daemon", text: "last heard of",
+		make: func(w *world) { w.hangs = true; w.pass(6 * time.Minute) },
+		end:  func(w *world) { w.hangs = false; w.pass(time.Second) }},
+	{name: "a second daemon is started", want: "critical daemon", text: "second daemon",
+		make: func(w *world) { _, err := w.app.HoldLife(w.t.Context()); w.mustFail(err) },
+		end:  func(w *world) { w.pass(61 * time.Minute) }},
+	{name: "the daemon before this one crashed", want: "critical daemon", text: "watchdog",
+		make: func(w *world) {
+			w.must(w.d.noteEnd(w.t.Context(), "watchdog", "killed", "ABRT"))
+			w.sink.take()
+			w.restart(func() { w.record("UPDATE alarms SET notified_at = NULL") })
+			recordLife(w.t.Context(), w.app)
+		},
+		end: func(w *world) { w.pass(61 * time.Minute) }},
+	{name: "a configuration is refused", want: "critical config", text: "min_fre",
+		make: func(w *world) {
+			w.good = w.readFile("config.toml")
+			w.write("config.toml", "min_fre = 1\n"+w.good)
+			w.d.reload(w.t.Context())
+			w.write("config.toml", w.good)
+		},
+		end: func(w *world) { w.d.reload(w.t.Context()); w.app = w.d.app() }},
+	{name: "the address of the dashboard is taken", want: "critical http", text: "not served",
+		make: func(w *world) {
+			w.d.life.bad(alarmHTTP, health.Trouble{Message: "the dashboard and the API are not served: in use"})
+		},
+		end: func(w *world) { w.d.life.good(alarmHTTP) }},
+	{name: "a job does not return", want: "critical job:scrub", text: "does not return",
+		make: func(w *world) { w.event(scheduler.Event{Kind: scheduler.Stuck, Job: "scrub"}) },
+		end:  func(w *world) { w.event(scheduler.Event{Kind: scheduler.Finished, Job: "scrub"}) }},
+	{name: "the lock is held for more than an hour", want: "warning lock", text: "thinking",
+		make: func(w *world) {
+			var err error
+			w.held, err = w.app.LockNow(w.t.Context(), "thinking")
+			w.must(err)
+			old := time.Now().Add(-61 * time.Minute)
+			w.must(os.Chtimes(w.path("backups/.lock"), old, old))
+		},
+		end: func(w *world) { w.held.Unlock() }},
+
+	// What is not watched.
+	{name: "a leg that is late is turned off", want: "critical snapshot", text: "26 hours", forgets: true,
+		make: func(w *world) { w.pass(27 * hour) },
+		end: func(w *world) {
+			w.prune()
+			w.configure(func(c *config.Config) { c.Alarms.Snapshot = config.Off })
+		}},
+	{name: "no schedule and no snapshot for days", want: "critical snapshot", text: "26 hours",
+		make: func(w *world) {
+			w.configure(func(c *config.Config) { c.Schedule.Daily, c.Schedule.Weekly = "", "" })
+			w.pass(27 * hour)
+		},
+		end: func(w *world) { w.take(snapshot.Manual); w.prune() }},
+}
+
+var errSomething = &failure.Error{Op: "backup", Err: os.ErrNotExist}
+
+// flipDB flips a byte in the database of the newest snapshot.
+func (w *world) flipDB() { w.t.Helper(); w.flip(w.newest() + "/" + snapshot.DBFile) }
+
+// unrecorded takes a snapshot that goes well, whatever can be remembered of it.
+func (w *world) unrecorded() {
+	w.t.Helper()
+	w.take(snapshot.Daily)
+	w.pass(time.Minute)
+}
+
+// change changes the live database.
+func (w *world) change(statement string) {
+	w.t.Helper()
+	db, err := sql.Open("sqlite", w.path("data/a.db"))
+	w.must(err)
+	_, err = db.Exec(statement)
+	w.must(errors.Join(err, db.Close()))
+}
+
+// flipPack flips a byte of the first pack in the vault.
+func (w *world) flipPack() {
+	w.t.Helper()
+	packs, err := filepath.Glob(w.path("vault/packs/*.age"))
+	w.must(err)
+	if len(packs) == 0 {
+		w.t.Fatal("there is no pack")
+	}
+	w.flip(packs[0])
+}
+
+func (w *world) validate() { w.t.Helper(); w.must(w.validateOnly(w.newest())) }
+
+func (w *world) validateOnly(dir string) error {
+	time.Sleep(time.Second)
+	_, err := w.app.Validate(w.t.Context(), snapshot.Stamp(filepath.Base(dir)))
+	return err
+}
+
+func (w *world) failTake() {
+	w.t.Helper()
+	_, err := w.tryTake(snapshot.Daily)
+	w.mustFail(err)
+}
+
+func (w *world) event(e scheduler.Event) { w.d.report(e) }
+
+func (w *world) each(pattern string, do func(path string)) {
+	w.t.Helper()
+	paths, err := filepath.Glob(w.path(pattern))
+	w.must(err)
+	if len(paths) == 0 {
+		w.t.Fatalf("there is no %s", pattern)
+	}
+	for _, path := range paths {
+		do(path)
+	}
+}
+
+func (w *world) removeAll(pattern string) {
+	w.each(pattern, func(path string) { w.must(os.RemoveAll(path)) })
+}
+
+func (w *world) rewrite(path, text string) {
+	w.t.Helper()
+	w.must(os.WriteFile(path, []byte(text), 0o600))
+}
+
+func (w *world) readFile(name string) string {
+	w.t.Helper()
+	data, err := os.ReadFile(w.path(name))
+	w.must(err)
+	return string(data)
+}
+
+// foreign makes a snapshot as AtoCore's own tools do.
+func (w *world) foreign(stamp string, sound bool) {
+	w.t.Helper()
+	from, to := w.newest(), w.path("backups/snapshots/"+stamp)
+	if out, err := exec.Command("cp", "-r", from, to).CombinedOutput(); err != nil {
+		w.t.Fatalf("%v: %s", err, out)
+	}
+	w.must(os.Remove(to + "/atobackupd.json"))
+	w.must(os.RemoveAll(to + "/chroma"))
+	w.rewrite(to+"/"+snapshot.MetadataFile, `{"backup_root": "`+to+`", "db_snapshot_path": "`+to+`/db/atocore.db", "registry_snapshot_path": ""}`)
+	if !sound {
+		w.must(os.Chmod(to+"/"+snapshot.DBFile, 0o600))
+		w.rewrite(to+"/"+snapshot.DBFile, "no database")
+	}
+}
+
+// copyAs makes a snapshot of ours that is another's copy, of a kind.
+func (w *world) copyAs(stamp, kind string, valid bool) {
+	w.t.Helper()
+	from, to := w.newest(), w.path("backups/snapshots/"+stamp)
+	if out, err := exec.Command("cp", "-r", from, to).CombinedOutput(); err != nil {
+		w.t.Fatalf("%v: %s", err, out)
+	}
+	m, err := snapshot.ReadManifest(to)
+	w.must(err)
+	m.Stamp, m.Kind, m.Validation.Valid = snapshot.Stamp(stamp), snapshot.Kind(kind), valid
+	m.Validation.Errors = []string{"db_snapshot_missing"}
+	w.rewrite(to+"/atobackupd.json", encode(w, m))
+}
+
+// recipients configures a file of recipients.
+func (w *world) recipients() {
+	w.encryption = w.app.Config.Encryption
+	w.configure(func(c *config.Config) {
+		c.Encryption.Recipients, c.Encryption.RecipientsFile = nil, w.path("recipients")
+	})
+}
+
+// journal leaves what an interrupted restore leaves, or takes it away.
+func (w *world) journal(stands bool) {
+	w.t.Helper()
+	for _, dir := range []string{"backups", "state"} {
+		path := w.path(dir + "/restore-journal.json")
+		if !stands {
+			w.must(os.Remove(path))
+			continue
+		}
+		w.rewrite(path, `{"schema": 1, "phase": "swapping", "stamp": "20000101T000002Z", "source": "local", "workspaces": [], "made_dirs": [], "targets": []}`)
+	}
+}
+
+// filling has the history say that the disk is full in some days.
+func (w *world) filling(days int64) {
+	w.t.Helper()
+	w.days(5)
+	w.must(w.scrub())
+	free, err := fsx.Free(w.path("backups"))
+	w.must(err)
+	left := free - w.app.Config.Backup.MinFree.Bytes()
+	for i := range int64(5) {
+		at := time.Now().Add(-time.Duration(i) * day)
+		w.record(`INSERT INTO runs (job, kind, stamp, started_at, finished_at, outcome, error, bytes, detail, owner)
+			VALUES ('prune', '', '', ?1, ?1, 'ok', '', 0, json_object('free', ?2), 'a/1/2')`, at.UnixMilli(), free+i*left/days)
+	}
+	w.record(`UPDATE runs SET detail = '{}' WHERE job = 'prune' AND owner <> 'a/1/2'`)
+}
+
+// settle does everything once more after the history was lost.
+func (w *world) settle() {
+	w.t.Helper()
+	w.take(snapshot.Weekly)
+	w.ship()
+	w.prune()
+	w.must(w.scrub())
+	w.must(w.drill())
+	w.must(w.verify())
+}

@@ -1,0 +1,415 @@
+package daemon
+
+import (
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/atocore/atobackupd/internal/app"
+	"github.com/atocore/atobackupd/internal/config"
+	"github.com/atocore/atobackupd/internal/fsx"
+	"github.com/atocore/atobackupd/internal/health"
+	"github.com/atocore/atobackupd/internal/notify"
+	"github.com/atocore/atobackupd/internal/web"
+	"github.com/atocore/atobackupd/scheduler"
+	"github.com/atocore/atobackupd/snapshot"
+)
+
+// state is one state of the world: how it is made, what every mouth must say of
+// it, and how it ends.
+type state struct {
+	name string
+	make func(w *world)
+	want string // "level name", of a leg or a condition; "" where all must be well
+	text string // part of what is said of it
+	mute bool   // people are not told: the schedule is about to mend it
+	end  func(w *world)
+	// after is what is left when it has ended; "" is that all is well.
+	after string
+	// forgets says that the alarm ends because nobody looks any more.
+	forgets bool
+}
+
+// world is an installation under a daemon's eyes, on which everything has gone
+// well once. Time is a test's own and passes when the test sleeps.
+type world struct {
+	*house
+	app   *app.App // in force; a reload puts another in its place
+	close func() error
+	d     *daemon
+	lock  *fsx.Lock
+	pulse []string // the heartbeats that were sent
+
+	// What a state keeps until its end.
+	encryption config.Encryption
+	good       string
+	held       *fsx.Lock
+	hangs      bool // the scheduler's loop makes no progress
+}
+
+const worldSchedule = `
+[drill]
+queries = ["SELECT count(*) > 0 FROM t"]
+`
+
+func newWorld(t *testing.T) *world {
+	w := &world{house: newHouse(t, "")}
+	text, err := os.ReadFile(w.path("config.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.house.write("config.toml", strings.NewReplacer(
+		"scrub = \"\"\n", "scrub = \"0 3 * * 3\"\nweekly = \"0 5 * * 0\"\n", "drill = \"\"\n", "",
+		"[backup]", "chroma_path = \""+w.path("data/whole")+"\"\n[backup]").Replace(string(text))+worldSchedule)
+	if out, err := exec.Command("tar", "-xzf", "../../snapshot/chroma/testdata/whole.tar.gz", "-C", w.path("data")).CombinedOutput(); err != nil {
+		t.Fatalf("tar: %v: %s", err, out)
+	}
+	for _, dir := range []string{".", "data", "vault", "backups"} { // whatever the umask
+		if err := os.Chmod(w.path(dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return w
+}
+
+// wake opens the installation as the daemon does, without its schedule: states
+// say themselves what runs when.
+func (w *world) wake() {
+	w.t.Helper()
+	w.app = w.open()
+	w.close = w.app.Close
+	w.d = newDaemon(w.app)
+	w.d.lookEvery = time.Minute
+	w.d.tellers = func(*config.Config) (notifier, error) { return w.sink, nil }
+	var err error
+	if w.lock, err = w.app.HoldLife(w.t.Context()); err != nil {
+		w.t.Fatal(err)
+	}
+	w.d.alarmLoop = newAlarmLoop(w.t.Context(), w.d.app, time.Minute)
+	w.d.alarmLoop.use(w.sink)
+	w.d.alarmLoop.sentWith = w.d.life.sent
+	w.d.life.change(func(*app.Life) {})
+	jobs, err := jobs(w.app, func(string) {})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.d.scheduler, err = scheduler.New(w.app.History(), jobs, scheduler.Options{})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.app.SetPulse(func(leg string, signal notify.Signal, _ string) {
+		w.pulse = append(w.pulse, fmt.Sprint(leg, " ", signal))
+	})
+}
+
+// sleepDaemon ends the daemon.
+func (w *world) sleepDaemon() {
+	w.t.Helper()
+	if w.d.heartbeats.Load() != nil {
+		w.must(w.d.stopHeartbeats(w.t.Context()))
+	}
+	w.lock.Unlock()
+	if err := w.close(); err != nil && !strings.Contains(err.Error(), "closed") {
+		w.t.Error(err)
+	}
+}
+
+// restart ends the daemon, does something while there is none, and wakes it.
+func (w *world) restart(meanwhile func()) {
+	w.sleepDaemon()
+	meanwhile()
+	w.wake()
+}
+
+// pass keeps the daemon alive while time passes.
+func (w *world) pass(d time.Duration) {
+	time.Sleep(d)
+	if !w.hangs {
+		w.d.life.beat()
+	}
+}
+
+// days lets days pass on which all goes well.
+func (w *world) days(n int) {
+	for range n {
+		w.pass(24 * time.Hour)
+		w.take(snapshot.Daily)
+		w.ship()
+		w.prune()
+	}
+}
+
+func (w *world) must(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) mustFail(err error) {
+	w.t.Helper()
+	if err == nil {
+		w.t.Fatal("it went well")
+	}
+}
+
+// take takes a snapshot by the clock, a second after the one before.
+func (w *world) take(kind snapshot.Kind) app.Taken {
+	w.t.Helper()
+	taken, err := w.tryTake(kind)
+	w.must(err)
+	return taken
+}
+
+func (w *world) tryTake(kind snapshot.Kind) (app.Taken, error) {
+	time.Sleep(time.Second)
+	return w.app.Backup(w.t.Context(), kind, kind == snapshot.Weekly, time.Now())
+}
+
+func (w *world) ship() {
+	w.t.Helper()
+	w.must(w.tryShip())
+}
+
+func (w *world) tryShip() error {
+	time.Sleep(time.Second)
+	_, err := w.app.Sync(w.t.Context(), "", false)
+	return err
+}
+
+func (w *world) prune() {
+	w.t.Helper()
+	time.Sleep(time.Second)
+	_, err := w.app.Prune(w.t.Context(), time.Now(), false, false)
+	w.must(err)
+}
+
+func (w *world) scrub() error {
+	time.Sleep(time.Second)
+	_, err := w.app.Scrub(w.t.Context(), time.Now(), app.ScrubBounds{})
+	return err
+}
+
+func (w *world) drill() error {
+	time.Sleep(time.Second)
+	_, err := w.app.Drill(w.t.Context(), "latest", time.Time{})
+	return err
+}
+
+func (w *world) verify() error {
+	time.Sleep(time.Second)
+	_, err := w.app.VerifyTarget(w.t.Context(), w.app.Config.Offsite[0], app.VerifyBounds{Fraction: 1})
+	return err
+}
+
+// newest is the directory of the newest published snapshot.
+func (w *world) newest() string {
+	w.t.Helper()
+	all := w.snapshots()
+	if len(all) == 0 {
+		w.t.Fatal("there is no snapshot")
+	}
+	return all[len(all)-1]
+}
+
+// flip changes a byte of a file, or changes it back.
+func (w *world) flip(path string) {
+	w.t.Helper()
+	data, err := os.ReadFile(path)
+	w.must(err)
+	data[len(data)-1] ^= 1
+	w.must(os.Chmod(path, 0o600))
+	w.must(os.WriteFile(path, data, 0o600))
+}
+
+// record runs a statement on the record of what happened.
+func (w *world) record(statement string, args ...any) {
+	w.t.Helper()
+	db, err := sql.Open("sqlite", w.path("state/history.db"))
+	w.must(err)
+	_, err = db.Exec(statement, args...)
+	w.must(errors.Join(err, db.Close()))
+}
+
+// configure changes the configuration of the running daemon.
+func (w *world) configure(change func(c *config.Config)) { change(w.app.Config) }
+
+// A mouth says how everything stands: the level, and what is bad at which level.
+type mouth struct {
+	level string
+	bad   map[string]string // level by name, of legs and conditions
+	text  string
+}
+
+// listen asks every mouth at once.
+func (w *world) listen() map[string]mouth {
+	w.t.Helper()
+	told := make(map[string]mouth)
+
+	// The command, in a process of its own: it shares nothing with the daemon.
+	cfg, err := config.Load(w.path("config.toml"))
+	w.must(err)
+	*cfg = *w.app.Config
+	a, err := app.Open(w.t.Context(), cfg, app.Options{Version: "test", Host: "dalidou", ReadOnly: true})
+	w.must(err)
+	status, err := a.Status(w.t.Context(), time.Now())
+	w.must(errors.Join(err, a.Close()))
+	told["command"] = w.document(status)
+
+	server := web.New(httpSource{w.d}, web.Options{TokenFile: func() string { return "" }, Report: func(err error) { w.t.Error(err) }})
+	var api health.Status
+	w.must(json.Unmarshal([]byte(w.get(server, "/api/status")), &api))
+	told["API"] = w.document(api)
+
+	metrics := w.get(server, "/metrics")
+	m := mouth{level: levelNames[w.number(metrics, `atobackupd_level`)], bad: map[string]string{}}
+	for _, match := range regexp.MustCompile(`(?m)^atobackupd_(?:leg_level\{leg|condition\{condition)="([^"]+)"\} (\d)`).FindAllStringSubmatch(metrics, -1) {
+		if match[2] != "0" {
+			m.bad[match[1]] = levelNames[match[2]]
+		}
+	}
+	told["metrics"] = m
+
+	page := w.get(server, "/")
+	verdict := regexp.MustCompile(`(?s)<section class="verdict (\w+)".*?</section>`).FindStringSubmatch(page)
+	if verdict == nil {
+		w.t.Fatal("the dashboard has no verdict")
+	}
+	told["dashboard"] = mouth{level: verdict[1], text: verdict[0]}
+	return told
+}
+
+var levelNames = map[string]string{"0": health.LevelOK, "1": health.LevelWarning, "2": health.LevelCritical, "3": health.LevelUnknown}
+
+func (w *world) document(s health.Status) mouth {
+	m := mouth{level: s.Level, bad: map[string]string{}}
+	for _, p := range s.Problems() {
+		m.bad[p.Name] = p.Level
+		m.text += p.Message + "\n"
+	}
+	return m
+}
+
+func (w *world) get(server *web.Server, path string) string {
+	w.t.Helper()
+	r := httptest.NewRequestWithContext(w.t.Context(), http.MethodGet, path, nil)
+	r.Host, r.RemoteAddr = "127.0.0.1:8120", "127.0.0.1:50123"
+	answer := httptest.NewRecorder()
+	server.Handler().ServeHTTP(answer, r)
+	if answer.Code != http.StatusOK {
+		w.t.Fatalf("%s: %d: %s", path, answer.Code, answer.Body)
+	}
+	return answer.Body.String()
+}
+
+func (w *world) number(metrics, name string) string {
+	w.t.Helper()
+	match := regexp.MustCompile(`(?m)^` + name + ` (\d+)`).FindStringSubmatch(metrics)
+	if match == nil {
+		w.t.Fatalf("there is no metric %s", name)
+	}
+	return match[1]
+}
+
+// look has the daemon look, and returns what people were told.
+func (w *world) look() []string {
+	w.d.alarmLoop.pass(w.t.Context(), time.Now())
+	return w.sink.take()
+}
+
+// check asks all mouths whether they say what is wanted.
+func (w *world) check(when, want, text string) {
+	w.t.Helper()
+	level, name, _ := strings.Cut(want, " ")
+	if want == "" {
+		level = health.LevelOK
+	}
+	for who, m := range w.listen() {
+		if m.level != level {
+			w.t.Errorf("%s: %s says %s, want %s: %v %s", when, who, m.level, level, m.bad, m.text)
+		}
+		if m.bad != nil && name != "" && m.bad[name] != level {
+			w.t.Errorf("%s: %s says %v, want %s %s: %s", when, who, m.bad, name, level, m.text)
+		}
+		if text != "" && m.text != "" && !strings.Contains(m.text, text) {
+			w.t.Errorf("%s: %s lacks %q: %s", when, who, text, m.text)
+		}
+	}
+}
+
+// TestTruth makes each state for real, asks every mouth, ends it, and asks again.
+func TestTruth(t *testing.T) {
+	if len(states) < 60 {
+		t.Errorf("only %d states", len(states))
+	}
+	for _, s := range states {
+		t.Run(strings.ReplaceAll(s.name, " ", "_"), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			synctest.Test(t, func(t *testing.T) {
+				w.t = t
+				w.run(s)
+			})
+		})
+	}
+}
+
+func (w *world) run(s state) {
+	w.wake()
+	defer func() { w.sleepDaemon() }()
+	w.take(snapshot.Weekly)
+	w.ship()
+	w.prune()
+	w.must(w.scrub())
+	w.must(w.drill())
+	w.must(w.verify())
+	if told := w.look(); len(told) > 0 {
+		w.t.Fatalf("all went well, and people are told: %q", told)
+	}
+	w.check("at first", "", "")
+	w.pulse = nil
+
+	s.make(w)
+	w.check("while it holds", s.want, s.text)
+	_, name, _ := strings.Cut(s.want, " ")
+	told := strings.Join(w.look(), "\n")
+	silent := s.mute || s.want == ""
+	if level, _, _ := strings.Cut(s.want, " "); silent != !strings.Contains(told, strings.ToUpper(level)+" "+name+": ") || silent && told != "" {
+		w.t.Errorf("people are told %q", told)
+	}
+	for range 3 {
+		w.pass(time.Minute)
+		if again := w.look(); len(again) > 0 {
+			w.t.Errorf("people are told again: %q", again)
+		}
+	}
+	if s.end == nil {
+		return
+	}
+	s.end(w)
+	w.check("after its end", s.after, "")
+	told = strings.Join(w.look(), "\n")
+	word := "RECOVERED "
+	if s.forgets {
+		word = "NO LONGER WATCHED "
+	}
+	if got := strings.Count(told, word+name); s.after == "" && !silent && got != 1 || silent && told != "" {
+		w.t.Errorf("after its end people are told %q", told)
+	}
+}
+
+func encode(w *world, v any) string {
+	data, err := json.Marshal(v)
+	w.must(err)
+	return string(data)
+}
