@@ -8,6 +8,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
+	"github.com/atocore/atobackupd/internal/escape"
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/snapshot"
 )
@@ -47,7 +48,7 @@ snapshot appears only when it is whole, validated and on disk.`,
 				fmt.Fprintf(w, "%s  %s  %s  valid, in %.1fs\n%s\n", taken.Stamp, describeKind(taken.Kind, taken.Full),
 					humanize.IBytes(uint64(taken.Bytes)), float64(taken.DurationMS)/1000, taken.Path)
 				for _, warning := range taken.Validation.Warnings {
-					fmt.Fprintln(w, "warning:", warning)
+					fmt.Fprintln(w, "warning:", escape.String(warning))
 				}
 			})
 		},

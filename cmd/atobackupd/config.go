@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/atocore/atobackupd/internal/config"
+	"github.com/atocore/atobackupd/internal/escape"
 	"github.com/atocore/atobackupd/internal/setup"
 )
 
@@ -42,7 +43,7 @@ warnings do not.`,
 			report, err := setup.CheckConfig(cmd.Context(), cfg, time.Now())
 			if err != nil && !c.json {
 				for _, warning := range report.Warnings {
-					fmt.Fprintln(c.stderr, "warning:", warning)
+					fmt.Fprintln(c.stderr, "warning:", escape.String(warning))
 				}
 			}
 			return c.emitWith(err, report, func(w io.Writer) { printConfigReport(w, cfg, report) })
@@ -77,7 +78,7 @@ func printConfigReport(w io.Writer, cfg *config.Config, r setup.ConfigReport) {
 		fmt.Fprintln(w)
 	}
 	for _, warning := range r.Warnings {
-		fmt.Fprintln(w, "warning:", warning)
+		fmt.Fprintln(w, "warning:", escape.String(warning))
 	}
 	fmt.Fprintf(w, "%s is good\n", cfg.Path)
 }

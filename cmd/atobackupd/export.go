@@ -74,10 +74,10 @@ func (c *cli) exportTo(r *app.ExportRequest) (err error) {
 		if c.json {
 			return usage("--json and -o - exclude each other: both write to stdout", "")
 		}
-		if isTerminal(c.stdout) {
+		if isTerminal(c.rawStdout) {
 			return usage("stdout is a terminal, and the archive is binary", "redirect it, or name a file with -o")
 		}
-		r.To, r.Out = "", c.stdout
+		r.To, r.Out = "", c.rawStdout
 		return nil
 	}
 	r.To, err = filepath.Abs(r.To)

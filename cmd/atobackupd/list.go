@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/atocore/atobackupd/internal/app"
+	"github.com/atocore/atobackupd/internal/escape"
 )
 
 func newList(c *cli) *cobra.Command {
@@ -35,7 +36,7 @@ were last seen. Those on a target are listed by ` + "`atobackupd vault list`" + 
 				return err
 			}
 			for _, warning := range catalog.Warnings {
-				fmt.Fprintln(c.stderr, "warning:", warning)
+				fmt.Fprintln(c.stderr, "warning:", escape.String(warning))
 			}
 			return c.emit(catalog, func(w io.Writer) { printCatalog(w, catalog, now) })
 		},
@@ -52,7 +53,7 @@ func printCatalog(w io.Writer, catalog app.Catalog, now time.Time) {
 	var total int64
 	for _, b := range catalog.Backups {
 		total += b.Bytes
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", b.Stamp, age(now, b.CreatedAt), b.Kind, yes(b.Full), humanize.IBytes(uint64(b.Bytes)), humanize.IBytes(uint64(b.BytesExclusive)), state(b), strings.Join(b.Offsite, ", "))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", b.Stamp, age(now, b.CreatedAt), escape.String(string(b.Kind)), yes(b.Full), humanize.IBytes(uint64(b.Bytes)), humanize.IBytes(uint64(b.BytesExclusive)), state(b), strings.Join(b.Offsite, ", "))
 	}
 	t.Flush()
 	fmt.Fprintf(w, "%d snapshots, %s, in %s\n", len(catalog.Backups), humanize.IBytes(uint64(total)), catalog.BackupDir)

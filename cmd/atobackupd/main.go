@@ -10,9 +10,11 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	_ "time/tzdata" // the binary is static and may run where there is no zoneinfo
 
+	"github.com/atocore/atobackupd/internal/escape"
 	"github.com/atocore/atobackupd/internal/failure"
 )
 
@@ -41,8 +43,8 @@ func setGCPercent(percent int) {
 func run(args []string, stdout, stderr io.Writer) int {
 	ctx, interrupt := context.WithCancel(context.Background())
 	defer interrupt()
-	c := &cli{json: wantsJSON(args)}
-	c.stdout, c.stderr = stream{stdout, interrupt}, stream{stderr, interrupt}
+	c := &cli{json: wantsJSON(args), rawStdout: stream{stdout, interrupt}, rawStderr: stream{stderr, interrupt}}
+	c.stdout, c.stderr = escape.Writer(c.rawStdout), escape.Writer(c.rawStderr)
 	defer c.listen(ctx, interrupt)()
 	root := newRoot(c)
 	root.SetArgs(args)
@@ -124,7 +126,8 @@ func (c *cli) fail(err error) {
 		message = "interrupted: nothing half-made was left; run it again to start over"
 	}
 	if message != c.noticed {
-		fmt.Fprintln(c.stderr, "atobackupd:", message)
+		// A line that a name of somebody else's begins does not look like ours.
+		fmt.Fprintln(c.stderr, "atobackupd:", strings.ReplaceAll(message, "\n", "\n  "))
 	}
 	if c.json && !c.emitted {
 		_ = c.emit(map[string]any{"error": message, "exit_status": exitCode(err)}, nil)

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/atocore/atobackupd/internal/app"
+	"github.com/atocore/atobackupd/internal/escape"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
@@ -65,7 +66,7 @@ func printPlan(w io.Writer, plan app.PrunePlan, now time.Time) {
 	}
 	t.Flush()
 	for _, warning := range plan.Warnings {
-		fmt.Fprintln(w, "warning:", warning)
+		fmt.Fprintln(w, "warning:", escape.String(warning))
 	}
 	switch {
 	case plan.DryRun && plan.Held:

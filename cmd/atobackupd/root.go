@@ -18,7 +18,9 @@ import (
 
 // cli is what the commands share: where output goes and the global flags.
 type cli struct {
-	stdout, stderr io.Writer
+	stdout, stderr io.Writer // escaped: what others wrote does nothing to a terminal
+	// As they were given: for data, for a bar and for the cursor.
+	rawStdout, rawStderr io.Writer
 
 	configPath  string
 	json        bool
@@ -74,7 +76,7 @@ Exit status: 0 done, 1 failed, 2 usage or configuration, 3 invalid snapshot,
 				go c.onHangup()
 			}
 			c.started = true
-			c.progress.start(c.stderr)
+			c.progress.start(c.rawStderr)
 			return nil
 		},
 	}

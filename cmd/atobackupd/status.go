@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/atocore/atobackupd/internal/app"
+	"github.com/atocore/atobackupd/internal/escape"
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/health"
 )
@@ -71,7 +72,7 @@ func (c *cli) showStatus(ctx context.Context, w io.Writer) error {
 // drawn in one write, so that it does not flicker.
 func (c *cli) watchStatus(ctx context.Context) error {
 	clear := ""
-	if isTerminal(c.stdout) {
+	if isTerminal(c.rawStdout) {
 		clear = "\x1b[H\x1b[2J"
 	}
 	timer := time.NewTicker(watchEvery)
@@ -79,10 +80,10 @@ func (c *cli) watchStatus(ctx context.Context) error {
 	for {
 		var screen bytes.Buffer
 		screen.WriteString(clear + time.Now().Format("2006-01-02 15:04:05 MST") + "\n")
-		if err := c.showStatus(ctx, &screen); err != nil {
+		if err := c.showStatus(ctx, escape.Writer(&screen)); err != nil {
 			return err
 		}
-		if _, err := c.stdout.Write(screen.Bytes()); err != nil {
+		if _, err := c.rawStdout.Write(screen.Bytes()); err != nil {
 			return err
 		}
 		select {

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/atocore/atobackupd/internal/app"
+	"github.com/atocore/atobackupd/internal/escape"
 	"github.com/atocore/atobackupd/offsite"
 )
 
@@ -59,7 +60,7 @@ func printSynced(w io.Writer, docs []app.Synced, dryRun bool) {
 			fmt.Fprintf(w, "%s: removed %s from the vault\n", d.Target, stamp)
 		}
 		for _, warning := range d.Warnings {
-			fmt.Fprintf(w, "%s: warning: %s\n", d.Target, warning)
+			fmt.Fprintf(w, "%s: warning: %s\n", d.Target, escape.String(warning))
 		}
 		fmt.Fprintf(w, "%s: %s\n", d.Target, d.State)
 	}

@@ -50,7 +50,7 @@ func (c *cli) width() int {
 	if n, err := strconv.Atoi(os.Getenv("COLUMNS")); err == nil && n > 0 {
 		return max(n, 40)
 	}
-	w := c.stdout
+	w := c.rawStdout
 	if o, ok := w.(stream); ok {
 		w = o.Writer
 	}

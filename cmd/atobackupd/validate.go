@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/atocore/atobackupd/internal/app"
+	"github.com/atocore/atobackupd/internal/escape"
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/snapshot"
 )
@@ -108,10 +109,10 @@ func printResult(w io.Writer, r snapshot.Result) {
 	}
 	fmt.Fprintf(w, "%s  %s  checked: %s  (%.1fs)\n", r.Stamp, verdict, strings.Join(r.Checked, ", "), float64(r.DurationMS)/1000)
 	for _, e := range r.Errors {
-		fmt.Fprintln(w, "  error:", e)
+		fmt.Fprintln(w, "  error:", escape.String(e))
 	}
 	for _, e := range r.Warnings {
-		fmt.Fprintln(w, "  warning:", e)
+		fmt.Fprintln(w, "  warning:", escape.String(e))
 	}
 }
 

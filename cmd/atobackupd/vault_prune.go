@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/atocore/atobackupd/internal/app"
+	"github.com/atocore/atobackupd/internal/escape"
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/offsite"
 )
@@ -95,7 +96,7 @@ func printVaultPrune(w io.Writer, doc vaultPruned) {
 	}
 	t.Flush()
 	for _, warning := range doc.Warnings {
-		fmt.Fprintln(w, "warning:", warning)
+		fmt.Fprintln(w, "warning:", escape.String(warning))
 	}
 	if doc.Held {
 		fmt.Fprintf(w, "held: %s; --confirm carries it out\n", doc.Why)

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/atocore/atobackupd/internal/app"
+	"github.com/atocore/atobackupd/internal/escape"
 	"github.com/atocore/atobackupd/internal/failure"
 )
 
@@ -89,17 +90,17 @@ func (c *cli) showVerified(doc app.VerifiedVault, err error) error {
 			}
 			fmt.Fprintf(w, "%s  %s  read %s\n", r.Stamp, verdict, humanize.IBytes(uint64(r.Bytes)))
 			for _, e := range r.Errors {
-				fmt.Fprintln(w, "  error:", e)
+				fmt.Fprintln(w, "  error:", escape.String(e))
 			}
 		}
 		for _, f := range doc.Findings {
-			fmt.Fprintln(w, "finding:", f)
+			fmt.Fprintln(w, "finding:", escape.String(fmt.Sprint(f)))
 		}
 		for _, name := range doc.Strangers {
 			fmt.Fprintf(w, "stranger: %q does not belong into a vault\n", name)
 		}
 		for _, warning := range doc.Warnings {
-			fmt.Fprintln(w, "warning:", warning)
+			fmt.Fprintln(w, "warning:", escape.String(warning))
 		}
 	})
 }

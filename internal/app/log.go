@@ -8,12 +8,14 @@ import (
 	"sync"
 
 	"github.com/atocore/atobackupd/internal/config"
+	"github.com/atocore/atobackupd/internal/escape"
 )
 
-// NewLogger writes to w as [log] asks. journal says that w is the journal's: its
+// NewLogger writes to w as [log] asks, with control characters escaped. journal says that w is the journal's: its
 // lines then begin with the level that journald reads (sd-daemon(3)) and carry
 // no time of their own.
 func NewLogger(w io.Writer, c config.Log, journal bool) *slog.Logger {
+	w = escape.Writer(w)
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
 		level = slog.LevelInfo

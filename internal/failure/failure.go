@@ -12,6 +12,8 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+
+	"github.com/atocore/atobackupd/internal/escape"
 )
 
 // Kind is the closed set of reasons that programs act on: exit codes, the
@@ -57,7 +59,7 @@ func (e *Error) parts(said []string) []string {
 		}
 	}
 	add(e.Op)
-	add(e.Subject)
+	add(escape.String(e.Subject))
 	switch cause := e.Err.(type) {
 	case nil:
 	case *Error:

@@ -7,6 +7,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/atocore/atobackupd/internal/escape"
 )
 
 // What can be wrong with an entry besides what the kernel says.
@@ -35,7 +37,7 @@ func (d *Dir) err(op, name string, err error) error {
 	if _, named := err.(*fs.PathError); named {
 		return err
 	}
-	return &fs.PathError{Op: op, Path: d.Name(name), Err: err}
+	return &fs.PathError{Op: op, Path: escape.String(d.Name(name)), Err: err}
 }
 
 // symlinkError is ErrSymlink that is still the kernel's ELOOP.
