@@ -25,6 +25,8 @@ type cli struct {
 	configPath  string
 	json        bool
 	lockTimeout time.Duration
+	// The operator's word that nobody else writes where the backups lie.
+	trustBackupDir bool
 
 	started bool   // a command began its work: errors before that are usage
 	emitted bool   // the document was written
@@ -86,6 +88,7 @@ Exit status: 0 done, 1 failed, 2 usage or configuration, 3 invalid snapshot,
 	_ = root.MarkPersistentFlagFilename("config", "toml")
 	flags.BoolVar(&c.json, "json", false, "write one JSON document to stdout")
 	flags.DurationVar(&c.lockTimeout, "lock-timeout", 10*time.Minute, "how long to wait for another atobackupd that is at work")
+	flags.BoolVar(&c.trustBackupDir, "trust-backup-dir", false, "as root, go on although somebody else can write the backup directory")
 	c.json = asked
 	root.AddGroup(
 		&cobra.Group{ID: groupDaily, Title: "Snapshots:"},
@@ -135,6 +138,7 @@ func (c *cli) open(ctx context.Context, readOnly bool) (*app.App, error) {
 	}
 	o := c.options(cfg)
 	o.ReadOnly = readOnly
+	o.TrustBackupDir = c.trustBackupDir
 	return app.Open(ctx, cfg, o)
 }
 

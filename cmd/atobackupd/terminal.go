@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/atocore/atobackupd/internal/escape"
 )
 
 // stream is stdout or stderr. Whoever reads it may go away, like `less` when q
@@ -89,8 +91,8 @@ func (c coloured) Write(p []byte) (int, error) {
 // people is where text for people goes: coloured on a terminal and only there;
 // NO_COLOR and TERM=dumb turn that off.
 func (c *cli) people() io.Writer {
-	if !isTerminal(c.stdout) || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
+	if !isTerminal(c.rawStdout) || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
 		return c.stdout
 	}
-	return coloured{c.stdout}
+	return escape.Writer(coloured{c.rawStdout}) // the colours come after the escaping
 }

@@ -43,6 +43,9 @@ type Options struct {
 	Passphrase func() ([]byte, error)
 	// ReadOnly opens for looking only: nothing is made or changed on disk.
 	ReadOnly bool
+	// TrustBackupDir goes on although somebody else can write where the backups
+	// lie.
+	TrustBackupDir bool
 }
 
 // App is an open installation: its configuration, its snapshots, its history.
@@ -77,6 +80,9 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (app *App, err err
 		return nil, &failure.Error{Op: "config", Subject: "schedule.timezone", Kind: failure.Config, Err: err}
 	}
 	if !o.ReadOnly {
+		if err := a.requirePrivate(); err != nil {
+			return nil, err
+		}
 		a.closers = append(a.closers, a.chownCreatedFiles) // comes last
 	}
 	if err := a.openHistory(ctx); err != nil {

@@ -37,7 +37,7 @@ func (a *App) FreezeMarker() string { return filepath.Join(a.Config.StateDir, "f
 // ThawLeftover sets an application going again that a run left frozen which is
 // no more. The caller holds the main lock: no freeze is under way.
 func (a *App) ThawLeftover() {
-	switch thawed, err := chroma.ThawLeftover(a.FreezeMarker()); {
+	switch thawed, err := chroma.ThawLeftover(a.FreezeMarker(), a.Config.Backup.ThawCommand, a.Owners()); {
 	case err != nil: // it may well run: no reason to take no snapshot
 		a.Options.Log.Error("an interrupted run froze the application, and it could not be thawed", "error", err)
 	case thawed:

@@ -20,12 +20,13 @@ func TestFrozenApplicationIsThawed(t *testing.T) {
 		t.Errorf("a job for what is never frozen: %v", jobs)
 	}
 	a.Config.Backup.ChromaMethod = "freeze"
+	a.Config.Backup.ThawCommand = []string{"touch", h.path("thawed")}
 	jobs := thawJobs(a)
 	if len(jobs) != 1 {
 		t.Fatalf("%d jobs", len(jobs))
 	}
 	freeze := func() {
-		h.write("state/frozen.json", fmt.Sprintf(`{"thaw": ["touch", %q], "since": "2026-04-07T06:00:00Z", "pid": 1}`, h.path("thawed")))
+		h.write("state/frozen.json", fmt.Sprintf(`{"thaw": ["touch", %q], "since": "2026-04-07T06:00:00Z", "pid": 1}`, h.path("forged")))
 	}
 	thawed := func() bool {
 		_, marker := os.Lstat(h.path("state/frozen.json"))
@@ -61,5 +62,8 @@ func TestFrozenApplicationIsThawed(t *testing.T) {
 	}
 	if !thawed() {
 		t.Error("the next take did not thaw it")
+	}
+	if _, err := os.Lstat(h.path("forged")); err == nil {
+		t.Error("a command of the marker was run")
 	}
 }

@@ -72,7 +72,7 @@ func LockFile(ctx context.Context, path, purpose string, timeout time.Duration, 
 // openLock opens a lock file, which an administrator's root shell may have made:
 // then it can only be read, which is enough to lock it, but not to write into it.
 func openLock(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o644)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if errors.Is(err, fs.ErrPermission) {
 		if readable, readErr := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0); readErr == nil {
 			return readable, nil

@@ -14,6 +14,7 @@ import (
 	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/internal/config"
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/restore"
 	"github.com/atocore/atobackupd/snapshot/sqlite"
 )
@@ -57,6 +58,7 @@ func CheckConfig(ctx context.Context, cfg *config.Config, now time.Time) (Config
 	c.notify()
 	c.http()
 	c.commands()
+	c.private()
 	c.fail("backup.dir", restore.RefusePending(cfg.Backup.Dir))
 	c.service(ctx)
 	return c.result(nil)
@@ -108,6 +110,16 @@ func (c *checker) warnings(list []string) {
 			c.report.Warnings = append(c.report.Warnings, w)
 		}
 	}
+}
+
+// private checks that nobody else can change the backups, or what is decided
+// from.
+func (c *checker) private() {
+	shared, err := app.SharedPlaces(c.cfg)
+	if err == nil {
+		err = tree.Refusal(c.cfg.Backup.Dir, shared)
+	}
+	c.fail("backup.dir", err)
 }
 
 // paths checks the data, the backups and the state.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx"
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 )
 
 // DefaultFreezeDeadline bounds a freeze where Freeze does not.
@@ -212,18 +213,22 @@ func thaw(command []string, marker string, tries int) (err error) {
 	}
 }
 
-// marker is what stands while a service is frozen.
+// marker is what stands while a service is frozen. It says that something is to
+// be thawed, never how: a command that is read from a file would be run for
+// whoever can write the file.
 type marker struct {
-	Thaw  []string  `json:"thaw"`
 	Since time.Time `json:"since"`
 	PID   int       `json:"pid"`
 }
+
+// maxMarker bounds how much of a marker is read.
+const maxMarker = 4 << 10
 
 func (f Freeze) mark() error {
 	if f.Marker == "" {
 		return nil
 	}
-	data, err := json.Marshal(marker{Thaw: f.Thaw, Since: time.Now().UTC(), PID: os.Getpid()})
+	data, err := json.Marshal(marker{Since: time.Now().UTC(), PID: os.Getpid()})
 	if err != nil {
 		return err
 	}
@@ -243,31 +248,52 @@ func removeMarker(path string) error {
 	return fsx.SyncDir(filepath.Dir(path))
 }
 
-// ThawLeftover sets going again what a process froze that died before it could
-// thaw it, by the command that was noted then, and tells whether there was
-// anything to do. The marker's directory must be writable by nobody else. The
-// caller makes sure that no freeze is under way. A service that runs already
-// may refuse to be thawed: that is an error too, and nothing worse.
-func ThawLeftover(path string) (thawed bool, err error) {
-	data, err := os.ReadFile(path)
+// ThawLeftover sets going again, by the configured command, what a process froze
+// that died before it could thaw it, and reports whether there was anything to
+// do. Only a marker of one of the owners counts. The caller makes sure that no
+// freeze is under way. A service that runs already may refuse to be thawed: that
+// is an error too, and nothing worse.
+func ThawLeftover(path string, command []string, owners tree.Owners) (thawed bool, err error) {
+	m, err := readMarker(path, owners)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	var m marker
-	if err == nil {
-		err = json.Unmarshal(data, &m)
-	}
-	if err == nil && len(m.Thaw) == 0 {
-		err = errors.New("it names no command")
+	if err == nil && len(command) == 0 {
+		err = errors.New("backup.thaw_command is not configured any more")
 	}
 	if err != nil {
 		return false, &failure.Error{Op: "chroma", Subject: path, Err: fmt.Errorf("a service may still be frozen: %w", err),
 			Hint: "set it going by hand, then remove the file"}
 	}
-	if err := thaw(m.Thaw, path, 1); err != nil {
+	if err := thaw(command, path, 1); err != nil {
 		return false, fmt.Errorf("frozen at %s by process %d, which is gone: %w", m.Since.Format(time.RFC3339), m.PID, err)
 	}
 	return true, nil
+}
+
+func readMarker(path string, owners tree.Owners) (m marker, err error) {
+	dir, name, err := tree.OpenParent(path, owners)
+	if err != nil {
+		return m, err
+	}
+	defer dir.Close()
+	f, err := dir.OpenFile(name)
+	if err != nil {
+		return m, err
+	}
+	defer f.Close()
+	info, err := tree.FileInfo(f)
+	if err != nil {
+		return m, err
+	}
+	if !owners.Has(info.UID) {
+		return m, fmt.Errorf("the marker belongs to uid %d, whose word does not count", info.UID)
+	}
+	data, err := tree.ReadAll(f, maxMarker)
+	if err != nil {
+		return m, err
+	}
+	return m, json.Unmarshal(data, &m)
 }
 
 // maxOutput bounds what of a command's output gets into an error.

@@ -3,16 +3,19 @@ package chroma
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/fsx/fsxtest"
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 )
 
 // service is a pretended one: its commands write their names to a log.
@@ -192,6 +195,8 @@ func TestThawLeftover(t *testing.T) {
 		t.Fatalf("it did %q: it was killed at the wrong moment", said)
 	}
 	s.wantMarker(t, true)
+	owners := tree.Trusted("")
+	ThawLeftover := func(path string) (bool, error) { return ThawLeftover(path, s.freeze().Thaw, owners) }
 	if thawed, err := ThawLeftover(s.log + ".frozen"); !thawed || err != nil {
 		t.Errorf("thawed: %v, %v", thawed, err)
 	}
@@ -207,6 +212,55 @@ func TestThawLeftover(t *testing.T) {
 	}
 	if _, err := ThawLeftover(s.log + ".frozen"); err == nil || !strings.Contains(err.Error(), "may still be frozen") {
 		t.Errorf("of a torn marker: %v", err)
+	}
+}
+
+// A marker says that something is frozen, and never what is run: who can write
+// it would else have root run his command.
+func TestThawLeftoverRunsTheConfiguredCommandOnly(t *testing.T) {
+	s := newService(t)
+	path, ran := s.log+".frozen", s.log+".ran"
+	write := func(text string, uid int) {
+		t.Helper()
+		_ = os.Remove(path)
+		if err := errors.Join(os.WriteFile(path, []byte(text), 0o600), os.Lchown(path, uid, 0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	forged := fmt.Sprintf(`{"thaw": ["touch", %q], "since": "2026-04-07T06:00:00Z", "pid": 1}`, ran)
+	for _, c := range []struct {
+		name string
+		make func()
+		say  string // what the service was told
+		err  string
+	}{
+		{"forged", func() { write(forged, 0) }, "thaw", ""},
+		{"another user's", func() { write(forged, 61234) }, "", "belongs to uid 61234"},
+		{"a link", func() {
+			write(forged, 0)
+			_ = errors.Join(os.Rename(path, path+".x"), os.Symlink(path+".x", path), os.Lchown(path, 61234, 0))
+		}, "", "symbolic link"},
+		{"a FIFO", func() { _ = errors.Join(os.Remove(path), syscall.Mkfifo(path, 0o600)) }, "", "not a regular file"},
+		{"a huge one", func() { write("{", 0); _ = os.Truncate(path, 6<<30) }, "", "larger"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_ = os.Remove(s.log)
+			c.make()
+			thawed, err := ThawLeftover(path, s.freeze().Thaw, tree.Trusted(""))
+			if thawed != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
+				t.Errorf("thawed %v, %v", thawed, err)
+			}
+			if said := s.said(t); said != c.say {
+				t.Errorf("the service was told %q", said)
+			}
+			if _, err := os.Lstat(ran); err == nil {
+				t.Error("the marker's command was run")
+			}
+		})
+	}
+	write("{}", 0)
+	if thawed, err := ThawLeftover(path, nil, tree.Trusted("")); thawed || err == nil {
+		t.Errorf("without a command: %v, %v", thawed, err)
 	}
 }
 

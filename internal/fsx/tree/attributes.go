@@ -122,6 +122,9 @@ func (d *Dir) SetAttributes(name string, a Attributes, owners bool) error {
 	return SetFileAttributes(f, a, owners)
 }
 
+// Chmod sets the permissions of the directory itself.
+func (d *Dir) Chmod(mode uint32) error { return d.err("chmod", ".", unix.Fchmod(d.fd, mode)) }
+
 // SetFileAttributes is SetAttributes for an open file.
 func SetFileAttributes(f *os.File, a Attributes, owners bool) error {
 	if err := setFd(int(f.Fd()), a, owners); err != nil {
