@@ -58,7 +58,7 @@ func CheckConfig(ctx context.Context, cfg *config.Config, now time.Time) (Config
 	c.notify()
 	c.http()
 	c.commands()
-	c.private()
+	c.sharedPlaces()
 	c.fail("backup.dir", restore.RefusePending(cfg.Backup.Dir))
 	c.service(ctx)
 	return c.result(nil)
@@ -112,9 +112,9 @@ func (c *checker) warnings(list []string) {
 	}
 }
 
-// private checks that nobody else can change the backups, or what is decided
+// sharedPlaces checks that nobody else can change the backups, or what is decided
 // from.
-func (c *checker) private() {
+func (c *checker) sharedPlaces() {
 	shared, err := app.SharedPlaces(c.cfg)
 	if err == nil {
 		err = tree.Refusal(c.cfg.Backup.Dir, shared)
