@@ -177,11 +177,20 @@ func (w *verifier) documents(ctx context.Context) error {
 			return err
 		}
 		w.strange(kind.dir, entries, func(e Entry) bool { return !e.Dir && kind.belongs(e.Name) })
-		_, faults, err := w.vault.documents(ctx, kind, w.o.Signers)
+		docs, faults, err := w.vault.documents(ctx, kind, w.o.Signers)
 		if err != nil {
 			return err
 		}
-		w.extra = append(w.extra, faults...)
+		for _, f := range faults {
+			if len(docs) > 0 && f.Object < docs[0].Name {
+				w.survey.Warnings = append(w.survey.Warnings, f.String()+"; a later one has replaced it")
+				continue
+			}
+			w.extra = append(w.extra, f)
+		}
+		if w.o.State != nil && len(docs) == 0 && len(faults) == 0 && len(entries) > 0 {
+			w.extra = append(w.extra, Finding{Object: kind.dir + "/", What: "none of the documents there is signed"})
+		}
 	}
 	belongs := map[string]func(Entry) bool{
 		packsDir: func(e Entry) bool {

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/atocore/atobackupd/crypt"
@@ -153,6 +154,36 @@ func (v *Vault) thinDocuments(ctx context.Context, k document, signers crypt.Sig
 		}
 	}
 	return removed, nil
+}
+
+// IsDocument reports whether an object is a signed document, or all of a kind.
+func IsDocument(object string) bool {
+	return strings.HasPrefix(object, policyDir+"/") || strings.HasPrefix(object, hostDir+"/")
+}
+
+// RemoveDocument removes a damaged document and its signature.
+func (v *Vault) RemoveDocument(ctx context.Context, object string) error {
+	if !IsDocument(object) || strings.HasSuffix(object, "/") {
+		return nil
+	}
+	object = strings.TrimSuffix(object, ".sig")
+	for _, name := range []string{object + ".sig", object} {
+		if err := v.remote.Remove(ctx, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// ThinDocuments removes the documents that later ones have replaced for longer
+// than the waiting time.
+func (v *Vault) ThinDocuments(ctx context.Context, signers crypt.Signers, now time.Time) error {
+	for _, k := range []document{policyDocument, hostDocument} {
+		if _, err := v.thinDocuments(ctx, k, signers, now, supersededGrace); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // PolicyDocument is policy/<SEQ>.json: what the host wants kept, signed. Where

@@ -150,6 +150,9 @@ func (v *Vault) sweepAll(ctx context.Context, now time.Time, o PruneOptions, sur
 	if err := v.removeUnproven(ctx, now, o, survey, result); err != nil {
 		return err
 	}
+	if err := v.ThinDocuments(ctx, o.Signers, now); err != nil {
+		return err
+	}
 	return v.sweep(ctx, now, o, result)
 }
 

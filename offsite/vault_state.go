@@ -253,11 +253,17 @@ func (s *State) Adopt(survey *Survey) {
 
 // CheckSeq compares the highest sequence number in the vault with that of the
 // newest snapshot that was written there: lower means rolled back, or deleted
-// behind our back. The error is of kind Stale.
-func (s *State) CheckSeq(list []Stored) error {
+// behind our back. A push that is damaged is damaged, and rolls nothing back. The
+// error is of kind Stale.
+func (s *State) CheckSeq(survey *Survey) error {
 	highest := int64(0)
-	for _, stored := range list {
+	for _, stored := range survey.Current {
 		highest = max(highest, stored.Seq)
+	}
+	for push, record := range s.Pushes {
+		if record.Seq > highest && survey.holdsOf(push) {
+			highest = record.Seq
+		}
 	}
 	if highest >= s.NewestSeq {
 		return nil

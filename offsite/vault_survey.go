@@ -233,7 +233,7 @@ func (s *Survey) lostPushes(state *State) (findings []Finding) {
 		_, manifest := s.objects[push.object(manifestSuffix)]
 		switch {
 		case broken[push] != nil:
-			f.What = broken[push].Error()
+			f.What = reason(broken[push])
 			if object := damagedObject(broken[push]); object != "" {
 				f.Object = object
 			}
@@ -249,6 +249,16 @@ func (s *Survey) lostPushes(state *State) (findings []Finding) {
 		findings = append(findings, f)
 	}
 	return findings
+}
+
+// holdsOf reports whether anything of a push lies there.
+func (s *Survey) holdsOf(push PushID) bool {
+	for _, suffix := range []string{sumsSuffix, sigSuffix, manifestSuffix, infoSuffix} {
+		if _, ok := s.objects[push.object(suffix)]; ok {
+			return true
+		}
+	}
+	return false
 }
 
 // stamps returns the stamps of pushes, each once, oldest first.

@@ -188,10 +188,6 @@ func (a *App) syncTarget(ctx context.Context, t config.Target, doc *Synced) erro
 	if gaveUp(ctx, err) {
 		return err
 	}
-	docErr := a.putDocuments(ctx, v, recipients, doc)
-	if gaveUp(ctx, docErr) {
-		return errors.Join(err, docErr)
-	}
 	pruned, pruneErr := a.pruneVault(ctx, v, doc)
 	if failure.KindOf(err) == failure.NoSpace && pruneErr == nil && len(pruned.Removed) > 0 && !freed {
 		err = a.ship(ctx, v, recipients, doc, &freed) // there is room now
@@ -228,7 +224,7 @@ func (a *App) survey(ctx context.Context, v *Vault, doc *Synced) (s shipment, er
 	now := time.Now()
 	doc.Warnings = append(doc.Warnings, look.Warnings...)
 	s.stored = look.Current
-	s.stale = v.state.CheckSeq(look.Current)
+	s.stale = v.state.CheckSeq(look)
 	v.state.Adopt(look)
 	seen := look.Findings(v.state, v.checks, v.target.Prune)
 	reported, err := v.TakeReports(ctx, look, v.checks)
@@ -293,6 +289,9 @@ func (a *App) ship(ctx context.Context, v *Vault, recipients *crypt.Recipients, 
 		default:
 			return err
 		}
+	}
+	if err := a.putDocuments(ctx, v, recipients, doc); err != nil {
+		return err
 	}
 	return a.settle(ctx, v, s, doc)
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/atocore/atobackupd/crypt"
@@ -130,7 +131,28 @@ func (a *App) putDocuments(ctx context.Context, v *Vault, recipients *crypt.Reci
 	if err := warn("host document", a.putHost(ctx, v, recipients)); err != nil {
 		return err
 	}
-	return warn("recover.py", a.renewScript(ctx, v, doc))
+	if err := warn("recover.py", a.renewScript(ctx, v, doc)); err != nil {
+		return err
+	}
+	return warn("documents", a.mendDocuments(ctx, v, doc))
+}
+
+// mendDocuments ends the findings about documents, now that sound ones have been
+// written after them, and removes the damaged ones where that is allowed.
+func (a *App) mendDocuments(ctx context.Context, v *Vault, doc *Synced) error {
+	for _, f := range slices.Clone(v.checks.Findings) {
+		if !offsite.IsDocument(f.Object) {
+			continue
+		}
+		if !v.target.AppendOnly {
+			if err := v.RemoveDocument(ctx, f.Object); err != nil {
+				return err
+			}
+		}
+		v.checks.Clean(f.Object, 0, time.Now())
+		doc.Mended = append(doc.Mended, f.String())
+	}
+	return nil
 }
 
 func (a *App) putPolicy(ctx context.Context, v *Vault) error {
@@ -191,7 +213,7 @@ func (a *App) renewScript(ctx context.Context, v *Vault, doc *Synced) error {
 // hasFinding reports whether something below a directory was found damaged.
 func (v *Vault) hasFinding(prefix string) bool {
 	return slices.ContainsFunc(v.checks.Findings, func(f offsite.Finding) bool {
-		return len(f.Object) > len(prefix) && f.Object[:len(prefix)] == prefix
+		return strings.HasPrefix(f.Object, prefix)
 	})
 }
 
