@@ -78,7 +78,7 @@ func Crons(cfg *config.Config) ([]scheduled, error) {
 	}
 	var list []scheduled
 	for _, job := range cfg.Jobs() {
-		if job.Name == "monthly" || job.Name == "verify" {
+		if job.Name == "monthly" {
 			continue
 		}
 		cron, err := scheduler.Parse(job.Cron, location)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/atocore/atobackupd/internal/app"
+	"github.com/atocore/atobackupd/internal/config"
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/health"
 	"github.com/atocore/atobackupd/scheduler"
@@ -19,6 +20,8 @@ const (
 	syncTimeout  = 48 * time.Hour // a first push over a slow line
 	pruneTimeout = 6 * time.Hour
 	drillTimeout = 6 * time.Hour
+
+	verifyTimeout = 24 * time.Hour
 )
 
 // takeRetries is how often a failed take is tried again before it has failed.
@@ -39,6 +42,13 @@ func jobs(a *app.App, trigger func(name string)) ([]scheduler.Job, error) {
 			job.Run = func(ctx context.Context, slot scheduler.Slot) error {
 				_, err := a.Scrub(ctx, time.Now(), app.ScrubBounds{Bytes: a.Config.Schedule.ScrubMaxBytes.Bytes(), Time: app.ScrubEnough})
 				return err
+			}
+		case "verify":
+			job.Run = func(ctx context.Context, slot scheduler.Slot) error {
+				for _, t := range a.Config.Offsite {
+					trigger(app.VerifyJob(t.Name))
+				}
+				return nil
 			}
 		case "drill":
 			job.Timeout = drillTimeout
@@ -69,15 +79,16 @@ func jobs(a *app.App, trigger func(name string)) ([]scheduler.Job, error) {
 	return append(append(all, followUps(a)...), thawJobs(a)...), nil
 }
 
-// followUps are the jobs that a take starts: each target's sync, and then the
-// prune, which waits for them so that what it deletes has had its chance to be
-// shipped. A target that was not reached is tried again by itself.
+// followUps are the jobs that others start: each target's sync and the prune after
+// a take, each target's verify when it is due. A target that was not reached is
+// tried again by itself. What is about one target goes one after the other; nothing
+// else waits for it, for a first push may take a day.
 func followUps(a *app.App) []scheduler.Job {
 	var jobs []scheduler.Job
 	for _, t := range a.Config.Offsite {
 		behind := true // until a sync went well; the first one finds out
 		jobs = append(jobs, scheduler.Job{
-			Name: app.SyncJob(t.Name), Group: "ship", Cron: scheduler.Every(t.RetryEvery.Std()), NoCatchUp: true, Timeout: syncTimeout,
+			Name: app.SyncJob(t.Name), Group: "target " + t.Name, Cron: scheduler.Every(t.RetryEvery.Std()), NoCatchUp: true, Timeout: syncTimeout,
 			Run: func(ctx context.Context, slot scheduler.Slot) error {
 				if slot.Triggered {
 					behind = true
@@ -92,10 +103,10 @@ func followUps(a *app.App) []scheduler.Job {
 				behind = err != nil || len(docs) == 0
 				return err
 			},
-		})
+		}, verifyJob(a, t))
 	}
 	return append(jobs, scheduler.Job{
-		Name: "prune", Group: "ship", Timeout: pruneTimeout,
+		Name: "prune", Timeout: pruneTimeout,
 		Run: func(ctx context.Context, slot scheduler.Slot) error {
 			_, err := a.Prune(ctx, time.Now(), false, false)
 			_, historyErr := a.History().Prune(ctx, time.Now())
@@ -103,6 +114,26 @@ func followUps(a *app.App) []scheduler.Job {
 			return err
 		},
 	})
+}
+
+// verifyJob re-reads the vault of one target once it is due, until it was reached.
+func verifyJob(a *app.App, t config.Target) scheduler.Job {
+	due := false
+	return scheduler.Job{
+		Name: app.VerifyJob(t.Name), Group: "target " + t.Name, Cron: scheduler.Every(t.RetryEvery.Std()), NoCatchUp: true, Timeout: verifyTimeout,
+		Run: func(ctx context.Context, slot scheduler.Slot) error {
+			if due = due || slot.Triggered; !due {
+				return nil
+			}
+			s := a.Config.Schedule
+			_, err := a.VerifyTarget(ctx, t, app.VerifyBounds{Bytes: s.VerifyMaxBytes.Bytes(), Every: s.VerifyEvery.Std(), Fraction: 1})
+			if failure.KindOf(err) == failure.Unreachable {
+				return fmt.Errorf("%w: %w", scheduler.ErrSkipped, err)
+			}
+			due = failure.KindOf(err) == failure.Interrupted
+			return err
+		},
+	}
 }
 
 // lags tells whether a target lacks the newest snapshot: one that a person took
@@ -134,6 +165,9 @@ func legsOf(job string) []string {
 	}
 	if target, ok := strings.CutPrefix(job, app.SyncJob("")); ok {
 		return []string{health.LegOffsite(target)}
+	}
+	if target, ok := strings.CutPrefix(job, app.VerifyJob("")); ok {
+		return []string{health.LegVerify(target)}
 	}
 	return nil
 }
