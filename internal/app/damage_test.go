@@ -14,6 +14,7 @@ import (
 
 	"github.com/atocore/atobackupd/crypt"
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/offsite"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
@@ -200,8 +201,8 @@ func (h *shipped) wantMended(name string) {
 	if err != nil {
 		h.t.Errorf("verify after the sync: %v", err)
 	}
-	if found, err := a.findings(target.Name); err != nil || len(found) > 0 {
-		h.t.Errorf("findings that stay: %v, %v", found, err)
+	if checks, err := offsite.LoadChecks(a.Config.StateDir, target.Name); err != nil || len(checks.Findings) > 0 {
+		h.t.Errorf("findings that stay: %v, %v", checks.Findings, err)
 	}
 	h.wantWhole(a)
 }
