@@ -82,8 +82,8 @@ func (a *App) legFacts(ctx context.Context, now time.Time, seen map[string]histo
 		f := health.LegFacts{Name: l.name, Limit: l.limit, Off: l.off, Holds: l.holds, Follows: l.follows, Late: cmp.Or(l.late, health.LevelCritical), Hint: l.hint,
 			LastSuccess: seen[l.name].LastSuccess, LastAttempt: seen[l.name].LastAttempt, LastError: seen[l.name].LastError, Next: next[l.job]}
 		f.Watched, _, _ = a.history.FirstStart(ctx, l.job)
-		if f.Watched.IsZero() && l.unscheduled {
-			f.Watched = known
+		if _, scheduled := next[l.job]; f.Watched.IsZero() && !scheduled && l.job != SyncJob(l.target) {
+			f.Watched = known // no schedule sees to it, and it is watched all the same
 		}
 		if !f.Watched.IsZero() {
 			f.Due = a.firstDue(l.job, f.Watched)

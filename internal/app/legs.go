@@ -20,8 +20,6 @@ type leg struct {
 	follows bool   // it comes after a take
 	late    string // the level of one that is overdue; "" is critical
 	hint    string // what to run about it
-
-	unscheduled bool // no job of the schedule sees to it, and it is watched all the same
 }
 
 // legs are those that the configuration knows, the unwatched ones too.
@@ -42,25 +40,25 @@ func legs(c *config.Config) []leg {
 			often, prune = longer(often, full), longer(prune, full)
 		}
 	}
-	add(leg{name: health.LegSnapshot, job: job, runs: "backup", holds: true, hint: hintFor("backup"), unscheduled: !daily && !weekly}, "alarms.snapshot", often)
+	add(leg{name: health.LegSnapshot, job: job, runs: "backup", holds: true, hint: hintFor("backup")}, "alarms.snapshot", often)
 	if c.AtoCore.ChromaPath != "" {
 		job := "weekly"
 		if !weekly && c.Schedule.Monthly != "" {
 			job = "monthly"
 		}
-		add(leg{name: health.LegFull, job: job, runs: "backup", holds: true, hint: hintFor("backup", "--chroma"), unscheduled: !weekly && c.Schedule.Monthly == ""},
+		add(leg{name: health.LegFull, job: job, runs: "backup", holds: true, hint: hintFor("backup", "--chroma")},
 			"alarms.full", c.Alarms.Full.Std())
 	}
 	for _, t := range c.Offsite {
 		add(leg{name: health.LegOffsite(t.Name), job: SyncJob(t.Name), runs: SyncJob(t.Name), target: t.Name, follows: true, hint: hintFor("sync", "--target", t.Name)},
 			"offsite."+t.Name+".max_age", t.MaxAge.Std())
-		add(leg{name: health.LegVerify(t.Name), job: "verify", runs: VerifyJob(t.Name), hint: hintFor("vault", "verify", "--target", t.Name), unscheduled: c.Schedule.Verify == ""},
+		add(leg{name: health.LegVerify(t.Name), job: "verify", runs: VerifyJob(t.Name), hint: hintFor("vault", "verify", "--target", t.Name)},
 			"alarms.verify", c.Alarms.Verify.Std())
 	}
-	add(leg{name: health.LegPrune, job: job, runs: "prune", follows: true, hint: hintFor("prune", "--dry-run"), unscheduled: !daily && !weekly}, "alarms.prune", prune)
-	add(leg{name: health.LegScrub, job: "scrub", runs: "scrub", hint: hintFor("scrub"), unscheduled: c.Schedule.Scrub == ""}, "alarms.scrub", c.Alarms.Scrub.Std())
-	add(leg{name: health.LegDrill, job: "drill", runs: "drill", kind: "scratch", late: health.LevelWarning, hint: hintFor("drill"), unscheduled: c.Schedule.Drill == ""}, "alarms.drill", c.Alarms.Drill.Std())
-	add(leg{name: health.LegLiveDrill, runs: "drill", kind: liveDrill, late: health.LevelWarning, hint: hintFor("drill", "--live"), unscheduled: true}, "alarms.live_drill", c.Alarms.LiveDrill.Std())
+	add(leg{name: health.LegPrune, job: job, runs: "prune", follows: true, hint: hintFor("prune", "--dry-run")}, "alarms.prune", prune)
+	add(leg{name: health.LegScrub, job: "scrub", runs: "scrub", hint: hintFor("scrub")}, "alarms.scrub", c.Alarms.Scrub.Std())
+	add(leg{name: health.LegDrill, job: "drill", runs: "drill", kind: "scratch", late: health.LevelWarning, hint: hintFor("drill")}, "alarms.drill", c.Alarms.Drill.Std())
+	add(leg{name: health.LegLiveDrill, runs: "drill", kind: liveDrill, late: health.LevelWarning, hint: hintFor("drill", "--live")}, "alarms.live_drill", c.Alarms.LiveDrill.Std())
 	return list
 }
 

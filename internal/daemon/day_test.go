@@ -230,7 +230,7 @@ func TestNobodyCanBeTold(t *testing.T) {
 		h.expect("nobody hears it after a restart either")
 		h.sink.setDeaf(false)
 		until(2, 17, 0)
-		h.expect("somebody listens again", "Jan 2 1|CRITICAL snapshot")
+		h.expect("somebody listens again", "Jan 2 1|CRITICAL snapshot|WARNING notify", "Jan 2 1|RECOVERED notify")
 		h.stop()
 	})
 }
