@@ -29,6 +29,7 @@ type oracle struct {
 type facts struct {
 	Snapshot
 	known             bool // false: counted nowhere
+	future            bool // only that
 	date, week, month string
 }
 
@@ -45,14 +46,15 @@ func newOracle(all []Snapshot, p Policy, now time.Time) oracle {
 		local := s.Time.In(p.Location)
 		f := facts{
 			Snapshot: s,
+			future:   same == 1 && err == nil && parsed.Equal(s.Time) && s.Time.After(now),
 			known: same == 1 && err == nil && parsed.Equal(s.Time) && !s.Time.After(now) &&
-				slices.Contains([]string{"daily", "weekly", "manual", "adopted", "pre-restore"}, s.Kind),
+				slices.Contains([]string{"daily", "weekly", "monthly", "manual", "adopted", "pre-restore"}, s.Kind),
 			date:  local.Format("2006-01-02"),
 			month: local.Format("2006-01"),
 		}
-		// The week is the Sunday on or before the date, walking back from noon.
+		// The week is its first day on or before the date, walking back from noon.
 		noon := time.Date(local.Year(), local.Month(), local.Day(), 12, 0, 0, 0, time.UTC)
-		for noon.Weekday() != time.Sunday {
+		for noon.Weekday() != p.WeekStart {
 			noon = noon.Add(-24 * time.Hour)
 		}
 		f.week = noon.Format("2006-01-02")
@@ -60,6 +62,8 @@ func newOracle(all []Snapshot, p Policy, now time.Time) oracle {
 	}
 	return o
 }
+
+func (f facts) adopted() bool { return f.Kind == "adopted" }
 
 func (f facts) slotKind() bool { return f.known && f.Valid && f.Kind != "pre-restore" }
 
@@ -72,11 +76,12 @@ func (o oracle) any(asked func(facts) bool) bool {
 	return slices.ContainsFunc(o.all, func(f facts) bool { return f.known && asked(f) })
 }
 
-// lastN tells whether fewer than n buckets that have a snapshot are newer.
+// lastN reports whether fewer than n buckets that have a snapshot are newer; of
+// one that was not adopted, that have another such one.
 func (o oracle) lastN(n int, s facts, key func(facts) string) bool {
 	newer := map[string]bool{}
 	for _, other := range o.all {
-		if other.slotKind() && key(other) > key(s) {
+		if other.slotKind() && key(other) > key(s) && (s.adopted() || !other.adopted()) {
 			newer[key(other)] = true
 		}
 	}
@@ -85,6 +90,9 @@ func (o oracle) lastN(n int, s facts, key func(facts) string) bool {
 
 func (o oracle) holdsDay(s facts) bool {
 	return s.slotKind() && o.lastN(o.p.Daily, s, byDate) && !o.any(func(other facts) bool {
+		if other.adopted() != s.adopted() {
+			return other.slotKind() && other.date == s.date && s.adopted()
+		}
 		return other.slotKind() && other.date == s.date && other.Time.After(s.Time)
 	})
 }
@@ -96,6 +104,9 @@ func (o oracle) holds(n int, s facts, key func(facts) string) bool {
 		if !other.slotKind() || key(other) != key(s) {
 			return false
 		}
+		if other.adopted() != s.adopted() {
+			return s.adopted()
+		}
 		return other.date < s.date ||
 			other.date == s.date && (other.Full && !s.Full || other.Full == s.Full && other.Time.After(s.Time))
 	})
@@ -104,6 +115,11 @@ func (o oracle) holds(n int, s facts, key func(facts) string) bool {
 // newest tells whether s is as asked and nothing newer is.
 func (o oracle) newest(s facts, asked func(facts) bool) bool {
 	return s.known && asked(s) && !o.any(func(other facts) bool { return asked(other) && other.Time.After(s.Time) })
+}
+
+// protects reports whether a suspect snapshot keeps what was valid before it.
+func (o oracle) protects(s facts) bool {
+	return (s.known || s.future) && s.Suspect && o.p.Suspect > 0 && o.now.Sub(s.Time) <= o.p.Suspect
 }
 
 func (o oracle) keep(s facts) bool {
@@ -117,14 +133,21 @@ func (o oracle) keep(s facts) bool {
 	case o.p.Daily <= 0 && o.p.Weekly <= 0 && o.p.Monthly <= 0:
 	case !s.known, s.Pinned, s.InUse != "":
 	case o.holdsDay(s), o.holds(o.p.Weekly, s, byWeek), o.holds(o.p.Monthly, s, byMonth):
-	case o.newest(s, func(x facts) bool { return x.Valid }):
-	case o.newest(s, func(x facts) bool { return x.Valid && x.Full }):
+	case o.newest(s, func(x facts) bool { return x.Valid && !x.adopted() }):
+	case o.newest(s, func(x facts) bool { return x.Valid && x.Full && !x.adopted() }):
 	case o.newest(s, facts.slotKind):
 	case o.newest(s, func(x facts) bool { return x.slotKind() && x.Full }):
+	case o.newest(s, func(x facts) bool { return x.slotKind() && !x.adopted() }):
+	case o.newest(s, func(x facts) bool { return x.slotKind() && x.Full && !x.adopted() }):
+	case s.Valid && age < o.p.KeepWithin:
+	case s.Suspect && o.protects(s) && !slices.ContainsFunc(o.all, func(x facts) bool { return o.protects(x) && x.Time.After(s.Time) }):
+	case s.Valid && slices.ContainsFunc(o.all, func(x facts) bool {
+		return o.protects(x) && x.Time.After(s.Time)
+	}):
 	case o.newest(s, func(x facts) bool { return x.Kind == "pre-restore" }):
 	case preRestore && o.p.PreRestore > 0 && age <= o.p.PreRestore:
 	case !s.Valid && o.p.Invalid > 0 && invalidFor <= o.p.Invalid:
-	case !s.Valid && !o.any(func(x facts) bool { return x.slotKind() && x.Time.After(s.Time) }):
+	case !s.Valid && !o.any(func(x facts) bool { return x.slotKind() && x.Time.After(s.Time) && (s.adopted() || !x.adopted()) }):
 	default:
 		return false
 	}
@@ -159,7 +182,7 @@ func randomHistory(r *rand.Rand, location *time.Location) ([]Snapshot, Policy, t
 		time.Date(2027, 1, 1, 0, 0, 0, 0, location),
 	}
 	start := starts[r.IntN(len(starts))]
-	kinds := []string{"daily", "daily", "daily", "weekly", "manual", "adopted", "pre-restore", "pre-restore"}
+	kinds := []string{"daily", "daily", "daily", "weekly", "monthly", "manual", "adopted", "adopted", "adopted", "pre-restore", "pre-restore"}
 	stride := []int{1, 1, 5, 12}[r.IntN(4)]
 	var all []Snapshot
 	for range r.IntN(16) {
@@ -168,7 +191,7 @@ func randomHistory(r *rand.Rand, location *time.Location) ([]Snapshot, Policy, t
 			Add(time.Duration(r.IntN(3)) * 30 * time.Second).UTC()
 		s := Snapshot{
 			Stamp: when.Format(StampLayout), Time: when, Kind: kinds[r.IntN(len(kinds))],
-			Full: r.IntN(4) == 0, Valid: r.IntN(5) != 0, Pinned: r.IntN(20) == 0,
+			Full: r.IntN(4) == 0, Valid: r.IntN(5) != 0, Pinned: r.IntN(20) == 0, Suspect: r.IntN(25) == 0,
 		}
 		if r.IntN(20) == 0 {
 			s.InUse = "restore"
@@ -190,6 +213,9 @@ func randomHistory(r *rand.Rand, location *time.Location) ([]Snapshot, Policy, t
 		Daily: r.IntN(5) - 1, Weekly: r.IntN(5) - 1, Monthly: r.IntN(5) - 1,
 		PreRestore:        time.Duration(r.IntN(5)-1) * 7 * day,
 		Invalid:           time.Duration(r.IntN(5)-1) * 2 * day,
+		KeepWithin:        time.Duration(r.IntN(4)-1) * 36 * time.Hour,
+		Suspect:           time.Duration(r.IntN(4)-1) * 10 * day,
+		WeekStart:         time.Weekday(r.IntN(7)),
 		MaxDeleteFraction: float64(r.IntN(12)-1) / 10,
 		Location:          location,
 	}

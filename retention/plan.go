@@ -12,21 +12,23 @@ import (
 // part of them all that is: with four snapshots, one is a quarter.
 const fewDeletions = 3
 
-// plan is what the verdicts are read from. Newest ones are stamps, empty where
-// there is none.
+// plan is what the verdicts are read from. A newest one that does not exist is
+// the zero Snapshot.
 type plan struct {
 	policy Policy
 	now    time.Time
 	listed map[string]int // stamp: how often it was given
 	tiers  []*tier
 
-	newestValid      string // of the kinds that hold slots
-	newestFull       string
-	newestAnyValid   string // pre-restore ones included
-	newestAnyFull    string
-	newestPreRestore string
+	newestValid      Snapshot // of the kinds that hold slots
+	newestFull       Snapshot
+	newestOwn        Snapshot // … that was not adopted
+	newestOwnFull    Snapshot
+	newestAnyValid   Snapshot // pre-restore ones included, adopted ones not
+	newestAnyFull    Snapshot
+	newestPreRestore Snapshot
 
-	lastValid time.Time // of newestValid
+	lastSuspect Snapshot // the newest whose protection has not ended
 }
 
 // Plan gives every snapshot a verdict with all its reasons. now is the moment
@@ -42,11 +44,11 @@ func Plan(snapshots []Snapshot, p Policy, now time.Time) Decision {
 	for i, s := range ordered {
 		v := pl.judge(s)
 		d.Verdicts = append(d.Verdicts, v)
-		oddity := pl.oddity(s)
+		anomaly := pl.anomaly(s)
 		switch {
-		case oddity != "" && (i == 0 || ordered[i-1].Stamp != s.Stamp):
-			d.Warnings = append(d.Warnings, fmt.Sprintf("%s: %s: kept, and counted nowhere", s.Stamp, oddity))
-		case oddity == "" && s.Valid:
+		case anomaly != "" && (i == 0 || ordered[i-1].Stamp != s.Stamp):
+			d.Warnings = append(d.Warnings, fmt.Sprintf("%s: %s: kept, and counted nowhere", s.Stamp, anomaly))
+		case anomaly == "" && s.Valid:
 			valid++
 			if !v.Keep {
 				lost++
@@ -66,7 +68,12 @@ func newPlan(ordered []Snapshot, p Policy, now time.Time) *plan {
 	}
 	var holders []Snapshot
 	for _, s := range ordered {
-		if pl.oddity(s) != "" {
+		anomaly := pl.anomaly(s)
+		// A clock that was set back must not end a protection.
+		if s.Suspect && (anomaly == "" || anomaly == inFuture) && pl.within(s.Time, p.Suspect) {
+			pl.lastSuspect = s
+		}
+		if anomaly != "" {
 			continue
 		}
 		pl.noteNewest(s)
@@ -78,25 +85,21 @@ func newPlan(ordered []Snapshot, p Policy, now time.Time) *plan {
 	return pl
 }
 
-// noteNewest is given the snapshots oldest first, so the last one stays.
+// noteNewest is called for the snapshots oldest first, so the last one stays.
 func (pl *plan) noteNewest(s Snapshot) {
-	if s.Kind == KindPreRestore {
-		pl.newestPreRestore = s.Stamp
+	preRestore, adopted := s.Kind == KindPreRestore, s.Kind == KindAdopted
+	note := func(newest *Snapshot, counts bool) {
+		if counts {
+			*newest = s
+		}
 	}
-	if !s.Valid {
-		return
-	}
-	pl.newestAnyValid = s.Stamp
-	if s.Full {
-		pl.newestAnyFull = s.Stamp
-	}
-	if s.Kind == KindPreRestore {
-		return
-	}
-	pl.newestValid, pl.lastValid = s.Stamp, s.Time
-	if s.Full {
-		pl.newestFull = s.Stamp
-	}
+	note(&pl.newestPreRestore, preRestore)
+	note(&pl.newestAnyValid, s.Valid && !adopted)
+	note(&pl.newestAnyFull, s.Valid && !adopted && s.Full)
+	note(&pl.newestValid, s.Valid && !preRestore)
+	note(&pl.newestFull, s.Valid && !preRestore && s.Full)
+	note(&pl.newestOwn, s.Valid && !preRestore && !adopted)
+	note(&pl.newestOwnFull, s.Valid && !preRestore && !adopted && s.Full)
 }
 
 // judge keeps what has a reason to be kept.
@@ -113,9 +116,9 @@ func (pl *plan) judge(s Snapshot) Verdict {
 	return v
 }
 
-// slots gives those that s holds.
+// slots returns those that s holds.
 func (pl *plan) slots(s Snapshot) []Slot {
-	if pl.oddity(s) != "" || !holdsSlots(s) {
+	if pl.anomaly(s) != "" || !holdsSlots(s) {
 		return nil
 	}
 	var held []Slot
@@ -127,11 +130,12 @@ func (pl *plan) slots(s Snapshot) []Slot {
 	return held
 }
 
-// whyKeep gives the reasons other than slots.
+// whyKeep returns the reasons other than slots.
 //
 // A pre-restore snapshot is what somebody thought bad enough to replace, so it
 // never stands in for the newest valid one: that is kept as well. Where it is
-// the newest valid of all it is kept too, whatever its age.
+// the newest valid of all it is kept too, whatever its age. In the same way an
+// adopted one never stands in for the newest of the others.
 func (pl *plan) whyKeep(s Snapshot) []string {
 	var reasons []string
 	add := func(holds bool, reason string) {
@@ -140,22 +144,36 @@ func (pl *plan) whyKeep(s Snapshot) []string {
 		}
 	}
 	preRestore := s.Kind == KindPreRestore
-	oddity := pl.oddity(s)
-	if oddity == "" {
-		add(s.Stamp == pl.newestValid, "newest valid")
-		add(s.Stamp == pl.newestAnyValid && preRestore, "newest valid of any kind")
-		add(s.Stamp == pl.newestFull, "newest full")
-		add(s.Stamp == pl.newestAnyFull && preRestore, "newest full of any kind")
-		add(s.Stamp == pl.newestPreRestore, "newest pre-restore")
-		add(preRestore && pl.within(s.Time, pl.policy.PreRestore), "pre-restore, kept "+days(pl.policy.PreRestore))
-		add(!s.Valid && pl.within(invalidSince(s), pl.policy.Invalid), "invalid, kept "+days(pl.policy.Invalid))
-		add(!s.Valid && (pl.newestValid == "" || s.Time.After(pl.lastValid)), "invalid, but no newer valid snapshot exists")
+	anomaly := pl.anomaly(s)
+	if anomaly == "" {
+		add(s.Stamp == pl.newestValid.Stamp, "newest valid")
+		add(s.Stamp == pl.newestOwn.Stamp && s.Stamp != pl.newestValid.Stamp, "newest valid that was not adopted")
+		add(s.Stamp == pl.newestAnyValid.Stamp && preRestore, "newest valid of any kind")
+		add(s.Stamp == pl.newestFull.Stamp, "newest full")
+		add(s.Stamp == pl.newestOwnFull.Stamp && s.Stamp != pl.newestFull.Stamp, "newest full that was not adopted")
+		add(s.Stamp == pl.newestAnyFull.Stamp && preRestore, "newest full of any kind")
+		add(s.Stamp == pl.newestPreRestore.Stamp, "newest pre-restore")
+		add(s.Valid && pl.now.Sub(s.Time) < pl.policy.KeepWithin, "younger than "+age(pl.policy.KeepWithin))
+		add(s.Valid && s.Time.Before(pl.lastSuspect.Time), "valid before "+pl.lastSuspect.Stamp+", which is suspect")
+		add(s.Stamp == pl.lastSuspect.Stamp, "suspect, and not accepted")
+		add(preRestore && pl.within(s.Time, pl.policy.PreRestore), "pre-restore, kept "+age(pl.policy.PreRestore))
+		add(!s.Valid && pl.within(invalidSince(s), pl.policy.Invalid), "invalid, kept "+age(pl.policy.Invalid))
+		add(!s.Valid && !pl.followed(s), "invalid, but no newer valid snapshot exists")
 	}
 	add(s.Pinned, "pinned")
 	add(s.InUse != "", "in use: "+s.InUse)
-	add(oddity != "", oddity)
+	add(anomaly != "", anomaly)
 	add(len(pl.tiers) == 0, "no daily, weekly or monthly count is set: everything is kept")
 	return reasons
+}
+
+// followed reports whether a valid snapshot is newer than an invalid one. An
+// adopted one makes up for another adopted one alone.
+func (pl *plan) followed(s Snapshot) bool {
+	if s.Kind == KindAdopted {
+		return pl.newestValid.Time.After(s.Time)
+	}
+	return pl.newestOwn.Time.After(s.Time)
 }
 
 // whyDelete says what nothing could outweigh: an age, or the slots that went to
@@ -163,14 +181,14 @@ func (pl *plan) whyKeep(s Snapshot) []string {
 func (pl *plan) whyDelete(s Snapshot) []string {
 	var reasons []string
 	if s.Kind == KindPreRestore {
-		reasons = append(reasons, "pre-restore older than "+days(pl.policy.PreRestore))
+		reasons = append(reasons, "pre-restore older than "+age(pl.policy.PreRestore))
 	}
 	if !s.Valid {
 		reason := "invalid older than "
 		if invalidSince(s).After(s.Time) {
 			reason = "found invalid longer ago than "
 		}
-		reasons = append(reasons, reason+days(pl.policy.Invalid))
+		reasons = append(reasons, reason+age(pl.policy.Invalid))
 	}
 	if holdsSlots(s) {
 		for _, t := range pl.tiers {
@@ -180,24 +198,26 @@ func (pl *plan) whyDelete(s Snapshot) []string {
 	return reasons
 }
 
-// oddity says why s can neither be deleted nor be counted, or nothing.
-func (pl *plan) oddity(s Snapshot) string {
+const inFuture = "in the future"
+
+// anomaly says why s can neither be deleted nor be counted, or nothing.
+func (pl *plan) anomaly(s Snapshot) string {
 	switch {
 	case pl.listed[s.Stamp] > 1:
 		return fmt.Sprintf("listed %d times", pl.listed[s.Stamp])
 	case s.Time.UTC().Format(StampLayout) != s.Stamp:
 		return "its time is not that of its stamp"
 	case s.Time.After(pl.now):
-		return "in the future"
+		return inFuture
 	}
 	switch s.Kind {
-	case KindDaily, KindWeekly, KindManual, KindPreRestore, KindAdopted:
+	case KindDaily, KindWeekly, KindMonthly, KindManual, KindPreRestore, KindAdopted:
 		return ""
 	}
 	return fmt.Sprintf("unknown kind %q", s.Kind)
 }
 
-// within tells whether a lifetime that began at a moment has not ended.
+// within reports whether a lifetime that began at a moment has not ended.
 func (pl *plan) within(began time.Time, lifetime time.Duration) bool {
 	return lifetime > 0 && pl.now.Sub(began) <= lifetime
 }
@@ -210,7 +230,7 @@ func invalidSince(s Snapshot) time.Time {
 	return s.Time
 }
 
-// holdsSlots is asked of snapshots without an oddity: their kind is known.
+// holdsSlots is asked of snapshots without an anomaly: their kind is known.
 func holdsSlots(s Snapshot) bool { return s.Valid && s.Kind != KindPreRestore }
 
 // tooMany says why a plan is held, or nothing. The quotient is compared, not
@@ -223,8 +243,8 @@ func tooMany(lost, valid int, fraction float64) string {
 	return fmt.Sprintf("%d of %d valid snapshots would be deleted, more than max_delete_fraction %v allows", lost, valid, fraction)
 }
 
-// days writes a lifetime: in days where it is whole days.
-func days(d time.Duration) string {
+// age writes a lifetime: in days where it is whole days.
+func age(d time.Duration) string {
 	const day = 24 * time.Hour
 	d = max(d, 0)
 	switch {
@@ -232,6 +252,8 @@ func days(d time.Duration) string {
 		return "1 day"
 	case d%day == 0:
 		return fmt.Sprintf("%d days", d/day)
+	case d%time.Hour == 0:
+		return fmt.Sprintf("%d hours", d/time.Hour)
 	}
 	return d.String()
 }

@@ -29,13 +29,14 @@ func history(rt *rapid.T, location *time.Location) ([]Snapshot, time.Time) {
 		return Snapshot{
 			InvalidSince: when.AddDate(0, 0, rapid.IntRange(-5, 40).Draw(rt, "rotten after")),
 
-			Stamp:  when.Format(StampLayout),
-			Time:   when,
-			Kind:   rapid.SampledFrom([]string{KindDaily, KindWeekly, KindManual, KindAdopted, KindPreRestore, "hourly"}).Draw(rt, "kind"),
-			Full:   rapid.Bool().Draw(rt, "full"),
-			Valid:  rapid.IntRange(0, 3).Draw(rt, "valid") > 0,
-			Pinned: rapid.IntRange(0, 9).Draw(rt, "pinned") == 9,
-			InUse:  rapid.SampledFrom([]string{"", "", "", "", "restore"}).Draw(rt, "use"),
+			Stamp:   when.Format(StampLayout),
+			Time:    when,
+			Kind:    rapid.SampledFrom([]string{KindDaily, KindWeekly, KindMonthly, KindManual, KindAdopted, KindPreRestore, "hourly"}).Draw(rt, "kind"),
+			Full:    rapid.Bool().Draw(rt, "full"),
+			Valid:   rapid.IntRange(0, 3).Draw(rt, "valid") > 0,
+			Suspect: rapid.IntRange(0, 19).Draw(rt, "suspect") == 19,
+			Pinned:  rapid.IntRange(0, 9).Draw(rt, "pinned") == 9,
+			InUse:   rapid.SampledFrom([]string{"", "", "", "", "restore"}).Draw(rt, "use"),
 		}
 	})
 	return rapid.SliceOfN(one, 0, 30).Draw(rt, "snapshots"), now
@@ -49,6 +50,9 @@ func policy(rt *rapid.T, location *time.Location) Policy {
 		Monthly:           rapid.IntRange(0, 3).Draw(rt, "monthly"),
 		PreRestore:        time.Duration(rapid.IntRange(0, 40).Draw(rt, "pre-restore")) * day,
 		Invalid:           time.Duration(rapid.IntRange(0, 40).Draw(rt, "invalid")) * day,
+		KeepWithin:        time.Duration(rapid.IntRange(0, 72).Draw(rt, "keep within")) * time.Hour,
+		Suspect:           time.Duration(rapid.IntRange(0, 40).Draw(rt, "suspect")) * day,
+		WeekStart:         time.Weekday(rapid.IntRange(0, 6).Draw(rt, "week start")),
 		MaxDeleteFraction: rapid.Float64Range(0, 1).Draw(rt, "fraction"),
 		Location:          location,
 	}
@@ -183,6 +187,8 @@ func TestPlanMoreNeverDeletesMore(t *testing.T) {
 		more.Weekly += rapid.IntRange(0, 9).Draw(rt, "more weekly")
 		more.Monthly += rapid.IntRange(0, 9).Draw(rt, "more monthly")
 		more.PreRestore += time.Duration(rapid.IntRange(0, 9).Draw(rt, "longer")) * day
+		more.KeepWithin += time.Duration(rapid.IntRange(0, 99).Draw(rt, "longer within")) * time.Hour
+		more.Suspect += time.Duration(rapid.IntRange(0, 9).Draw(rt, "longer suspect")) * day
 		more.Invalid += time.Duration(rapid.IntRange(0, 9).Draw(rt, "longer too")) * day
 		subset(rt, Plan(snapshots, more, now), Plan(snapshots, p, now))
 	})
@@ -200,7 +206,7 @@ func TestPlanClockBack(t *testing.T) {
 // slot, and the first snapshot after it takes at most one day, week and month.
 func TestPlanOffForLong(t *testing.T) {
 	check(t, func(rt *rapid.T, snapshots []Snapshot, p Policy, now time.Time) {
-		p.Daily = max(p.Daily, 1)
+		p.Daily, p.KeepWithin, p.Suspect = max(p.Daily, 1), 0, 0
 		snapshots = slices.DeleteFunc(snapshots, func(s Snapshot) bool {
 			return s.Time.After(now) || s.Kind == KindPreRestore || !s.Valid
 		})
@@ -244,6 +250,48 @@ func TestPlanForgedChangesNothing(t *testing.T) {
 		}
 		if before.HeldReason != after.HeldReason || len(deleted(before)) != len(deleted(after)) {
 			rt.Errorf("was held %q, is %q", before.HeldReason, after.HeldReason)
+		}
+	})
+}
+
+// TestPlanAdoptedDeletesNothingOfOurs: whatever another program wrote into the
+// directory, what this one took is kept as if it were not there.
+func TestPlanAdoptedDeletesNothingOfOurs(t *testing.T) {
+	check(t, func(rt *rapid.T, snapshots []Snapshot, p Policy, now time.Time) {
+		var ours []Snapshot
+		for _, s := range snapshots {
+			twin := slices.ContainsFunc(snapshots, func(o Snapshot) bool { return o.Stamp == s.Stamp && o.Kind == KindAdopted })
+			if s.Kind != KindAdopted && !twin {
+				ours = append(ours, s)
+			}
+		}
+		without := deleted(Plan(ours, p, now))
+		gone := deleted(Plan(snapshots, p, now))
+		for _, s := range ours {
+			if gone[s.Stamp] && !without[s.Stamp] {
+				rt.Errorf("adopted ones delete %+v", s)
+			}
+		}
+	})
+}
+
+// TestPlanSuspectProtects: nothing that was valid before a suspect snapshot is
+// deleted while its time runs, and all of it may be once it is accepted.
+func TestPlanSuspectProtects(t *testing.T) {
+	check(t, func(rt *rapid.T, snapshots []Snapshot, p Policy, now time.Time) {
+		gone := deleted(Plan(snapshots, p, now))
+		for _, suspect := range snapshots {
+			if !suspect.Suspect || suspect.Kind == "hourly" || suspect.Time.After(now) || now.Sub(suspect.Time) > p.Suspect || p.Suspect == 0 {
+				continue
+			}
+			if slices.ContainsFunc(snapshots, func(o Snapshot) bool { return o.Stamp == suspect.Stamp && o != suspect }) {
+				continue
+			}
+			for _, s := range snapshots {
+				if s.Valid && s.Time.Before(suspect.Time) && gone[s.Stamp] {
+					rt.Errorf("%s is deleted before %s", s.Stamp, suspect.Stamp)
+				}
+			}
 		}
 	})
 }

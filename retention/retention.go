@@ -4,6 +4,11 @@
 // whatever the order of its input, and answers for every input. It deletes
 // nothing; the caller carries the decision out, under its own locks.
 //
+// A snapshot of kind adopted was copied from what another program made, which
+// may lie about its time. It holds a slot only in a day, week or month in which
+// no other kind does, and can push none of those out: their slots are counted
+// without it.
+//
 // Buckets are counted, not time: "daily 7" is the last seven calendar days that
 // have a snapshot, so a machine that was off for a month loses nothing when it
 // comes back. What the package does not understand (a kind it has never heard
@@ -18,6 +23,7 @@ import "time"
 const (
 	KindDaily      = "daily"
 	KindWeekly     = "weekly"
+	KindMonthly    = "monthly"
 	KindManual     = "manual"
 	KindPreRestore = "pre-restore"
 	KindAdopted    = "adopted"
@@ -30,11 +36,15 @@ const StampLayout = "20060102T150405Z"
 type Snapshot struct {
 	Stamp  string    // YYYYMMDDTHHMMSSZ: the identity
 	Time   time.Time // the parsed stamp
-	Kind   string    // daily, weekly, manual, pre-restore or adopted
+	Kind   string    // daily, weekly, monthly, manual, pre-restore or adopted
 	Full   bool      // holds every artifact, not only the small ones
 	Valid  bool      // the last validation found nothing wrong
 	Pinned bool      // a person asked for it to be kept
 	InUse  string    // why it must stay just now, e.g. "upload to laptop"; empty if it is free
+
+	// Suspect says that its source had shrunk when it was taken, and that nobody
+	// has accepted that: what was valid before it is kept meanwhile.
+	Suspect bool
 
 	// InvalidSince is when an invalid one was first found to be so, where that
 	// was after it was taken: a snapshot that rots in its third month is then
@@ -50,8 +60,16 @@ type Snapshot struct {
 // keeps nothing for that reason.
 type Policy struct {
 	Daily   int // calendar days that have a snapshot
-	Weekly  int // weeks, from Sunday on, that have one
+	Weekly  int // weeks, from WeekStart on, that have one
 	Monthly int // calendar months that have one
+
+	// KeepWithin is the age below which every valid snapshot is kept. Zero or less
+	// keeps none for its age.
+	KeepWithin time.Duration
+
+	// Suspect is for how long after a suspect snapshot what was valid before it
+	// is kept. Zero or less keeps nothing for that reason.
+	Suspect time.Duration
 
 	// PreRestore and Invalid are the ages up to which snapshots of kind
 	// pre-restore and invalid ones are kept. Zero or less keeps none for its
@@ -66,7 +84,8 @@ type Policy struct {
 	// deletes more than three, so a field that was never set guards most.
 	MaxDeleteFraction float64
 
-	Location *time.Location // whose days, weeks and months; nil is UTC
+	Location  *time.Location // whose days, weeks and months; nil is UTC
+	WeekStart time.Weekday   // the first day of a week
 }
 
 // Slot is one day, week or month that a snapshot stands for.
@@ -98,10 +117,10 @@ type Decision struct {
 	Warnings []string // what a person should look into
 }
 
-// Keep gives the verdicts that keep, oldest first.
+// Keep returns the verdicts that keep, oldest first.
 func (d Decision) Keep() []Verdict { return d.where(true) }
 
-// Delete gives the verdicts that delete, oldest first, also those of a plan
+// Delete returns the verdicts that delete, oldest first, also those of a plan
 // that is Held: look at Held before acting on them.
 func (d Decision) Delete() []Verdict { return d.where(false) }
 

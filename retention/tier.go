@@ -22,7 +22,7 @@ type bucket struct {
 	start  time.Time
 	day    time.Time // of the holder
 	holder Snapshot
-	number int // 1 is the newest bucket
+	number int // 1 is the newest; one that was not adopted is counted among its like
 }
 
 // newTiers files the snapshots that may hold slots under the policy's tiers,
@@ -35,7 +35,7 @@ func newTiers(p Policy, holders []Snapshot) []*tier {
 	var used []*tier
 	for _, t := range []*tier{
 		{name: "daily", unit: "day", count: p.Daily, start: sameDay},
-		{name: "weekly", unit: "week", count: p.Weekly, start: firstOfWeek, preferFull: true},
+		{name: "weekly", unit: "week", count: p.Weekly, start: firstOfWeek(p.WeekStart), preferFull: true},
 		{name: "monthly", unit: "month", count: p.Monthly, start: firstOfMonth, preferFull: true},
 	} {
 		if t.count <= 0 {
@@ -67,15 +67,24 @@ func (t *tier) fill(holders []Snapshot) {
 		}
 	}
 	slices.SortFunc(all, func(a, b *bucket) int { return b.start.Compare(a.start) })
+	own := 0
 	for i, b := range all {
 		b.number = i + 1
+		if b.holder.Kind != KindAdopted {
+			own++
+			b.number = own
+		}
 	}
 }
 
-// better tells whether s, of that day, stands for the bucket rather than its
-// holder: the earliest day, there a full one where the tier asks for it, then
-// the newest. For daily all days of a bucket are one.
+// better reports whether s, of that day, stands for the bucket rather than its
+// holder: before all one that was not adopted, then the earliest day, there a
+// full one where the tier asks for it, then the newest. For daily all days of a
+// bucket are one.
 func (t *tier) better(s Snapshot, day time.Time, b *bucket) bool {
+	if adopted := s.Kind == KindAdopted; adopted != (b.holder.Kind == KindAdopted) {
+		return !adopted
+	}
 	if !day.Equal(b.day) {
 		return day.Before(b.day)
 	}
@@ -85,12 +94,12 @@ func (t *tier) better(s Snapshot, day time.Time, b *bucket) bool {
 	return s.Time.After(b.holder.Time)
 }
 
-// of gives the bucket of s, which must be among those that filled the tier.
+// of returns the bucket of s, which must be among those that filled the tier.
 func (t *tier) of(s Snapshot) *bucket {
 	return t.buckets[t.start(calendarDay(s.Time, t.location))]
 }
 
-// slot gives the slot that s holds.
+// slot returns the slot that s holds.
 func (t *tier) slot(s Snapshot) (Slot, bool) {
 	b := t.of(s)
 	if b.holder.Stamp != s.Stamp || b.number > t.count {
@@ -129,7 +138,7 @@ func (t *tier) lost(s Snapshot) string {
 	return fmt.Sprintf("older than the last %d %ss that have a snapshot", t.count, t.unit)
 }
 
-// calendarDay gives the day of an instant in a place, as midnight UTC of the
+// calendarDay returns the day of an instant in a place, as midnight UTC of the
 // same date. Days are compared and counted there, where each has 24 hours and
 // a midnight, which days with a change of clocks need not have.
 func calendarDay(instant time.Time, location *time.Location) time.Time {
@@ -138,8 +147,11 @@ func calendarDay(instant time.Time, location *time.Location) time.Time {
 }
 
 func sameDay(day time.Time) time.Time      { return day }
-func firstOfWeek(day time.Time) time.Time  { return day.AddDate(0, 0, -int(day.Weekday())) }
 func firstOfMonth(day time.Time) time.Time { return day.AddDate(0, 0, 1-day.Day()) }
+
+func firstOfWeek(start time.Weekday) func(day time.Time) time.Time {
+	return func(day time.Time) time.Time { return day.AddDate(0, 0, -int(day.Weekday()-start+7)%7) }
+}
 
 // ordinal writes 1st, 2nd, 3rd, 4th, 11th, 21st.
 func ordinal(n int) string {
