@@ -71,10 +71,13 @@ type Policy struct {
 	Daily             int     `json:"daily"`
 	Weekly            int     `json:"weekly"`
 	Monthly           int     `json:"monthly"`
+	KeepWithin        string  `json:"keep_within,omitempty"` // as Go writes it, e.g. "48h0m0s"
 	PreRestoreDays    int     `json:"pre_restore_days"`
+	SuspectDays       int     `json:"suspect_days,omitempty"`
 	InvalidDays       int     `json:"invalid_days"`
 	MaxDeleteFraction float64 `json:"max_delete_fraction"`
 	Timezone          string  `json:"timezone"`
+	WeekStart         string  `json:"week_start,omitempty"` // "sunday", the default, to "saturday"
 }
 
 // Plan returns the policy as package retention takes it.
@@ -83,11 +86,28 @@ func (p Policy) Plan() (retention.Policy, error) {
 	if err != nil {
 		return retention.Policy{}, &failure.Error{Op: "vault", Subject: vaultFile, Kind: failure.Invalid, Err: err}
 	}
+	within, err := p.keepWithin()
+	if err != nil {
+		return retention.Policy{}, &failure.Error{Op: "vault", Subject: vaultFile, Kind: failure.Invalid, Err: err}
+	}
+	weekdays := []string{"sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday"}
+	start := slices.Index(weekdays, p.WeekStart)
+	if start < 0 && p.WeekStart != "" { // an older vault has none
+		return retention.Policy{}, &failure.Error{Op: "vault", Subject: vaultFile, Kind: failure.Invalid,
+			Err: fmt.Errorf("week_start %q is no weekday", p.WeekStart)}
+	}
 	return retention.Policy{
-		Daily: p.Daily, Weekly: p.Weekly, Monthly: p.Monthly,
-		PreRestore: days(p.PreRestoreDays), Invalid: days(p.InvalidDays),
-		MaxDeleteFraction: p.MaxDeleteFraction, Location: location,
+		Daily: p.Daily, Weekly: p.Weekly, Monthly: p.Monthly, KeepWithin: within,
+		PreRestore: days(p.PreRestoreDays), Suspect: days(p.SuspectDays), Invalid: days(p.InvalidDays),
+		MaxDeleteFraction: p.MaxDeleteFraction, Location: location, WeekStart: time.Weekday(max(0, start)),
 	}, nil
+}
+
+func (p Policy) keepWithin() (time.Duration, error) {
+	if p.KeepWithin == "" {
+		return 0, nil
+	}
+	return time.ParseDuration(p.KeepWithin)
 }
 
 // keepsAll reports whether the policy deletes nothing.

@@ -158,11 +158,18 @@ func (v *Vault) sweepAll(ctx context.Context, now time.Time, o PruneOptions, sur
 
 // lengthen applies what policy documents ask for: never less than Policy.
 func (o *PruneOptions) lengthen(policies []PolicyDocument) {
-	pinned := make(map[string]bool)
+	pinned, suspect := make(map[string]bool), make(map[string]bool)
 	for _, p := range policies {
 		for _, stamp := range p.Pinned {
 			pinned[string(stamp)] = true
 		}
+		for _, stamp := range p.Suspect {
+			suspect[string(stamp)] = true
+		}
+		if within, err := p.Retention.keepWithin(); err == nil {
+			o.Policy.KeepWithin = max(o.Policy.KeepWithin, within)
+		}
+		o.Policy.Suspect = max(o.Policy.Suspect, days(p.Retention.SuspectDays))
 		if p.Retention.keepsAll() {
 			o.Policy.Daily, o.Policy.Weekly, o.Policy.Monthly = 0, 0, 0
 		}
@@ -177,6 +184,7 @@ func (o *PruneOptions) lengthen(policies []PolicyDocument) {
 	adjust := o.Adjust
 	o.Adjust = func(s *retention.Snapshot) {
 		s.Pinned = s.Pinned || pinned[s.Stamp]
+		s.Suspect = s.Suspect || suspect[s.Stamp]
 		if adjust != nil {
 			adjust(s)
 		}

@@ -285,7 +285,7 @@ func (s *State) NextSeq(list []Stored) int64 {
 
 // planned is a snapshot of the vault as retention sees it.
 func (s *Stored) planned() retention.Snapshot {
-	return retention.Snapshot{Stamp: string(s.Stamp), Time: s.Stamp.Time(), Kind: string(s.Kind), Full: s.Full, Valid: true, Pinned: s.Pinned}
+	return retention.Snapshot{Stamp: string(s.Stamp), Time: s.Stamp.Time(), Kind: string(s.Kind), Full: s.Full, Valid: true, Pinned: s.Pinned, Suspect: len(s.Suspect) > 0}
 }
 
 // MissingSnapshots decides which local snapshots a vault should get: the valid ones that

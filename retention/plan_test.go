@@ -33,7 +33,7 @@ func zone(t testing.TB, name string) *time.Location {
 	return location
 }
 
-// parse reads "STAMP kind [full] [invalid] [pinned] [use=WHY] [rotten=STAMP]".
+// parse reads "STAMP kind [full] [invalid] [pinned] [suspect] [use=WHY] [rotten=STAMP]".
 func parse(t testing.TB, line string) Snapshot {
 	t.Helper()
 	words := strings.Fields(line)
@@ -44,6 +44,8 @@ func parse(t testing.TB, line string) Snapshot {
 			s.Full = true
 		case word == "invalid":
 			s.Valid = false
+		case word == "suspect":
+			s.Suspect = true
 		case word == "pinned":
 			s.Pinned = true
 		case strings.HasPrefix(word, "use="):
@@ -230,6 +232,55 @@ func TestPlanReasons(t *testing.T) {
 			20260405T043000Z manual invalid | keep: invalid, kept 1h30m0s
 			20260405T050000Z pre-restore | keep: newest valid of any kind; newest pre-restore; pre-restore, kept 1 day
 			20260405T044500Z manual | keep: daily 2026-04-05 (1 of 1); newest valid`},
+		{name: "weeks start with the weekly job, on Monday here", p: func(p *Policy) { *p = Policy{Weekly: 2, WeekStart: time.Monday} }, now: "20260414T000000Z", table: `
+			20260405T060000Z daily | delete: older than the last 2 weeks that have a snapshot
+			20260406T050000Z weekly full | keep: weekly 2026-04-06 (Monday, 2 of 2)
+			20260406T060000Z daily | delete: weekly 2026-04-06 is held by 20260406T050000Z
+			20260412T060000Z daily full | delete: weekly 2026-04-06 is held by 20260406T050000Z
+			20260413T050000Z weekly full | keep: weekly 2026-04-13 (Monday, 1 of 2); newest full
+			20260413T060000Z daily | keep: newest valid`},
+		{name: "weeks that start on Saturday", p: func(p *Policy) { *p = Policy{Weekly: 2, WeekStart: time.Saturday} }, now: "20260412T000000Z", table: `
+			20260403T060000Z daily | delete: older than the last 2 weeks that have a snapshot
+			20260404T050000Z weekly full | keep: weekly 2026-04-04 (Saturday, 2 of 2)
+			20260410T060000Z daily | delete: weekly 2026-04-04 is held by 20260404T050000Z
+			20260411T050000Z weekly full | keep: weekly 2026-04-11 (Saturday, 1 of 2); newest valid; newest full`},
+		{name: "one taken before an upgrade survives the day", p: func(p *Policy) { *p = Policy{Daily: 1, KeepWithin: 48 * time.Hour} }, now: "20260407T180000Z", table: `
+			20260405T180000Z manual | delete: older than the last day that has a snapshot
+			20260405T180001Z manual | keep: younger than 2 days
+			20260407T100000Z manual invalid | delete: invalid older than 0 days
+			20260407T110000Z pre-restore | keep: newest pre-restore; younger than 2 days
+			20260407T120000Z manual full | keep: newest full; younger than 2 days
+			20260407T130000Z daily | keep: daily 2026-04-07 (1 of 1); newest valid; younger than 2 days`},
+		{name: "the first of the month is full where the monthly job ran", p: func(p *Policy) { *p = Policy{Monthly: 1} }, now: "20260402T000000Z", table: `
+			20260401T040000Z monthly full | keep: monthly 2026-04-01 (1st, 1 of 1); newest full
+			20260401T060000Z daily | keep: newest valid`},
+		{name: "what was valid before a suspect one stays", p: func(p *Policy) { *p = Policy{Daily: 1, Suspect: 30 * day} }, now: "20260505T060000Z", table: `
+			20260401T060000Z daily invalid | delete: invalid older than 0 days
+			20260402T060000Z daily full | keep: newest full; valid before 20260405T060000Z, which is suspect
+			20260404T060000Z pre-restore | keep: newest pre-restore; valid before 20260405T060000Z, which is suspect
+			20260405T060000Z daily suspect | keep: suspect, and not accepted
+			20260406T060000Z daily | delete: older than the last day that has a snapshot
+			20260505T060000Z daily | keep: daily 2026-05-05 (1 of 1); newest valid`},
+		{name: "… until its days are over", p: func(p *Policy) { *p = Policy{Daily: 1, Suspect: 30 * day} }, now: "20260505T060001Z", table: `
+			20260402T060000Z daily | delete: older than the last day that has a snapshot
+			20260405T060000Z daily suspect | delete: older than the last day that has a snapshot
+			20260505T060000Z daily | keep: daily 2026-05-05 (1 of 1); newest valid`},
+		{name: "the newest of several suspect ones counts, also where a clock was set back", p: func(p *Policy) { *p = Policy{Daily: 1, Suspect: day} }, now: "20260405T120000Z", table: `
+			20260402T060000Z daily | keep: valid before 20260406T060000Z, which is suspect
+			20260405T060000Z daily suspect | keep: daily 2026-04-05 (1 of 1); newest valid; valid before 20260406T060000Z, which is suspect
+			20260406T060000Z daily suspect | keep: in the future`},
+		{name: "an adopted one holds what none of ours does, and pushes none of ours out", p: func(p *Policy) { *p = Policy{Daily: 2, Weekly: 1} }, now: "20260412T000000Z", table: `
+			20260404T060000Z adopted | delete: older than the last 2 days that have a snapshot; older than the last week that has a snapshot
+			20260405T060000Z adopted full | delete: older than the last 2 days that have a snapshot; weekly 2026-04-06 is held by 20260406T060000Z
+			20260406T060000Z daily | keep: daily 2026-04-06 (2 of 2); weekly 2026-04-06 (Monday, 1 of 1)
+			20260407T060000Z daily full | keep: daily 2026-04-07 (1 of 2); newest valid that was not adopted; newest full that was not adopted
+			20260407T180000Z adopted | delete: daily 2026-04-07 is held by 20260407T060000Z; weekly 2026-04-06 is held by 20260406T060000Z
+			20260408T060000Z adopted | keep: daily 2026-04-08 (2 of 2)
+			20260409T060000Z adopted full | keep: daily 2026-04-09 (1 of 2); newest valid; newest full`},
+		{name: "only adopted ones count like others", p: func(p *Policy) { *p = Policy{Daily: 1, Weekly: 1, Invalid: day} }, now: "20260412T000000Z", table: `
+			20260405T060000Z adopted full | keep: weekly 2026-04-05 (Sunday, 1 of 1); newest full
+			20260408T060000Z adopted invalid | delete: invalid older than 1 day
+			20260409T060000Z adopted | keep: daily 2026-04-09 (1 of 1); newest valid`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p := usual()

@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"fmt"
+	"math/bits"
 	"strings"
 	"time"
 
@@ -114,6 +115,16 @@ func (c *Cron) Location() *time.Location {
 		return time.UTC
 	}
 	return c.loc
+}
+
+// Weekday returns the one weekday on which the schedule runs, and false when it
+// runs on several, on all, on days of the month as well, or by an interval.
+func (c *Cron) Weekday() (time.Weekday, bool) {
+	const star = 1 << 63
+	if c == nil || c.every > 0 || c.civil.Dow&star != 0 || c.civil.Dom&star == 0 || bits.OnesCount64(c.civil.Dow) != 1 {
+		return 0, false
+	}
+	return time.Weekday(bits.TrailingZeros64(c.civil.Dow)), true
 }
 
 // Next gives the first slot after a time, in the schedule's zone. For @every

@@ -210,3 +210,24 @@ func TestUpcoming(t *testing.T) {
 		t.Errorf("over the gap, got %v", got)
 	}
 }
+
+func TestWeekday(t *testing.T) {
+	tests := []struct {
+		expr string
+		want time.Weekday
+		one  bool
+	}{
+		{"0 5 * * 0", time.Sunday, true}, {"0 5 * * SAT", time.Saturday, true}, {"*/5 1 * 3 mon", time.Monday, true}, {"@weekly", time.Sunday, true},
+		{"0 5 * * *", 0, false}, {"0 5 * * ?", 0, false}, {"0 5 * * 1,4", 0, false}, {"0 5 * * 1-5", 0, false}, {"0 5 * * */2", 0, false},
+		{"0 5 1 * 3", 0, false}, {"@every 168h", 0, false}, {"@monthly", 0, false}, {"", 0, false},
+	}
+	for _, test := range tests {
+		c, err := Parse(test.expr, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if day, one := c.Weekday(); day != test.want || one != test.one {
+			t.Errorf("%q: %v, %v, want %v, %v", test.expr, day, one, test.want, test.one)
+		}
+	}
+}

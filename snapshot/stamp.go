@@ -43,6 +43,7 @@ type Kind string
 const (
 	Daily      Kind = "daily"
 	Weekly     Kind = "weekly"
+	Monthly    Kind = "monthly"
 	Manual     Kind = "manual"
 	PreRestore Kind = "pre-restore"
 	Adopted    Kind = "adopted"
@@ -51,11 +52,11 @@ const (
 // ParseKind accepts the kinds that a person may give a new snapshot.
 func ParseKind(s string) (Kind, error) {
 	switch k := Kind(s); k {
-	case Daily, Weekly, Manual:
+	case Daily, Weekly, Monthly, Manual:
 		return k, nil
 	}
 	return "", &failure.Error{Op: "kind", Subject: fmt.Sprintf("%q", s), Kind: failure.Usage,
-		Err: fmt.Errorf("not a kind of snapshot"), Hint: "use daily, weekly or manual"}
+		Err: fmt.Errorf("not a kind of snapshot"), Hint: "use daily, weekly, monthly or manual"}
 }
 
 // HoldsSlots tells whether retention may count a snapshot of this kind as a

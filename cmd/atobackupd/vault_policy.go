@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -29,6 +30,8 @@ instead.`,
 				"weekly":          func(q *offsite.Policy) { q.Weekly = p.Weekly },
 				"monthly":         func(q *offsite.Policy) { q.Monthly = p.Monthly },
 				"timezone":        func(q *offsite.Policy) { q.Timezone = p.Timezone },
+				"keep-within":     func(q *offsite.Policy) { q.KeepWithin = p.KeepWithin },
+				"week-start":      func(q *offsite.Policy) { q.WeekStart = strings.ToLower(p.WeekStart) },
 				"pre-restore":     func(q *offsite.Policy) { q.PreRestoreDays = p.PreRestoreDays },
 				"delete-fraction": func(q *offsite.Policy) { q.MaxDeleteFraction = p.MaxDeleteFraction },
 			}
@@ -64,6 +67,8 @@ instead.`,
 	flags.IntVar(&p.Daily, "daily", 0, "how many days that have a snapshot")
 	flags.IntVar(&p.Weekly, "weekly", 0, "how many weeks")
 	flags.IntVar(&p.Monthly, "monthly", 0, "how many months")
+	flags.StringVar(&p.KeepWithin, "keep-within", "", "every snapshot younger than this, e.g. 48h")
+	flags.StringVar(&p.WeekStart, "week-start", "", "the first day of a week, e.g. monday")
 	flags.IntVar(&p.PreRestoreDays, "pre-restore", 0, "for how many days those taken before a restore")
 	flags.Float64Var(&p.MaxDeleteFraction, "delete-fraction", 0, "hold a prune that would delete more than this part")
 	flags.StringVar(&p.Timezone, "timezone", "", "whose days, e.g. Europe/Berlin")

@@ -20,6 +20,7 @@ import (
 	"github.com/atocore/atobackupd/internal/history"
 	"github.com/atocore/atobackupd/offsite"
 	"github.com/atocore/atobackupd/retention"
+	"github.com/atocore/atobackupd/scheduler"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
@@ -230,13 +231,26 @@ func (a *App) sources() snapshot.Sources {
 	return snapshot.Sources{DB: c.DBPath, Registry: c.RegistryPath, Chroma: c.ChromaPath, RequiredTables: c.RequiredTables}
 }
 
+// Policy returns what a retention of the configuration means here: in the time
+// zone of the schedule, with weeks that start when the weekly job runs.
 func (a *App) Policy(r config.Retention) retention.Policy {
 	const day = 24 * time.Hour
 	return retention.Policy{
-		Daily: r.Daily, Weekly: r.Weekly, Monthly: r.Monthly,
+		Daily: r.Daily, Weekly: r.Weekly, Monthly: r.Monthly, KeepWithin: r.KeepWithin.Std(),
 		PreRestore: time.Duration(r.PreRestoreDays) * day, Invalid: time.Duration(r.InvalidDays) * day,
-		MaxDeleteFraction: r.MaxDeleteFraction, Location: a.location,
+		Suspect: time.Duration(r.SuspectDays) * day, MaxDeleteFraction: r.MaxDeleteFraction,
+		Location: a.location, WeekStart: weekStart(a.Config.Schedule.Weekly),
 	}
+}
+
+// weekStart returns the weekday that an expression names alone, else Sunday.
+func weekStart(weekly string) time.Weekday {
+	cron, err := scheduler.Parse(weekly, time.UTC)
+	if err != nil {
+		return time.Sunday
+	}
+	day, _ := cron.Weekday()
+	return day
 }
 
 // Signer returns the key that signs what this machine ships, and makes it where

@@ -2,8 +2,10 @@ package app
 
 import (
 	"context"
+	"errors"
 	"time"
 
+	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/health"
 	"github.com/atocore/atobackupd/internal/history"
 	"github.com/atocore/atobackupd/snapshot"
@@ -49,6 +51,9 @@ func (a *App) backup(ctx context.Context, kind snapshot.Kind, full bool, slot ti
 			return err
 		}
 		snap, err := a.take(ctx, a.takeOptions(kind, full))
+		if failure.KindOf(err) == failure.Invalid {
+			err = errors.Join(err, a.sweepQuarantine(time.Now()))
+		}
 		if err != nil {
 			return err
 		}

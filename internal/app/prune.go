@@ -123,11 +123,14 @@ func (a *App) validateForDryRun(ctx context.Context, list []snapshot.Snapshot) e
 	return nil
 }
 
+// carryOut deletes what the plan deletes. One that cannot be deleted is named in
+// the error, and the others go all the same.
 func (a *App) carryOut(ctx context.Context, now time.Time, doc *PrunePlan) error {
 	a.Sweep()
+	var failed []error
 	for _, v := range doc.Delete {
 		if err := ctx.Err(); err != nil {
-			return err
+			return errors.Join(append(failed, err)...)
 		}
 		err := a.store.Delete(snapshot.Stamp(v.Stamp))
 		if failure.KindOf(err) == failure.Locked {
@@ -135,22 +138,25 @@ func (a *App) carryOut(ctx context.Context, now time.Time, doc *PrunePlan) error
 			continue
 		}
 		if err != nil {
-			return err
+			failed = append(failed, err)
+			continue
 		}
 		a.Options.Log.Info("deleted a snapshot", "stamp", v.Stamp, "why", strings.Join(v.Reasons, "; "))
 		a.NoteHistoryError(a.history.ForgetValidation(ctx, v.Stamp))
 		a.noteFindings(ctx, func(found findings) { delete(found, v.Stamp) })
 		doc.Deleted = append(doc.Deleted, v.Stamp)
 	}
-	return nil
+	return errors.Join(failed...)
 }
 
 // sweepQuarantine removes what has been in quarantine/ for as long as an invalid
-// snapshot is kept, also when the rest of the prune is held.
+// snapshot is kept, also when the rest of the prune is held, and what is beyond
+// its bound.
 func (a *App) sweepQuarantine(now time.Time) error {
-	removed, err := a.store.SweepQuarantine(now, time.Duration(a.Config.Retention.InvalidDays)*24*time.Hour)
-	for _, name := range removed {
+	old, oldErr := a.store.SweepQuarantine(now, time.Duration(a.Config.Retention.InvalidDays)*24*time.Hour)
+	surplus, err := a.store.BoundQuarantine(snapshot.LiveBytes(a.sources()))
+	for _, name := range append(old, surplus...) {
 		a.Options.Log.Info("removed from quarantine", "name", name)
 	}
-	return err
+	return errors.Join(oldErr, err)
 }

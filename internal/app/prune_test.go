@@ -8,10 +8,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/fsx/fsxtest"
 	"github.com/atocore/atobackupd/snapshot"
 )
@@ -193,5 +195,33 @@ func TestQuarantineIsSwept(t *testing.T) {
 	}
 	if left := fsxtest.Tree(t, h.path("backups/quarantine")); left != ".\n20260429T060000Z\n" {
 		t.Errorf("left: %s", left)
+	}
+}
+
+// One snapshot that cannot be deleted is named, and keeps none of the others.
+func TestPruneGoesOnPastOneThatStays(t *testing.T) {
+	h := newHouse(t, "\n[retention]\ndaily = 1\nweekly = 0\nmonthly = 0\nkeep_within = \"0\"\n")
+	a := h.open()
+	defer a.Close()
+	for day := range 6 {
+		h.madeByAtoCore(pruneNoon.AddDate(0, 0, -day).Add(-6*time.Hour), false)
+	}
+	stuck := string(snapshot.StampOf(pruneNoon.AddDate(0, 0, -3).Add(-6 * time.Hour)))
+	stop := fsx.Observe(func(op fsx.Op, path string) error {
+		if op == fsx.OpRename && strings.Contains(path, stuck+".prune") {
+			return syscall.EPERM
+		}
+		return nil
+	})
+	doc, err := a.Prune(t.Context(), pruneNoon, false, true)
+	stop()
+	if err == nil || !strings.Contains(err.Error(), stuck) || failure.KindOf(err) != failure.Other {
+		t.Errorf("the error does not name %s: %v", stuck, err)
+	}
+	if len(doc.Deleted) != 4 || slices.Contains(doc.Deleted, stuck) || len(doc.Delete) != 5 {
+		t.Errorf("deleted %v of %v", doc.Deleted, doc.Delete)
+	}
+	if doc, err = a.Prune(t.Context(), pruneNoon, false, true); err != nil || !slices.Equal(doc.Deleted, []string{stuck}) {
+		t.Errorf("afterwards: deleted %v, %v", doc.Deleted, err)
 	}
 }

@@ -94,8 +94,13 @@ func (a *App) openTarget(ctx context.Context, t config.Target, repin bool) (v *V
 
 // vaultRetention returns a target's retention as a vault holds it.
 func (a *App) vaultRetention(r config.Retention) offsite.Policy {
-	return offsite.Policy{Daily: r.Daily, Weekly: r.Weekly, Monthly: r.Monthly, PreRestoreDays: r.PreRestoreDays,
-		InvalidDays: r.InvalidDays, MaxDeleteFraction: r.MaxDeleteFraction, Timezone: a.Config.Schedule.Timezone}
+	return vaultPolicy(r, a.Config.Schedule)
+}
+
+func vaultPolicy(r config.Retention, s config.Schedule) offsite.Policy {
+	return offsite.Policy{Daily: r.Daily, Weekly: r.Weekly, Monthly: r.Monthly, KeepWithin: r.KeepWithin.Std().String(),
+		PreRestoreDays: r.PreRestoreDays, SuspectDays: r.SuspectDays, InvalidDays: r.InvalidDays, MaxDeleteFraction: r.MaxDeleteFraction,
+		Timezone: s.Timezone, WeekStart: strings.ToLower(weekStart(s.Weekly).String())}
 }
 
 // targetError is an error about a target, which it names.
@@ -197,9 +202,7 @@ func InitVaultDir(ctx context.Context, path string, signers []string) (info offs
 	}
 	defer remote.Close()
 	c := config.Default()
-	create := offsite.VaultInfo{Created: time.Now().UTC().Truncate(time.Second), Host: "", Retention: offsite.Policy{
-		Daily: c.Retention.Daily, Weekly: c.Retention.Weekly, Monthly: c.Retention.Monthly, PreRestoreDays: c.Retention.PreRestoreDays,
-		InvalidDays: c.Retention.InvalidDays, MaxDeleteFraction: c.Retention.MaxDeleteFraction, Timezone: c.Schedule.Timezone}}
+	create := offsite.VaultInfo{Created: time.Now().UTC().Truncate(time.Second), Host: "", Retention: vaultPolicy(c.Retention, c.Schedule)}
 	if len(signers) == 1 {
 		create.Signer = signers[0]
 	}
