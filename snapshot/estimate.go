@@ -53,13 +53,13 @@ func (s *Store) clonesFrom(dir string) bool {
 	if unix.Statfs(s.staging(), &here) != nil || unix.Statfs(dir, &there) != nil || here.Fsid != there.Fsid || here.Type != there.Type {
 		return false
 	}
-	a, err := os.CreateTemp(s.staging(), "clone-*")
+	a, err := os.CreateTemp(s.staging(), "atobackupd-clone-")
 	if err != nil {
 		return false
 	}
 	defer os.Remove(a.Name())
 	defer a.Close()
-	b, err := os.CreateTemp(s.staging(), "clone-*")
+	b, err := os.CreateTemp(s.staging(), "atobackupd-clone-")
 	if err != nil {
 		return false
 	}

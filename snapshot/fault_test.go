@@ -94,7 +94,7 @@ func (in *installation) afterKill(t *testing.T, k int, cmd *exec.Cmd, err error)
 	if !cmd.ProcessState.Sys().(syscall.WaitStatus).Signaled() {
 		t.Fatalf("call %d: %v", k, err)
 	}
-	if removed, err := in.store.Sweep(); err != nil || in.staged(t) != "" || len(stamps) == 0 && k > 1 && len(removed) == 0 {
+	if removed, _, err := in.store.Sweep(); err != nil || in.staged(t) != "" || len(stamps) == 0 && k > 1 && len(removed) == 0 {
 		t.Errorf("call %d: swept %q, %v", k, removed, err)
 	}
 	if k%16 == 0 {
@@ -240,7 +240,7 @@ func TestDeleteFailing(t *testing.T) {
 		if exists(taken.Path) && in.staged(t) != "" {
 			t.Errorf("%s left\n%s", at, in.staged(t))
 		}
-		_, err = in.store.Sweep()
+		_, _, err = in.store.Sweep()
 		must(t, err)
 	})
 	if exists(taken.Path) || in.staged(t) != "" {
@@ -272,7 +272,7 @@ func (in *installation) killEach(t *testing.T, role string, stamp Stamp, check f
 			t.Fatalf("%v: %s", err, out)
 		}
 		check(k)
-		_, sweepErr := in.store.Sweep()
+		_, _, sweepErr := in.store.Sweep()
 		must(t, sweepErr)
 		if err == nil || !exists(in.store.Path(stamp)) {
 			return

@@ -106,6 +106,7 @@ var roles = map[string]func(job) error{
 	"other mount": func(j job) error { // see preflight_test.go
 		return takeAcrossMounts(j)
 	},
+	"sweep a mount": sweepAcrossMount, // see staging_test.go
 }
 
 func command(t testing.TB, role string, j job) *exec.Cmd {

@@ -106,7 +106,10 @@ func TestOpenExistingMakesNothing(t *testing.T) {
 	if err != nil || len(list) != 0 || len(warnings) != 1 || exists(dir) {
 		t.Errorf("%v, %q, %v", list, warnings, err)
 	}
-	for _, sweep := range []func() ([]string, error){store.Sweep, func() ([]string, error) { return store.SweepQuarantine(time.Now(), 0) }} {
+	for _, sweep := range []func() ([]string, error){
+		func() ([]string, error) { removed, _, err := store.Sweep(); return removed, err },
+		func() ([]string, error) { return store.SweepQuarantine(time.Now(), 0) },
+	} {
 		if removed, err := sweep(); err != nil || len(removed) != 0 {
 			t.Errorf("%q, %v", removed, err)
 		}

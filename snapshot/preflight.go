@@ -24,7 +24,7 @@ const peekTimeout = 5 * time.Second
 // preflight finds what would make a snapshot worthless or impossible before
 // anything is written.
 func (s *Store) preflight(ctx context.Context, src Sources, o TakeOptions) error {
-	if err := errors.Join(s.checkPlace(), s.checkWritable()); err != nil {
+	if err := errors.Join(s.checkOwnDirs(), s.checkPlace(), s.checkWritable()); err != nil {
 		return err
 	}
 	if !o.Tolerant {

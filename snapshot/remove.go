@@ -2,54 +2,11 @@ package snapshot
 
 import (
 	"errors"
-	"io/fs"
 	"os"
-	"path/filepath"
-	"time"
 
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx"
-	"github.com/atocore/atobackupd/snapshot/chroma"
 )
-
-// Sweep removes what interrupted runs left in staging/, and goes on when one of
-// them cannot be removed. The caller holds the main lock: only then is everything
-// there abandoned.
-func (s *Store) Sweep() (removed []string, err error) { return s.SweepBeside("") }
-
-// SweepBeside is Sweep that also removes the subvolume snapshots that a take
-// left beside the live Chroma directory, which may be "".
-func (s *Store) SweepBeside(liveChroma string) (removed []string, err error) {
-	volumes, volumesErr := chroma.SweepBtrfs(liveChroma, s.staging())
-	removed, err = removeEntries(s.staging(), func(string) bool { return true })
-	return append(volumes, removed...), errors.Join(volumesErr, err)
-}
-
-// SweepQuarantine removes what has been in quarantine/ for longer than keep.
-func (s *Store) SweepQuarantine(now time.Time, keep time.Duration) (removed []string, err error) {
-	return removeEntries(s.quarantine(), func(name string) bool {
-		stamp, err := ParseStamp(name)
-		return err == nil && now.Sub(stamp.Time()) > keep
-	})
-}
-
-func removeEntries(dir string, which func(name string) bool) (removed []string, err error) {
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	for _, entry := range entries {
-		if !which(entry.Name()) {
-			continue
-		}
-		if removeErr := fsx.RemoveAll(filepath.Join(dir, entry.Name())); removeErr != nil {
-			err = errors.Join(err, removeErr)
-			continue
-		}
-		removed = append(removed, entry.Name())
-	}
-	return removed, err
-}
 
 // Delete removes a published snapshot: renamed to staging/ first, so that an
 // interrupted removal leaves no half snapshot, and only while nobody reads it
@@ -67,7 +24,7 @@ func (s *Store) Delete(stamp Stamp) error {
 	failed := func(err error, hint string) error {
 		return &failure.Error{Op: "prune", Subject: string(stamp), Err: err, Hint: hint}
 	}
-	aside, err := fsx.MkdirTemp(s.staging(), string(stamp)+".prune-*", 0o700)
+	aside, err := fsx.MkdirTemp(s.staging(), string(stamp)+".prune-", 0o700)
 	if err != nil {
 		return failed(err, stagingHint)
 	}

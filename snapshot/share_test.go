@@ -182,7 +182,7 @@ func TestSharingFailing(t *testing.T) {
 		for _, snap := range list[1:] {
 			must(t, in.store.Delete(snap.Stamp))
 		}
-		if _, err := in.store.Sweep(); err != nil {
+		if _, _, err := in.store.Sweep(); err != nil {
 			t.Fatal(err)
 		}
 	})

@@ -26,6 +26,9 @@ func Open(dir string) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{dir: dir}
+	if err := s.checkOwnDirs(); err != nil {
+		return nil, err
+	}
 	for _, sub := range []string{s.snapshots(), s.staging(), s.quarantine()} {
 		if err := fsx.MkdirAll(sub, 0o750); err != nil {
 			return nil, &failure.Error{Op: "backup.dir", Subject: dir, Kind: failure.Config, Err: err,

@@ -22,9 +22,13 @@ func (a *App) Sweep() {
 	if a.CheckNoPendingRestore() != nil {
 		return
 	}
-	swept, err := a.store.SweepBeside(a.Config.AtoCore.ChromaPath)
+	swept, foreign, err := a.store.SweepBeside(a.Config.AtoCore.ChromaPath)
 	for _, name := range swept {
 		a.Options.Log.Warn("removed what an interrupted run left in staging", "name", name)
+	}
+	for _, name := range foreign {
+		a.Options.Log.Warn("not made by atobackupd, and left alone: it does not belong in staging",
+			"path", filepath.Join(a.store.Dir(), "staging", name))
 	}
 	if err != nil {
 		a.Options.Log.Warn("what an interrupted run left could not be removed: remove it as root", "error", err)

@@ -124,7 +124,7 @@ func (a *App) fetchForRestore(ctx context.Context, r RestoreRequest, request *re
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp(filepath.Join(a.store.Dir(), "staging"), "from-"+t.Name+".")
+	dir, err := a.store.Scratch("from-" + t.Name)
 	if err != nil {
 		return nil, err
 	}
