@@ -1,26 +1,32 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/spf13/cobra"
 
 	"github.com/atocore/atobackupd/internal/config"
+	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/setup"
 )
 
 func newInit(c *cli) *cobra.Command {
 	var r setup.InitRequest
+	var yes bool
 	cmd := &cobra.Command{
 		Use:     "init",
 		GroupID: groupInstall,
 		Short:   "Write a configuration, keys and the recovery sheet",
 		Long: `Set an installation up: the configuration, the ssh key and the signing key, and
-the recovery sheet that says how to get everything back. It asks nothing: it
-finds AtoCore under /srv/storage/atocore, or beside the database that --db
-names. Without --recipient it makes an age identity, which must be moved to
-another machine.
+the recovery sheet that says how to get everything back. On a terminal it asks,
+and shows what it has found: AtoCore under /srv/storage/atocore, its address,
+its compose file. Each answer is a flag as well; --yes asks nothing. Without
+--recipient it makes an age identity, which must be moved to another machine,
+and --drawer-key a second one. It writes the script that prepares the machine
+for the copies (--host), and ends with what is left to do.
 
 It never replaces a key, and nothing else without --force: run it again and it
 does what is missing.`,
@@ -29,11 +35,26 @@ does what is missing.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r.ConfigPath = config.Locate(c.configPath)
-			report, err := setup.Init(r)
+			if !yes && !c.json && isTerminal(os.Stdin) && !exists(r.ConfigPath) {
+				if err := r.Converse(cmd.Context(), os.Stdin, c.stdout); err != nil {
+					return &failure.Error{Op: "init", Kind: failure.Interrupted, Err: err}
+				}
+			}
+			if r.DrawerKey && c.json {
+				return usageError(cmd, errors.New("--drawer-key and --json exclude each other: the key is shown once, to a person"), "")
+			}
+			report, err := setup.Init(cmd.Context(), r)
 			if err != nil {
 				return err
 			}
-			return c.emit(report, func(w io.Writer) { printInit(w, report) })
+			if err := c.emit(report, func(w io.Writer) { printInit(w, report) }); err != nil || report.DrawerKey == "" || !isTerminal(c.stdout) {
+				return err
+			}
+			code, err := setup.QRCode(report.DrawerKey)
+			if err == nil {
+				_, err = io.WriteString(c.stdout, code)
+			}
+			return err
 		},
 	}
 	flags := cmd.Flags()
@@ -48,6 +69,11 @@ does what is missing.`,
 	flags.StringVar(&r.TargetUser, "user", "", "the account there (default atobackup)")
 	flags.StringVar(&r.TargetPath, "path", "", "the vault's `directory` there (default /home/USER/vault)")
 	flags.StringVar(&r.Out, "out", "", "the `directory` of the identity and the recovery sheet (default: your home)")
+	flags.BoolVar(&r.Ordinary, "ordinary", false, "let this machine also delete there (default: it may only add)")
+	flags.StringVar(&r.HealthURL, "health-url", "", "the `URL` that answers while AtoCore runs (default: found)")
+	flags.StringVar(&r.ComposeFile, "compose", "", "the compose `file` that stops and starts AtoCore (default: found)")
+	flags.BoolVar(&r.DrawerKey, "drawer-key", false, "make a second key, shown once and kept nowhere")
+	flags.BoolVar(&yes, "yes", false, "ask nothing: take what is found and what the flags say")
 	flags.BoolVar(&r.Force, "force", false, "replace the configuration and the sheet; keys are never replaced")
 	return cmd
 }
@@ -69,8 +95,19 @@ func printInit(w io.Writer, r setup.InitReport) {
 	for _, warning := range r.Warnings {
 		fmt.Fprintln(w, "warning:", warning)
 	}
+	if r.SecondMachine != nil {
+		fmt.Fprintf(w, "For the machine that keeps the copies, also in %s:\n\n%s\n", r.SecondMachine.Path, r.Script)
+	}
+	if r.DrawerKey != "" {
+		fmt.Fprintf(w, "THE KEY FOR THE DRAWER, shown now and never again: write it down, or photograph it.\n\n%s\n\n", r.DrawerKey)
+	}
 	fmt.Fprintln(w, "Next:")
 	for i, step := range r.Next {
 		fmt.Fprintf(w, "%3d. %s\n", i+1, step)
 	}
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }

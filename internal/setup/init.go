@@ -4,6 +4,7 @@ package setup
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -33,6 +34,10 @@ type InitRequest struct {
 	Recipients                         []string
 	TargetName, TargetUser, TargetPath string
 	TargetHosts                        []string
+	Ordinary                           bool   // the account there may also change and delete, and this machine prunes
+	HealthURL, APIURL                  string // where AtoCore answers
+	ComposeFile                        string // what stops and starts it
+	DrawerKey                          bool   // makes a second key, which is shown once and kept nowhere
 	Out                                string // the directory of the identity and the recovery sheet
 	Force                              bool   // replaces the configuration and the sheet, never a key
 	Host                               string
@@ -47,6 +52,9 @@ type InitReport struct {
 	Recipients    []string  `json:"recipients"`
 	RecoverySheet InitFile  `json:"recovery_sheet"`
 	Sheet         string    `json:"-"`
+	SecondMachine *InitFile `json:"second_machine_script"` // null: no sftp target
+	Script        string    `json:"-"`                     // what is in it
+	DrawerKey     string    `json:"-"`                     // the secret key that is shown once
 	Warnings      []string  `json:"warnings"`
 	Next          []string  `json:"next"`
 }
@@ -66,7 +74,7 @@ type InitKey struct {
 // Init makes what an installation needs: the configuration, the keys, the
 // directories, the recovery sheet. It never replaces a key, and nothing else
 // unless Force says so: run again, it does what is still missing.
-func Init(r InitRequest) (report InitReport, err error) {
+func Init(ctx context.Context, r InitRequest) (report InitReport, err error) {
 	report = InitReport{Recipients: []string{}, Warnings: []string{}, Next: []string{}}
 	if err := r.complete(); err != nil {
 		return report, err
@@ -79,6 +87,7 @@ func Init(r InitRequest) (report InitReport, err error) {
 		if err := r.find(); err != nil {
 			return report, err
 		}
+		r.findService(ctx)
 		if err := r.identity(&report); err != nil {
 			return report, err
 		}
@@ -105,6 +114,9 @@ func Init(r InitRequest) (report InitReport, err error) {
 		return report, err
 	}
 	if err := r.sheet(cfg, &report); err != nil {
+		return report, err
+	}
+	if err := r.secondMachine(cfg, &report); err != nil {
 		return report, err
 	}
 	report.Next = r.next(cfg, report)
@@ -221,6 +233,12 @@ func (r *InitRequest) identity(report *InitReport) error {
 		recipient, err = publicOf(path)
 	}
 	r.Recipients = []string{recipient}
+	if err != nil || !r.DrawerKey {
+		return err
+	}
+	secret, second, err := crypt.GenerateIdentity()
+	report.DrawerKey = secret
+	r.Recipients = append(r.Recipients, second)
 	return err
 }
 

@@ -55,7 +55,7 @@ func initRequest(dir string) InitRequest {
 
 func TestInitFromScratch(t *testing.T) {
 	dir := atocore(t)
-	report, err := Init(initRequest(dir))
+	report, err := Init(t.Context(), initRequest(dir))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,12 +129,12 @@ func TestInitFromScratch(t *testing.T) {
 // A second run does nothing, and --force replaces no key.
 func TestInitAgain(t *testing.T) {
 	dir := atocore(t)
-	first, err := Init(initRequest(dir))
+	first, err := Init(t.Context(), initRequest(dir))
 	if err != nil {
 		t.Fatal(err)
 	}
 	before := contents(t, dir)
-	second, err := Init(initRequest(dir))
+	second, err := Init(t.Context(), initRequest(dir))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +149,7 @@ func TestInitAgain(t *testing.T) {
 	}
 	again := initRequest(dir)
 	again.Force, again.TargetHosts = true, nil
-	third, err := Init(again)
+	third, err := Init(t.Context(), again)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +199,7 @@ func TestInitRefuses(t *testing.T) {
 		r := initRequest(dir)
 		change(&r, dir)
 		before := contents(t, dir)
-		_, err := Init(r)
+		_, err := Init(t.Context(), r)
 		if failure.KindOf(err) != failure.Usage || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -218,7 +218,7 @@ func TestInitWithRecipientMakesNoIdentity(t *testing.T) {
 	}
 	r := initRequest(atocore(t))
 	r.Recipients = []string{recipient}
-	report, err := Init(r)
+	report, err := Init(t.Context(), r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,7 +255,7 @@ func TestCheckConfigFinds(t *testing.T) {
 		"no such command": {func(dir string, cfg *config.Config) { cfg.Restore.StopCommand = []string{"no-such-program"} }, "", "restore.stop_command"},
 	} {
 		dir := atocore(t)
-		report, err := Init(initRequest(dir))
+		report, err := Init(t.Context(), initRequest(dir))
 		if err != nil {
 			t.Fatal(err)
 		}

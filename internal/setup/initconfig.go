@@ -18,6 +18,17 @@ func (r *InitRequest) configText() (string, error) {
 	e.set("[atocore]", "registry_path", r.Registry)
 	e.set("[atocore]", "chroma_path", r.Chroma)
 	e.set("[backup]", "dir", r.BackupDir)
+	if r.HealthURL != "" {
+		e.set("[atocore]", "health_url", r.HealthURL)
+	}
+	if r.APIURL != "" {
+		e.set("[atocore]", "api_url", r.APIURL)
+	}
+	if r.ComposeFile != "" {
+		compose := []string{"docker", "compose", "-f", r.ComposeFile}
+		e.setList("[restore]", "stop_command", append(compose, "down"))
+		e.setList("[restore]", "start_command", append(compose, "up", "-d"))
+	}
 	if r.Chroma == "" {
 		e.set("[schedule]", "weekly", "")
 		e.set("[schedule]", "monthly", "")
@@ -33,6 +44,9 @@ func (r *InitRequest) configText() (string, error) {
 		e.set("[[offsite]]", "identity_file", r.sshKeyPath())
 		e.set("[[offsite]]", "known_hosts", filepath.Join(dir, "known_hosts"))
 		e.set("[[offsite]]", "path", r.TargetPath)
+		if !r.Ordinary {
+			e.put("[[offsite]]", "append_only", "append_only = true")
+		}
 	}
 	return strings.Join(e.lines, "\n"), e.err
 }

@@ -74,7 +74,7 @@ func (r *InitRequest) sheetText(cfg *config.Config, report InitReport) string {
 	line("     --signer '%s'", report.SigningKey.Public)
 	line("   Or with python3, age and zstd alone:")
 	line("   sha256sum VAULT/recover.py       (compare with 3)")
-	line("   python3 VAULT/recover.py STAMP --identity KEY --to DIR \\")
+	line("   python3 -I VAULT/recover.py STAMP --identity KEY --to DIR \\")
 	line("     --signer '%s'", report.SigningKey.Public)
 	line("")
 	line("6. Putting it in place: on the new machine write %s,", config.DefaultPath)
@@ -93,9 +93,37 @@ func (r *InitRequest) sheetText(cfg *config.Config, report InitReport) string {
 	return b.String()
 }
 
+// secondMachine writes the script for the machine that keeps the copies.
+func (r *InitRequest) secondMachine(cfg *config.Config, report *InitReport) (err error) {
+	for _, t := range cfg.Offsite {
+		if t.Type != "sftp" {
+			continue
+		}
+		m := SecondMachine{
+			Host: r.Host, Target: t.Name, User: t.User, Path: t.Path, AppendOnly: t.AppendOnly,
+			SSHKey: report.SSHKey.Public + " atobackupd@" + r.Host, Signer: report.SigningKey.Public,
+		}
+		if report.Script, err = m.Script(); err != nil {
+			return err
+		}
+		path := filepath.Join(r.Out, "atobackupd-second-machine-"+t.Name+".sh")
+		before, _ := os.ReadFile(path) // what cannot be read is written anew
+		report.SecondMachine = &InitFile{Path: path, Made: string(before) != report.Script}
+		if !report.SecondMachine.Made {
+			return nil
+		}
+		return errors.Join(fsx.MkdirAll(r.Out, 0o700), fsx.WriteFile(path, []byte(report.Script), 0o644))
+	}
+	return nil
+}
+
 // next says what to do now, in order.
 func (r *InitRequest) next(cfg *config.Config, report InitReport) []string {
 	var next []string
+	full := ""
+	if cfg.AtoCore.ChromaPath != "" {
+		full = " --chroma"
+	}
 	add := func(format string, args ...any) { next = append(next, fmt.Sprintf(format, args...)) }
 	if report.Identity != nil {
 		add("move the secret key %s off this machine, to the laptop and to a drawer, and then shred -u it here: who has this machine must not be able to read the copies, and without the key nobody can", report.Identity.Path)
@@ -103,7 +131,7 @@ func (r *InitRequest) next(cfg *config.Config, report InitReport) []string {
 	add("print %s, or put it where the secret key is", report.RecoverySheet.Path)
 	for _, t := range cfg.Offsite {
 		if t.Type == "sftp" {
-			add("on %s, add this line to ~%s/.ssh/authorized_keys: %s", t.Hosts[0], t.User, report.SSHKey.Public)
+			add("copy %s to %s and run it there as root: it makes the account, the key file and the vault", report.SecondMachine.Path, t.Hosts[0])
 			add("atobackupd target trust %s", t.Name)
 			add("atobackupd target test %s", t.Name)
 		}
@@ -119,7 +147,18 @@ func (r *InitRequest) next(cfg *config.Config, report InitReport) []string {
 	if cfg.Backup.Dir != "/srv/storage/atocore/backups" {
 		add("the backups are not in the unit's usual place: systemctl edit atobackupd, and write [Service] and ReadWritePaths=%s", cfg.Backup.Dir)
 	}
+	if cfg.AtoCore.HealthURL == "" || len(cfg.Restore.StopCommand) == 0 {
+		add("set health_url, stop_command and start_command in %s: a restore asks the first whether AtoCore runs, and --manage-service needs the others", report.Config.Path)
+	}
+	if len(cfg.Notify.URLs) == 0 && cfg.Notify.URLsFile == "" && len(cfg.Notify.Command) == 0 {
+		add("say in [notify] of %s who is told when something fails", report.Config.Path)
+	}
 	add("atobackupd config check")
+	add("atobackupd backup%s", full)
+	if len(cfg.Offsite) > 0 {
+		add("atobackupd sync")
+	}
+	add("atobackupd drill")
 	add("systemctl enable --now atobackupd")
 	add("atobackupd status")
 	return next
