@@ -52,6 +52,34 @@ func TestCatchUpCoalesces(t *testing.T) {
 	})
 }
 
+// The fullest of all that fall due together serves them all, and those that it
+// served run after all when it fails.
+func TestMonthlyServesAll(t *testing.T) {
+	for _, fails := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			w.setClock("2026-02-28T12:00:00Z") // 2026-03-01 is a Sunday
+			month := w.job("monthly", "0 6 1 * *", nil, func(context.Context, Slot) error {
+				if fails {
+					return errBroken
+				}
+				return nil
+			})
+			month.Group, month.Covers = "snapshots", []string{"daily", "weekly"}
+			_, stop := w.start(append(w.snapshots(nil), month)...)
+			wait(24 * time.Hour)
+			w.wantRuns("monthly", "2026-03-01T06:00:00Z")
+			w.wantRuns("daily")
+			if fails {
+				w.wantRuns("weekly", "2026-03-01T06:00:00Z")
+			} else {
+				w.wantRuns("weekly")
+			}
+			stop()
+		})
+	}
+}
+
 // When the weekly snapshot cannot be taken, the daily one is still wanted.
 func TestCoveredRunsWhenTheOtherFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -101,7 +101,7 @@ func Every(d time.Duration) *Cron {
 	return &Cron{expr: "@every " + d.String(), loc: time.UTC, every: d}
 }
 
-// String gives the expression; "" for nil.
+// String returns the expression; "" for nil.
 func (c *Cron) String() string {
 	if c == nil {
 		return ""
@@ -109,7 +109,7 @@ func (c *Cron) String() string {
 	return c.expr
 }
 
-// Location gives the zone whose clock the expression follows; UTC for nil.
+// Location returns the zone whose clock the expression follows; UTC for nil.
 func (c *Cron) Location() *time.Location {
 	if c == nil {
 		return time.UTC
@@ -127,7 +127,7 @@ func (c *Cron) Weekday() (time.Weekday, bool) {
 	return time.Weekday(bits.TrailingZeros64(c.civil.Dow)), true
 }
 
-// Next gives the first slot after a time, in the schedule's zone. For @every
+// Next returns the first slot after a time, in the schedule's zone. For @every
 // that time must itself be a slot, or the start. The zero time means never,
 // which is what nil says.
 func (c *Cron) Next(after time.Time) time.Time {

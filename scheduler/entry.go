@@ -16,6 +16,7 @@ type entry struct {
 	next      time.Time // the first slot after seen; zero for never
 	pending   time.Time // the slot that waits to run; zero for none
 	retry     *retry
+	carried   int // attempts of an older slot whose retry the waiting one replaces
 	triggered bool
 	run       *run
 	last      *Result
@@ -56,16 +57,16 @@ func (e *entry) replace(job Job) {
 	e.job = job
 }
 
-// see moves on to a slot.
-func (e *entry) see(slot time.Time) {
+// advance moves on to a slot.
+func (e *entry) advance(slot time.Time) {
 	e.seen = slot
 	e.next = e.job.Cron.Next(slot)
 }
 
-// idle tells whether the job may start: it never overlaps with itself.
+// idle reports whether the job may start: it never overlaps with itself.
 func (e *entry) idle() bool { return e.run == nil }
 
-// busy tells whether the entry keeps its group waiting. A stuck run does not:
+// busy reports whether the entry keeps its group waiting. A stuck run does not:
 // one that hangs must not stop everything else.
 func (e *entry) busy() bool { return e.run != nil && !e.run.stuck }
 
@@ -76,8 +77,8 @@ func (e *entry) group() string {
 	return "group " + e.job.Group
 }
 
-// want gives the time by which the entry queues, and whether it wants to run.
-func (e *entry) want(now time.Time) (time.Time, bool) {
+// readyAt returns the time by which the entry queues, and whether it is to run now.
+func (e *entry) readyAt(now time.Time) (time.Time, bool) {
 	switch {
 	case !e.idle():
 		return time.Time{}, false

@@ -29,14 +29,16 @@ type Job struct {
 	// Pause says how long to wait before the retry after the n-th attempt, from
 	// 1; nil means RetryPause.
 	Pause func(attempt int) time.Duration
-	// Retryable tells whether another attempt may help; nil means always.
-	Retryable func(error) bool
+	// Retryable reports whether another attempt may help after the n-th, from 1,
+	// failed; nil means always.
+	Retryable func(err error, attempt int) bool
 	// NoCatchUp makes slots that passed while nobody looked count as missed,
 	// all of them. A slot that fell due while the loop ran is not one of these.
 	NoCatchUp bool
 	// Covers names jobs whose work this one does as well. When both are waiting
 	// to run, this one runs and the other's slot is served by it. When
-	// it fails for good, the other runs after all.
+	// it fails for good, the other runs after all. What covers others may be
+	// covered itself, by one that covers those as well.
 	Covers []string
 }
 
@@ -99,7 +101,7 @@ type Event struct {
 
 // check refuses jobs that cannot work together.
 func check(jobs []Job) error {
-	covered := map[string]bool{}
+	covers := map[string][]string{}
 	names := map[string]bool{}
 	for _, job := range jobs {
 		switch {
@@ -109,17 +111,20 @@ func check(jobs []Job) error {
 			return fmt.Errorf("job %q: there are two of this name", job.Name)
 		}
 		names[job.Name] = true
-		for _, name := range job.Covers {
-			covered[name] = true
-		}
+		covers[job.Name] = job.Covers
 	}
 	for _, job := range jobs {
 		if i := slices.IndexFunc(job.Covers, func(name string) bool { return !names[name] }); i >= 0 {
 			return fmt.Errorf("job %q: it covers %q, which is no job", job.Name, job.Covers[i])
 		}
-		// Two that wait for each other would wait for ever.
-		if len(job.Covers) > 0 && covered[job.Name] {
-			return fmt.Errorf("job %q: it covers others and is covered itself", job.Name)
+		for _, name := range job.Covers {
+			for _, further := range covers[name] {
+				// Jobs that wait for each other would wait for ever, and a slot that is
+				// served twice removed would have to be given back twice.
+				if further == job.Name || !slices.Contains(job.Covers, further) {
+					return fmt.Errorf("job %q: it covers %q, and not %q, which that covers", job.Name, name, further)
+				}
+			}
 		}
 	}
 	return nil

@@ -274,9 +274,10 @@ func TestNewerSlotEndsRetries(t *testing.T) {
 		job := w.job("quick", "*/10 6 * * *", nil, func(context.Context, Slot) error { return errBroken })
 		job.Retries = 3
 		_, stop := w.start(job)
-		wait(930 * time.Second) // 06:00 was tried at 0, 1 and 6; 06:10 ends that
+		wait(930 * time.Second) // 06:00 was tried at 0, 1 and 6; 06:10 ends that, and is the last attempt
 		w.wantRuns("quick", "2026-04-07T06:00:00Z", "2026-04-07T06:00:00Z", "2026-04-07T06:00:00Z", "2026-04-07T06:10:00Z")
-		if end := w.told(Finished); len(end) != 1 || end[0].Outcome != Failed || end[0].Slot.Attempt != 3 {
+		end := w.told(Finished)
+		if len(end) != 2 || end[0].Outcome != Failed || end[0].Slot.Attempt != 3 || end[1].Slot.Attempt != 4 {
 			t.Errorf("reported %+v", end)
 		}
 		stop()
@@ -346,12 +347,44 @@ func TestNotRetried(t *testing.T) {
 				w.setClock("2026-04-07T05:00:00Z")
 				job := w.job("daily", "0 6 * * *", nil, func(context.Context, Slot) error { return row.err })
 				job.Retries = 3
-				job.Retryable = func(err error) bool { return !errors.Is(err, errBroken) }
+				job.Retryable = func(err error, _ int) bool { return !errors.Is(err, errBroken) }
 				s, stop := w.start(job)
 				wait(12 * time.Hour)
 				w.wantRuns("daily", "2026-04-07T06:00:00Z")
 				if last := s.Status()[0].Last; last == nil || last.Outcome != row.want {
 					t.Errorf("last: %+v", last)
+				}
+				stop()
+			})
+		})
+	}
+}
+
+// What fails each time has failed after its retries also where the slots lie
+// closer together than these, whether the newer slot comes during the pause or
+// during the run.
+func TestRetriesCountOverCloseSlots(t *testing.T) {
+	for name, takes := range map[string]time.Duration{"in the pause": 0, "while it runs": 50 * time.Second} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				w.setClock("2026-04-07T05:00:00Z")
+				job := w.job("daily", "@every 30s", nil, func(context.Context, Slot) error {
+					time.Sleep(takes)
+					return errBroken
+				})
+				job.Retries = 3
+				job.Retryable = func(err error, attempt int) bool { return attempt == 1 }
+				_, stop := w.start(job)
+				wait(10 * time.Minute)
+				ran, _ := w.attempts()
+				if len(ran) < 8 {
+					t.Fatalf("ran %+v", ran)
+				}
+				for i, slot := range ran {
+					if want := 1 + i%2; slot.Attempt != want {
+						t.Errorf("run %d is attempt %d, want %d", i, slot.Attempt, want)
+					}
 				}
 				stop()
 			})

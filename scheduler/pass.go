@@ -7,7 +7,7 @@ import (
 )
 
 // pass looks at everything once: what ended, what fell due, what may start. It
-// gives the time to the next look.
+// returns the time to the next look.
 func (s *Scheduler) pass(ctx context.Context) time.Duration {
 	s.mu.Lock()
 	now := s.now()
@@ -33,7 +33,7 @@ func (s *Scheduler) unlockAndReport() {
 	}
 }
 
-func (s *Scheduler) tell(e *entry, now time.Time, event Event) {
+func (s *Scheduler) emit(e *entry, now time.Time, event Event) {
 	event.Job, event.At = e.job.Name, now
 	s.events = append(s.events, event)
 }
@@ -46,9 +46,9 @@ func (s *Scheduler) load(ctx context.Context, e *entry, now time.Time) {
 	case !e.loaded:
 		served, known, err := s.store.Served(ctx, e.job.Name)
 		if err != nil {
-			s.tell(e, now, Event{Kind: StoreError, Err: err})
+			s.emit(e, now, Event{Kind: StoreError, Err: err})
 			if e.seen.IsZero() {
-				e.see(now)
+				e.advance(now)
 			}
 			return
 		}
@@ -60,7 +60,7 @@ func (s *Scheduler) load(ctx context.Context, e *entry, now time.Time) {
 		case !known:
 			s.serve(ctx, e, now, e.seen)
 		case served.After(e.seen):
-			e.see(served)
+			e.advance(served)
 		}
 	case e.changed:
 		s.restart(ctx, e, now)
@@ -75,13 +75,13 @@ func (s *Scheduler) load(ctx context.Context, e *entry, now time.Time) {
 // it does so in one step, what was served stays served.
 func (s *Scheduler) checkClock(e *entry, now time.Time) {
 	if e.seen.Sub(now) > maxStepBack {
-		s.tell(e, now, Event{Kind: ClockBack, Slot: Slot{Job: e.job.Name, At: e.seen}})
+		s.emit(e, now, Event{Kind: ClockBack, Slot: Slot{Job: e.job.Name, At: e.seen}})
 		e.ahead, e.served = e.seen, time.Time{}
-		e.see(now.Truncate(time.Second))
+		e.advance(now.Truncate(time.Second))
 	}
 	if !e.ahead.IsZero() && !now.Before(e.ahead) {
 		if e.ahead.After(e.seen) {
-			e.see(e.ahead)
+			e.advance(e.ahead)
 		}
 		e.ahead = time.Time{}
 	}
@@ -94,7 +94,7 @@ func (s *Scheduler) restart(ctx context.Context, e *entry, now time.Time) {
 	if e.seen.Before(now) {
 		e.seen = now
 	}
-	e.see(e.seen)
+	e.advance(e.seen)
 	if e.job.Cron != nil {
 		s.serve(ctx, e, now, e.seen)
 	}
@@ -116,7 +116,7 @@ func (s *Scheduler) consider(ctx context.Context, e *entry, now time.Time) {
 		missed = append([]time.Time{e.pending}, missed...)
 		e.pending = time.Time{}
 	}
-	e.see(newest)
+	e.advance(newest)
 	if e.job.NoCatchUp && now.Sub(newest) > onTime {
 		s.miss(ctx, e, now, append(missed, newest), more)
 		s.serve(ctx, e, now, newest)
@@ -125,7 +125,10 @@ func (s *Scheduler) consider(ctx context.Context, e *entry, now time.Time) {
 	s.miss(ctx, e, now, missed, more)
 	e.pending = newest
 	if e.retry != nil {
-		s.give(e, now, e.retry) // the newer slot ends the retries of the older
+		// The newer slot is the next attempt: where slots lie closer together than
+		// retries, a job that always fails would else begin anew for ever.
+		e.carried = e.retry.failed.slot.Attempt
+		s.reportEnd(e, now, e.retry)
 	}
 }
 
@@ -134,9 +137,9 @@ func (s *Scheduler) miss(ctx context.Context, e *entry, now time.Time, slots []t
 		return
 	}
 	if err := s.store.Missed(ctx, e.job.Name, slots); err != nil {
-		s.tell(e, now, Event{Kind: StoreError, Err: err})
+		s.emit(e, now, Event{Kind: StoreError, Err: err})
 	}
-	s.tell(e, now, Event{Kind: Missed, Slots: slots, More: more})
+	s.emit(e, now, Event{Kind: Missed, Slots: slots, More: more})
 }
 
 // serve records a slot. When that fails the job runs all the same: running a
@@ -148,7 +151,7 @@ func (s *Scheduler) serve(ctx context.Context, e *entry, now, slot time.Time) {
 		return
 	}
 	if err := s.store.Serve(ctx, e.job.Name, slot); err != nil {
-		s.tell(e, now, Event{Kind: StoreError, Err: err})
+		s.emit(e, now, Event{Kind: StoreError, Err: err})
 		return
 	}
 	e.served = slot
@@ -159,23 +162,23 @@ func (s *Scheduler) serve(ctx context.Context, e *entry, now, slot time.Time) {
 func (s *Scheduler) dispatch(ctx context.Context, now time.Time) {
 	var waiting []*entry
 	for _, e := range s.entries {
-		if _, ok := e.want(now); ok && !s.covered(e) {
+		if _, ok := e.readyAt(now); ok && !s.covered(e) {
 			waiting = append(waiting, e)
 		}
 	}
 	slices.SortStableFunc(waiting, func(a, b *entry) int {
-		timeA, _ := a.want(now)
-		timeB, _ := b.want(now)
+		timeA, _ := a.readyAt(now)
+		timeB, _ := b.readyAt(now)
 		return timeA.Compare(timeB)
 	})
 	for _, e := range waiting {
-		if _, ok := e.want(now); ok && ctx.Err() == nil && !s.occupied(e.group()) {
+		if _, ok := e.readyAt(now); ok && ctx.Err() == nil && !s.occupied(e.group()) {
 			s.start(ctx, e, now)
 		}
 	}
 }
 
-// covered tells whether the slot that waits will be served by another job that
+// covered reports whether the slot that waits will be served by another job that
 // is waiting as well.
 func (s *Scheduler) covered(e *entry) bool {
 	return !e.pending.IsZero() && slices.ContainsFunc(s.entries, func(other *entry) bool {
@@ -188,7 +191,7 @@ func (s *Scheduler) occupied(group string) bool {
 	return slices.ContainsFunc(s.entries, taken) || slices.ContainsFunc(s.retired, taken)
 }
 
-// pause gives the time to the next look. It is never longer than wakeEvery,
+// pause returns the time to the next look. It is never longer than wakeEvery,
 // and needs not be exact: each pass asks the clock again.
 func (s *Scheduler) pause(now time.Time) time.Duration {
 	pause := wakeEvery

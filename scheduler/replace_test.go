@@ -54,7 +54,10 @@ func TestNewRefuses(t *testing.T) {
 		"twice":       {{Name: "a", Run: run}, {Name: "a", Run: run}},
 		"no such job": {{Name: "a", Run: run, Covers: []string{"b"}}},
 		"each other":  {{Name: "a", Run: run, Covers: []string{"b"}}, {Name: "b", Run: run, Covers: []string{"a"}}},
-		"itself":      {{Name: "a", Run: run, Covers: []string{"a"}}},
+		"twice removed, and not once": {
+			{Name: "a", Run: run, Covers: []string{"b"}}, {Name: "b", Run: run, Covers: []string{"c"}}, {Name: "c", Run: run},
+		},
+		"itself": {{Name: "a", Run: run, Covers: []string{"a"}}},
 	} {
 		if _, err := New(newMemory(), jobs, Options{}); err == nil {
 			t.Errorf("%s was accepted", why)

@@ -19,7 +19,7 @@ func (s *Scheduler) start(ctx context.Context, e *entry, now time.Time) {
 	r := &run{slot: Slot{Job: e.job.Name, At: now, Attempt: 1, Triggered: true}, started: now, clock: time.Now()}
 	switch {
 	case !e.pending.IsZero():
-		r.slot.At, r.slot.Triggered = e.pending, false
+		r.slot.At, r.slot.Triggered, r.slot.Attempt = e.pending, false, 1+e.carried
 		r.covered = s.cover(ctx, e, now)
 		s.serve(ctx, e, now, e.pending)
 		e.pending = time.Time{}
@@ -27,12 +27,12 @@ func (s *Scheduler) start(ctx context.Context, e *entry, now time.Time) {
 		r.slot, r.covered = e.retry.failed.slot, e.retry.failed.covered
 		r.slot.Attempt++
 	}
-	e.retry, e.triggered, e.run = nil, false, r
+	e.retry, e.carried, e.triggered, e.run = nil, 0, false, r
 	r.ctx, r.cancel = context.WithCancel(ctx)
 	if e.job.Timeout > 0 {
 		r.ctx, r.cancel = context.WithTimeoutCause(ctx, e.job.Timeout, fmt.Errorf("%w: over %s", ErrTimeout, e.job.Timeout))
 	}
-	s.tell(e, now, Event{Kind: Started, Slot: r.slot})
+	s.emit(e, now, Event{Kind: Started, Slot: r.slot})
 	work := e.job.Run
 	go func() {
 		err := protect(r.ctx, work, r.slot)
@@ -65,7 +65,7 @@ func (s *Scheduler) cover(ctx context.Context, e *entry, now time.Time) map[stri
 		}
 		covered[name] = other.pending
 		s.serve(ctx, other, now, other.pending)
-		s.tell(other, now, Event{Kind: Covered, Slot: Slot{Job: name, At: other.pending}, By: e.job.Name})
+		s.emit(other, now, Event{Kind: Covered, Slot: Slot{Job: name, At: other.pending}, By: e.job.Name})
 		other.pending = time.Time{}
 	}
 	return covered
@@ -102,8 +102,12 @@ func (s *Scheduler) finish(ctx context.Context, e *entry, now time.Time) {
 	r.cancel()
 	e.last = &Result{Slot: r.slot, Started: r.started, Finished: now, Outcome: outcome, Err: r.err}
 	failed := &retry{failed: r, err: r.err, took: took, outcome: outcome}
-	if !s.retries(e, r, outcome) {
-		s.give(e, now, failed)
+	retry := s.retries(e, r, outcome)
+	if retry && !e.pending.IsZero() {
+		retry, e.carried = false, r.slot.Attempt // as where a newer slot ends a pause
+	}
+	if !retry {
+		s.reportEnd(e, now, failed)
 		return
 	}
 	pause := RetryPause
@@ -113,15 +117,15 @@ func (s *Scheduler) finish(ctx context.Context, e *entry, now time.Time) {
 	failed.pause = pause(r.slot.Attempt)
 	failed.at = now.Add(failed.pause)
 	e.retry = failed
-	s.tell(e, now, Event{Kind: Retrying, Slot: r.slot, Err: r.err, Duration: took, RetryAt: failed.at})
+	s.emit(e, now, Event{Kind: Retrying, Slot: r.slot, Err: r.err, Duration: took, RetryAt: failed.at})
 }
 
 func (s *Scheduler) retries(e *entry, r *run, outcome Outcome) bool {
-	return outcome == Failed && r.slot.Attempt <= e.job.Retries && e.pending.IsZero() &&
-		(e.job.Retryable == nil || e.job.Retryable(r.err)) && s.entry(e.job.Name) == e
+	return outcome == Failed && r.slot.Attempt <= e.job.Retries &&
+		(e.job.Retryable == nil || e.job.Retryable(r.err, r.slot.Attempt)) && s.entry(e.job.Name) == e
 }
 
-// outcomeOf tells how a run ended. A run that finished its work is ok, however
+// outcomeOf names how a run ended. A run that finished its work is ok, however
 // late it was. One that gave up because its context ended says so by its
 // error, and the context knows why it ended.
 func outcomeOf(ctx context.Context, r *run) Outcome {
@@ -138,11 +142,11 @@ func outcomeOf(ctx context.Context, r *run) Outcome {
 	return Failed
 }
 
-// give ends a run for good. What it covered is not served when it failed, and
+// reportEnd ends a run for good. What it covered is not served when it failed, and
 // runs by itself unless a newer slot has come.
-func (s *Scheduler) give(e *entry, now time.Time, end *retry) {
+func (s *Scheduler) reportEnd(e *entry, now time.Time, end *retry) {
 	e.retry = nil
-	s.tell(e, now, Event{Kind: Finished, Slot: end.failed.slot, Outcome: end.outcome, Err: end.err, Duration: end.took})
+	s.emit(e, now, Event{Kind: Finished, Slot: end.failed.slot, Outcome: end.outcome, Err: end.err, Duration: end.took})
 	if end.outcome == Failed || end.outcome == TimedOut {
 		s.uncover(end.failed)
 	}
@@ -168,7 +172,7 @@ func (s *Scheduler) watch(e *entry, now time.Time) {
 		r.cancelled = time.Now()
 	case time.Since(r.cancelled) >= stuckAfter:
 		r.stuck = true
-		s.tell(e, now, Event{Kind: Stuck, Slot: r.slot, Err: context.Cause(r.ctx), Duration: time.Since(r.clock)})
+		s.emit(e, now, Event{Kind: Stuck, Slot: r.slot, Err: context.Cause(r.ctx), Duration: time.Since(r.clock)})
 		s.uncover(r)
 	}
 }

@@ -42,7 +42,7 @@ const (
 // Store remembers slots over restarts. Its methods are called by the loop
 // alone, one at a time.
 type Store interface {
-	// Served gives the slot that the last Serve of the job recorded; false
+	// Served returns the slot that the last Serve of the job recorded; false
 	// when there was none.
 	Served(ctx context.Context, job string) (time.Time, bool, error)
 	// Serve records that slots up to and including this one are dealt with. nil
@@ -187,7 +187,7 @@ func (s *Scheduler) Replace(jobs []Job) error {
 	}
 	for _, e := range before {
 		if e.retry != nil {
-			s.give(e, s.now(), e.retry)
+			s.reportEnd(e, s.now(), e.retry)
 		}
 		if e.run != nil {
 			s.retired = append(s.retired, e)
@@ -219,7 +219,7 @@ func (s *Scheduler) entry(name string) *entry {
 	return nil
 }
 
-// all gives every entry that may have a run.
+// all returns every entry that may have a run.
 func (s *Scheduler) all() iter.Seq[*entry] {
 	return func(yield func(*entry) bool) {
 		for _, list := range [][]*entry{s.entries, s.retired} {

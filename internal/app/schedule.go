@@ -48,7 +48,7 @@ func (a *App) Schedule(ctx context.Context, now time.Time) (Schedule, error) {
 // lastRun finds the newest run of a scheduled job. Takes are recorded as one
 // job, told apart by the kind of their snapshot.
 func (a *App) lastRun(ctx context.Context, job string) (history.Run, bool) {
-	if job != "daily" && job != "weekly" {
+	if job != "daily" && job != "weekly" && job != "monthly" {
 		run, ok, err := a.history.LastRun(ctx, job)
 		a.NoteHistoryError(err)
 		return run, ok && err == nil
@@ -63,30 +63,27 @@ func (a *App) lastRun(ctx context.Context, job string) (history.Run, bool) {
 	return history.Run{}, false
 }
 
-// scheduled is one line of the schedule: a job of the configuration and its
+// Scheduled is one line of the schedule: a job of the configuration and its
 // expression.
-type scheduled struct {
+type Scheduled struct {
 	Name string
 	Cron *scheduler.Cron
 }
 
 // Crons parses the expressions of the configuration, those that are not off.
-func Crons(cfg *config.Config) ([]scheduled, error) {
+func Crons(cfg *config.Config) ([]Scheduled, error) {
 	location, err := time.LoadLocation(cfg.Schedule.Timezone)
 	if err != nil {
 		return nil, &failure.Error{Op: "config", Subject: "schedule.timezone", Kind: failure.Config, Err: err}
 	}
-	var list []scheduled
+	var list []Scheduled
 	for _, job := range cfg.Jobs() {
-		if job.Name == "monthly" {
-			continue
-		}
 		cron, err := scheduler.Parse(job.Cron, location)
 		if err != nil {
 			return nil, &failure.Error{Op: "config", Subject: "schedule." + job.Name, Kind: failure.Config, Err: err}
 		}
 		if cron != nil {
-			list = append(list, scheduled{job.Name, cron})
+			list = append(list, Scheduled{job.Name, cron})
 		}
 	}
 	return list, nil

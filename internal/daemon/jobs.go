@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -58,11 +59,9 @@ func jobs(a *app.App, trigger func(name string)) ([]scheduler.Job, error) {
 			}
 		default:
 			kind := snapshot.Kind(s.Name)
-			full := kind == snapshot.Weekly
-			job.Group, job.Timeout, job.Retries = "take", takeTimeout, takeRetries
-			if full {
-				job.Covers = []string{string(snapshot.Daily)}
-			}
+			full := kind != snapshot.Daily
+			job.Group, job.Timeout, job.Retries, job.Retryable = "take", takeTimeout, takeRetries, worthRetrying
+			job.Covers = covered(kind, list)
 			job.Run = func(ctx context.Context, slot scheduler.Slot) error {
 				if _, err := a.Backup(ctx, kind, full, slot.At); err != nil {
 					return err
@@ -77,6 +76,25 @@ func jobs(a *app.App, trigger func(name string)) ([]scheduler.Job, error) {
 		all = append(all, job)
 	}
 	return append(append(all, followUps(a)...), thawJobs(a)...), nil
+}
+
+// worthRetrying reports whether a failed take is tried again. One that failed its
+// validation is once, in case it was torn; a source that is damaged stays so.
+func worthRetrying(err error, attempt int) bool {
+	return failure.KindOf(err) != failure.Invalid || attempt == 1
+}
+
+// covered returns the scheduled takes that one of a kind does as well: the fullest
+// of those that fall due together serves them all.
+func covered(kind snapshot.Kind, list []app.Scheduled) []string {
+	order := []snapshot.Kind{snapshot.Daily, snapshot.Weekly, snapshot.Monthly}
+	var names []string
+	for _, less := range order[:slices.Index(order, kind)] {
+		if slices.ContainsFunc(list, func(s app.Scheduled) bool { return s.Name == string(less) }) {
+			names = append(names, string(less))
+		}
+	}
+	return names
 }
 
 // followUps are the jobs that others start: each target's sync and the prune after
