@@ -22,6 +22,7 @@ put 644 contrib/systemd/sysusers.d/atobackupd.conf usr/lib/sysusers.d/atobackupd
 put 644 contrib/systemd/tmpfiles.d/atobackupd.conf usr/lib/tmpfiles.d/atobackupd.conf
 put 644 contrib/prometheus/atobackupd.rules.yml usr/share/atobackupd/prometheus/atobackupd.rules.yml
 put 644 contrib/grafana/atobackupd.json usr/share/atobackupd/grafana/atobackupd.json
+put 755 packaging/take-over usr/share/atobackupd/take-over
 doc=usr/share/doc/atobackupd
 put 644 config.example.toml $doc/examples/config.example.toml
 put 644 README.md $doc/README.md

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
@@ -62,6 +63,14 @@ func xattrsAt(path string) (map[string][]byte, error) {
 	return found, nil
 }
 
+// restorable returns what of the attributes may be restored below a live
+// directory: see tree.Attributes.Restorable.
+func (a attributes) restorable(root attributes) attributes {
+	r := tree.Attributes{UID: a.uid, GID: a.gid, Mode: a.mode, MTime: a.mtime, Xattrs: a.xattrs}.Restorable(
+		tree.Attributes{UID: root.uid, GID: root.gid})
+	return attributes{uid: r.UID, gid: r.GID, mode: r.Mode, mtime: r.MTime, xattrs: r.Xattrs}
+}
+
 // apply gives a file of ours its attributes. The order matters: a change of
 // owner clears setuid and capabilities, and an ACL changes the mode.
 func (a attributes) apply(path string, keepOwner bool) error {
@@ -92,16 +101,22 @@ func (a attributes) apply(path string, keepOwner bool) error {
 // there, else the snapshot's. rel is its path below the live directory, stored
 // its copy in the snapshot. Chroma names its files anew with every segment, so
 // one that is not there yet gets the owner of the directory it comes into.
-func (p part) wanted(src *source, rel, stored string) (attributes, error) {
+func (p part) wanted(liveDir string, src *source, rel, stored string) (attributes, error) {
 	a, err := storedAttributes(src, stored)
 	if err != nil {
 		return attributes{}, err
 	}
-	like := filepath.Join(p.dir, rel)
+	root, err := attributesAt(liveDir + "/.")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return attributes{}, err
+	}
+	a = a.restorable(root)
+	like := filepath.Join(liveDir, rel)
 	old, err := attributesAt(like)
 	if main, ok := mainOf(rel); ok && errors.Is(err, fs.ErrNotExist) {
-		old, err = attributesAt(filepath.Join(p.dir, main))
+		old, err = attributesAt(filepath.Join(liveDir, main))
 	}
+	old = old.restorable(root)
 	switch {
 	case err == nil && sameType(like, stored):
 		old.mtime = a.mtime
@@ -109,9 +124,8 @@ func (p part) wanted(src *source, rel, stored string) (attributes, error) {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return attributes{}, err
 	case p.whole() && p.there:
-		dir, err := attributesAt(p.dir)
-		a.uid, a.gid = dir.uid, dir.gid
-		return a, err
+		a.uid, a.gid = root.uid, root.gid
+		return a, nil
 	}
 	return a, nil
 }

@@ -103,7 +103,7 @@ func Drill(ctx context.Context, r DrillRequest) (result DrillResult, err error) 
 		result.close(start)
 	}()
 	d := &drill{DrillRequest: r, result: &result, src: src,
-		session: &session{Journal: &Journal{}, share: r.Share, keepOwner: hasChown(), report: r.Progress}}
+		session: &session{places: newPlaces(nil), Journal: &Journal{}, share: r.Share, keepOwner: hasChown(), report: r.Progress}}
 	d.run(ctx, scratch, parts)
 	if ctx.Err() != nil {
 		return result, ctx.Err()

@@ -11,11 +11,12 @@ import (
 
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx"
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
-// JournalFile is the journal's name in the backup directory, where it stands
-// only while a restore is under way.
+// JournalFile is the journal's name in the state directory, where it stands only
+// while a restore is under way. Version 0.1.0 put it into the backup directory.
 const JournalFile = "restore-journal.json"
 
 // journalSchema is the version of the journal that this program writes. A
@@ -59,6 +60,7 @@ type Journal struct {
 	IntegrityOK        bool           `json:"integrity_ok"`
 
 	path string
+	uid  int // whose file it is
 }
 
 // Target is one live directory in which entries are exchanged.
@@ -69,6 +71,10 @@ type Target struct {
 	Whole    bool      `json:"whole,omitempty"` // every entry of Dir is replaced
 	Slots    []*Slot   `json:"slots"`
 	Files    []FileSum `json:"files,omitempty"` // what must be there after the swap
+
+	// Where Dir and Work are worked in: through their handles.
+	live       *tree.Dir
+	workHandle string
 }
 
 // Slot is one name in a Target's directory.
@@ -90,11 +96,25 @@ type FileSum struct {
 	SHA256 string `json:"sha256"`
 }
 
-func (t *Target) dest(name string) string   { return filepath.Join(t.Dir, name) }
+func (t *Target) dest(name string) string   { return filepath.Join(t.liveDir(), name) }
 func (t *Target) staged(name string) string { return filepath.Join(t.newDir(), name) }
 func (t *Target) aside(name string) string  { return filepath.Join(t.oldDir(), name) }
-func (t *Target) newDir() string            { return filepath.Join(t.Work, "new") }
-func (t *Target) oldDir() string            { return filepath.Join(t.Work, "old") }
+func (t *Target) newDir() string            { return filepath.Join(t.workDir(), "new") }
+func (t *Target) oldDir() string            { return filepath.Join(t.workDir(), "old") }
+
+func (t *Target) liveDir() string {
+	if t.live != nil {
+		return t.live.ProcPath("")
+	}
+	return t.Dir
+}
+
+func (t *Target) workDir() string {
+	if t.workHandle != "" {
+		return t.workHandle
+	}
+	return t.Work
+}
 
 func (t *Target) slot(name string) *Slot {
 	for _, s := range t.Slots {
@@ -115,26 +135,71 @@ func (t *Target) restores() bool {
 	return t.Whole && len(t.Slots) == 0
 }
 
-// PendingJournal gives the journal of the unfinished restore in backupDir, or
-// nil when there is none.
-func PendingJournal(backupDir string) (*Journal, error) {
-	path := filepath.Join(backupDir, JournalFile)
-	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+// maxJournal bounds what is read of a journal: 100,000 files take 15 MB.
+const maxJournal = 256 << 20
+
+// PendingJournal returns the journal of the unfinished restore that stands in one
+// of the directories, or nil when there is none. Anybody's counts here: what it
+// asks for is another question, see mayTakeUp.
+func PendingJournal(dirs ...string) (*Journal, error) {
+	for _, dir := range dirs {
+		if dir == "" {
+			continue
+		}
+		j, err := readJournal(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, &failure.Error{Op: "restore journal", Subject: filepath.Join(dir, JournalFile), Kind: failure.Refused, Err: err,
+				Hint: "a restore is unfinished; use the atobackupd that began it"}
+		}
+		return j, nil
 	}
-	j := &Journal{path: path}
-	if err == nil {
-		err = json.Unmarshal(data, j)
-	}
-	if err == nil && j.Schema != journalSchema {
-		err = fmt.Errorf("it has schema %d, this program knows %d", j.Schema, journalSchema)
-	}
+	return nil, nil
+}
+
+func readJournal(dir string) (*Journal, error) {
+	d, err := tree.Open(dir, tree.Trusted(dir))
 	if err != nil {
-		return nil, &failure.Error{Op: "restore journal", Subject: path, Kind: failure.Refused, Err: err,
-			Hint: "a restore is unfinished; use the atobackupd that began it"}
+		return nil, err
+	}
+	defer d.Close()
+	f, err := d.OpenFile(JournalFile)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := tree.FileInfo(f)
+	if err != nil {
+		return nil, err
+	}
+	data, err := tree.ReadAll(f, maxJournal)
+	if err != nil {
+		return nil, err
+	}
+	j := &Journal{path: filepath.Join(dir, JournalFile), uid: info.UID}
+	if err := json.Unmarshal(data, j); err != nil {
+		return nil, err
+	}
+	if j.Schema != journalSchema {
+		return nil, fmt.Errorf("it has schema %d, this program knows %d", j.Schema, journalSchema)
 	}
 	return j, nil
+}
+
+// mayTakeUp refuses a journal that is not the caller's own or root's, and one
+// beside the backups, where version 0.1.0 put it, that somebody else could have
+// put there: what a journal says is moved and removed.
+func (j *Journal) mayTakeUp(c Continue) error {
+	if j.uid != 0 && j.uid != os.Geteuid() {
+		return refusal(string(j.Stamp), failure.Refused, fmt.Errorf("the journal %s belongs to uid %d", j.path, j.uid),
+			"if nobody restores anything, look what it names and remove it")
+	}
+	if c.StateDir == "" || filepath.Dir(j.path) == filepath.Clean(c.StateDir) || c.TrustBackupDir {
+		return nil
+	}
+	return tree.Private(j.path, tree.Trusted(c.StateDir))
 }
 
 // write makes the journal durable: old or new, never something between.
@@ -143,7 +208,7 @@ func (j *Journal) write() error {
 	if err != nil {
 		return err
 	}
-	return fsx.WriteFile(j.path, append(data, '\n'), 0o600)
+	return fsx.WriteFile(j.path, append(data, '\n'), 0o644) // the service reads it, in its own directory
 }
 
 // enter writes the journal with another phase.

@@ -30,7 +30,7 @@ func (r *Request) layOut(ctx context.Context, plan *Plan, res *Result) (err erro
 	if err != nil {
 		return err
 	}
-	s := &session{Journal: &Journal{}, share: r.Share, keepOwner: hasChown(), report: r.Progress}
+	s := &session{places: newPlaces(r.owners()), Journal: &Journal{}, share: r.Share, keepOwner: hasChown(), report: r.Progress}
 	if !s.keepOwner {
 		s.warn("only root can keep the owners of files; these belong to uid %d", os.Geteuid())
 	}
@@ -80,7 +80,8 @@ func (s *session) layOutPart(ctx context.Context, p part, src *source) error {
 		if err != nil {
 			return err
 		}
-		if err := a.apply(filepath.Join(p.dir, e.rel), s.keepOwner); err != nil {
+		// Whoever empties the directory later finds no program that runs as its owner.
+		if err := a.restorable(attributes{}).apply(filepath.Join(p.dir, e.rel), s.keepOwner); err != nil {
 			return err
 		}
 	}
@@ -89,7 +90,7 @@ func (s *session) layOutPart(ctx context.Context, p part, src *source) error {
 		if err != nil {
 			return err
 		}
-		if err := a.apply(p.dir, s.keepOwner); err != nil {
+		if err := a.restorable(attributes{}).apply(p.dir, s.keepOwner); err != nil {
 			return err
 		}
 	}

@@ -100,7 +100,7 @@ func (r LiveDrillRequest) possible(ctx context.Context) error {
 	if status, err := get(ctx, r.Restore.HealthURL); err != nil || status/100 != 2 {
 		return refuse("the service is not well to begin with", "start it, and see what "+r.Restore.HealthURL+" says")
 	}
-	return RefusePending(r.Restore.Store.Dir())
+	return RefusePending(r.Restore.StateDir, r.Restore.Store.Dir())
 }
 
 // memories is AtoCore's API as far as a drill needs it.

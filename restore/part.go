@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
@@ -30,7 +31,7 @@ func (p part) live() string { return filepath.Join(p.dir, p.name) }
 // is although one might expect otherwise.
 func (r *Request) parts(src *source) (parts []part, warnings []string, err error) {
 	add := func(artifact, from string) error {
-		p, err := newPart(artifact, from, r.Live.path(artifact))
+		p, err := newPart(artifact, from, r.Live.path(artifact), r.owners())
 		if err != nil {
 			return err
 		}
@@ -108,8 +109,8 @@ func (r *Request) chroma(src *source) (from, warning string, err error) {
 	return stored, "", nil
 }
 
-func newPart(artifact, from, live string) (part, error) {
-	path, err := resolve(live)
+func newPart(artifact, from, live string, owners tree.Owners) (part, error) {
+	path, err := resolve(live, owners)
 	if err != nil {
 		return part{}, err
 	}
@@ -142,16 +143,19 @@ func (p part) unmountHint() string {
 	return "unmount it first"
 }
 
-// resolve follows symbolic links, also where the end of the path is missing.
-func resolve(path string) (string, error) {
-	real, err := filepath.EvalSymlinks(path)
-	if err == nil || !errors.Is(err, fs.ErrNotExist) {
-		return real, err
+// resolve follows those symbolic links that nobody else can exchange, and refuses
+// all others: what the application makes a link of would else be emptied, and
+// filled with its files, wherever it leads. The end of the path may be missing.
+func resolve(path string, owners tree.Owners) (string, error) {
+	dir, name, err := tree.OpenParent(path, owners)
+	if err == nil {
+		defer dir.Close()
+		return dir.Name(name), nil
 	}
-	if _, err := os.Lstat(path); err == nil {
-		return "", fmt.Errorf("%s is a symbolic link that leads nowhere", path)
+	if !errors.Is(err, fs.ErrNotExist) || filepath.Dir(path) == path {
+		return "", err
 	}
-	parent, err := resolve(filepath.Dir(path))
+	parent, err := resolve(filepath.Dir(path), owners)
 	return filepath.Join(parent, filepath.Base(path)), err
 }
 

@@ -283,5 +283,5 @@ func (p part) outcome(src *source) (attributes, error) {
 		root, err := rootOf(p, src)
 		return attributes{uid: root.UID, gid: root.GID, mode: root.Mode}, err
 	}
-	return p.wanted(src, p.name, p.from)
+	return p.wanted(p.dir, src, p.name, p.from)
 }

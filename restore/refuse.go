@@ -16,10 +16,11 @@ func (r *Request) refuse(why error, hint string) *failure.Error {
 	return refusal(string(r.Stamp), failure.Refused, why, hint)
 }
 
-// RefusePending gives an error of kind Refused while a restore is unfinished in
-// backupDir: then nothing may be taken, pruned or restored there.
-func RefusePending(backupDir string) error {
-	j, err := PendingJournal(backupDir)
+// RefusePending returns an error of kind Refused while the journal of a restore
+// stands in one of the directories: then nothing may be taken, pruned or
+// restored.
+func RefusePending(dirs ...string) error {
+	j, err := PendingJournal(dirs...)
 	if err != nil || j == nil {
 		return err
 	}

@@ -1,9 +1,11 @@
 package restore
 
 import (
+	"cmp"
 	"path/filepath"
 	"time"
 
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
@@ -22,9 +24,14 @@ type Progress func(step string, bytes int64)
 // Request says what is to be restored, over what, and what the operator has
 // confirmed. The caller holds the store's main lock.
 type Request struct {
-	Store  *snapshot.Store // where pre-restore snapshots and the journal go
-	Dir    string          // the snapshot's directory; empty for a published one of Store
-	Stamp  snapshot.Stamp
+	Store *snapshot.Store // where pre-restore snapshots and the journal go
+	Dir   string          // the snapshot's directory; empty for a published one of Store
+	Stamp snapshot.Stamp
+	// StateDir is where the journal lies; "" for the store's directory.
+	StateDir string
+	// Owners are the users whose links are followed and whose journal counts; nil
+	// for root and the caller.
+	Owners tree.Owners
 	Source string // "local", or the name of the target that Dir was fetched from
 	Live   Live
 	Host   string // this machine's name, as manifests record it
@@ -54,6 +61,21 @@ type Request struct {
 
 	// exact also removes what the snapshot says was not there: a roll-back.
 	exact bool
+}
+
+// pending returns the journal of an unfinished restore.
+func (r *Request) pending() (*Journal, error) { return PendingJournal(r.StateDir, r.Store.Dir()) }
+
+// journalPath is where a new journal is written.
+func (r *Request) journalPath() string {
+	return filepath.Join(cmp.Or(r.StateDir, r.Store.Dir()), JournalFile)
+}
+
+func (r *Request) owners() tree.Owners {
+	if r.Owners == nil {
+		return tree.Trusted("")
+	}
+	return r.Owners
 }
 
 func (r *Request) dir() string {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
@@ -14,6 +15,9 @@ import (
 // the store's main lock.
 type Continue struct {
 	Store          *snapshot.Store
+	StateDir       string      // as in Request
+	Owners         tree.Owners // as in Request
+	TrustBackupDir bool        // take up a journal beside the backups as it is
 	HealthURL      string
 	RequiredTables []string
 	Force          bool // go on although files are open or the service answers
@@ -40,7 +44,7 @@ func (c Continue) end(ctx context.Context, forward bool) (res Result, err error)
 	start := time.Now()
 	res = newResult("", "")
 	defer func() { res.close(start, err) }()
-	j, err := PendingJournal(c.Store.Dir())
+	j, err := PendingJournal(c.StateDir, c.Store.Dir())
 	if err != nil {
 		return res, err
 	}
@@ -48,9 +52,15 @@ func (c Continue) end(ctx context.Context, forward bool) (res Result, err error)
 		return res, &failure.Error{Op: "restore", Subject: c.Store.Dir(), Kind: failure.NotFound,
 			Err: errors.New("no restore is unfinished"), Hint: "to restore a snapshot: atobackupd restore STAMP --confirm-service-stopped"}
 	}
+	if err := j.mayTakeUp(c); err != nil {
+		return res, err
+	}
 	res.Stamp, res.Source, res.PreRestoreSnapshot = string(j.Stamp), j.Source, j.PreRestoreSnapshot
-	s := &session{Journal: j, share: c.Share, keepOwner: !c.Force || hasChown(), report: c.Progress}
-	defer func() { res.Warnings = append(res.Warnings, s.warnings...) }()
+	s := &session{Journal: j, share: c.Share, keepOwner: !c.Force || hasChown(), report: c.Progress, places: newPlaces(c.Owners)}
+	defer func() { err = s.close(&res, err) }()
+	if err := s.openTargets(); err != nil {
+		return res, s.stuck(err)
+	}
 	switch j.Phase {
 	case PhaseCommitted:
 		err = s.endCommitted(forward, &res)
@@ -101,7 +111,7 @@ func (s *session) endCommitted(forward bool, res *Result) error {
 // stageAgain begins the staging anew: what a killed process left of it proves
 // nothing.
 func (s *session) stageAgain(ctx context.Context, c Continue, res *Result) error {
-	r := Request{Store: c.Store, Dir: s.Snapshot, Stamp: s.Stamp, Source: s.Source, Live: s.Live,
+	r := Request{Store: c.Store, Dir: s.Snapshot, Stamp: s.Stamp, Source: s.Source, Live: s.Live, Owners: c.Owners, StateDir: c.StateDir,
 		NoChroma: s.NoChroma, ForceChroma: s.ForceChroma, AllowInvalid: s.AllowInvalid, exact: s.Exact, Progress: c.Progress}
 	if s.Snapshot == c.Store.Path(s.Stamp) {
 		hold, err := c.Store.Hold(s.Stamp)

@@ -29,7 +29,7 @@ func Run(ctx context.Context, r Request) (res Result, err error) {
 			"stop the service, then add --confirm-service-stopped (or use --manage-service)")
 	}
 	if r.To == "" {
-		if err := RefusePending(r.Store.Dir()); err != nil {
+		if err := RefusePending(r.StateDir, r.Store.Dir()); err != nil {
 			return res, err
 		}
 	}
@@ -61,7 +61,7 @@ func Run(ctx context.Context, r Request) (res Result, err error) {
 }
 
 // replace is the restore proper, of a store that is not in use.
-func (r *Request) replace(ctx context.Context, plan *Plan, res *Result) error {
+func (r *Request) replace(ctx context.Context, plan *Plan, res *Result) (err error) {
 	if !r.NoPreSnapshot {
 		pre, err := r.takePreSnapshot(ctx, plan.parts)
 		if err != nil {
@@ -81,7 +81,7 @@ func (r *Request) replace(ctx context.Context, plan *Plan, res *Result) error {
 		}
 		return r.failed(err)
 	}
-	defer func() { res.Warnings = append(res.Warnings, s.warnings...) }()
+	defer func() { err = s.close(res, err) }()
 	if err := s.prepare(ctx, plan.parts, plan.src); err != nil {
 		return r.failed(err)
 	}

@@ -52,7 +52,7 @@ func (r *Request) managed(ctx context.Context, plan *Plan, res *Result) error {
 		return errors.Join(err, r.startAgain(always))
 	}
 	if err := r.replace(ctx, plan, res); err != nil {
-		if j, unread := PendingJournal(r.Store.Dir()); unread != nil || j != nil && j.Phase == PhaseSwapping {
+		if j, unread := r.pending(); unread != nil || j != nil && j.Phase == PhaseSwapping {
 			// Between old and new: no service must see it.
 			return err
 		}
@@ -200,7 +200,7 @@ func (r *Request) rollBack(ctx context.Context, res *Result, cause error) error 
 // afterFailedRollBack says what to do then, and what is live: while the
 // roll-back's journal stands, another restore would be refused.
 func (r *Request) afterFailedRollBack(res *Result) (hint string) {
-	j, err := PendingJournal(r.Store.Dir())
+	j, err := r.pending()
 	if err == nil && j == nil {
 		return "stop the service; atobackupd restore " + res.PreRestoreSnapshot + " --confirm-service-stopped --no-pre-snapshot --allow-invalid"
 	}

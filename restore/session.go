@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx"
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 )
 
 // session is one restore on its way, in this process or taken over from one
@@ -20,6 +23,31 @@ type session struct {
 	keepOwner bool // false: --force, and this process may not give files away
 	report    Progress
 	warnings  []string
+	places    *places
+}
+
+// openTarget opens the directories that a target works in; with make its
+// workspace too, where that is missing.
+func (s *session) openTarget(t *Target, make bool) (err error) {
+	if t.live, err = s.places.dir(t.Dir); err != nil {
+		return err
+	}
+	work, err := s.places.ours(filepath.Dir(t.Work), make)
+	if err == nil {
+		t.workHandle = work.ProcPath(filepath.Base(t.Work))
+	}
+	return err
+}
+
+// openTargets is openTarget for those of a journal that is taken up again. A
+// workspace that is gone already is no error.
+func (s *session) openTargets() error {
+	for _, t := range s.Targets {
+		if err := s.openTarget(t, false); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *session) progress(step string, bytes int64) {
@@ -29,7 +57,15 @@ func (s *session) progress(step string, bytes int64) {
 }
 
 func (s *session) warn(format string, args ...any) {
-	s.warnings = append(s.warnings, fmt.Sprintf(format, args...))
+	s.warnings = append(s.warnings, shown(fmt.Sprintf(format, args...)))
+}
+
+// close lets go of the directories, and returns err in words that people know.
+func (s *session) close(res *Result, err error) error {
+	err = named(err)
+	res.Warnings = append(res.Warnings, s.warnings...)
+	s.places.close()
+	return err
 }
 
 // begin writes the journal for what prepare is going to make beside live data.
@@ -40,9 +76,16 @@ func begin(r *Request, parts []part, preRestore string) (*session, error) {
 			PreRestoreSnapshot: preRestore, StartedAt: time.Now().UTC().Truncate(time.Second), Live: r.Live,
 			NoChroma: r.NoChroma, ForceChroma: r.ForceChroma, AllowInvalid: r.AllowInvalid, Exact: r.exact, Managed: r.Service != nil,
 			Workspaces: []string{}, MadeDirs: []string{}, Targets: []*Target{},
-			path: filepath.Join(r.Store.Dir(), JournalFile),
+			path: r.journalPath(),
 		},
-		share: r.Share, keepOwner: !r.Force || hasChown(), report: r.Progress,
+		share: r.Share, keepOwner: !r.Force || hasChown(), report: r.Progress, places: newPlaces(r.owners()),
+	}
+	if r.StateDir != "" {
+		d, err := tree.OpenOrMake(r.StateDir, r.owners(), 0o700)
+		if err != nil {
+			return nil, err
+		}
+		d.Close()
 	}
 	seen := map[string]bool{}
 	for _, p := range parts {
@@ -96,15 +139,18 @@ func (s *session) makeDir(p part, src *source) error {
 	for dir := p.dir; nearest(dir) != dir; dir = filepath.Dir(dir) {
 		missing = append([]string{dir}, missing...)
 	}
-	if err := fsx.MkdirAll(p.dir, os.FileMode(root.Mode&0o777)); err != nil {
+	made, err := tree.OpenOrMake(p.dir, s.places.owners, 0o700)
+	if err != nil {
 		return err
 	}
+	made.Close()
 	for _, dir := range missing {
-		a := attributes{uid: root.UID, gid: root.GID, mode: root.Mode, mtime: time.Now()}
-		if err := a.apply(dir, s.keepOwner); err != nil {
+		d, err := s.places.dir(dir)
+		if err != nil {
 			return err
 		}
-		if err := fsx.SyncDir(dir); err != nil {
+		a := tree.Attributes{UID: root.UID, GID: root.GID, Mode: root.Mode & 0o777, MTime: time.Now()}
+		if err := errors.Join(d.SetAttributes(".", a, s.keepOwner), d.Sync()); err != nil {
 			return err
 		}
 	}
@@ -130,22 +176,9 @@ func (s *session) clear() error {
 		if err != nil {
 			break
 		}
-		err = removeEmpty(dir)
+		err = s.places.removeEmpty(dir)
 	}
 	return err
-}
-
-// removeEmpty removes a directory that this restore made, unless somebody has
-// put something into it.
-func removeEmpty(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if os.IsNotExist(err) || err == nil && len(entries) > 0 {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return fsx.RemoveAll(dir)
 }
 
 func (s *session) removeWorkspaces() error {
@@ -161,7 +194,10 @@ func (s *session) removeWorkspaces() error {
 		if len(mounts) > 0 {
 			return fmt.Errorf("%s is a mount point among the copies that are to be removed: unmount it", mounts[0])
 		}
-		if err := fsx.RemoveAll(work); err != nil {
+		if !strings.HasPrefix(filepath.Base(work), workPrefix) {
+			return fmt.Errorf("%s is no workspace of a restore", work)
+		}
+		if err := s.places.remove(work); err != nil {
 			return err
 		}
 	}

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/atocore/atobackupd/internal/fsx"
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/snapshot"
 	"github.com/atocore/atobackupd/snapshot/sqlite"
 )
@@ -28,7 +29,11 @@ import (
 func (s *session) stage(ctx context.Context, p part, src *source) (*Target, error) {
 	s.progress("copy "+p.artifact, 0)
 	t := &Target{Artifact: p.artifact, Dir: p.dir, Work: filepath.Join(workDir(p.dir, s.Stamp), p.artifact), Whole: p.whole(), Slots: []*Slot{}}
+	if err := s.openTarget(t, true); err != nil {
+		return nil, err
+	}
 	for _, dir := range []string{t.newDir(), t.oldDir()} {
+		// Inside the workspace nobody else can put anything.
 		if err := fsx.MkdirAll(dir, 0o700); err != nil {
 			return nil, err
 		}
@@ -49,7 +54,7 @@ func (s *session) stage(ctx context.Context, p part, src *source) (*Target, erro
 		}
 	}
 	for _, e := range slices.Backward(entries) { // a directory after what is in it
-		a, err := p.wanted(src, e.rel, e.stored)
+		a, err := p.wanted(t.liveDir(), src, e.rel, e.stored)
 		if err != nil {
 			return nil, err
 		}
@@ -177,11 +182,14 @@ var buffers = sync.Pool{New: func() any {
 
 // digest gives the SHA-256 of a file.
 func digest(ctx context.Context, path string, progress Progress) (string, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0) // a FIFO would block
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return "", errors.Join(err, &os.PathError{Op: "open", Path: path, Err: tree.ErrNotRegular})
+	}
 	hash := sha256.New()
 	buf := *buffers.Get().(*[]byte)
 	defer buffers.Put(&buf)
@@ -240,7 +248,7 @@ func (s *session) makeSlots(ctx context.Context, p part, t *Target) error {
 			return err
 		}
 		if slot.Old != nil {
-			mounted, err := isMountPoint(t.dest(name))
+			mounted, err := t.live.IsMount(name)
 			switch {
 			case err != nil:
 				return err
@@ -271,7 +279,7 @@ func slotNames(p part, t *Target) ([]string, error) {
 		return append(names, p.name), nil
 	}
 	seen := map[string]bool{}
-	for _, dir := range []string{t.Dir, t.newDir()} {
+	for _, dir := range []string{t.liveDir(), t.newDir()} {
 		entries, err := os.ReadDir(dir)
 		if err != nil {
 			return nil, err
@@ -302,7 +310,7 @@ func slotNames(p part, t *Target) ([]string, error) {
 
 // syncTarget makes the names in all of a target's directories durable.
 func syncTarget(t *Target) error {
-	for _, dir := range []string{t.Dir, t.newDir(), t.oldDir()} {
+	for _, dir := range []string{t.liveDir(), t.newDir(), t.oldDir()} {
 		if err := fsx.SyncDir(dir); err != nil {
 			return err
 		}

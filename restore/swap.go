@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/atocore/atobackupd/internal/fsx"
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 )
 
 // forward brings every target from wherever it is to all new. It may be
@@ -138,10 +139,10 @@ func pour(ctx context.Context, dest, from string) (err error) {
 		return err
 	}
 	defer in.Close()
-	if err := fsx.Announce(fsx.OpWrite, dest); err != nil {
+	if err := fsx.Announce(fsx.OpWrite, shown(dest)); err != nil {
 		return err
 	}
-	out, err := os.OpenFile(dest, os.O_WRONLY|os.O_TRUNC|unix.O_NOFOLLOW, 0)
+	out, err := openInPlace(dest)
 	if err != nil {
 		return err
 	}
@@ -153,13 +154,36 @@ func pour(ctx context.Context, dest, from string) (err error) {
 	return fsx.Sync(out)
 }
 
+// openInPlace empties a plain file with one name: another name of it may lie
+// where the application cannot write.
+func openInPlace(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := tree.FileInfo(f)
+	switch {
+	case err != nil:
+	case !info.IsRegular():
+		err = &os.PathError{Op: "open", Path: path, Err: tree.ErrNotRegular}
+	case info.Links != 1:
+		err = &os.PathError{Op: "open", Path: path, Err: tree.ErrHardLink}
+	default:
+		err = f.Truncate(0)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
 // keepStrangers moves the children of a Chroma directory aside that nobody
 // knew when the journal was written.
 func (s *session) keepStrangers(t *Target) error {
 	if !t.Whole {
 		return nil
 	}
-	entries, err := os.ReadDir(t.Dir)
+	entries, err := os.ReadDir(t.liveDir())
 	if err != nil {
 		return err
 	}
@@ -222,20 +246,20 @@ func (s *session) keepCopy(ctx context.Context, t *Target, path string) error {
 }
 
 func (s *session) keepName(t *Target, name string, n int) (string, error) {
-	dir := keptDir(t.Dir, s.Stamp)
-	if err := fsx.MkdirAll(dir, 0o700); err != nil {
+	dir, err := s.places.ours(keptDir(t.Dir, s.Stamp), true)
+	if err != nil {
 		return "", err
 	}
 	if n > 1 {
 		name = fmt.Sprintf("%s.%d", name, n)
 	}
-	return filepath.Join(dir, name), nil
+	return dir.ProcPath(name), nil
 }
 
 // move renames within one mount and never replaces. It is durable only after
 // syncTarget: no step relies on a single one, and 100,000 fsyncs take minutes.
 func move(from, to string) error {
-	if err := fsx.Announce(fsx.OpRename, to); err != nil {
+	if err := fsx.Announce(fsx.OpRename, shown(to)); err != nil {
 		return err
 	}
 	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)

@@ -5,6 +5,8 @@ import (
 	"io/fs"
 	"os"
 	"syscall"
+
+	"github.com/atocore/atobackupd/restore"
 )
 
 // chownCreatedFiles hands what root has made to the owner of the directory that it lies
@@ -52,6 +54,9 @@ func chownTree(dir string) error {
 			return ignoreGone(err)
 		}
 		s, ok := info.Sys().(*syscall.Stat_t)
+		if path == restore.JournalFile {
+			return nil // root takes up only one that is root's
+		}
 		if !ok || s.Uid != 0 || !d.IsDir() && s.Nlink > 1 {
 			return nil
 		}

@@ -9,7 +9,9 @@ import (
 
 // CheckNoPendingRestore refuses work while an interrupted restore waits for a decision:
 // a snapshot of a store that is half old and half new would be worse than none.
-func (a *App) CheckNoPendingRestore() error { return restore.RefusePending(a.Config.Backup.Dir) }
+func (a *App) CheckNoPendingRestore() error {
+	return restore.RefusePending(a.Config.StateDir, a.Config.Backup.Dir)
+}
 
 // Sweep undoes what interrupted runs left: an application that is still frozen,
 // subvolume snapshots, and what lies in staging/. The caller holds the main

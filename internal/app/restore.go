@@ -75,7 +75,7 @@ func sourceName(from string) string {
 func (a *App) newRestoreRequest(r RestoreRequest) (request restore.Request, err error) {
 	c := a.Config
 	request = restore.Request{
-		Store: a.store, Source: sourceName(r.From), Host: a.Options.Host, Live: a.live(), RequiredTables: c.AtoCore.RequiredTables, To: r.To,
+		Store: a.store, StateDir: a.Config.StateDir, Owners: a.Owners(), Source: sourceName(r.From), Host: a.Options.Host, Live: a.live(), RequiredTables: c.AtoCore.RequiredTables, To: r.To,
 		ConfirmServiceStopped: r.ConfirmServiceStopped, NoPreSnapshot: r.NoPreSnapshot, NoChroma: r.NoChroma, ForceChroma: r.ForceChroma,
 		AllowInvalid: r.AllowInvalid, AcceptOtherDeployment: r.AcceptOtherDeployment, Force: r.Force,
 		HealthURL: c.AtoCore.HealthURL, Share: c.Backup.Share != "copy", Progress: a.restoreProgress(),
@@ -197,7 +197,7 @@ func (a *App) ContinueRestore(ctx context.Context, abort, force bool) (restore.R
 		return restore.Result{Warnings: []string{}, Errors: []string{}}, err
 	}
 	defer lock.Unlock()
-	c := restore.Continue{Store: a.store, HealthURL: a.Config.AtoCore.HealthURL, RequiredTables: a.Config.AtoCore.RequiredTables,
+	c := restore.Continue{Store: a.store, StateDir: a.Config.StateDir, Owners: a.Owners(), TrustBackupDir: a.Options.TrustBackupDir, HealthURL: a.Config.AtoCore.HealthURL, RequiredTables: a.Config.AtoCore.RequiredTables,
 		Force: force, Share: a.Config.Backup.Share != "copy", Progress: a.restoreProgress()}
 	if abort {
 		return restore.Abort(ctx, c)

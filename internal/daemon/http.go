@@ -37,8 +37,9 @@ func (d *daemon) serveHTTP(ctx context.Context) (stopped func(context.Context) e
 		return func(context.Context) error { return nil }
 	}
 	server := web.New(httpSource{d}, web.Options{
-		TokenFile: func() string { return d.app().Config.HTTP.TokenFile },
-		Report:    func(err error) { d.app().Options.Log.Error("http", "error", err) },
+		TokenFile:    func() string { return d.app().Config.HTTP.TokenFile },
+		RequireToken: func() bool { return d.app().Config.HTTP.RequireToken },
+		Report:       func(err error) { d.app().Options.Log.Error("http", "error", err) },
 	})
 	d.app().Options.Log.Info("serving the dashboard and the API", "address", "http://"+listener.Addr().String())
 	ctx, cancel := context.WithCancel(ctx)

@@ -49,7 +49,7 @@ func smallState() *State {
 func fromHere(method, path, body string) *http.Request {
 	r := httptest.NewRequest(method, path, strings.NewReader(body))
 	r.Host, r.RemoteAddr = "127.0.0.1:8120", "127.0.0.1:50123"
-	if body != "" {
+	if method == "POST" {
 		r.Header.Set("Content-Type", "application/json")
 	}
 	return r

@@ -7,7 +7,9 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // Whoever wants to change something shows the token, or is a program on this
@@ -24,10 +26,37 @@ var forwarding = []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X
 
 // mayWrite lets requests through that may change something.
 func (s *Server) mayWrite(w http.ResponseWriter, r *http.Request) error {
+	if err := s.mayAsk(w, r); err != nil {
+		return err
+	}
+	if !s.writes.Allow() {
+		w.Header().Set("Retry-After", strconv.Itoa(int(writeEvery.Seconds())))
+		return refuse(http.StatusTooManyRequests, "too many snapshots were asked for: %d at once and one every %s are taken", writeBurst, writeEvery)
+	}
+	return nil
+}
+
+// Each snapshot takes space and has a place in the retention: whoever asks for
+// one after the other, by a loop or in malice, waits.
+const (
+	writeBurst = 6
+	writeEvery = 10 * time.Minute
+)
+
+// mayAsk judges who asks.
+func (s *Server) mayAsk(w http.ResponseWriter, r *http.Request) error {
+	for _, origin := range r.Header.Values("Origin") {
+		if u, err := url.Parse(origin); err != nil || !strings.EqualFold(u.Host, r.Host) {
+			return refuse(http.StatusForbidden, "refused: a page of %q sent it, and only one of %q may", origin, r.Host)
+		}
+	}
 	if shown := r.Header.Values("Authorization"); len(shown) > 0 {
 		return s.checkToken(w, shown)
 	}
 	why := whyForeign(r)
+	if why == "" && s.requireToken() {
+		why = "http.require_token is set"
+	}
 	switch {
 	case why == "":
 		return nil
@@ -67,12 +96,6 @@ func whyForeign(r *http.Request) string {
 	if !isLoopbackName(hostOf(r.Host)) {
 		return "its Host is not this machine's loopback"
 	}
-	for _, origin := range r.Header.Values("Origin") {
-		u, err := url.Parse(origin)
-		if err != nil || !isLoopbackName(u.Hostname()) {
-			return "its Origin is not this machine's loopback"
-		}
-	}
 	if r.Header.Get("Sec-Fetch-Site") == "cross-site" {
 		return "a page from elsewhere sent it"
 	}
@@ -83,9 +106,6 @@ func whyForeign(r *http.Request) string {
 // that had to ask first, can send JSON.
 func checkMediaType(r *http.Request) error {
 	declared := r.Header.Get("Content-Type")
-	if declared == "" && r.ContentLength == 0 {
-		return nil
-	}
 	if media, _, err := mime.ParseMediaType(declared); err != nil || media != "application/json" {
 		return refuse(http.StatusUnsupportedMediaType, "the body is %q, and must be Content-Type: application/json", declared)
 	}

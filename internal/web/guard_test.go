@@ -28,14 +28,17 @@ func TestWhoMayWrite(t *testing.T) {
 		{"over IPv6", "[::1]:50123", "[::1]:8120", "", 200, 200},
 		{"an IPv4 peer on an IPv6 socket", "[::ffff:127.0.0.1]:50123", "127.0.0.1:8120", "", 200, 200},
 		{"a page served from here", loopback, "localhost:8120", "Origin: http://localhost:8120", 200, 200},
+		{"a page of another port here", loopback, "localhost:8120", "Origin: http://localhost:3000", 403, 403},
+		{"a page of another name here", loopback, "localhost:8120", "Origin: http://127.0.0.1:8120", 403, 403},
+		{"without a content type", loopback, "127.0.0.1:8120", "Content-Type: ", 415, 415},
 		{"a rebound name", loopback, "evil.example", "", 403, 401},
 		{"a rebound name with a port", loopback, "evil.example:8120", "Origin: http://evil.example:8120", 403, 401},
 		{"a name that begins like ours", loopback, "localhost.evil.example:8120", "", 403, 401},
 		{"an address that begins like ours", loopback, "127.0.0.1.evil.example", "", 403, 401},
 		{"no host", loopback, "", "", 403, 401},
-		{"a page from elsewhere", loopback, "127.0.0.1:8120", "Origin: https://evil.example", 403, 401},
-		{"a page that hides where it is from", loopback, "127.0.0.1:8120", "Origin: null", 403, 401},
-		{"an origin that looks like ours", loopback, "127.0.0.1:8120", "Origin: http://localhost@evil.example", 403, 401},
+		{"a page from elsewhere", loopback, "127.0.0.1:8120", "Origin: https://evil.example", 403, 403},
+		{"a page that hides where it is from", loopback, "127.0.0.1:8120", "Origin: null", 403, 403},
+		{"an origin that looks like ours", loopback, "127.0.0.1:8120", "Origin: http://localhost@evil.example", 403, 403},
 		{"a browser that says cross-site", loopback, "127.0.0.1:8120", "Sec-Fetch-Site: cross-site", 403, 401},
 		{"through a proxy here", loopback, "127.0.0.1:8120", "X-Forwarded-For: 203.0.113.9", 403, 401},
 		{"through another one", loopback, "localhost", "Forwarded: for=203.0.113.9", 403, 401},
@@ -136,5 +139,43 @@ func TestWhoMayRead(t *testing.T) {
 				t.Errorf("%s of %s: status %d, want %d", path, host, w.Code, status)
 			}
 		}
+	}
+}
+
+// TestRequireToken asks programs on this machine for the token too.
+func TestRequireToken(t *testing.T) {
+	tokenFile := filepath.Join(t.TempDir(), "token")
+	must(t, os.WriteFile(tokenFile, []byte("s3cret\n"), 0o600))
+	for header, want := range map[string]int{"": 401, "Bearer wrong": 401, "Bearer s3cret": 200} {
+		source := &fakeSource{state: smallState(), backup: func(context.Context, bool) (any, error) { return nil, nil }}
+		r := fromHere("POST", "/admin/backup", "{}")
+		if header != "" {
+			r.Header.Set("Authorization", header)
+		}
+		o := Options{TokenFile: func() string { return tokenFile }, RequireToken: func() bool { return true }}
+		if w := serve(source, o, r); w.Code != want {
+			t.Errorf("%q: status %d, want %d", header, w.Code, want)
+		}
+	}
+}
+
+// TestWritesAreLimited because each snapshot takes space and a place.
+func TestWritesAreLimited(t *testing.T) {
+	taken := 0
+	source := &fakeSource{state: smallState(), backup: func(context.Context, bool) (any, error) { taken++; return nil, nil }}
+	handler := New(source, Options{}).Handler()
+	for n := range 3 * writeBurst {
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, fromHere("POST", "/admin/backup", "{}"))
+		if want := map[bool]int{true: 200, false: 429}[n < writeBurst]; w.Code != want {
+			t.Errorf("request %d: status %d, want %d", n, w.Code, want)
+		}
+	}
+	if taken != writeBurst {
+		t.Errorf("%d were taken", taken)
+	}
+	w := httptest.NewRecorder()
+	if handler.ServeHTTP(w, fromHere("GET", "/admin/backup", "")); w.Code != 200 {
+		t.Errorf("readers are limited too: %d", w.Code)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 )
 
 const (
@@ -37,6 +38,10 @@ type Options struct {
 	// for, and the file read again, for each request that needs it. nil is none.
 	TokenFile func() string
 
+	// RequireToken reports whether programs on this machine need the token too. nil
+	// is no.
+	RequireToken func() bool
+
 	// Report is told of failures that the client cannot mend, for the log. nil
 	// tells nobody.
 	Report func(error)
@@ -44,14 +49,17 @@ type Options struct {
 
 // Server answers the dashboard, the API and the metrics.
 type Server struct {
-	source      Source
-	tokenFile   func() string
-	report      func(error)
-	handler     http.Handler
-	registry    *prometheus.Registry
-	requests    *prometheus.CounterVec
-	looks       chan struct{}
-	validations chan struct{}
+	source    Source
+	tokenFile func() string
+	// requireToken is Options.RequireToken.
+	requireToken func() bool
+	writes       *rate.Limiter
+	report       func(error)
+	handler      http.Handler
+	registry     *prometheus.Registry
+	requests     *prometheus.CounterVec
+	looks        chan struct{}
+	validations  chan struct{}
 
 	// life ends when Serve is told to stop. A take lives as long as it, not as
 	// long as the connection that asked for it.
@@ -62,11 +70,15 @@ type Server struct {
 // New makes a Server.
 func New(source Source, o Options) *Server {
 	s := &Server{
-		source: source, tokenFile: o.TokenFile, report: o.Report,
-		looks: make(chan struct{}, looksAtOnce), validations: make(chan struct{}, validationsAtOnce),
+		source: source, tokenFile: o.TokenFile, requireToken: o.RequireToken, report: o.Report,
+		writes: rate.NewLimiter(rate.Every(writeEvery), writeBurst),
+		looks:  make(chan struct{}, looksAtOnce), validations: make(chan struct{}, validationsAtOnce),
 	}
 	if s.tokenFile == nil {
 		s.tokenFile = func() string { return "" }
+	}
+	if s.requireToken == nil {
+		s.requireToken = func() bool { return false }
 	}
 	if s.report == nil {
 		s.report = func(error) {}

@@ -118,10 +118,11 @@ func (d *Dir) Mkdir(name string, perm fs.FileMode) (made *Dir, err error) {
 // that it got from the directory above.
 func (d *Dir) chmodNew(perm fs.FileMode) error {
 	info, err := d.Info()
-	if err != nil {
+	want := uint32(perm.Perm()) | info.Mode&unix.S_ISGID
+	if err != nil || info.Mode == want { // a sandbox may refuse to set the bit, also where it is set
 		return err
 	}
-	return unix.Fchmod(d.fd, uint32(perm.Perm())|info.Mode&unix.S_ISGID)
+	return unix.Fchmod(d.fd, want)
 }
 
 // proveNew fails with ErrSwapped where d cannot be the directory that this
