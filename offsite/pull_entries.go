@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -54,14 +55,14 @@ func makeEntries(root *os.Root, m *Manifest) error {
 // inside a directory before the directory itself, whose times and permissions
 // the work inside would change or forbid. Then everything is made durable by one
 // flush of the file system: 100,000 small ones would take minutes.
-func finishEntries(root *os.Root, m *Manifest) error {
+func finishEntries(root *os.Root, m *Manifest, o owner) error {
 	order := make([]*FileEntry, len(m.Files))
 	for i := range m.Files {
 		order[i] = &m.Files[i]
 	}
 	slices.SortFunc(order, func(a, b *FileEntry) int { return cmp.Compare(b.Path, a.Path) })
 	for _, f := range order {
-		if err := finishEntry(root, f); err != nil {
+		if err := finishEntry(root, f, o); err != nil {
 			return err
 		}
 	}
@@ -76,7 +77,7 @@ func finishEntries(root *os.Root, m *Manifest) error {
 	return unix.Syncfs(int(top.Fd()))
 }
 
-func finishEntry(root *os.Root, f *FileEntry) error {
+func finishEntry(root *os.Root, f *FileEntry, o owner) error {
 	name := filepath.FromSlash(f.Path)
 	if f.Type == snapshot.TypeSymlink {
 		if err := root.Symlink(f.Target, name); err != nil {
@@ -84,26 +85,32 @@ func finishEntry(root *os.Root, f *FileEntry) error {
 		}
 	}
 	if os.Geteuid() == 0 {
-		if err := root.Lchown(name, f.UID, f.GID); err != nil {
+		if err := root.Lchown(name, cmp.Or(f.UID, o.uid), cmp.Or(f.GID, o.gid)); err != nil {
 			return err
 		}
 	}
 	if f.Type == snapshot.TypeSymlink {
 		return nil
 	}
-	if err := root.Chmod(name, fileMode(f.Mode)); err != nil {
+	// Permissions only: no bit gives whoever runs a file the rights of its owner.
+	if err := root.Chmod(name, fs.FileMode(f.Mode&0o777)); err != nil {
 		return err
 	}
 	return root.Chtimes(name, time.Time{}, f.MTime)
 }
 
-// fileMode turns chmod(2)'s bits into Go's.
-func fileMode(bits uint32) fs.FileMode {
-	mode := fs.FileMode(bits & 0o777)
-	for bit, flag := range map[uint32]fs.FileMode{0o4000: fs.ModeSetuid, 0o2000: fs.ModeSetgid, 0o1000: fs.ModeSticky} {
-		if bits&bit != 0 {
-			mode |= flag
-		}
+// owner is whose the directory is that a snapshot is laid into. What a manifest
+// says is root's becomes its owner's: nothing becomes root's that does not lie
+// among root's files.
+type owner struct{ uid, gid int }
+
+func ownerOf(dir string) (o owner, err error) {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return o, err
 	}
-	return mode
+	if s, ok := info.Sys().(*syscall.Stat_t); ok {
+		o = owner{int(s.Uid), int(s.Gid)}
+	}
+	return o, nil
 }

@@ -67,7 +67,11 @@ func (v *Vault) restoreFiles(ctx context.Context, m *Manifest, sums sums, dir st
 			return f.findCorruptPack(ctx, &m.Files[i])
 		}
 	}
-	return finishEntries(root, m)
+	above, err := ownerOf(filepath.Dir(dir))
+	if err != nil {
+		return err
+	}
+	return finishEntries(root, m, above)
 }
 
 func newRestorer(m *Manifest, root *os.Root) (*restorer, error) {

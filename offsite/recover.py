@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Get a snapshot back out of an atobackup vault, without atobackupd.
 
-    python3 recover.py --list
-    python3 recover.py STAMP --identity key.txt --to DIR [--signer "ssh-ed25519 AAAA..."]
+    python3 -I recover.py --list
+    python3 -I recover.py STAMP --identity key.txt --to DIR [--signer "ssh-ed25519 AAAA..."]
 
 It needs Python 3.9 or newer and the programs age and zstd, and ssh-keygen to
-check who wrote the snapshot. STAMP is one that --list shows, or "latest". DIR
-must be absent or empty; it appears when everything in it has been checked.
+check who wrote the snapshot. STAMP is one that --list shows, or a push of its
+last column, or "latest". DIR must be absent or empty, and not in the vault; it
+appears when everything in it has been checked.
 
 How a vault is read (format 1), should this file ever have to be rewritten:
 
@@ -24,6 +25,14 @@ Nothing that a vault says is believed before it is checked: it may have been on
 somebody else's disk. This file too: the recovery sheet has its SHA-256.
 """
 
+import sys
+
+# The vault may be on somebody else's disk, and this file lies in it. Without -I
+# Python would look for modules beside this file first: a planted argparse.py
+# would get the key.
+if not sys.flags.isolated and not getattr(sys.flags, "safe_path", False):
+    del sys.path[0]
+
 import argparse
 import array
 import base64
@@ -38,7 +47,6 @@ import shutil
 import signal
 import stat
 import subprocess
-import sys
 import tempfile
 import time
 
@@ -225,13 +233,15 @@ def describe(vault, push):
 
 def choose(pushes, wanted):
     """The push to restore: of several of a stamp, the one with the highest
-    seq; "latest" passes over what was taken just before a restore."""
+    seq; "latest" passes over what was taken just before a restore, and what a
+    wrong clock dates in the future."""
     if wanted == "latest":
-        found = [p for p in pushes if p["kind"] != "pre-restore"]
+        now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+        found = [p for p in pushes if p["kind"] != "pre-restore" and p["stamp"] <= now]
     else:
         found = [p for p in pushes if wanted in (p["stamp"], p["push"])]
     if not found:
-        raise Failure("there is no snapshot %s in this vault: python3 recover.py --list shows what there is" % wanted)
+        raise Failure("there is no snapshot %s in this vault: python3 -I recover.py --list shows what there is" % wanted)
     return found[-1]
 
 
@@ -247,25 +257,48 @@ def parse_signer(text):
     return "ssh-ed25519 " + fields[1]
 
 
-def check_signature(vault, push, sums, signer):
-    """Stop unless the bytes sums were signed by signer (None: by the key that
-    vault.json names)."""
+def known_signers(about):
+    """The signers of this vault that the reader's own list names: what
+    atobackupd pinned when it first read the vault here."""
+    if not about or not isinstance(about.get("vault_id"), str):
+        return []
+    state = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
+    directory = "/var/lib/atobackupd" if os.geteuid() == 0 else os.path.join(state, "atobackupd")
+    try:
+        with open(os.path.join(directory, "signers"), encoding="ascii") as f:
+            lines = f.read(MAX_TEXT).splitlines()
+    except (OSError, UnicodeDecodeError):
+        return []
+    words = [line.split(None, 1) for line in lines]
+    keys = [parse_signer(w[1]) for w in words if len(w) == 2 and w[0] == about["vault_id"]]
+    return [key for key in keys if key]
+
+
+def check_signature(vault, push, sums, signers):
+    """Stop unless the bytes sums were signed by one of signers (none: by one of
+    the reader's own list, or else by the key that vault.json names)."""
     name = "snapshots/%s.SHA256SUMS" % push
-    pinned = signer is not None
+    given = bool(signers)
     if shutil.which("ssh-keygen") is None:
-        if pinned:
+        if given:
             need_program("ssh-keygen", "openssh-client")
         say("warning: the program ssh-keygen is missing, so nobody has checked who wrote this snapshot")
         return
-    if not pinned:
+    pinned = given
+    if not given:
         about = read_vault(vault)
-        signer = parse_signer(about.get("signer")) if about else None
-        if signer is None:
-            raise Failure('vault.json: names no signer: give the one of the recovery sheet, --signer "ssh-ed25519 ..."')
+        signers = known_signers(about)
+        pinned = bool(signers)
+        if not pinned:
+            signer = parse_signer(about.get("signer")) if about else None
+            if signer is None:
+                raise Failure('vault.json: names no signer: give the one of the recovery sheet, --signer "ssh-ed25519 ..."')
+            signers = [signer]
     with tempfile.TemporaryDirectory() as scratch:
         allowed, signature = os.path.join(scratch, "allowed_signers"), os.path.join(scratch, "sig")
         with open(allowed, "w", encoding="ascii") as f:
-            f.write('atobackupd namespaces="%s" %s\n' % (NAMESPACE, signer))
+            for signer in signers:
+                f.write('atobackupd namespaces="%s" %s\n' % (NAMESPACE, signer))
         with open(signature, "wb") as f:
             f.write(read_object(vault, name + ".sig", MAX_TEXT))
         result = subprocess.run(
@@ -274,7 +307,8 @@ def check_signature(vault, push, sums, signer):
     if result.returncode != 0:
         why = show(" ".join(result.stdout.decode("utf-8", "replace").split()))
         raise Failure("%s: the signature does not verify with %s: do not trust this snapshot (%s)" % (
-            name, "the --signer that you gave" if pinned else "the signer of vault.json", why))
+            name, "the --signer that you gave" if given else
+            "the signers that are pinned here" if pinned else "the signer of vault.json", why))
     if not pinned:
         say("note: the signature is by the key that vault.json names. That proves only that the vault agrees with\n"
             "  itself, for it is not its own witness: the key on the recovery sheet, with --signer, proves who wrote it")
@@ -642,12 +676,10 @@ def bad_target(entry, types):
         return "leaves the snapshot"
     place = entry.path.split("/")[:-1]
     for part in target.split("/"):
-        # ".." after a link goes up from where the link leads, not from where
-        # it stands, so what looks as if it stayed inside may leave.
-        if types.get("/".join(place)) == "symlink":
-            return "passes through another symlink"
         if part == "..":
-            if not place:
+            # ".." after a link goes up from where the link leads, not from where
+            # it stands, so what looks as if it stayed inside may leave.
+            if not place or types.get("/".join(place)) == "symlink":
                 return "leaves the snapshot"
             place.pop()
         elif part not in ("", "."):
@@ -787,7 +819,7 @@ def finish_files(snapshot, tree):
         progress.end()
 
 
-def finish_tree(snapshot, tree):
+def finish_tree(snapshot, tree, owner):
     """Links, owners, modes and times. What the file system refuses is a
     warning: the content is there. Gives the warnings."""
     warnings = []
@@ -797,36 +829,42 @@ def finish_tree(snapshot, tree):
             f.write(text)
     for entry in entries:
         if entry.type == "file":
-            apply_attributes(tree.path(entry), entry, warnings)
+            apply_attributes(tree.path(entry), entry, owner, warnings)
     for entry in entries:
         if entry.type == "symlink":
             os.symlink(entry.target, tree.path(entry))
-            apply_attributes(tree.path(entry), entry, warnings)
+            apply_attributes(tree.path(entry), entry, owner, warnings)
     # The deepest first: whatever is made in a directory changes its time, and
     # its mode may forbid it.
     for entry in sorted(entries, key=lambda e: e.path.count("/"), reverse=True):
         if entry.type == "dir":
-            apply_attributes(tree.path(entry), entry, warnings)
+            apply_attributes(tree.path(entry), entry, owner, warnings)
     return warnings
 
 
-def apply_attributes(path, entry, warnings):
+def apply_attributes(path, entry, owner, warnings):
     def attempt(what, call):
         try:
             call()
         except OSError as e:
             warnings.append("%s: could not set its %s: %s" % (show(entry.path), what, e.strerror))
 
-    if os.geteuid() == 0:  # before the mode: it clears setuid
-        attempt("owner", lambda: os.lchown(path, entry.uid, entry.gid))
+    # Nothing becomes root's that does not lie among root's files, and no bit gives
+    # whoever runs a file the rights of somebody else.
+    if os.geteuid() == 0:
+        uid, gid = entry.uid or owner.st_uid, entry.gid or owner.st_gid
+        attempt("owner", lambda: os.lchown(path, uid, gid))
     if entry.type != "symlink":
-        attempt("mode", lambda: os.chmod(path, entry.mode))
+        attempt("mode", lambda: os.chmod(path, entry.mode & 0o777))
     attempt("time", lambda: os.utime(path, ns=(entry.mtime, entry.mtime), follow_symlinks=False))
 
 
-def check_destination(path):
-    """The absolute path of the directory to make; it must be absent or empty."""
-    path = os.path.realpath(path)
+def check_destination(vault, path):
+    """The absolute path of the directory to make; it must be absent or empty, and
+    not in the vault."""
+    path, vault = os.path.realpath(path), os.path.realpath(vault)
+    if os.path.commonpath([path, vault]) == vault:
+        raise Failure("%s: is inside the vault: give a directory elsewhere" % path)
     if os.path.lexists(path):
         if not os.path.isdir(path):
             raise Failure("%s: is there and is not a directory" % path)
@@ -862,7 +900,7 @@ def restore_into(vault, snapshot, identity, to):
             tree.create()
             write_content(vault, snapshot, tree, identity)
         finish_files(snapshot, tree)
-        warnings = finish_tree(snapshot, tree)
+        warnings = finish_tree(snapshot, tree, os.stat(parent))
         if os.path.isdir(to):
             shutil.copymode(to, scratch)
         os.sync()
@@ -892,23 +930,21 @@ def restore(vault, options):
     need_program("age", "age")
     need_program("zstd", "zstd")
     start = time.monotonic()
-    signer = None
-    if options.signer is not None:
-        signer = parse_signer(options.signer)
-        if signer is None:
-            raise Failure('--signer: is not a public key of the form "ssh-ed25519 AAAA..."')
+    signers = [parse_signer(text) for text in options.signer]
+    if None in signers:
+        raise Failure('--signer: is not a public key of the form "ssh-ed25519 AAAA..."')
     try:
         read_vault(vault)
     except Failure as e:
-        if signer is None:
+        if not signers:
             raise
         say("warning: %s; going on, for the signer is known" % e)
     chosen = choose(list_pushes(vault), options.stamp)
     push = chosen["push"]
     sums = read_object(vault, "snapshots/%s.SHA256SUMS" % push, MAX_SUMS)
-    check_signature(vault, push, sums, signer)
+    check_signature(vault, push, sums, signers)
     sums = parse_sums(push, sums)
-    to = check_destination(options.to)
+    to = check_destination(vault, options.to)
     identity = Identity(options.identity)
     with check_sums(vault, sums) as manifest:
         snapshot = Snapshot(push, read_manifest(push, manifest, identity), sums)
@@ -929,11 +965,11 @@ def restore(vault, options):
 def parse_arguments(arguments):
     parser = argparse.ArgumentParser(
         prog="recover.py", description="Get a snapshot back out of an atobackup vault, without atobackupd.")
-    parser.add_argument("stamp", nargs="?", metavar="STAMP", help='a stamp that --list shows, or "latest"')
+    parser.add_argument("stamp", nargs="?", metavar="STAMP|PUSH", help='a stamp or a push that --list shows, or "latest"')
     parser.add_argument("--list", action="store_true", help="show the snapshots; needs no key")
     parser.add_argument("--identity", metavar="FILE", help="the secret key: of age-keygen, or an OpenSSH private key")
     parser.add_argument("--to", metavar="DIR", help="where to put the snapshot; absent or empty")
-    parser.add_argument("--signer", metavar="KEY", help='who must have written it, "ssh-ed25519 AAAA...": see the recovery sheet')
+    parser.add_argument("--signer", metavar="KEY", action="append", default=[], help='who must have written it, "ssh-ed25519 AAAA...": see the recovery sheet')
     parser.add_argument("--vault", metavar="PATH", default=os.path.dirname(os.path.abspath(__file__)),
                         help="the vault; the directory of this file if not given")
     options = parser.parse_args(arguments)

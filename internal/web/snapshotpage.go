@@ -140,7 +140,7 @@ func newPlace(t Target, stamp snapshot.Stamp, c Commands) placeView {
 		Steps:  c.restoreFrom(t.Name, stamp),
 		There: []step{
 			{"With atobackupd, on the machine that holds the vault", "atobackupd vault restore " + string(stamp) + " --dir VAULT --identity IDENTITY --to " + to},
-			{"Without it, from inside the vault", "python3 recover.py " + string(stamp) + " --identity IDENTITY --to " + to},
+			{"Without it, from inside the vault", "python3 -I recover.py " + string(stamp) + " --identity IDENTITY --to " + to},
 		},
 	}
 }
