@@ -55,6 +55,7 @@ type world struct {
 	good       string
 	held       *fsx.Lock
 	hangs      bool // the scheduler's loop makes no progress
+	broken     bool // not even a look can go well
 }
 
 const worldSchedule = `

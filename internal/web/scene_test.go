@@ -96,6 +96,7 @@ func bigScene(t testing.TB) *State {
 		{Name: "scrub", Level: health.LevelOK, LastSuccess: at(2026, 4, 1, 1), LastAttempt: at(2026, 4, 1, 1), Next: st.Next[2].At, Limit: 9 * 24 * time.Hour},
 		{Name: "drill", Level: health.LevelOK, LastSuccess: at(2026, 4, 1, 5), LastAttempt: at(2026, 4, 1, 5), Next: st.Next[3].At, Limit: 100 * 24 * time.Hour},
 	})
+	st.Status.Daemon = health.DaemonStatus{State: health.DaemonRunning, Beat: st.Now}
 	st.targets(all)
 	st.Drills = []history.Drill{
 		{ID: 3, Stamp: "20260401T040000Z", Source: "local", StartedAt: at(2026, 4, 1, 5), Duration: 41 * time.Second, Pass: true, Surprises: []string{}},
