@@ -144,6 +144,8 @@ func TestDecisive(t *testing.T) {
 		{"found the lock taken since, by hand", []Run{run(9, "backup", Failed, RunDetail{Failure: "locked"}, 0), failed}, 7},
 		{"found the lock taken, the daemon's take", []Run{run(9, "backup", Failed, RunDetail{Failure: "locked", Daemon: true}, 0), failed}, 9},
 		{"the daemon's prune found the lock taken", []Run{run(9, "prune", Failed, RunDetail{Failure: "locked", Daemon: true}, 0), failed}, 7},
+		{"refused for safety since, by hand", []Run{run(9, "backup", Failed, RunDetail{Failure: "refused"}, 0), run(5, "backup", OK, RunDetail{}, hour)}, 5},
+		{"refused for safety since, the daemon's", []Run{run(9, "backup", Failed, RunDetail{Failure: "refused", Daemon: true}, 0), failed}, 9},
 		{"went well since", []Run{run(9, "sync:laptop", OK, RunDetail{}, 0), failed}, 9},
 		{"went well before, dated later", []Run{failed, run(5, "sync:laptop", OK, RunDetail{}, -30*day)}, 7},
 	} {

@@ -53,7 +53,8 @@ func DetailOf(run Run) (d RunDetail) {
 // Conclusive reports whether a run that failed says something about the leg.
 // One that found its target away, was cut short, or was a slip of a person's
 // fingers does not; neither does one that found the lock taken, unless it is a
-// take of the daemon.
+// take of the daemon, or one that a person began and that was refused for safety:
+// the condition that refuses it says so, as long as it holds.
 func Conclusive(run Run) bool {
 	detail := DetailOf(run)
 	switch {
@@ -61,6 +62,8 @@ func Conclusive(run Run) bool {
 		return false
 	case detail.Failure == "locked":
 		return detail.Daemon && run.Job == "backup"
+	case detail.Failure == "refused":
+		return detail.Daemon
 	}
 	return detail.Failure != "usage"
 }
