@@ -13,26 +13,32 @@ import (
 	"github.com/atocore/atobackupd/snapshot/sqlite"
 )
 
-// checkContent judges the artifacts themselves, with no need of a manifest.
-func checkContent(ctx context.Context, dir string, c Content, sourceWasClean bool, o ValidateOptions, result *Result) error {
+// contentChecks returns the checks of the artifacts themselves, which need no
+// manifest.
+func contentChecks(dir string, c Content, sourceWasClean bool, o ValidateOptions) []check {
 	step := func(name string) {
 		if o.Progress != nil {
 			o.Progress(name, 0)
 		}
 	}
-	step("database")
-	if err := checkDB(ctx, dir, c.DB, sourceWasClean, o.RequiredTables, result); err != nil {
-		return err
-	}
+	checks := []check{func(ctx context.Context, result *Result) error {
+		step("database")
+		return checkDB(ctx, dir, c.DB, sourceWasClean, o.RequiredTables, result)
+	}}
 	if c.RegistryIncluded {
-		step("registry")
-		checkRegistry(dir, c.Registry, result)
+		checks = append(checks, func(_ context.Context, result *Result) error {
+			step("registry")
+			checkRegistry(dir, c.Registry, result)
+			return nil
+		})
 	}
 	if c.ChromaIncluded {
-		step("chroma")
-		return checkChroma(ctx, dir, c, result)
+		checks = append(checks, func(ctx context.Context, result *Result) error {
+			step("chroma")
+			return checkChroma(ctx, dir, c, result)
+		})
 	}
-	return nil
+	return checks
 }
 
 // checkDB judges the database at rel. A violated foreign key is an error only

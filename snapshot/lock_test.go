@@ -140,6 +140,6 @@ func TestStamps(t *testing.T) {
 	}
 	for _, bad := range []string{"", "pre-restore", "adopted", "Daily"} {
 		_, err := ParseKind(bad)
-		wantError(t, err, failure.Usage, "use daily, weekly or manual")
+		wantError(t, err, failure.Usage, "use daily, weekly, monthly or manual")
 	}
 }

@@ -3,8 +3,11 @@ package snapshot
 import (
 	"context"
 	"errors"
+	"maps"
 	"path/filepath"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx"
@@ -142,13 +145,8 @@ func (t *taking) fill(ctx context.Context, stamp Stamp) error {
 		StartedAt: t.started, Artifacts: map[string]Artifact{}, Roots: map[string]Root{},
 	}
 	t.result = newResult(string(stamp), t.dir)
-	for _, copyOne := range []func(context.Context) error{t.copyDB, t.copyRegistry, t.copyChroma} {
-		if err := copyOne(ctx); err != nil {
-			return err
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
+	if err := t.copyArtifacts(ctx); err != nil {
+		return err
 	}
 	if err := t.inventory(ctx); err != nil {
 		return err
@@ -161,6 +159,57 @@ func (t *taking) fill(ctx context.Context, stamp Stamp) error {
 		CheckedAt: time.Now().UTC(), DurationMS: t.judging.Milliseconds(),
 	}
 	return nil
+}
+
+// copyArtifacts copies and judges the artifacts side by side: most of the work is
+// that of one core for each of the two databases. While the application is frozen
+// nothing but Chroma is copied, for the database may be locked until it is thawed.
+func (t *taking) copyArtifacts(ctx context.Context) error {
+	group, copying := errgroup.WithContext(ctx)
+	if t.o.ChromaMethod == chromaFreeze || t.o.Tolerant {
+		group.SetLimit(1)
+	}
+	var parts []*taking
+	for _, copyOne := range []func(*taking, context.Context) error{(*taking).copyDB, (*taking).copyRegistry, (*taking).copyChroma} {
+		part := t.part()
+		parts = append(parts, part)
+		group.Go(func() error {
+			if err := copying.Err(); err != nil {
+				return err
+			}
+			return copyOne(part, copying)
+		})
+	}
+	if err := group.Wait(); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return err
+	}
+	for _, part := range parts {
+		t.add(part)
+	}
+	return ctx.Err()
+}
+
+// part returns a run that copies into the same directory and keeps what it finds
+// to itself, until add.
+func (t *taking) part() *taking {
+	p := *t
+	p.manifest = &Manifest{Artifacts: map[string]Artifact{}, Roots: map[string]Root{}}
+	p.live, p.result = map[string]File{}, newResult(t.result.Stamp, t.dir)
+	return &p
+}
+
+func (t *taking) add(part *taking) {
+	maps.Copy(t.manifest.Artifacts, part.manifest.Artifacts)
+	maps.Copy(t.manifest.Roots, part.manifest.Roots)
+	maps.Copy(t.live, part.live)
+	if part.manifest.DB != nil {
+		t.manifest.DB = part.manifest.DB
+	}
+	t.result.add(part.result)
+	t.judging += part.judging
 }
 
 // inventory lists what was staged with its digests, and with what the live files

@@ -8,6 +8,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Result is the judgement on one stored snapshot. Errors and Warnings begin
@@ -53,6 +55,14 @@ func finding(code, text string) string {
 	return code + ": " + text
 }
 
+// add appends what another part of the same check found.
+func (r *Result) add(part Result) {
+	r.Errors = append(r.Errors, part.Errors...)
+	r.Warnings = append(r.Warnings, part.Warnings...)
+	r.Checked = append(r.Checked, part.Checked...)
+	r.damaged = append(r.damaged, part.damaged...)
+}
+
 // ValidateOptions says what the configuration asks of every snapshot.
 type ValidateOptions struct {
 	RequiredTables []string
@@ -85,17 +95,42 @@ func ValidateDir(ctx context.Context, dir, stamp string, o ValidateOptions) (res
 		result.fail("metadata_invalid_json", "%s is the manifest of %s", ManifestFile, manifest.Stamp)
 	}
 	sourceWasClean := manifest != nil && !hasCode(manifest.Validation.Warnings, "db_foreign_key_check_failed")
-	if err := checkContent(ctx, dir, content, sourceWasClean, o, &result); err != nil {
+	checks := contentChecks(dir, content, sourceWasClean, o)
+	if manifest != nil {
+		checks = append(checks, func(ctx context.Context, result *Result) error {
+			return checkFiles(ctx, dir, manifest, content, o, result)
+		})
+	}
+	if err := sideBySide(ctx, checks, &result); err != nil {
 		return result, err
 	}
-	if manifest == nil {
-		return result, nil
+	if manifest != nil {
+		carryOver(manifest.Validation, &result)
 	}
-	if err := checkFiles(ctx, dir, manifest, content, o, &result); err != nil {
-		return result, err
-	}
-	carryOver(manifest.Validation, &result)
 	return result, nil
+}
+
+// check judges one aspect of a snapshot and adds what it finds to the result. The
+// error is for a cancelled context.
+type check func(context.Context, *Result) error
+
+// sideBySide runs checks at the same time, for each keeps one core busy, and adds
+// what they found in their order.
+func sideBySide(ctx context.Context, checks []check, result *Result) error {
+	group, checking := errgroup.WithContext(ctx)
+	parts := make([]Result, len(checks))
+	for i, check := range checks {
+		parts[i] = newResult(result.Stamp, result.Path)
+		group.Go(func() error { return check(checking, &parts[i]) })
+	}
+	err := group.Wait()
+	for _, part := range parts {
+		result.add(part)
+	}
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
 }
 
 // carryOver repeats what was wrong with a snapshot of a broken store, which is

@@ -72,11 +72,7 @@ func (v *validator) run(ctx context.Context) error {
 		return err
 	}
 	f.Close()
-	db, err := sqlite.OpenImmutable(filepath.Join(v.dir, databaseName))
-	if err == nil {
-		defer db.Close()
-		err = v.database(ctx, db)
-	}
+	err = sqlite.WithStored(ctx, filepath.Join(v.dir, databaseName), func(db *sql.DB) error { return v.database(ctx, db) })
 	var inFile *readError
 	switch {
 	case ctx.Err() != nil:
@@ -131,12 +127,6 @@ func (v *validator) unrecognised(format string, args ...any) {
 }
 
 func (v *validator) database(ctx context.Context, db *sql.DB) error {
-	// The schema may be a stranger's: let no function run out of it.
-	for _, pragma := range []string{"trusted_schema=OFF", "cell_size_check=ON", "query_only=ON"} {
-		if _, err := db.ExecContext(ctx, "PRAGMA "+pragma); err != nil {
-			return err
-		}
-	}
 	if sound, err := v.integrity(ctx, db); err != nil || !sound {
 		return err
 	}

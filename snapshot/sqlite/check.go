@@ -56,7 +56,7 @@ func Check(ctx context.Context, path string, o CheckOptions) (problems, warnings
 	} else if err != nil {
 		return nil, nil, err
 	}
-	err = withStored(ctx, path, func(db *sql.DB) error {
+	err = WithStored(ctx, path, func(db *sql.DB) error {
 		reports, err := queryStrings(ctx, db, fmt.Sprintf("PRAGMA integrity_check(%d)", maxIntegrityReports))
 		if err != nil {
 			return err
@@ -149,9 +149,9 @@ func defend(ctx context.Context, db *sql.DB, size int64) error {
 	return nil
 }
 
-// withStored runs work on a stored database, mapped into memory whole where that
+// WithStored runs work on a stored database, mapped into memory whole where that
 // helps (see mmapSize). See guardFault for the price.
-func withStored(ctx context.Context, path string, work func(*sql.DB) error) error {
+func WithStored(ctx context.Context, path string, work func(*sql.DB) error) error {
 	info, err := os.Stat(path)
 	if err != nil {
 		return err

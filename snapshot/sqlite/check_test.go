@@ -133,7 +133,7 @@ func TestCheckGivesNoVerdict(t *testing.T) {
 // A page that cannot be read ends the check, not the process.
 func TestGuardFault(t *testing.T) {
 	path := stored(t, "CREATE TABLE t(a)", "INSERT INTO t SELECT randomblob(200000)")
-	err := withStored(context.Background(), path, func(db *sql.DB) error {
+	err := WithStored(context.Background(), path, func(db *sql.DB) error {
 		var n int
 		if err := db.QueryRow("SELECT count(*) FROM t").Scan(&n); err != nil {
 			return err
