@@ -2,177 +2,70 @@ package restore
 
 import (
 	"errors"
-	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
-	"strings"
-	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/atocore/atobackupd/internal/fsx/tree"
-	"github.com/atocore/atobackupd/snapshot"
 )
 
-// attributes is what a file has besides its bytes.
-type attributes struct {
-	uid, gid int
-	mode     uint32 // permission bits with setuid, setgid and sticky
-	mtime    time.Time
-	xattrs   map[string][]byte // POSIX ACLs among them
+// wanted returns what a restored entry gets besides its bytes: what stands there
+// has, else what the snapshot recorded, both within what may be restored (no
+// setuid or sticky bit, no file of root's in a directory that is not root's).
+func (a *artifact) wanted(src *source, e entry) (tree.Attributes, error) {
+	stored := src.attributes(e)
+	if a.at != nil {
+		old, err := a.at.Attributes(e.rel)
+		if main, ok := sidecarOf(e.rel); ok && isMissing(err) {
+			old, err = a.at.Attributes(main)
+		}
+		switch {
+		case err == nil && a.sameType(e):
+			old.MTime = stored.MTime
+			return old.Restorable(a.root), nil
+		case err == nil, isMissing(err), errors.Is(err, unix.ENOTDIR), errors.Is(err, tree.ErrSymlink):
+		default:
+			return tree.Attributes{}, err
+		}
+		if _, recorded := src.files[e.stored]; !recorded {
+			stored.UID, stored.GID = a.root.UID, a.root.GID
+		}
+	}
+	return stored.Restorable(a.root), nil
 }
 
-// attributesAt reads those of a file that stands there.
-func attributesAt(path string) (attributes, error) {
-	var st unix.Stat_t
-	if err := unix.Lstat(path, &st); err != nil {
-		return attributes{}, &os.PathError{Op: "lstat", Path: path, Err: err}
-	}
-	a := attributes{uid: int(st.Uid), gid: int(st.Gid), mode: st.Mode & 0o7777, mtime: time.Unix(0, st.Mtim.Nano())}
-	var err error
-	if st.Mode&unix.S_IFMT != unix.S_IFLNK {
-		a.xattrs, err = xattrsAt(path)
-	}
-	return a, err
+// sameType reports whether what stands at an entry's place is of its type. A
+// sidecar that is missing is like its database.
+func (a *artifact) sameType(e entry) bool {
+	info, err := a.at.Lstat(e.rel)
+	return isMissing(err) || err == nil && info.Type == e.info.Type
 }
 
-func xattrsAt(path string) (map[string][]byte, error) {
-	names := make([]byte, 64<<10) // the kernel's limit
-	n, err := unix.Llistxattr(path, names)
-	if errors.Is(err, unix.ENOTSUP) || n == 0 {
-		return nil, nil
+// outcome returns whose the restored file, or Chroma's directory, will be.
+func (a *artifact) outcome(src *source) (tree.Attributes, error) {
+	if a.whole() {
+		return a.root, nil
 	}
+	info, err := src.at.Lstat(a.from)
 	if err != nil {
-		return nil, &os.PathError{Op: "listxattr", Path: path, Err: err}
+		return tree.Attributes{}, err
 	}
-	found := map[string][]byte{}
-	value := make([]byte, 64<<10)
-	for name := range strings.SplitSeq(strings.TrimSuffix(string(names[:n]), "\x00"), "\x00") {
-		n, err := unix.Lgetxattr(path, name, value)
-		if errors.Is(err, unix.ENODATA) || errors.Is(err, unix.ENOTSUP) {
-			continue
-		}
-		if err != nil {
-			return nil, &os.PathError{Op: "getxattr " + name, Path: path, Err: err}
-		}
-		found[name] = slices.Clone(value[:n])
-	}
-	return found, nil
+	return a.wanted(src, entry{rel: a.file, stored: a.from, info: info})
 }
 
-// restorable returns what of the attributes may be restored below a live
-// directory: see tree.Attributes.Restorable.
-func (a attributes) restorable(root attributes) attributes {
-	r := tree.Attributes{UID: a.uid, GID: a.gid, Mode: a.mode, MTime: a.mtime, Xattrs: a.xattrs}.Restorable(
-		tree.Attributes{UID: root.uid, GID: root.gid})
-	return attributes{uid: r.UID, gid: r.GID, mode: r.Mode, mtime: r.MTime, xattrs: r.Xattrs}
-}
-
-// apply gives a file of ours its attributes. The order matters: a change of
-// owner clears setuid and capabilities, and an ACL changes the mode.
-func (a attributes) apply(path string, keepOwner bool) error {
-	if keepOwner {
-		if err := os.Lchown(path, a.uid, a.gid); err != nil {
-			return fmt.Errorf("give it back to its owner: %w", err)
+// dropACLs removes the access control lists that a new directory has inherited.
+func dropACLs(d *tree.Dir) error {
+	for _, name := range []string{"system.posix_acl_access", "system.posix_acl_default"} {
+		err := unix.Fremovexattr(d.Fd(), name)
+		if err != nil && !errors.Is(err, unix.ENODATA) && !errors.Is(err, unix.ENOTSUP) {
+			return &os.PathError{Op: "removexattr " + name, Path: d.Path(), Err: err}
 		}
 	}
-	if info, err := os.Lstat(path); err != nil {
-		return err
-	} else if info.Mode()&fs.ModeSymlink != 0 {
-		return nil
-	}
-	if err := unix.Chmod(path, a.mode); err != nil {
-		return &os.PathError{Op: "chmod", Path: path, Err: err}
-	}
-	for name, value := range a.xattrs {
-		err := unix.Lsetxattr(path, name, value, 0)
-		// Labels that only the kernel may set come by themselves.
-		if err != nil && !(strings.HasPrefix(name, "security.") || strings.HasPrefix(name, "trusted.")) {
-			return &os.PathError{Op: "setxattr " + name, Path: path, Err: err}
-		}
-	}
-	return os.Chtimes(path, a.mtime, a.mtime)
+	return nil
 }
 
-// wanted says what attributes a file of the part gets: those of what stands
-// there, else the snapshot's. rel is its path below the live directory, stored
-// its copy in the snapshot. Chroma names its files anew with every segment, so
-// one that is not there yet gets the owner of the directory it comes into.
-func (p part) wanted(liveDir string, src *source, rel, stored string) (attributes, error) {
-	a, err := storedAttributes(src, stored)
-	if err != nil {
-		return attributes{}, err
-	}
-	root, err := attributesAt(liveDir + "/.")
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return attributes{}, err
-	}
-	a = a.restorable(root)
-	like := filepath.Join(liveDir, rel)
-	old, err := attributesAt(like)
-	if main, ok := mainOf(rel); ok && errors.Is(err, fs.ErrNotExist) {
-		old, err = attributesAt(filepath.Join(liveDir, main))
-	}
-	old = old.restorable(root)
-	switch {
-	case err == nil && sameType(like, stored):
-		old.mtime = a.mtime
-		return old, nil
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return attributes{}, err
-	case p.whole() && p.there:
-		a.uid, a.gid = root.uid, root.gid
-		return a, nil
-	}
-	return a, nil
-}
-
-func sameType(a, b string) bool {
-	infoA, errA := os.Lstat(a)
-	infoB, errB := os.Lstat(b)
-	// A missing a is a sidecar, for which its database was asked.
-	return errors.Is(errA, fs.ErrNotExist) || errA == nil && errB == nil && infoA.Mode().Type() == infoB.Mode().Type()
-}
-
-func storedAttributes(src *source, stored string) (attributes, error) {
-	info, err := os.Lstat(stored)
-	if err != nil {
-		return attributes{}, err
-	}
-	rel, err := filepath.Rel(src.dir, stored)
-	if err != nil {
-		return attributes{}, err
-	}
-	if f, ok := src.files[filepath.ToSlash(rel)]; ok {
-		return attributes{uid: f.UID, gid: f.GID, mode: f.Mode, mtime: f.MTime}, nil
-	}
-	st := info.Sys().(*syscall.Stat_t)
-	return attributes{uid: int(st.Uid), gid: int(st.Gid), mode: st.Mode & 0o7777, mtime: info.ModTime()}, nil
-}
-
-// rootOf says what a live directory that is missing must look like: as the
-// snapshot recorded it, else like its nearest ancestor that exists.
-func rootOf(p part, src *source) (snapshot.Root, error) {
-	if src.manifest != nil {
-		if root, ok := src.manifest.Roots[p.artifact]; ok {
-			return root, nil
-		}
-	}
-	for dir := filepath.Dir(p.dir); ; dir = filepath.Dir(dir) {
-		a, err := attributesAt(dir)
-		if err == nil {
-			return snapshot.Root{Path: p.dir, UID: a.uid, GID: a.gid, Mode: a.mode & 0o777}, nil
-		}
-		if !errors.Is(err, fs.ErrNotExist) || dir == filepath.Dir(dir) {
-			return snapshot.Root{}, err
-		}
-	}
-}
-
-// mayGive tells whether this process can give files to uid and gid.
+// mayGive reports whether this process can give files to uid and gid.
 func mayGive(uid, gid int) bool {
 	if hasChown() {
 		return true
@@ -184,7 +77,7 @@ func mayGive(uid, gid int) bool {
 	return gid == os.Getegid() || err == nil && slices.Contains(groups, gid)
 }
 
-// hasChown says whether this thread has CAP_CHOWN.
+// hasChown reports whether this thread has CAP_CHOWN.
 func hasChown() bool {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData

@@ -2,132 +2,178 @@ package restore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 )
 
-// back brings every target from wherever it is to all old. It may be repeated
-// from any point, and followed by forward.
+// back brings every set from wherever it is to all old. It may be repeated from
+// any point, and followed by forward. It goes on with the others when one fails:
+// a registry that cannot be put back is no reason to leave the database new.
 func (s *session) back(ctx context.Context) error {
 	s.progress("swap back", 0)
-	for _, t := range slices.Backward(s.Targets) {
-		if err := s.backTarget(ctx, t); err != nil {
-			return fmt.Errorf("put %s back: %w", t.Artifact, err)
+	var all []error
+	for _, t := range slices.Backward(s.Sets) {
+		if err := s.backSet(ctx, t); err != nil {
+			all = append(all, fmt.Errorf("put %s back: %w", t.Artifact, err))
 		}
 	}
-	return nil
+	return errors.Join(all...)
 }
 
-func (s *session) backTarget(ctx context.Context, t *Target) error {
+func (s *session) backSet(ctx context.Context, t *swapSet) error {
+	if t.live == nil {
+		return errNoWorkspace
+	}
 	moved, err := t.moved()
 	if err != nil || !moved {
 		// Nothing has been exchanged: whatever stands there now belongs there,
 		// also what a service has added since.
 		return err
 	}
-	for _, slot := range slices.Backward(t.Slots) {
-		if err := s.takeBackOut(ctx, t, slot); err != nil {
+	for _, e := range slices.Backward(t.Entries) {
+		if err := s.moveNewOut(ctx, t, e); err != nil {
 			return err
 		}
 	}
-	if err := s.keepStrangers(t); err != nil {
+	if err := s.setAsideUnknown(t); err != nil {
 		return err
 	}
-	if err := syncTarget(t); err != nil {
+	if err := t.sync(); err != nil {
 		return err
 	}
-	for _, slot := range slices.Backward(t.Slots) { // a database before its sidecars
-		if err := s.putBack(t, slot); err != nil {
+	if t.Leaves {
+		if err := t.makeDirs(t.old); err != nil {
 			return err
 		}
 	}
-	return syncTarget(t)
+	for _, e := range slices.Backward(t.Entries) { // a database before its sidecars
+		if err := s.moveOldBack(t, e); err != nil {
+			return err
+		}
+	}
+	if t.Leaves {
+		if err := t.matchDirs(t.old); err != nil {
+			return err
+		}
+	}
+	if t.Root != nil {
+		if err := t.setRoot(t.Root.Old, s.keepOwner); err != nil {
+			return err
+		}
+	}
+	return t.sync()
 }
 
-// moved tells whether anything of the target is not where it was.
-func (t *Target) moved() (bool, error) {
-	for _, slot := range t.Slots {
-		at, err := inodeAt(t.dest(slot.Name))
+// moved reports whether anything of the set is not where it was.
+func (t *swapSet) moved() (bool, error) {
+	for _, e := range t.Entries {
+		at, err := inodeAt(t.live, e.Name)
 		if err != nil {
 			return false, err
 		}
-		if slot.InPlace && slot.Begun || slot.Old != nil && !at.sameInode(slot.Old) || at.sameInode(slot.New) && !slot.InPlace {
+		if e.InPlace && e.Begun || e.Old != nil && !at.sameInode(e.Old) || at.sameInode(e.New) && !e.InPlace {
 			return true, nil
 		}
 	}
 	return false, nil
 }
 
-// takeBackOut removes from a slot what is not its old content.
-func (s *session) takeBackOut(ctx context.Context, t *Target, slot *Slot) error {
-	dest := t.dest(slot.Name)
-	if slot.InPlace {
-		return s.pourBack(ctx, t, slot)
+// moveNewOut removes from an entry's name what is not its old content.
+func (s *session) moveNewOut(ctx context.Context, t *swapSet, e *swapEntry) error {
+	if e.InPlace {
+		return s.overwriteBack(ctx, t, e)
 	}
-	at, err := inodeAt(dest)
-	if err != nil || at == nil || at.sameInode(slot.Old) {
+	at, err := inodeAt(t.live, e.Name)
+	if err != nil || at == nil || at.sameInode(e.Old) {
 		return err
 	}
-	if at.sameInode(slot.New) {
-		if same, err := unchanged(dest, slot.New); err != nil {
+	if at.sameInode(e.New) {
+		if same, err := unchanged(t.live, e.Name, e.New); err != nil {
 			return err
 		} else if same {
-			return move(dest, t.staged(slot.Name))
+			if err := t.roomFor(t.fresh, e.Name); err != nil {
+				return err
+			}
+			return t.live.Rename(e.Name, t.fresh, e.Name, tree.NoReplace)
 		}
 	}
-	return s.keep(t, dest)
+	return s.setAside(t, t.live, e.Name)
 }
 
-func (s *session) pourBack(ctx context.Context, t *Target, slot *Slot) error {
-	if !slot.Begun {
+func (s *session) overwriteBack(ctx context.Context, t *swapSet, e *swapEntry) error {
+	if !e.Begun {
 		return nil
 	}
-	if slot.Done {
-		same, err := unchanged(t.dest(slot.Name), slot.New)
+	if same, err := sameBytes(ctx, t.live, t.old, e.Name); err != nil || same {
+		return err // it was never written, or is put back already: a read-only mount is no obstacle
+	}
+	if e.Done {
+		same, err := unchanged(t.live, e.Name, e.New)
 		if err != nil {
 			return err
 		}
 		if !same {
-			if err := s.keepCopy(ctx, t, t.dest(slot.Name)); err != nil {
+			if err := s.setCopyAside(ctx, t, e.Name); err != nil {
 				return err
 			}
 		}
 		// From here on it may be torn again.
-		slot.Done = false
+		e.Done = false
 		if err := s.write(); err != nil {
 			return err
 		}
 	}
-	return pour(ctx, t.dest(slot.Name), t.aside(slot.Name))
+	return overwriteInPlace(ctx, t.live, e.Name, t.old)
 }
 
-// putBack moves a slot's old content back into its place.
-func (s *session) putBack(t *Target, slot *Slot) error {
-	if slot.InPlace || slot.Old == nil {
+// sameBytes reports whether a file is the same in two directories.
+func sameBytes(ctx context.Context, a, b *tree.Dir, name string) (bool, error) {
+	infoA, err := a.Lstat(name)
+	if err != nil {
+		return false, err
+	}
+	infoB, err := b.Lstat(name)
+	if err != nil || infoA.Size != infoB.Size {
+		return false, err
+	}
+	sumA, err := digest(ctx, a, name, nil)
+	if err != nil {
+		return false, err
+	}
+	sumB, err := digest(ctx, b, name, nil)
+	return sumA == sumB, err
+}
+
+// moveOldBack moves an entry's old content back into its place.
+func (s *session) moveOldBack(t *swapSet, e *swapEntry) error {
+	if e.InPlace || e.Old == nil {
 		return nil
 	}
-	at, err := inodeAt(t.dest(slot.Name))
-	if err != nil || at.sameInode(slot.Old) {
+	at, err := inodeAt(t.live, e.Name)
+	if err != nil || at.sameInode(e.Old) {
 		return err
 	}
-	if usable, err := t.sidecarUsable(slot); err != nil {
+	if usable, err := t.sidecarUsable(e); err != nil {
 		return err
 	} else if !usable {
-		return s.keep(t, t.aside(slot.Name))
+		return s.setAside(t, t.old, e.Name)
 	}
-	return move(t.aside(slot.Name), t.dest(slot.Name))
+	return t.old.Rename(e.Name, t.live, e.Name, tree.NoReplace)
 }
 
 // sidecarUsable is false for the sidecar of a database that never moved and was
 // written to since: its frames would be replayed over newer pages.
-func (t *Target) sidecarUsable(slot *Slot) (bool, error) {
-	main, ok := mainOf(slot.Name)
+func (t *swapSet) sidecarUsable(e *swapEntry) (bool, error) {
+	main, ok := sidecarOf(e.Name)
 	if !ok {
 		return true, nil
 	}
-	db := t.slot(main)
+	db := t.entry(main)
 	if db == nil || db.Old == nil || db.InPlace && db.Begun {
 		return true, nil
 	}
-	return unchanged(t.dest(main), db.Old)
+	return unchanged(t.live, main, db.Old)
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx"
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/snapshot"
 	"github.com/atocore/atobackupd/snapshot/chroma"
 	"github.com/atocore/atobackupd/snapshot/sqlite"
@@ -61,9 +62,9 @@ func (d *DrillResult) step(name string, run func() error) bool {
 }
 
 // count adds up what is restored.
-func (d *DrillResult) count(parts []part, src *source) error {
-	for _, p := range parts {
-		entries, err := p.entries(src)
+func (d *DrillResult) count(list []*artifact, src *source) error {
+	for _, a := range list {
+		entries, _, err := a.entries(src)
 		if err != nil {
 			return err
 		}
@@ -87,8 +88,19 @@ func (d *DrillResult) close(start time.Time) {
 func Drill(ctx context.Context, r DrillRequest) (result DrillResult, err error) {
 	start := time.Now()
 	result = newDrillResult(string(r.Stamp))
-	src := readSource(r.Dir, r.Stamp)
-	parts, err := r.prepare(src, &result)
+	src, err := openSource(r.Dir, r.Stamp, tree.Trusted(""))
+	if err != nil {
+		return result, &failure.Error{Op: "drill", Subject: string(r.Stamp), Kind: failure.NotFound, Err: err, Hint: "see `atobackupd list`"}
+	}
+	defer src.close()
+	d := &drill{DrillRequest: r, result: &result, src: src,
+		session: &session{Journal: &Journal{}, share: r.Share, keepOwner: hasChown(), report: r.Progress}}
+	// What a restore refuses, a drill must not pass.
+	if !result.step("validate", func() error { return d.validate(ctx) }) {
+		result.close(start)
+		return result, ctx.Err()
+	}
+	list, err := d.prepare()
 	if err != nil {
 		return result, err
 	}
@@ -102,13 +114,22 @@ func Drill(ctx context.Context, r DrillRequest) (result DrillResult, err error) 
 		}
 		result.close(start)
 	}()
-	d := &drill{DrillRequest: r, result: &result, src: src,
-		session: &session{places: newPlaces(nil), Journal: &Journal{}, share: r.Share, keepOwner: hasChown(), report: r.Progress}}
-	d.run(ctx, scratch, parts)
+	d.run(ctx, scratch, list)
 	if ctx.Err() != nil {
 		return result, ctx.Err()
 	}
 	return result, nil
+}
+
+// validate is the judgement that a restore begins with.
+func (d *drill) validate(ctx context.Context) error {
+	if err := d.src.validate(ctx, true, d.RequiredTables, d.Progress); err != nil {
+		return err
+	}
+	if !d.src.valid() {
+		return fmt.Errorf("the snapshot is not valid: %s", clip(d.src.problems))
+	}
+	return nil
 }
 
 func (r DrillRequest) notHeld(err error) error {
@@ -120,26 +141,22 @@ func (r DrillRequest) notHeld(err error) error {
 }
 
 // prepare finds what is to be restored and whether there is room.
-func (r DrillRequest) prepare(src *source, result *DrillResult) ([]part, error) {
-	if info, err := os.Stat(src.dir); err != nil || !info.IsDir() {
-		return nil, &failure.Error{Op: "drill", Subject: string(r.Stamp), Kind: failure.NotFound,
-			Err: fmt.Errorf("there is no directory %s", src.dir), Hint: "see `atobackupd list`"}
+func (d *drill) prepare() ([]*artifact, error) {
+	list, missing := stored(d.src, false)
+	if len(missing) > 0 {
+		return nil, d.notHeld(errors.New(clip(missing)))
 	}
-	parts, err := (&Request{Stamp: r.Stamp, To: src.dir}).laidOut(src)
-	if err == nil {
-		err = result.count(parts, src)
+	if err := d.result.count(list, d.src); err != nil {
+		return nil, d.notHeld(err)
 	}
-	if err != nil {
-		return nil, r.notHeld(err)
-	}
-	where := r.Scratch
+	where := d.Scratch
 	if where == "" {
 		where = os.TempDir()
 	}
-	if err := fsx.RequireFree(where, result.Bytes, r.MinFree); err != nil {
-		return nil, r.notHeld(err)
+	if err := fsx.RequireFree(where, d.result.Bytes, d.MinFree); err != nil {
+		return nil, d.notHeld(err)
 	}
-	return parts, nil
+	return list, nil
 }
 
 // drill is one drill under way.
@@ -150,12 +167,17 @@ type drill struct {
 	src    *source
 }
 
-func (d *drill) run(ctx context.Context, scratch string, parts []part) {
+func (d *drill) run(ctx context.Context, scratch string, list []*artifact) {
+	to, err := tree.Open(scratch, tree.Trusted(""))
+	if err != nil {
+		d.result.Errors = append(d.result.Errors, err.Error())
+		return
+	}
+	defer to.Close()
 	where := map[string]string{}
-	for _, p := range parts {
-		p.dir = filepath.Join(scratch, p.artifact)
-		where[p.artifact] = p.live()
-		if !d.result.step("restore "+p.artifact, func() error { return d.layOutPart(ctx, p, d.src) }) {
+	for _, a := range list {
+		where[a.name] = filepath.Join(scratch, a.live())
+		if !d.result.step("restore "+a.name, func() error { return d.extractArtifact(ctx, to, a, d.src) }) {
 			return
 		}
 	}
@@ -171,9 +193,6 @@ func (d *drill) run(ctx context.Context, scratch string, parts []part) {
 		d.result.step("chroma", func() error { return d.chroma(ctx, dir) })
 	}
 	d.result.step("queries", func() error { return d.queries(ctx, db) })
-	if m := d.src.manifest; m != nil && !m.Validation.Valid {
-		d.result.Surprises = append(d.result.Surprises, "the snapshot was taken as invalid: "+clip(m.Validation.Errors))
-	}
 }
 
 func (d *drill) integrity(ctx context.Context, db string) error {

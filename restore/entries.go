@@ -1,98 +1,118 @@
 package restore
 
 import (
+	"errors"
 	"fmt"
-	"io/fs"
-	"os"
+	"path"
 	"path/filepath"
+	"strings"
 
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
-// entry is one file, directory or symbolic link that a part brings.
+// entry is one file, directory or symbolic link that an artifact brings. Names
+// have slashes.
 type entry struct {
 	rel    string // below the live directory
-	stored string // in the snapshot
-	info   fs.FileInfo
+	stored string // below the snapshot's directory
+	info   tree.Info
+	target string // of a symbolic link
 }
 
-// entries lists what a part brings, directories before what is in them.
-func (p part) entries(src *source) (list []entry, err error) {
-	if p.from == "" {
-		return nil, nil
-	}
-	if p.whole() {
-		return treeEntries(p.from)
+// entries lists what an artifact brings, directories before what is in them. What
+// cannot be restored is left out of an invalid snapshot and named; of a valid one
+// it is an error.
+func (a *artifact) entries(src *source) (list []entry, leftOut []string, err error) {
+	if a.whole() {
+		return treeEntries(src, filepath.ToSlash(a.from))
 	}
 	suffixes := []string{""}
-	if p.artifact == snapshot.DB && !src.valid() {
+	if a.name == snapshot.DB && !src.valid() {
 		// A database that was saved raw, because SQLite could not read it, has
 		// its commits partly in these.
 		suffixes = append(suffixes, sidecars...)
 	}
 	for _, suffix := range suffixes {
-		info, err := os.Lstat(p.from + suffix)
-		if suffix != "" && os.IsNotExist(err) {
+		stored := filepath.ToSlash(a.from) + suffix
+		info, err := src.at.Lstat(stored)
+		if suffix != "" && isMissing(err) {
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		if !info.Mode().IsRegular() {
-			return nil, fmt.Errorf("%s is not a regular file", p.from+suffix)
+		if !info.IsRegular() {
+			return nil, nil, fmt.Errorf("%s is not a regular file", stored)
 		}
-		list = append(list, entry{rel: p.name + suffix, stored: p.from + suffix, info: info})
+		list = append(list, entry{rel: a.file + suffix, stored: stored, info: info})
 	}
-	return list, nil
+	return list, nil, nil
 }
 
 // treeEntries lists a stored Chroma directory. A link that leads out of it, or
-// anything but files, directories and links, ends it: the snapshot may have
-// been somebody else's.
-func treeEntries(dir string) (list []entry, err error) {
-	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || path == dir {
-			return err
-		}
-		rel, err := filepath.Rel(dir, path)
+// anything but files, directories and links, is not restored: the snapshot may
+// have been somebody else's.
+func treeEntries(src *source, stored string) (list []entry, leftOut []string, err error) {
+	dir, err := src.at.OpenDir(stored)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer dir.Close()
+	err = dir.Walk(false, func(n tree.Node, err error) error {
 		if err != nil {
 			return err
 		}
-		if filepath.Dir(rel) == "." && leftAlone(rel) {
-			if d.IsDir() {
-				return fs.SkipDir
-			}
-			return nil
+		if path.Dir(n.Path) == "." && isExcluded(n.Path) {
+			return skip(n)
 		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		switch mode := info.Mode(); {
-		case mode.IsRegular(), mode.IsDir():
-		case mode&fs.ModeSymlink != 0:
-			target, err := os.Readlink(path)
-			if err != nil {
+		e := entry{rel: n.Path, stored: path.Join(stored, n.Path), info: n.Info}
+		switch {
+		case n.IsRegular(), n.IsDir():
+		case n.IsLink():
+			if e.target, err = n.In.Readlink(n.Name); err != nil {
 				return err
 			}
-			if filepath.IsAbs(target) || !filepath.IsLocal(filepath.Join(filepath.Dir(rel), target)) {
-				return fmt.Errorf("%s is a symbolic link that leads out of the directory", path)
+			if leadsOut(n.Path, e.target) {
+				leftOut = append(leftOut, e.stored+" is a symbolic link that leads out of the directory")
+				return nil
 			}
 		default:
-			return fmt.Errorf("%s is neither a file, a directory nor a symbolic link", path)
+			leftOut = append(leftOut, e.stored+" is neither a file, a directory nor a symbolic link")
+			return nil
 		}
-		list = append(list, entry{rel: rel, stored: path, info: info})
+		list = append(list, e)
 		return nil
 	})
-	return list, err
+	if err == nil && len(leftOut) > 0 && src.valid() {
+		err = errors.New(clip(leftOut))
+	}
+	return list, leftOut, err
+}
+
+// skip leaves a node, and a directory's content, out of a walk.
+func skip(n tree.Node) error {
+	if n.IsDir() {
+		return errSkipDir
+	}
+	return nil
+}
+
+func leadsOut(rel, target string) bool {
+	return filepath.IsAbs(target) || !filepath.IsLocal(filepath.Join(filepath.Dir(rel), target))
 }
 
 func totals(list []entry) (bytes int64, files int) {
 	for _, e := range list {
-		if e.info.Mode().IsRegular() {
-			bytes += e.info.Size()
+		if e.info.IsRegular() {
+			bytes += e.info.Size
 			files++
 		}
 	}
 	return bytes, files
+}
+
+// isExcluded reports whether a name in a Chroma directory is no part of it.
+func isExcluded(name string) bool {
+	return name == "lost+found" || strings.HasPrefix(name, workPrefix)
 }

@@ -50,7 +50,7 @@ func TestEachFailure(t *testing.T) {
 		if openErr != nil {
 			t.Fatal(openErr)
 		}
-		j, pendingErr := PendingJournal(s.backups())
+		j, pendingErr := pendingIn(s.backups())
 		if pendingErr != nil {
 			t.Fatal(pendingErr)
 		}
@@ -63,7 +63,7 @@ func TestEachFailure(t *testing.T) {
 			if j.Phase == PhaseCommitted {
 				end, want = Resume, restored
 			}
-			if _, err := end(context.Background(), Continue{Store: store}); err != nil {
+			if _, err := end(context.Background(), resumeOptions(store)); err != nil {
 				t.Errorf("call %d (%s): %v", k, at, err)
 			}
 			if s.mustPrint(t) != want {
@@ -196,7 +196,7 @@ func spaceMain([]byte) error {
 			return nil
 		}
 		full++
-		if failure.KindOf(err) != failure.NoSpace || now != old || exists(filepath.Join(s.backups(), JournalFile)) {
+		if failure.KindOf(err) != failure.NoSpace || now != old || exists(journalPath(s.backups())) {
 			return fmt.Errorf("%d pages: %v: the store is\n%s", pages, err, now)
 		}
 		if err := unix.Unmount(live, 0); err != nil {

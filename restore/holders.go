@@ -24,13 +24,13 @@ type Holder struct {
 	Path    string `json:"path"`
 }
 
-// fileID tells a file apart whatever name or mount it is reached by.
+// fileID identifies a file whatever name or mount it is reached by.
 type fileID struct{ dev, ino uint64 }
 
-// watched maps the files that nobody may have open to what they are.
-type watched map[fileID]Holder
+// openFiles maps the files that nobody may have open to what they are.
+type openFiles map[fileID]Holder
 
-func (w watched) add(what, path string) {
+func (w openFiles) add(what, path string) {
 	var st unix.Stat_t
 	if unix.Stat(path, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG {
 		w[fileID{st.Dev, st.Ino}] = Holder{What: what, Path: path}
@@ -38,7 +38,7 @@ func (w watched) add(what, path string) {
 }
 
 // addTree adds every file below dir. What vanishes meanwhile needs no watch.
-func (w watched) addTree(what, dir string) {
+func (w openFiles) addTree(what, dir string) {
 	_ = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		if err == nil && entry.Type().IsRegular() {
 			w.add(what, path)
@@ -47,7 +47,7 @@ func (w watched) addTree(what, dir string) {
 	})
 }
 
-func (w watched) addLive(live Live, chroma bool) {
+func (w openFiles) addLive(live Live, chroma bool) {
 	for _, suffix := range append([]string{""}, sidecars...) {
 		w.add("database", live.DB+suffix)
 	}
@@ -56,10 +56,10 @@ func (w watched) addLive(live Live, chroma bool) {
 	}
 }
 
-// holders finds the other processes that have a watched file open or mapped, by
+// processes finds the other processes that have a watched file open or mapped, by
 // device and inode, so that a container's own path to it makes no difference.
 // hidden counts the processes that this one may not look into.
-func (w watched) holders() (found []Holder, hidden int, err error) {
+func (w openFiles) processes() (found []Holder, hidden int, err error) {
 	if len(w) == 0 {
 		return nil, 0, nil
 	}
@@ -88,7 +88,7 @@ func (w watched) holders() (found []Holder, hidden int, err error) {
 	return found, hidden, nil
 }
 
-func (w watched) heldBy(pid int) (h Holder, held bool, err error) {
+func (w openFiles) heldBy(pid int) (h Holder, held bool, err error) {
 	proc := filepath.Join("/proc", strconv.Itoa(pid))
 	descriptors, err := os.ReadDir(filepath.Join(proc, "fd"))
 	if err != nil {
@@ -115,7 +115,7 @@ func (w watched) heldBy(pid int) (h Holder, held bool, err error) {
 // mappedBy looks for a file that was mapped and whose descriptor was closed.
 // On btrfs and overlayfs the device in maps is not the one of stat(2), so there
 // only descriptors are found.
-func (w watched) mappedBy(proc string) (Holder, bool) {
+func (w openFiles) mappedBy(proc string) (Holder, bool) {
 	data, err := os.ReadFile(filepath.Join(proc, "maps"))
 	if err != nil {
 		return Holder{}, false

@@ -3,10 +3,10 @@ package restore
 import (
 	"errors"
 	"io/fs"
-	"os"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 )
 
 // Identity recognises a file or directory after it has been moved, and shows
@@ -24,48 +24,48 @@ func (id *Identity) sameInode(other *Identity) bool {
 	return id != nil && other != nil && id.Ino == other.Ino
 }
 
-// inodeAt says which inode is at path; nil for none.
-func inodeAt(path string) (*Identity, error) {
-	var st unix.Stat_t
-	err := unix.Lstat(path, &st)
-	if errors.Is(err, unix.ENOENT) {
+// inodeAt returns which inode stands at a name; nil for none.
+func inodeAt(dir *tree.Dir, name string) (*Identity, error) {
+	info, err := dir.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, &os.PathError{Op: "lstat", Path: path, Err: err}
+		return nil, err
 	}
-	return &Identity{Ino: st.Ino, Size: st.Size, MTime: st.Mtim.Nano()}, nil
+	return &Identity{Ino: info.ID.Ino, Size: info.Size, MTime: info.MTime.UnixNano()}, nil
 }
 
 // identify is inodeAt that looks into a directory for size and time.
-func identify(path string) (*Identity, error) {
-	id, err := inodeAt(path)
+func identify(dir *tree.Dir, name string) (*Identity, error) {
+	id, err := inodeAt(dir, name)
 	if id == nil || err != nil {
 		return nil, err
 	}
-	info, err := os.Lstat(path)
+	info, err := dir.Lstat(name)
 	if err != nil || !info.IsDir() {
 		return id, err
 	}
 	id.Size, id.MTime = 0, 0
-	err = filepath.WalkDir(path, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
+	below, err := dir.OpenDir(name)
+	if err != nil {
+		return nil, err
+	}
+	defer below.Close()
+	err = below.Walk(true, func(n tree.Node, err error) error {
+		if err != nil || n.IsDir() {
 			return err
 		}
-		info, err := entry.Info()
-		if err != nil {
-			return err
-		}
-		id.Size += info.Size()
-		id.MTime = max(id.MTime, info.ModTime().UnixNano())
+		id.Size += n.Size
+		id.MTime = max(id.MTime, n.MTime.UnixNano())
 		return nil
 	})
 	return id, err
 }
 
-// unchanged tells whether the file at path, which has id's inode, is still as
+// unchanged reports whether the file at name, which has id's inode, is still as
 // it was when id was made.
-func unchanged(path string, id *Identity) (bool, error) {
-	now, err := identify(path)
+func unchanged(dir *tree.Dir, name string, id *Identity) (bool, error) {
+	now, err := identify(dir, name)
 	return err == nil && now != nil && *now == *id, err
 }

@@ -10,29 +10,32 @@ import (
 	"time"
 
 	"github.com/atocore/atobackupd/internal/failure"
-	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
 // JournalFile is the journal's name in the state directory, where it stands only
-// while a restore is under way. Version 0.1.0 put it into the backup directory.
+// while a restore is under way. Version 0.1.0 had it in the backup directory.
 const JournalFile = "restore-journal.json"
 
-// journalSchema is the version of the journal that this program writes. A
-// journal of another one is not acted on.
-const journalSchema = 1
+// journalSchema is the version of the journal that this program writes. That of
+// version 0.1.0, schema 1, is taken up too; any other is not acted on.
+const journalSchema = 2
+
+// maxJournal bounds what is read of a journal: a slot for each of a million files.
+const maxJournal = 256 << 20
 
 // Phase is how far a restore has come. It is on disk before the first step of
 // the phase is taken.
 type Phase string
 
-// The phases. Staging and Swapping can go either way; the other two have been
-// decided and only clean up.
+// The phases, in their order; doc.go draws them.
 const (
 	PhaseStaging   Phase = "staging"   // copies are made; the live store is untouched
 	PhaseSwapping  Phase = "swapping"  // anything between all old and all new
-	PhaseCommitted Phase = "committed" // the live store is the restored one
+	PhaseChecking  Phase = "checking"  // all new; the service is started and asked
+	PhaseAnchoring Phase = "anchoring" // all new, and good; what was moved aside is being saved
+	PhaseCommitted Phase = "committed" // only the old copies are left to remove
 	PhaseAborted   Phase = "aborted"   // the live store is the old one again
 )
 
@@ -41,6 +44,8 @@ const (
 // counter of steps: where each inode is found says how far the swap has come,
 // and cannot be out of date.
 type Journal struct {
+	Options
+
 	Schema             int            `json:"schema"`
 	Phase              Phase          `json:"phase"`
 	Stamp              snapshot.Stamp `json:"stamp"`
@@ -49,123 +54,73 @@ type Journal struct {
 	PreRestoreSnapshot string         `json:"pre_restore_snapshot"`
 	StartedAt          time.Time      `json:"started_at"`
 	Live               Live           `json:"live"`
-	NoChroma           bool           `json:"no_chroma,omitempty"`
-	ForceChroma        bool           `json:"force_chroma,omitempty"`
-	AllowInvalid       bool           `json:"allow_invalid,omitempty"`
-	Exact              bool           `json:"exact,omitempty"`
-	Managed            bool           `json:"managed,omitempty"` // the service was stopped by this restore
+	Managed            bool           `json:"managed,omitempty"` // the service is stopped and started by this restore
 	Workspaces         []string       `json:"workspaces"`        // directories of ours beside live data
 	MadeDirs           []string       `json:"made_dirs"`         // live directories that were missing
-	Targets            []*Target      `json:"targets"`
+	Sets               []*swapSet     `json:"targets"`
 	IntegrityOK        bool           `json:"integrity_ok"`
 
-	path string
-	uid  int // whose file it is
+	state *tree.Dir // where it stands; open as long as the restore goes on
+	name  string
+	owner int
+	path  string // for messages
 }
 
-// Target is one live directory in which entries are exchanged.
-type Target struct {
-	Artifact string    `json:"artifact"`
-	Dir      string    `json:"dir"`
-	Work     string    `json:"work"`            // holds new/ and old/, in the same mount as Dir
-	Whole    bool      `json:"whole,omitempty"` // every entry of Dir is replaced
-	Slots    []*Slot   `json:"slots"`
-	Files    []FileSum `json:"files,omitempty"` // what must be there after the swap
-
-	// Where Dir and Work are worked in: through their handles.
-	live       *tree.Dir
-	workHandle string
+// Place says where the journal of a restore stands.
+type Place struct {
+	StateDir       string
+	BackupDir      string // where version 0.1.0 left its journals
+	TrustBackupDir bool   // believe one there although others can write there
 }
 
-// Slot is one name in a Target's directory.
-type Slot struct {
-	Name string    `json:"name"`
-	Old  *Identity `json:"old,omitempty"` // what stood there; nil for nothing
-	New  *Identity `json:"new,omitempty"` // what comes; nil for nothing
-
-	// InPlace is for a file that is itself a mount point, which no rename can
-	// replace: it is overwritten. old/ holds a copy of it from before the swap.
-	InPlace bool `json:"in_place,omitempty"`
-	Begun   bool `json:"begun,omitempty"` // overwriting may have begun
-	Done    bool `json:"done,omitempty"`  // overwritten whole, and durable
-}
-
-// FileSum is the digest of one restored file, named from the Target's directory.
-type FileSum struct {
-	Path   string `json:"path"`
-	SHA256 string `json:"sha256"`
-}
-
-func (t *Target) dest(name string) string   { return filepath.Join(t.liveDir(), name) }
-func (t *Target) staged(name string) string { return filepath.Join(t.newDir(), name) }
-func (t *Target) aside(name string) string  { return filepath.Join(t.oldDir(), name) }
-func (t *Target) newDir() string            { return filepath.Join(t.workDir(), "new") }
-func (t *Target) oldDir() string            { return filepath.Join(t.workDir(), "old") }
-
-func (t *Target) liveDir() string {
-	if t.live != nil {
-		return t.live.ProcPath("")
-	}
-	return t.Dir
-}
-
-func (t *Target) workDir() string {
-	if t.workHandle != "" {
-		return t.workHandle
-	}
-	return t.Work
-}
-
-func (t *Target) slot(name string) *Slot {
-	for _, s := range t.Slots {
-		if s.Name == name {
-			return s
-		}
-	}
-	return nil
-}
-
-// restores tells whether the target brings anything.
-func (t *Target) restores() bool {
-	for _, s := range t.Slots {
-		if s.New != nil {
-			return true
-		}
-	}
-	return t.Whole && len(t.Slots) == 0
-}
-
-// maxJournal bounds what is read of a journal: 100,000 files take 15 MB.
-const maxJournal = 256 << 20
-
-// PendingJournal returns the journal of the unfinished restore that stands in one
-// of the directories, or nil when there is none. Anybody's counts here: what it
-// asks for is another question, see mayTakeUp.
-func PendingJournal(dirs ...string) (*Journal, error) {
-	for _, dir := range dirs {
+// Pending returns the journal of the unfinished restore, or nil when there is
+// none. Whoever wrote it, it holds snapshots back; whether it may be acted on is
+// asked by Resume and Abort.
+func (p Place) Pending() (*Journal, error) {
+	for _, dir := range []string{p.StateDir, p.BackupDir} {
 		if dir == "" {
 			continue
 		}
-		j, err := readJournal(dir)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
+		j, err := readJournal(dir, tree.Trusted(p.StateDir))
 		if err != nil {
-			return nil, &failure.Error{Op: "restore journal", Subject: filepath.Join(dir, JournalFile), Kind: failure.Refused, Err: err,
-				Hint: "a restore is unfinished; use the atobackupd that began it"}
+			return nil, &failure.Error{Op: "restore journal", Subject: filepath.Join(dir, JournalFile), Kind: failure.Refused,
+				Err: err, Hint: "a restore is unfinished; use the atobackupd that began it"}
 		}
-		return j, nil
+		if j != nil {
+			return j, nil
+		}
 	}
 	return nil, nil
 }
 
-func readJournal(dir string) (*Journal, error) {
-	d, err := tree.Open(dir, tree.Trusted(dir))
+// RefusePending returns an error of kind Refused while a restore is unfinished:
+// then nothing may be taken, pruned or restored.
+func (p Place) RefusePending() error {
+	j, err := p.Pending()
+	if err != nil || j == nil {
+		return err
+	}
+	defer j.close()
+	return j.pending()
+}
+
+func readJournal(dir string, owners tree.Owners) (_ *Journal, err error) {
+	at, err := tree.Open(dir, owners)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}
-	defer d.Close()
-	f, err := d.OpenFile(JournalFile)
+	defer func() {
+		if err != nil {
+			at.Close()
+		}
+	}()
+	f, err := at.OpenFile(JournalFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, at.Close()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -178,37 +133,88 @@ func readJournal(dir string) (*Journal, error) {
 	if err != nil {
 		return nil, err
 	}
-	j := &Journal{path: filepath.Join(dir, JournalFile), uid: info.UID}
+	j := &Journal{state: at, name: JournalFile, owner: info.UID, path: filepath.Join(dir, JournalFile)}
 	if err := json.Unmarshal(data, j); err != nil {
 		return nil, err
 	}
-	if j.Schema != journalSchema {
+	if j.Schema != 1 && j.Schema != journalSchema {
 		return nil, fmt.Errorf("it has schema %d, this program knows %d", j.Schema, journalSchema)
 	}
 	return j, nil
 }
 
-// mayTakeUp refuses a journal that is not the caller's own or root's, and one
-// beside the backups, where version 0.1.0 put it, that somebody else could have
-// put there: what a journal says is moved and removed.
-func (j *Journal) mayTakeUp(c Continue) error {
-	if j.uid != 0 && j.uid != os.Geteuid() {
-		return refusal(string(j.Stamp), failure.Refused, fmt.Errorf("the journal %s belongs to uid %d", j.path, j.uid),
-			"if nobody restores anything, look what it names and remove it")
+// believed refuses a journal that somebody else may have written: its paths are
+// acted on with this process's rights.
+func (j *Journal) believed(p Place) error {
+	refuse := func(err error, hint string) error {
+		return &failure.Error{Op: "restore journal", Subject: j.path, Kind: failure.Refused, Err: err, Hint: hint}
 	}
-	if c.StateDir == "" || filepath.Dir(j.path) == filepath.Clean(c.StateDir) || c.TrustBackupDir {
-		return nil
+	if j.owner != os.Geteuid() && j.owner != 0 {
+		return refuse(fmt.Errorf("it belongs to uid %d, and only a journal of one's own is taken up", j.owner),
+			fmt.Sprintf("look at it; if no restore of yours was interrupted, remove it: rm '%s'", j.path))
 	}
-	return tree.Private(j.path, tree.Trusted(c.StateDir))
+	if filepath.Dir(j.path) == filepath.Clean(p.StateDir) || p.TrustBackupDir {
+		return j.plausible()
+	}
+	if err := tree.Private(j.path, tree.Trusted(p.StateDir)); err != nil {
+		return refuse(err, "if the journal is yours, add --trust-backup-dir")
+	}
+	return j.plausible()
 }
 
-// write makes the journal durable: old or new, never something between.
+// plausible refuses a journal that names anything but workspaces of its own
+// stamp: the workspaces are what is removed.
+func (j *Journal) plausible() error {
+	bad := func(what, path string) error {
+		return &failure.Error{Op: "restore journal", Subject: j.path, Kind: failure.Refused,
+			Err: fmt.Errorf("%s %q is not one that a restore makes", what, path), Hint: "nothing was touched"}
+	}
+	if _, err := snapshot.ParseStamp(string(j.Stamp)); err != nil {
+		return bad("the stamp", string(j.Stamp))
+	}
+	for _, work := range j.Workspaces {
+		if !filepath.IsAbs(work) || filepath.Base(work) != workName(j.Stamp) {
+			return bad("the workspace", work)
+		}
+	}
+	for _, set := range j.Sets {
+		if set.Work != filepath.Join(workDir(set.Dir, j.Stamp), set.Artifact) {
+			return bad("the workspace", set.Work)
+		}
+		for _, e := range set.Entries {
+			if !filepath.IsLocal(e.Name) || e.Name == "." || !set.Leaves && filepath.Base(e.Name) != e.Name {
+				return bad("the name", e.Name)
+			}
+		}
+	}
+	return nil
+}
+
+// pending is the error that names an unfinished restore.
+func (j *Journal) pending() error {
+	finish := "finish it with `atobackupd restore --resume`"
+	why, hint := "its restore was interrupted", finish+", or put everything back with `atobackupd restore --abort`"
+	switch j.Phase {
+	case PhaseAnchoring:
+		why = "it was restored, and what was live before is not saved yet"
+	case PhaseCommitted:
+		why, hint = "it was restored, and the old copies are not removed yet", finish
+	case PhaseAborted:
+		why, hint = "its restore was taken back, and the copies are not removed yet", "run `atobackupd restore --abort`"
+	}
+	return &failure.Error{Op: "restore pending", Subject: string(j.Stamp), Kind: failure.Refused, Err: errors.New(why), Hint: hint}
+}
+
+func (j *Journal) close() { j.state.Close() }
+
+// write makes the journal durable: old or new, never something between. It stays
+// the property of whoever restores.
 func (j *Journal) write() error {
 	data, err := json.MarshalIndent(j, "", " ")
 	if err != nil {
 		return err
 	}
-	return fsx.WriteFile(j.path, append(data, '\n'), 0o644) // the service reads it, in its own directory
+	return j.state.WriteFile(j.name, append(data, '\n'), 0o644)
 }
 
 // enter writes the journal with another phase.
@@ -217,22 +223,11 @@ func (j *Journal) enter(p Phase) error {
 	return j.write()
 }
 
-// kept lists what somebody else made during the restore and was moved aside.
-func (j *Journal) kept() (paths []string) {
-	seen := map[string]bool{}
-	for _, t := range j.Targets {
-		dir := keptDir(t.Dir, j.Stamp)
-		if seen[dir] {
-			continue
-		}
-		seen[dir] = true
-		entries, err := os.ReadDir(dir)
-		if err != nil {
-			continue
-		}
-		for _, e := range entries {
-			paths = append(paths, filepath.Join(dir, e.Name()))
-		}
+// remove ends the restore: without a journal there is none under way.
+func (j *Journal) remove() error {
+	err := j.state.Remove(j.name)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
 	}
-	return paths
+	return errors.Join(err, j.state.Sync())
 }

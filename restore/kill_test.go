@@ -282,7 +282,7 @@ func (d *driver) try(k, middle int, then string) (more bool, err error) {
 	live, _ := d.mounted()
 	var before *Identity
 	if live != "" {
-		if before, err = inodeAt(live); err != nil {
+		if before, err = inodeOf(live); err != nil {
 			return false, err
 		}
 	}
@@ -291,7 +291,7 @@ func (d *driver) try(k, middle int, then string) (more bool, err error) {
 		return false, err
 	}
 	result := trial{K: k, Then: then}
-	if j, err := PendingJournal(filepath.Join(d.base, "backups")); err != nil {
+	if j, err := pendingIn(filepath.Join(d.base, "backups")); err != nil {
 		result.End = err.Error()
 	} else if j != nil {
 		result.Phase = j.Phase
@@ -302,7 +302,7 @@ func (d *driver) try(k, middle int, then string) (more bool, err error) {
 	if result.End == "" {
 		result.End = d.verdict()
 	}
-	if after, err := inodeAt(live); before != nil && (err != nil || !after.sameInode(before)) {
+	if after, err := inodeOf(live); before != nil && (err != nil || !after.sameInode(before)) {
 		result.End = "the mounted inode is another one"
 	}
 	d.trials = append(d.trials, result)
@@ -314,7 +314,7 @@ func (d *driver) end(then string) error {
 	if err != nil {
 		return err
 	}
-	c := Continue{Store: store}
+	c := resumeOptions(store)
 	if then == "resume" {
 		_, err = Resume(context.Background(), c)
 	} else {
@@ -328,7 +328,7 @@ func (d *driver) verdict() string {
 	switch {
 	case err != nil:
 		return err.Error()
-	case exists(filepath.Join(d.base, "backups", JournalFile)):
+	case exists(journalPath(filepath.Join(d.base, "backups"))):
 		return "the journal still stands"
 	case now == d.oldPrint:
 		return "old"
@@ -346,7 +346,7 @@ func (d *driver) findMiddle() (int, error) {
 	calls, first, last := 0, 0, 0
 	stop := fsx.Observe(func(fsx.Op, string) error {
 		calls++
-		if j, err := PendingJournal(filepath.Join(d.base, "backups")); err == nil && j != nil && j.Phase == PhaseSwapping {
+		if j, err := pendingIn(filepath.Join(d.base, "backups")); err == nil && j != nil && j.Phase == PhaseSwapping {
 			if first == 0 {
 				first = calls
 			}

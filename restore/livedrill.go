@@ -56,12 +56,13 @@ func LiveDrill(ctx context.Context, r LiveDrillRequest) (result DrillResult, err
 		}
 		result.Stamp = string(snap.Stamp)
 		r.Restore.Stamp, r.Restore.Dir, r.Restore.Source = snap.Stamp, "", "local"
-		src := readSource(snap.Path, snap.Stamp)
-		parts, _, err := r.Restore.parts(src)
+		src, err := openSource(snap.Path, snap.Stamp, r.Restore.owners())
 		if err != nil {
 			return err
 		}
-		return result.count(parts, src)
+		defer src.close()
+		list, _ := stored(src, r.Restore.NoChroma)
+		return result.count(list, src)
 	}) {
 		return result, ctx.Err()
 	}
@@ -100,7 +101,7 @@ func (r LiveDrillRequest) possible(ctx context.Context) error {
 	if status, err := get(ctx, r.Restore.HealthURL); err != nil || status/100 != 2 {
 		return refuse("the service is not well to begin with", "start it, and see what "+r.Restore.HealthURL+" says")
 	}
-	return RefusePending(r.Restore.StateDir, r.Restore.Store.Dir())
+	return r.Restore.place().RefusePending()
 }
 
 // memories is AtoCore's API as far as a drill needs it.

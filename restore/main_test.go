@@ -160,7 +160,7 @@ func childUnprivileged(input []byte) error {
 	return unprivilegedMain(in)
 }
 
-func childContinue(input []byte, end func(context.Context, Continue) (Result, error)) error {
+func childContinue(input []byte, end func(context.Context, ResumeOptions) (Result, error)) error {
 	var in childInput
 	if err := json.Unmarshal(input, &in); err != nil {
 		return err
@@ -170,6 +170,6 @@ func childContinue(input []byte, end func(context.Context, Continue) (Result, er
 		return err
 	}
 	fsxtest.KillIfAsked()
-	_, err = end(context.Background(), Continue{Store: r.Store})
+	_, err = end(context.Background(), resumeOptions(r.Store))
 	return err
 }

@@ -6,7 +6,10 @@ import (
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/atocore/atobackupd/internal/fsx"
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 )
 
 // isMountPoint compares mounts, not devices: a bind mount of one file system
@@ -20,7 +23,7 @@ func isMountPoint(path string) (bool, error) {
 	return own != parent, err
 }
 
-// mountsBelow gives the mount points below dir, a path without symbolic links,
+// mountsBelow returns the mount points below dir, a path without symbolic links,
 // at any depth. They come from the kernel's own table: asking each of 100,000
 // files takes as long as to read them.
 func mountsBelow(dir string) (found []string, err error) {
@@ -49,42 +52,46 @@ func mountsBelow(dir string) (found []string, err error) {
 // unescapeMount undoes how the table writes what would break its lines.
 var unescapeMount = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
 
-// unmovable gives a mount point that the swap would have to move or remove: it
-// cannot, and what is mounted below a directory that it can move would be
+// checkMovable refuses a mount point that the swap would have to move or remove:
+// it cannot, and what is mounted below a directory that it can move would be
 // deleted together with the old copies.
-func (p part) unmovable(src *source) (path string, err error) {
-	mounts, err := mountsBelow(p.dir)
+func (r *Request) checkMovable(a *artifact, src *source) error {
+	mounts, err := mountsBelow(a.dir)
 	if err != nil || len(mounts) == 0 {
-		return "", err
+		return err
 	}
 	exchanged := map[string]bool{}
-	if !p.whole() {
+	if !a.whole() {
 		// What comes is written into a file that is mounted there; only what
 		// would have to go cannot.
-		names := []string{p.name}
-		for _, suffix := range sidecars {
-			names = append(names, p.name+suffix)
+		for _, suffix := range append([]string{""}, sidecars...) {
+			exchanged[a.file+suffix] = true
 		}
-		for _, name := range names {
-			exchanged[name] = true
-		}
-		entries, err := p.entries(src)
+		entries, _, err := a.entries(src)
 		if err != nil {
-			return "", err
+			return err
 		}
 		for _, e := range entries {
 			delete(exchanged, e.rel)
 		}
 	}
 	for _, mount := range mounts {
-		rel, err := filepath.Rel(p.dir, mount)
+		rel, err := filepath.Rel(a.dir, mount)
 		if err != nil {
-			return "", err
+			return err
 		}
 		first, _, _ := strings.Cut(rel, string(filepath.Separator))
-		if p.whole() && !leftAlone(first) || exchanged[rel] {
-			return mount, nil
+		if a.whole() && !isExcluded(first) || exchanged[rel] {
+			return r.refuse(fmt.Errorf("%s is a mount point, and the restore would have to move or remove it", mount), a.unmountHint())
 		}
 	}
-	return "", nil
+	return nil
+}
+
+// isOverlay reports whether a directory lies on overlayfs, where a directory of
+// a lower layer cannot be renamed (EXDEV) and a file's inode changes with the
+// first write.
+func isOverlay(d *tree.Dir) bool {
+	var st unix.Statfs_t
+	return unix.Fstatfs(d.Fd(), &st) == nil && st.Type == unix.OVERLAYFS_SUPER_MAGIC
 }

@@ -73,7 +73,7 @@ func (s scene) mountInSwap(fn func(j *Journal) error) error {
 	r.NoPreSnapshot = true
 	called := false
 	stop := fsx.Observe(func(fsx.Op, string) error {
-		j, err := PendingJournal(s.backups())
+		j, err := pendingIn(s.backups())
 		if called || err != nil || j == nil || j.Phase != PhaseSwapping {
 			return nil
 		}
@@ -118,6 +118,9 @@ func busyMain([]byte) error {
 	return nil
 }
 
+// crossMain mounts something over the copies in mid-swap. The swap works through
+// handles, which the mount does not change; what cannot be done is to remove the
+// copies, and nothing that was mounted there is removed with them.
 func crossMain([]byte) error {
 	dir, err := room()
 	if err != nil {
@@ -127,40 +130,37 @@ func crossMain([]byte) error {
 	if err != nil {
 		return err
 	}
-	old, err := s.print()
-	if err != nil {
-		return err
-	}
-	for i, end := range []func(context.Context, Continue) (Result, error){Abort, Resume, Abort, Resume, Abort, Resume} {
+	for i, end := range []func(context.Context, ResumeOptions) (Result, error){Abort, Resume, Abort, Resume, Abort, Resume} {
 		var over string
 		err := s.mountInSwap(func(j *Journal) error {
-			t := j.Targets[i/2]
-			over = t.newDir()
+			t := j.Sets[i/2]
+			over = filepath.Join(t.Work, "new")
 			if i%2 == 0 {
-				over = t.oldDir()
+				over = filepath.Join(t.Work, "old")
 			}
 			return bindOver(over)
 		})
-		if !errors.Is(err, unix.EXDEV) || !strings.Contains(err.Error(), over+" is a mount point") || !strings.Contains(err.Error(), "--resume") {
+		if err == nil || !strings.Contains(err.Error(), over+" is a mount point") || !strings.Contains(err.Error(), "--resume") {
 			return fmt.Errorf("%s: got %v", over, err)
 		}
 		r, err := s.request()
 		if err != nil {
 			return err
 		}
-		if _, err := end(context.Background(), Continue{Store: r.Store}); err == nil || !exists(filepath.Join(s.backups(), JournalFile)) {
+		if _, err := end(context.Background(), resumeOptions(r.Store)); err == nil || !exists(journalPath(s.backups())) {
 			return fmt.Errorf("%s: while it is mounted: %v", over, err)
 		}
 		if err := unix.Unmount(over, 0); err != nil {
 			return err
 		}
-		if _, err := end(context.Background(), Continue{Store: r.Store}); err != nil {
+		if _, err := end(context.Background(), resumeOptions(r.Store)); err != nil {
 			return fmt.Errorf("%s: after it was unmounted: %w", over, err)
 		}
-		if now, err := s.print(); err != nil || now != old || exists(filepath.Join(s.backups(), JournalFile)) {
-			return fmt.Errorf("%s: the store is not what it was: %v\n%s", over, err, now)
+		now, err := s.print()
+		if err != nil || !strings.Contains(now, "only-new.bin") || strings.Contains(now, workPrefix) || exists(journalPath(s.backups())) {
+			return fmt.Errorf("%s: the store is not the restored one: %v\n%s", over, err, now)
 		}
-		fmt.Printf("%s: put back\n", over)
+		fmt.Printf("%s: restored\n", over)
 	}
 	return nil
 }
@@ -180,7 +180,7 @@ func siblingsMain([]byte) error {
 		if err := bindOver(path); err != nil {
 			return err
 		}
-		if before[path], err = inodeAt(path); err != nil {
+		if before[path], err = inodeOf(path); err != nil {
 			return err
 		}
 	}
@@ -196,7 +196,7 @@ func siblingsMain([]byte) error {
 		return fmt.Errorf("%+v, %w", res, err)
 	}
 	for path, was := range before {
-		if now, err := inodeAt(path); err != nil || !now.sameInode(was) {
+		if now, err := inodeOf(path); err != nil || !now.sameInode(was) {
 			return fmt.Errorf("%s is another one: %v", path, err)
 		}
 	}

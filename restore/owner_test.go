@@ -52,7 +52,7 @@ func TestKeepsOwnersModesAndAttributes(t *testing.T) {
 		"db/atocore.db":                "-rw----r-- 1000:1001",
 		"config/project-registry.json": "-r-------- 1000:1001",
 		"chroma":                       "drwxr-x--- 1000:1001",
-		"chroma/seg":                   "drwxr-x--x 1000:1001",
+		"chroma/seg":                   "drwxr-x--x 1000:1001", // never setgid
 		"chroma/both.bin":              "-rw-r----- 1002:1003", // what stood there
 		"chroma/only-new.bin":          "-rw-r----- 1000:1001", // new: the directory's owner
 		"chroma/seg/deep/x":            "-rw-r----- 1000:1001",

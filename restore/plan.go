@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx"
+	"github.com/atocore/atobackupd/internal/fsx/tree"
+	"github.com/atocore/atobackupd/snapshot"
 )
 
 // Plan is what a restore would do and what stands against it.
@@ -23,10 +23,27 @@ type Plan struct {
 	Warnings []string    `json:"warnings"`
 	Refusals []string    `json:"refusals"` // why it would be refused as things are
 
-	refusals []*failure.Error
-	src      *source
-	parts    []part
+	refusals  []*failure.Error
+	src       *source
+	artifacts []*artifact
 }
+
+// Close releases the handles that the plan holds.
+func (p *Plan) Close() {
+	closeAll(p.artifacts)
+	if p.src != nil {
+		p.src.close()
+	}
+}
+
+// integrityOK reports whether the snapshot's database passed its check: together
+// with the digests of the copies that is what the restored one is.
+func (p *Plan) integrityOK() bool {
+	return !slices.ContainsFunc(p.src.problems, aboutDB) &&
+		slices.ContainsFunc(p.artifacts, func(a *artifact) bool { return a.name == snapshot.DB })
+}
+
+func aboutDB(problem string) bool { return strings.HasPrefix(problem, "db_") }
 
 // PlanItem is one artifact that would be replaced.
 type PlanItem struct {
@@ -49,9 +66,10 @@ type PlanSpace struct {
 	Free int64  `json:"free"`
 
 	device uint64
+	anchor bool // the pre-restore snapshot goes there
 }
 
-// Err gives the first refusal, or nil. Its kind is Refused, or Invalid for a
+// Err returns the first refusal, or nil. Its kind is Refused, or Invalid for a
 // snapshot that does not validate.
 func (p *Plan) Err() error {
 	if len(p.refusals) == 0 {
@@ -67,27 +85,31 @@ func (p *Plan) refuse(e *failure.Error) {
 
 // NewPlan looks at everything that Run would do, reads the snapshot whole to
 // validate it, and touches nothing. That the service was confirmed stopped is
-// not asked for. The error is for what keeps it from planning at all.
-func NewPlan(ctx context.Context, r Request) (*Plan, error) {
-	src := readSource(r.dir(), r.Stamp)
-	plan := &Plan{Stamp: string(r.Stamp), Source: r.Source, Snapshot: src.dir, Items: []PlanItem{},
-		Space: []PlanSpace{}, Warnings: []string{}, Refusals: []string{}, src: src}
-	if info, err := os.Stat(src.dir); err != nil || !info.IsDir() {
-		return nil, &failure.Error{Op: "restore", Subject: string(r.Stamp), Kind: failure.NotFound,
-			Err: fmt.Errorf("there is no directory %s", src.dir), Hint: "see `atobackupd list`"}
+// not asked for. The error is for what keeps it from planning at all. The caller
+// closes the plan.
+func NewPlan(ctx context.Context, r Request) (_ *Plan, err error) {
+	plan := &Plan{Stamp: string(r.Stamp), Source: r.Source, Snapshot: r.dir(), Items: []PlanItem{},
+		Space: []PlanSpace{}, Warnings: []string{}, Refusals: []string{}}
+	defer func() {
+		if err != nil {
+			plan.Close()
+		}
+	}()
+	if plan.src, err = openSource(r.dir(), r.Stamp, r.owners()); err != nil {
+		return nil, &failure.Error{Op: "restore", Subject: string(r.Stamp), Kind: failure.NotFound, Err: err, Hint: "see `atobackupd list`"}
 	}
 	if r.To == "" && r.Service == nil {
 		if err := plan.inUse(ctx, &r); err != nil {
 			return nil, err
 		}
 	}
-	if err := plan.judge(ctx, &r); err != nil {
+	if err := plan.checkSource(ctx, &r); err != nil {
 		return nil, err
 	}
-	if r.To != "" {
-		return plan, nil
+	if r.To != "" || failure.KindOf(plan.Err()) == failure.Invalid {
+		return plan, nil // what is missing of it cannot be planned with
 	}
-	parts, warnings, err := r.parts(src)
+	list, warnings, err := r.artifacts(plan.src)
 	var refused *failure.Error
 	if errors.As(err, &refused) && refused.Kind == failure.Refused {
 		plan.refuse(refused)
@@ -96,9 +118,9 @@ func NewPlan(ctx context.Context, r Request) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	plan.parts = parts
+	plan.artifacts = list
 	plan.Warnings = append(plan.Warnings, warnings...)
-	if len(parts) == 0 {
+	if len(list) == 0 {
 		plan.refuse(r.refuse(errors.New("there is nothing in it that could be restored here"), "see what it holds with `atobackupd list`"))
 	}
 	return plan, plan.measure(&r)
@@ -106,9 +128,9 @@ func NewPlan(ctx context.Context, r Request) (*Plan, error) {
 
 // inUse refuses while the store is being used.
 func (p *Plan) inUse(ctx context.Context, r *Request) error {
-	w := watched{}
+	w := openFiles{}
 	w.addLive(r.Live, !r.NoChroma)
-	found, hidden, err := w.holders()
+	found, hidden, err := w.processes()
 	if err != nil {
 		return err
 	}
@@ -132,10 +154,10 @@ func (p *Plan) inUse(ctx context.Context, r *Request) error {
 	return nil
 }
 
-// judge refuses a snapshot that is not valid or comes from elsewhere.
-func (p *Plan) judge(ctx context.Context, r *Request) error {
+// checkSource refuses a snapshot that is not valid or comes from elsewhere.
+func (p *Plan) checkSource(ctx context.Context, r *Request) error {
 	r.progress("validate", 0)
-	if err := p.src.validate(ctx, r.RequiredTables, r.Progress); err != nil {
+	if err := p.src.validate(ctx, !r.NoChroma, r.RequiredTables, r.Progress); err != nil {
 		return err
 	}
 	if !p.src.valid() {
@@ -164,52 +186,75 @@ const spaceSlack = 16 << 20
 // rights.
 func (p *Plan) measure(r *Request) error {
 	var liveBytes int64
-	for _, part := range p.parts {
-		if work := workDir(part.dir, r.Stamp); exists(work) {
-			p.refuse(r.refuse(fmt.Errorf("%s is in the way: an earlier restore left it", work),
-				"no restore is under way; look whether it holds anything of worth, and remove it"))
-		}
-		entries, err := part.entries(p.src)
+	for _, a := range p.artifacts {
+		item, err := p.item(r, a)
 		if err != nil {
 			return err
 		}
-		item := PlanItem{Artifact: part.artifact, Destination: part.live(), Layout: part.layout()}
-		item.NewBytes, item.NewFiles = totals(entries)
-		if item.OldBytes, item.OldFiles, err = part.standing(); err != nil {
-			return err
-		}
-		a, err := part.outcome(p.src)
-		if err != nil {
-			return err
-		}
-		item.UID, item.GID, item.Mode = a.uid, a.gid, fmt.Sprintf("%04o", a.mode)
 		p.Items = append(p.Items, item)
 		liveBytes += item.OldBytes
 		need := item.NewBytes
-		if part.mounted && !part.whole() {
+		if a.mounted && !a.whole() {
 			need += max(item.OldBytes, item.NewBytes) // the copy aside, and the file that grows
 		}
-		if err := p.need(part.dir, need); err != nil {
+		if err := p.need(a.dir, need, false); err != nil {
 			return err
 		}
-		if !r.Force && !mayGive(a.uid, a.gid) {
-			p.refuse(r.refuse(fmt.Errorf("%s belongs to uid %d and gid %d, and this process may not give files away", part.live(), a.uid, a.gid), "run it with sudo"))
-		}
 	}
-	if !r.NoPreSnapshot && len(p.parts) > 0 {
-		if err := p.need(r.Store.Dir(), liveBytes); err != nil {
+	if !r.NoPreSnapshot && liveBytes > 0 {
+		if err := p.need(r.Store.Dir(), liveBytes, true); err != nil {
 			return err
 		}
 	}
 	for _, s := range p.Space {
-		if s.Free < s.Need+spaceSlack && !r.Force {
-			p.refuse(r.refuse(fmt.Errorf("%d MiB are free on the file system of %s, and %d MiB are needed", s.Free>>20, s.Path, (s.Need+spaceSlack)>>20), "free some space"))
+		if s.Free >= s.Need+spaceSlack || r.Force {
+			continue
 		}
+		hint := "free some space"
+		if s.anchor {
+			hint += ", or go without a way back with --no-pre-snapshot"
+		}
+		p.refuse(r.refuse(fmt.Errorf("%d MiB are free on the file system of %s, and %d MiB are needed", s.Free>>20, s.Path,
+			(s.Need+spaceSlack)>>20), hint))
 	}
 	return nil
 }
 
-func (p *Plan) need(path string, bytes int64) error {
+// item describes one artifact, and refuses what cannot be exchanged.
+func (p *Plan) item(r *Request, a *artifact) (item PlanItem, err error) {
+	item = PlanItem{Artifact: a.name, Destination: a.live(), Layout: a.layout()}
+	if work := workDir(a.dir, r.Stamp); exists(work) {
+		p.refuse(r.refuse(fmt.Errorf("%s is in the way: an earlier restore left it", work),
+			"no restore is under way; look whether it holds anything of worth, and remove it"))
+	}
+	entries, leftOut, err := a.entries(p.src)
+	if err != nil {
+		return item, err
+	}
+	p.Warnings = append(p.Warnings, leftOut...)
+	item.NewBytes, item.NewFiles = totals(entries)
+	if item.OldBytes, item.OldFiles, err = a.standing(); err != nil {
+		return item, err
+	}
+	will, err := a.outcome(p.src)
+	if err != nil {
+		return item, err
+	}
+	item.UID, item.GID, item.Mode = will.UID, will.GID, fmt.Sprintf("%04o", will.Mode)
+	if !r.Force && !mayGive(will.UID, will.GID) {
+		p.refuse(r.refuse(fmt.Errorf("%s belongs to uid %d and gid %d, and this process may not give files away", a.live(), will.UID, will.GID),
+			"run it with sudo"))
+	}
+	var refused *failure.Error
+	if err := r.checkWritable(a); errors.As(err, &refused) {
+		p.refuse(refused)
+	} else if err != nil {
+		return item, err
+	}
+	return item, nil
+}
+
+func (p *Plan) need(path string, bytes int64, anchor bool) error {
 	path = nearest(path)
 	device, err := fsx.Device(path)
 	if err != nil {
@@ -218,70 +263,42 @@ func (p *Plan) need(path string, bytes int64) error {
 	for i := range p.Space {
 		if p.Space[i].device == device {
 			p.Space[i].Need += bytes
+			p.Space[i].anchor = p.Space[i].anchor || anchor
 			return nil
 		}
 	}
 	free, err := fsx.Free(path)
-	p.Space = append(p.Space, PlanSpace{Path: path, Need: bytes, Free: free, device: device})
+	p.Space = append(p.Space, PlanSpace{Path: path, Need: bytes, Free: free, device: device, anchor: anchor})
 	return err
 }
 
-func exists(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
-}
-
-// nearest gives path or its nearest ancestor that exists.
-func nearest(path string) string {
-	for {
-		if _, err := os.Stat(path); err == nil || path == filepath.Dir(path) {
-			return path
-		}
-		path = filepath.Dir(path)
-	}
-}
-
-func (p part) layout() string {
+func (a *artifact) layout() string {
 	switch {
-	case !p.there:
+	case !a.there:
 		return "missing"
-	case p.mounted && p.whole():
+	case a.mounted && a.whole():
 		return "mounted directory"
-	case p.mounted:
+	case a.mounted:
 		return "mounted file"
 	}
 	return "plain"
 }
 
 // standing adds up what would be replaced.
-func (p part) standing() (bytes int64, files int, err error) {
-	if !p.there {
+func (a *artifact) standing() (bytes int64, files int, err error) {
+	if !a.there {
 		return 0, 0, nil
 	}
-	err = filepath.WalkDir(p.live(), func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if d.IsDir() && strings.HasPrefix(d.Name(), workPrefix) {
-			return fs.SkipDir
-		}
-		if info, err := d.Info(); err == nil && info.Mode().IsRegular() {
-			bytes += info.Size()
+	if !a.whole() {
+		info, err := a.at.Lstat(a.file)
+		return info.Size, 1, err
+	}
+	err = walkStore(a.at, func(n tree.Node) error {
+		if n.IsRegular() {
+			bytes += n.Size
 			files++
 		}
 		return nil
 	})
 	return bytes, files, err
-}
-
-// outcome says whose the restored file, or Chroma's directory, will be.
-func (p part) outcome(src *source) (attributes, error) {
-	switch {
-	case p.there:
-		return attributesAt(p.live())
-	case p.whole() || p.from == "":
-		root, err := rootOf(p, src)
-		return attributes{uid: root.UID, gid: root.GID, mode: root.Mode}, err
-	}
-	return p.wanted(p.dir, src, p.name, p.from)
 }

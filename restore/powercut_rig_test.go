@@ -215,7 +215,7 @@ func (in judgeInput) judge() (end string, err error) {
 	if !strings.HasPrefix(string(out), "ready\n") {
 		return "not begun", nil // cut off while the scene was laid out
 	}
-	j, err := PendingJournal(filepath.Join(in.Base, "backups"))
+	j, err := pendingIn(filepath.Join(in.Base, "backups"))
 	if err != nil {
 		return "", err
 	}

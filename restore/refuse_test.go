@@ -67,7 +67,7 @@ func TestRefusals(t *testing.T) {
 			if failure.KindOf(err) != c.kind || !strings.Contains(err.Error(), c.says) || !strings.HasPrefix(err.Error(), "restore refused: "+string(r.Stamp)) {
 				t.Errorf("got %v", err)
 			}
-			if s.mustPrint(t) != before || exists(filepath.Join(s.backups(), JournalFile)) {
+			if s.mustPrint(t) != before || exists(journalPath(s.backups())) {
 				t.Error("something was touched")
 			}
 			if c.allow == nil {
@@ -127,7 +127,7 @@ func TestLeavesTheRestAlone(t *testing.T) {
 
 // pendingScene gives a scene whose restore has stopped in mid-swap: the call
 // that moves the new database in and every one after it fail.
-func pendingScene(t *testing.T) (scene, Continue) {
+func pendingScene(t *testing.T) (scene, ResumeOptions) {
 	t.Helper()
 	s := newScene(t)
 	r := s.mustRequest(t)
@@ -142,13 +142,13 @@ func pendingScene(t *testing.T) (scene, Continue) {
 	})
 	_, err := Run(context.Background(), r)
 	stop()
-	if err == nil || !strings.Contains(err.Error(), "--resume") || !exists(filepath.Join(s.backups(), JournalFile)) {
+	if err == nil || !strings.Contains(err.Error(), "--resume") || !exists(journalPath(s.backups())) {
 		t.Fatalf("got %v", err)
 	}
 	if exists(s.live().DB) {
 		t.Fatal("the swap is not half done")
 	}
-	return s, Continue{Store: r.Store}
+	return s, resumeOptions(r.Store)
 }
 
 func TestPendingRestoreIsInTheWay(t *testing.T) {
@@ -156,7 +156,7 @@ func TestPendingRestoreIsInTheWay(t *testing.T) {
 		return
 	}
 	s, c := pendingScene(t)
-	err := RefusePending(s.backups())
+	err := placeOf(s.backups()).RefusePending()
 	if failure.KindOf(err) != failure.Refused || !strings.Contains(err.Error(), "restore --resume") || !strings.Contains(err.Error(), "restore --abort") {
 		t.Errorf("got %v", err)
 	}
@@ -164,11 +164,11 @@ func TestPendingRestoreIsInTheWay(t *testing.T) {
 		t.Errorf("another restore: %v", err)
 	}
 	// Somebody opens what has been moved aside.
-	j, err := PendingJournal(s.backups())
+	j, err := pendingIn(s.backups())
 	if err != nil {
 		t.Fatal(err)
 	}
-	held := again("hold", j.Targets[0].aside("atocore.db"))
+	held := again("hold", filepath.Join(j.Sets[0].Work, "old", "atocore.db"))
 	held.Stderr = nil
 	pipe, err := held.StdinPipe()
 	if err != nil {

@@ -11,134 +11,258 @@ import (
 	"github.com/atocore/atobackupd/snapshot"
 )
 
-// Continue says how an interrupted restore is taken up again. The caller holds
-// the store's main lock.
-type Continue struct {
+// ResumeOptions say how an interrupted restore is taken up again. The caller
+// holds the store's main lock.
+type ResumeOptions struct {
 	Store          *snapshot.Store
-	StateDir       string      // as in Request
-	Owners         tree.Owners // as in Request
-	TrustBackupDir bool        // take up a journal beside the backups as it is
+	StateDir       string
 	HealthURL      string
 	RequiredTables []string
-	Force          bool // go on although files are open or the service answers
+	PreSnapshot    snapshot.TakeOptions // as in a Request
+	Force          bool                 // go on although files are open; with Abort, give up what cannot be put back
+	TrustBackupDir bool                 // believe a journal of version 0.1.0 although others can write beside it
 	Share          bool
 	Progress       Progress
+}
+
+func (o ResumeOptions) place() Place {
+	return Place{StateDir: o.StateDir, BackupDir: o.Store.Dir(), TrustBackupDir: o.TrustBackupDir}
 }
 
 // Resume finishes the restore whose journal stands, from whatever point it was
 // killed at. One that had been put back already is only cleaned up after, with
 // a warning. Without a journal the error is of kind NotFound.
-func Resume(ctx context.Context, c Continue) (res Result, err error) {
-	return c.end(ctx, true)
+func Resume(ctx context.Context, o ResumeOptions) (res Result, err error) {
+	return o.end(ctx, (*resumption).finish)
 }
 
 // Abort puts everything back to what stood before the restore whose journal
-// stands. One that had been committed cannot be taken back: it is cleaned up
-// after, with a warning that names the pre-restore snapshot. Without a journal
-// the error is of kind NotFound.
-func Abort(ctx context.Context, c Continue) (res Result, err error) {
-	return c.end(ctx, false)
+// stands. One whose old copies are removed already cannot be taken back: it is
+// cleaned up after, with a warning that names the pre-restore snapshot. Without a
+// journal the error is of kind NotFound.
+func Abort(ctx context.Context, o ResumeOptions) (res Result, err error) {
+	return o.end(ctx, (*resumption).abort)
 }
 
-func (c Continue) end(ctx context.Context, forward bool) (res Result, err error) {
+// resumption is an interrupted restore that is being ended.
+type resumption struct {
+	*session
+	o   ResumeOptions
+	res *Result
+}
+
+func (o ResumeOptions) end(ctx context.Context, end func(*resumption, context.Context) error) (res Result, err error) {
 	start := time.Now()
 	res = newResult("", "")
 	defer func() { res.close(start, err) }()
-	j, err := PendingJournal(c.StateDir, c.Store.Dir())
+	j, err := o.place().Pending()
 	if err != nil {
 		return res, err
 	}
 	if j == nil {
-		return res, &failure.Error{Op: "restore", Subject: c.Store.Dir(), Kind: failure.NotFound,
+		return res, &failure.Error{Op: "restore", Subject: o.StateDir, Kind: failure.NotFound,
 			Err: errors.New("no restore is unfinished"), Hint: "to restore a snapshot: atobackupd restore STAMP --confirm-service-stopped"}
 	}
-	if err := j.mayTakeUp(c); err != nil {
+	s := &session{Journal: j, owners: tree.Trusted(o.StateDir), share: o.Share, keepOwner: !o.Force || hasChown(), report: o.Progress}
+	defer s.close()
+	if err := j.believed(o.place()); err != nil {
 		return res, err
 	}
 	res.Stamp, res.Source, res.PreRestoreSnapshot = string(j.Stamp), j.Source, j.PreRestoreSnapshot
-	s := &session{Journal: j, share: c.Share, keepOwner: !c.Force || hasChown(), report: c.Progress, places: newPlaces(c.Owners)}
-	defer func() { err = s.close(&res, err) }()
-	if err := s.openTargets(); err != nil {
-		return res, s.stuck(err)
-	}
-	switch j.Phase {
-	case PhaseCommitted:
-		err = s.endCommitted(forward, &res)
-		return res, err
-	case PhaseAborted:
-		s.warn("the restore had been taken back already: the live store is what it was")
-		s.reportKept()
-		return res, s.discard()
-	case PhaseStaging, PhaseSwapping:
-	default:
-		return res, s.stuck(fmt.Errorf("the journal has a phase that is not known: %q", j.Phase))
-	}
-	if err := s.stillUnused(ctx, c.HealthURL, c.Force); err != nil {
+	defer func() { res.Warnings = append(res.Warnings, s.warnings...) }()
+	if err := end(&resumption{session: s, o: o, res: &res}, ctx); err != nil {
 		return res, err
 	}
-	if j.Managed {
-		s.warn("the service had been stopped for this restore: start it")
-	}
-	switch {
-	case forward && j.Phase == PhaseStaging:
-		err = s.stageAgain(ctx, c, &res)
-		return res, err
-	case forward:
-		err = s.carryOut(context.WithoutCancel(ctx), &res)
-		return res, err
-	case j.Phase == PhaseStaging:
-		return res, s.discard()
-	}
-	return res, s.takeBack(context.WithoutCancel(ctx))
+	return res, nil
 }
 
-func (s *session) endCommitted(forward bool, res *Result) error {
-	for _, t := range s.Targets {
-		res.restored(t.Artifact, t.restores())
-	}
-	res.RestoredIntegrityOK = s.IntegrityOK
-	if !forward {
-		way := "no pre-restore snapshot was taken"
-		if s.PreRestoreSnapshot != "" {
-			way = fmt.Sprintf("to go back: atobackupd restore %s --confirm-service-stopped --no-pre-snapshot", s.PreRestoreSnapshot)
+// finish goes forward from where the journal says.
+func (r *resumption) finish(ctx context.Context) error {
+	switch r.Phase {
+	case PhaseStaging:
+		return r.stageAgain(ctx)
+	case PhaseSwapping:
+		if err := r.openUnused(ctx); err != nil {
+			return err
 		}
-		s.warn("the restore had been committed and cannot be aborted any more; %s", way)
+		always := context.WithoutCancel(ctx)
+		err := r.forward(always)
+		if err == nil {
+			err = r.confirm()
+		}
+		if err != nil {
+			return r.undo(always, err)
+		}
+		return r.settle(ctx, r.o.Store, r.o.PreSnapshot, r.res)
+	case PhaseChecking, PhaseAnchoring:
+		if err := r.openSets(); err != nil {
+			return r.stuck(err)
+		}
+		return r.settle(ctx, r.o.Store, r.o.PreSnapshot, r.res)
+	case PhaseCommitted:
+		return r.endCommitted()
+	case PhaseAborted:
+		return r.endAborted()
 	}
-	s.reportKept()
-	return s.finish()
+	return r.stuck(fmt.Errorf("the journal has a phase that is not known: %q", r.Phase))
+}
+
+// abort goes back from where the journal says.
+func (r *resumption) abort(ctx context.Context) error {
+	switch r.Phase {
+	case PhaseStaging:
+		return r.discard()
+	case PhaseSwapping, PhaseChecking, PhaseAnchoring:
+		err := r.openUnused(ctx)
+		if err == nil {
+			err = r.takeBack(context.WithoutCancel(ctx))
+		}
+		if err != nil && r.o.Force && failure.KindOf(err) != failure.Refused {
+			return r.giveUp(err)
+		}
+		return err
+	case PhaseCommitted:
+		way := "no pre-restore snapshot was taken"
+		if r.PreRestoreSnapshot != "" {
+			way = "to go back: " + r.res.WayBack("--confirm-service-stopped")
+		}
+		r.warn("the restore had been committed and cannot be aborted any more; %s", way)
+		return r.endCommitted()
+	case PhaseAborted:
+		return r.endAborted()
+	}
+	return r.stuck(fmt.Errorf("the journal has a phase that is not known: %q", r.Phase))
+}
+
+// openUnused opens the sets of a swap that is going to move files, once nobody
+// uses them.
+func (r *resumption) openUnused(ctx context.Context) error {
+	if err := r.recheckUnused(ctx, r.o.HealthURL, r.o.Force); err != nil {
+		return err
+	}
+	if r.Managed {
+		r.warn("the service had been stopped for this restore: start it")
+	}
+	if err := r.openSets(); err != nil && !errors.Is(err, errNoWorkspace) {
+		return r.stuck(err)
+	}
+	return nil
+}
+
+// openSets opens every set's directories. One whose workspace was deleted stays
+// closed, and the error says so.
+func (s *session) openSets() error {
+	var all []error
+	for _, t := range s.Sets {
+		if err := t.open(s.owners); isMissing(err) {
+			all = append(all, fmt.Errorf("%w: %w", errNoWorkspace, err))
+		} else if err != nil {
+			return err
+		}
+	}
+	return errors.Join(all...)
+}
+
+// giveUp forgets a restore that can go neither way, and says what that leaves.
+func (r *resumption) giveUp(cause error) error {
+	r.warn("the restore was given up: %v", cause)
+	for _, t := range r.Sets {
+		if t.live == nil {
+			r.warn("the old %s is lost with %s", t.Artifact, t.Work)
+			continue
+		}
+		if moved, err := t.moved(); err == nil && moved {
+			r.warn("%s in %s is neither whole nor old", t.Artifact, t.Dir)
+			if err := r.keepOld(t); err != nil {
+				return r.stuck(err)
+			}
+		}
+	}
+	r.warn("restore a snapshot over it: %s", r.nextBest())
+	return r.discard()
+}
+
+// keepOld moves what is left of the old files to where they outlive the journal.
+func (s *session) keepOld(t *swapSet) error {
+	var names []string
+	for info, err := range t.old.Entries() {
+		if err != nil {
+			return err
+		}
+		names = append(names, info.Name)
+	}
+	for _, name := range names {
+		if err := s.setAside(t, t.old, name); err != nil {
+			return err
+		}
+	}
+	if len(names) > 0 {
+		s.warn("what is left of the old %s is in %s", t.Artifact, keptDir(t.Dir, s.Stamp))
+	}
+	return nil
+}
+
+func (r *resumption) endCommitted() error {
+	if err := r.openSets(); err != nil && !errors.Is(err, errNoWorkspace) {
+		return r.stuck(err)
+	}
+	for _, t := range r.Sets {
+		r.res.restored(t.Artifact, t.restores())
+	}
+	r.res.RestoredIntegrityOK = r.IntegrityOK
+	r.reportKept()
+	return r.session.finish()
+}
+
+func (r *resumption) endAborted() error {
+	if err := r.openSets(); err != nil && !errors.Is(err, errNoWorkspace) {
+		return r.stuck(err)
+	}
+	r.warn("the restore had been taken back already: the live store is what it was")
+	r.reportKept()
+	return r.discard()
 }
 
 // stageAgain begins the staging anew: what a killed process left of it proves
 // nothing.
-func (s *session) stageAgain(ctx context.Context, c Continue, res *Result) error {
-	r := Request{Store: c.Store, Dir: s.Snapshot, Stamp: s.Stamp, Source: s.Source, Live: s.Live, Owners: c.Owners, StateDir: c.StateDir,
-		NoChroma: s.NoChroma, ForceChroma: s.ForceChroma, AllowInvalid: s.AllowInvalid, exact: s.Exact, Progress: c.Progress}
-	if s.Snapshot == c.Store.Path(s.Stamp) {
-		hold, err := c.Store.Hold(s.Stamp)
+func (r *resumption) stageAgain(ctx context.Context) error {
+	o := r.o
+	if err := r.recheckUnused(ctx, o.HealthURL, o.Force); err != nil {
+		return err
+	}
+	if r.Managed {
+		r.warn("the service had been stopped for this restore: start it")
+	}
+	again := Request{Options: r.Options, Store: o.Store, StateDir: o.StateDir, Dir: r.Snapshot, Stamp: r.Stamp, Source: r.Source,
+		Live: r.Live, RequiredTables: o.RequiredTables, HealthURL: o.HealthURL, PreSnapshot: o.PreSnapshot, Share: o.Share, Progress: o.Progress}
+	again.Force = again.Force || o.Force
+	if r.Snapshot == o.Store.Path(r.Stamp) {
+		hold, err := o.Store.Hold(r.Stamp)
 		if err != nil {
-			return s.stuck(err)
+			return r.stuck(err)
 		}
 		defer hold.Unlock()
 	}
-	src := readSource(s.Snapshot, s.Stamp)
-	if err := src.validate(ctx, c.RequiredTables, c.Progress); err != nil {
-		return s.stuck(err)
+	if err := r.clear(); err != nil {
+		return r.stuck(err)
 	}
-	if !src.valid() && !s.AllowInvalid {
-		return s.stuck(refusal(string(s.Stamp), failure.Invalid, fmt.Errorf("the snapshot is not valid: %s", clip(src.problems)), ""))
-	}
-	if err := s.clear(); err != nil {
-		return s.stuck(err)
-	}
-	parts, _, err := r.parts(src)
+	plan, err := NewPlan(ctx, again)
 	if err != nil {
-		return s.stuck(err)
+		return r.stuck(err)
 	}
-	if err := s.prepare(ctx, parts, src); err != nil {
-		return r.failed(err)
+	defer plan.Close()
+	if err := plan.Err(); err != nil {
+		return r.stuck(err)
 	}
-	if err := s.stillUnused(ctx, c.HealthURL, c.Force); err != nil {
-		return errors.Join(err, s.discard())
+	r.IntegrityOK = plan.integrityOK()
+	if err := r.prepare(ctx, plan.artifacts, plan.src); err != nil {
+		return again.failed(err)
 	}
-	return s.carryOut(context.WithoutCancel(ctx), res)
+	if err := r.recheckUnused(ctx, o.HealthURL, o.Force); err != nil {
+		return errors.Join(err, r.discard())
+	}
+	if err := r.swap(ctx, context.WithoutCancel(ctx)); err != nil {
+		return err
+	}
+	return r.settle(ctx, o.Store, o.PreSnapshot, r.res)
 }

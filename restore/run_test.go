@@ -15,7 +15,7 @@ func TestRestoreReplacesEverything(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	live := s.live()
-	chromaBefore, err := inodeAt(live.Chroma)
+	chromaBefore, err := inodeOf(live.Chroma)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +40,7 @@ func TestRestoreReplacesEverything(t *testing.T) {
 	if exists(filepath.Join(live.Chroma, "only-old.bin")) || mustRead(t, filepath.Join(live.Chroma, "seg/data.bin")) != "new vectors" {
 		t.Error("the Chroma directory is not the snapshot's")
 	}
-	if after, err := inodeAt(live.Chroma); err != nil || !after.sameInode(chromaBefore) {
+	if after, err := inodeOf(live.Chroma); err != nil || !after.sameInode(chromaBefore) {
 		t.Errorf("the Chroma directory itself was exchanged: a bind mount would keep the old one (%v)", err)
 	}
 	assertNoTraces(t, s)
@@ -70,7 +70,7 @@ func assertNoTraces(t testing.TB, s scene) {
 	if p := s.mustPrint(t); strings.Contains(p, workPrefix) {
 		t.Errorf("left beside live data:\n%s", p)
 	}
-	if exists(filepath.Join(s.backups(), JournalFile)) {
+	if exists(journalPath(s.backups())) {
 		t.Error("the journal still stands")
 	}
 }

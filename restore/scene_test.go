@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/snapshot"
 	"github.com/atocore/atobackupd/snapshot/sqlite"
 )
@@ -40,8 +41,38 @@ func (s scene) backups() string { return filepath.Join(s.base, "backups") }
 
 func (s scene) request() (Request, error) {
 	store, err := snapshot.Open(s.backups())
-	return Request{Store: store, Stamp: s.stamp, Source: "local", Live: s.live(), Host: testHost,
-		ConfirmServiceStopped: true, PreSnapshot: takeOptions()}, err
+	return Request{Options: Options{ConfirmServiceStopped: true}, Store: store, StateDir: stateOf(s.backups()), Stamp: s.stamp,
+		Source: "local", Live: s.live(), Host: testHost, PreSnapshot: takeOptions()}, err
+}
+
+// stateOf is the state directory beside a scene's backups.
+func stateOf(backups string) string { return filepath.Join(filepath.Dir(backups), "state") }
+
+func placeOf(backups string) Place { return Place{StateDir: stateOf(backups), BackupDir: backups} }
+
+func journalPath(backups string) string { return filepath.Join(stateOf(backups), JournalFile) }
+
+// pendingIn returns the journal that stands, without its handle.
+func pendingIn(backups string) (*Journal, error) {
+	j, err := placeOf(backups).Pending()
+	if j != nil {
+		j.close()
+	}
+	return j, err
+}
+
+func resumeOptions(store *snapshot.Store) ResumeOptions {
+	return ResumeOptions{Store: store, StateDir: stateOf(store.Dir()), PreSnapshot: takeOptions()}
+}
+
+// inodeOf is inodeAt for a path.
+func inodeOf(path string) (*Identity, error) {
+	dir, err := tree.Open(filepath.Dir(path), tree.Trusted(""))
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	return inodeAt(dir, filepath.Base(path))
 }
 
 func takeOptions() snapshot.TakeOptions {

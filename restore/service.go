@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/atocore/atobackupd/internal/failure"
-	"github.com/atocore/atobackupd/snapshot"
 )
 
 // Service is how the application is stopped and started around a restore, and
@@ -40,41 +39,38 @@ func orDefault(d, otherwise time.Duration) time.Duration {
 	return otherwise
 }
 
-// managed stops the service, restores, starts it and asks it; when it is not
-// well it puts the pre-restore snapshot back and starts the service on that.
-// Once the service has been stopped, a cancelled ctx still leads to its start.
-func (r *Request) managed(ctx context.Context, plan *Plan, res *Result) error {
+// managed swaps a service's store under it: everything is staged while the
+// service still runs, then it is stopped, the store is exchanged by renames, and
+// it is started and asked whether it is well. When it is not, what was moved
+// aside is moved back, which takes no copying. Once the service has been stopped,
+// a cancelled ctx still leads to its start.
+func (r *Request) managed(ctx context.Context, s *session, res *Result) error {
 	always := context.WithoutCancel(ctx)
 	if err := r.stop(ctx); err != nil {
-		return errors.Join(r.notRestored("the service was not stopped", err), r.startAgain(always))
+		return errors.Join(r.notRestored("the service was not stopped", err), s.discard(), r.startAgain(always))
 	}
 	if err := r.waitFree(ctx); err != nil {
-		return errors.Join(err, r.startAgain(always))
+		return errors.Join(err, s.discard(), r.startAgain(always))
 	}
-	if err := r.replace(ctx, plan, res); err != nil {
-		if j, unread := r.pending(); unread != nil || j != nil && j.Phase == PhaseSwapping {
+	if err := s.swap(ctx, always); err != nil {
+		if s.Phase == PhaseSwapping {
 			// Between old and new: no service must see it.
 			return err
 		}
 		return errors.Join(err, r.startAgain(always))
 	}
-	err := r.runs(ctx)
+	if err := s.enter(PhaseChecking); err != nil {
+		return errors.Join(s.undo(always, err), r.startAgain(always))
+	}
+	err := r.runs(always, ctx)
 	if err == nil {
-		return nil
+		return s.settle(ctx, r.Store, r.PreSnapshot, res)
 	}
 	if ctx.Err() != nil {
-		return &failure.Error{Op: "restore", Subject: string(r.Stamp), Kind: failure.Interrupted,
-			Err:  errors.New("interrupted while the restored service was being checked; it was left restored"),
-			Hint: r.wayBack(res)}
+		return s.stuck(&failure.Error{Op: "restore", Subject: string(r.Stamp), Kind: failure.Interrupted,
+			Err: errors.New("interrupted while the restored service was being checked; it was left restored")})
 	}
-	return r.rollBack(always, res, err)
-}
-
-func (r *Request) wayBack(res *Result) string {
-	if res.PreRestoreSnapshot == "" {
-		return "check the service"
-	}
-	return fmt.Sprintf("check the service; to go back: atobackupd restore %s --manage-service --no-pre-snapshot", res.PreRestoreSnapshot)
+	return r.rollBack(always, s, res, err)
 }
 
 func (r *Request) notRestored(what string, err error) error {
@@ -88,7 +84,11 @@ func (r *Request) stop(ctx context.Context) error {
 
 func (r *Request) startAgain(ctx context.Context) error {
 	r.progress("start the service", 0)
-	return r.Service.command(ctx, "restore.start_command", r.Service.Start)
+	if err := r.Service.command(ctx, "restore.start_command", r.Service.Start); err != nil {
+		return &failure.Error{Op: "restore", Subject: string(r.Stamp), Err: fmt.Errorf("THE SERVICE IS DOWN: it could not be started: %w", err),
+			Hint: "start it by hand: " + strings.Join(r.Service.Start, " ")}
+	}
+	return nil
 }
 
 // waitFree waits until no other process has a file of the store open.
@@ -99,9 +99,9 @@ func (r *Request) waitFree(ctx context.Context) error {
 	r.progress("wait for the files to be free", 0)
 	deadline := time.Now().Add(orDefault(r.Service.FreeTimeout, defaultFreeTimeout))
 	for {
-		w := watched{}
+		w := openFiles{}
 		w.addLive(r.Live, !r.NoChroma)
-		found, _, err := w.holders()
+		found, _, err := w.processes()
 		if err != nil {
 			return r.notRestored("the service was stopped", err)
 		}
@@ -123,9 +123,10 @@ func (r *Request) waitFree(ctx context.Context) error {
 	}
 }
 
-// runs starts the service and finds out whether it is well.
-func (r *Request) runs(ctx context.Context) error {
-	if err := r.startAgain(ctx); err != nil {
+// runs starts the service, which is not cancelled any more, and finds out whether
+// it is well.
+func (r *Request) runs(always, ctx context.Context) error {
+	if err := r.startAgain(always); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, orDefault(r.Service.HealthTimeout, defaultHealthTimeout), errNotInTime)
@@ -165,59 +166,36 @@ func (r *Request) waitHealthy(ctx context.Context) error {
 	}
 }
 
-// rollBack puts the pre-restore snapshot back after the restored service turned
-// out not to be well.
-func (r *Request) rollBack(ctx context.Context, res *Result, cause error) error {
+// rollBack moves back what was moved aside, after the restored service turned out
+// not to be well, and starts the service on it.
+func (r *Request) rollBack(ctx context.Context, s *session, res *Result, cause error) error {
 	fail := func(err error, hint string) error {
 		return &failure.Error{Op: "restore", Subject: string(r.Stamp), Err: err, Hint: hint}
 	}
-	if res.PreRestoreSnapshot == "" {
-		return fail(fmt.Errorf("the restored service is not well: %w", cause), "no pre-restore snapshot was taken, so it was left as it is: restore another snapshot")
-	}
 	r.progress("roll back", 0)
-	back := r.rollBackRequest(res)
-	again := newResult(res.PreRestoreSnapshot, "local")
+	res.nothingRestored()
 	err := r.stop(ctx)
 	if err == nil {
 		err = r.waitFree(ctx)
 	}
 	if err == nil {
-		again, err = Run(ctx, back)
+		err = s.takeBack(ctx)
 	}
-	res.Warnings = append(res.Warnings, again.Warnings...)
 	if err != nil {
-		return fail(fmt.Errorf("the restored service is not well (%w), and the roll-back failed: %w", cause, err), r.afterFailedRollBack(res))
+		return fail(fmt.Errorf("the restored service is not well (%w), and the roll-back failed: %w", cause, err),
+			"remove the cause, keep the service stopped, and finish the roll-back with `atobackupd restore --abort`")
 	}
-	res.nothingRestored()
-	res.RolledBack, res.RestoredIntegrityOK = true, again.RestoredIntegrityOK
-	if err := r.runs(ctx); err != nil {
-		res.Warnings = append(res.Warnings, "on the old store, too, the service is not well: "+err.Error())
+	res.RolledBack = true
+	err = fail(fmt.Errorf("rolled back, because the restored service was not well: %w", cause),
+		"the live store is what it was; see the service's own log, or try an older snapshot")
+	if again := r.runs(ctx, ctx); again != nil {
+		var down *failure.Error
+		if errors.As(again, &down) {
+			return errors.Join(err, again)
+		}
+		res.Warnings = append(res.Warnings, "on the old store, too, the service is not well: "+again.Error())
 	}
-	return fail(fmt.Errorf("rolled back to %s, because the restored service was not well: %w", res.PreRestoreSnapshot, cause),
-		"see the service's own log, or try an older snapshot")
-}
-
-// afterFailedRollBack says what to do then, and what is live: while the
-// roll-back's journal stands, another restore would be refused.
-func (r *Request) afterFailedRollBack(res *Result) (hint string) {
-	j, err := r.pending()
-	if err == nil && j == nil {
-		return "stop the service; atobackupd restore " + res.PreRestoreSnapshot + " --confirm-service-stopped --no-pre-snapshot --allow-invalid"
-	}
-	if err != nil || j.Phase == PhaseSwapping || j.Phase == PhaseCommitted {
-		res.nothingRestored()
-	}
-	return "remove the cause, keep the service stopped, and finish the roll-back with `atobackupd restore --resume`"
-}
-
-// rollBackRequest restores exactly what the pre-restore snapshot says: also that
-// something was not there.
-func (r *Request) rollBackRequest(res *Result) Request {
-	return Request{
-		Store: r.Store, Stamp: snapshot.Stamp(res.PreRestoreSnapshot), Source: "local", Live: r.Live, Host: r.Host,
-		ConfirmServiceStopped: true, NoPreSnapshot: true, AllowInvalid: true, AcceptOtherDeployment: true, Force: r.Force, NoChroma: !res.ChromaRestored,
-		HealthURL: r.HealthURL, Share: r.Share, Progress: r.Progress, exact: true,
-	}
+	return err
 }
 
 // command runs one of the service's commands and waits for it. Its output goes
@@ -250,7 +228,7 @@ func (s *Service) command(ctx context.Context, name string, argv []string) (err 
 	return fmt.Errorf("%s (%s): %w%s", name, strings.Join(argv, " "), err, lastWords(output))
 }
 
-// lastWords gives the end of what a command wrote.
+// lastWords returns the end of what a command wrote.
 func lastWords(output *os.File) string {
 	const most = 600
 	size, err := output.Seek(0, io.SeekEnd)
@@ -264,7 +242,7 @@ func lastWords(output *os.File) string {
 	return ": it wrote: " + strings.TrimSpace(string(buf))
 }
 
-// pause waits, and gives the context's error when it ends first.
+// pause waits, and returns the context's error when it ends first.
 func pause(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():

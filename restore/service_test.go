@@ -255,10 +255,10 @@ func TestManagedRestoreRollsBack(t *testing.T) {
 			r := managedRequest(t, s, in)
 			spoil(&in, &r)
 			res, err := Run(context.Background(), r)
-			if failure.KindOf(err) != failure.Other || !strings.Contains(fmt.Sprint(err), "rolled back to "+res.PreRestoreSnapshot) {
+			if failure.KindOf(err) != failure.Other || !strings.Contains(fmt.Sprint(err), "rolled back, because the restored service was not well") {
 				t.Errorf("got %v", err)
 			}
-			if !res.RolledBack || res.DBRestored || !res.RestoredIntegrityOK || len(res.Errors) != 1 {
+			if !res.RolledBack || res.DBRestored || res.PreRestoreSnapshot != "" || len(res.Errors) != 1 {
 				t.Errorf("%+v", res)
 			}
 			if name == "health" {
@@ -267,7 +267,7 @@ func TestManagedRestoreRollsBack(t *testing.T) {
 				}
 			}
 			in.run(t, "stop")
-			if got := contents(t, s.live().DB); got != "old,old in the wal" {
+			if got := contentsWithWAL(t, s); got != "old,old in the wal" {
 				t.Errorf("the database says %q", got)
 			}
 			assertNoTraces(t, s)
@@ -275,7 +275,7 @@ func TestManagedRestoreRollsBack(t *testing.T) {
 	}
 }
 
-// TestRollBackThatIsStuck: the journal of the roll-back stands, so what is
+// TestRollBackThatIsStuck: the journal stands, so what is
 // advised must not be another restore, which would be refused.
 func TestRollBackThatIsStuck(t *testing.T) {
 	if !alone(t) {
@@ -285,26 +285,27 @@ func TestRollBackThatIsStuck(t *testing.T) {
 	in := newStandIn(t, s, func(*standIn) {})
 	r := managedRequest(t, s, in)
 	r.Service.Checks = []Check{{SQL: "SELECT 0"}}
-	cut := false
+	checked, cut := false, false
 	stop := fsx.Observe(func(op fsx.Op, path string) error {
-		j, err := PendingJournal(s.backups())
-		if cut = cut || err == nil && j != nil && j.Exact && op == fsx.OpRename && path == s.live().DB; cut {
+		j, err := pendingIn(s.backups())
+		checked = checked || err == nil && j != nil && j.Phase == PhaseChecking
+		if cut = cut || checked && op == fsx.OpRename && path == s.live().DB; cut {
 			return errors.New("cut")
 		}
 		return nil
 	})
 	res, err := Run(context.Background(), r)
 	stop()
-	if !cut || !strings.HasSuffix(fmt.Sprint(err), "finish the roll-back with `atobackupd restore --resume`") {
+	if !cut || !strings.HasSuffix(fmt.Sprint(err), "finish the roll-back with `atobackupd restore --abort`") {
 		t.Errorf("cut %v, got %v", cut, err)
 	}
 	if res.DBRestored || res.RolledBack || exists(in.PIDFile) {
 		t.Errorf("between old and new: %+v, the service runs: %v", res, exists(in.PIDFile))
 	}
-	if _, err := Resume(context.Background(), Continue{Store: r.Store, HealthURL: r.HealthURL}); err != nil {
+	if _, err := Abort(context.Background(), ResumeOptions{Store: r.Store, StateDir: r.StateDir, HealthURL: r.HealthURL}); err != nil {
 		t.Fatal(err)
 	}
-	if got := contents(t, s.live().DB); got != "old,old in the wal" {
+	if got := contentsWithWAL(t, s); got != "old,old in the wal" {
 		t.Errorf("the database says %q", got)
 	}
 	assertNoTraces(t, s)

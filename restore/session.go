@@ -5,13 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/atocore/atobackupd/internal/failure"
-	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/fsx/tree"
 )
 
@@ -19,35 +18,11 @@ import (
 // that was killed.
 type session struct {
 	*Journal
+	owners    tree.Owners
 	share     bool
 	keepOwner bool // false: --force, and this process may not give files away
 	report    Progress
 	warnings  []string
-	places    *places
-}
-
-// openTarget opens the directories that a target works in; with make its
-// workspace too, where that is missing.
-func (s *session) openTarget(t *Target, make bool) (err error) {
-	if t.live, err = s.places.dir(t.Dir); err != nil {
-		return err
-	}
-	work, err := s.places.ours(filepath.Dir(t.Work), make)
-	if err == nil {
-		t.workHandle = work.ProcPath(filepath.Base(t.Work))
-	}
-	return err
-}
-
-// openTargets is openTarget for those of a journal that is taken up again. A
-// workspace that is gone already is no error.
-func (s *session) openTargets() error {
-	for _, t := range s.Targets {
-		if err := s.openTarget(t, false); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	return nil
 }
 
 func (s *session) progress(step string, bytes int64) {
@@ -57,45 +32,42 @@ func (s *session) progress(step string, bytes int64) {
 }
 
 func (s *session) warn(format string, args ...any) {
-	s.warnings = append(s.warnings, shown(fmt.Sprintf(format, args...)))
+	s.warnings = append(s.warnings, fmt.Sprintf(format, args...))
 }
 
-// close lets go of the directories, and returns err in words that people know.
-func (s *session) close(res *Result, err error) error {
-	err = named(err)
-	res.Warnings = append(res.Warnings, s.warnings...)
-	s.places.close()
-	return err
+// close releases the handles of a restore that is over, or that stands.
+func (s *session) close() {
+	for _, t := range s.Sets {
+		t.close()
+	}
+	s.Journal.close()
 }
 
 // begin writes the journal for what prepare is going to make beside live data.
-func begin(r *Request, parts []part, preRestore string) (*session, error) {
+func begin(r *Request, list []*artifact) (*session, error) {
+	state, err := tree.OpenOrMake(r.StateDir, r.owners(), 0o700)
+	if err != nil {
+		return nil, &failure.Error{Op: "state_dir", Subject: r.StateDir, Kind: failure.Config, Err: err,
+			Hint: "the journal of a restore stands there: make it, owned by the user that atobackupd runs as"}
+	}
 	s := &session{
 		Journal: &Journal{
-			Schema: journalSchema, Phase: PhaseStaging, Stamp: r.Stamp, Source: r.Source, Snapshot: r.dir(),
-			PreRestoreSnapshot: preRestore, StartedAt: time.Now().UTC().Truncate(time.Second), Live: r.Live,
-			NoChroma: r.NoChroma, ForceChroma: r.ForceChroma, AllowInvalid: r.AllowInvalid, Exact: r.exact, Managed: r.Service != nil,
-			Workspaces: []string{}, MadeDirs: []string{}, Targets: []*Target{},
-			path: r.journalPath(),
+			Options: r.Options, Schema: journalSchema, Phase: PhaseStaging, Stamp: r.Stamp, Source: r.Source, Snapshot: r.dir(),
+			StartedAt: time.Now().UTC().Truncate(time.Second), Live: r.Live, Managed: r.Service != nil,
+			Workspaces: []string{}, MadeDirs: []string{}, Sets: []*swapSet{},
+			state: state, name: JournalFile, path: filepath.Join(r.StateDir, JournalFile),
 		},
-		share: r.Share, keepOwner: !r.Force || hasChown(), report: r.Progress, places: newPlaces(r.owners()),
-	}
-	if r.StateDir != "" {
-		d, err := tree.OpenOrMake(r.StateDir, r.owners(), 0o700)
-		if err != nil {
-			return nil, err
-		}
-		d.Close()
+		owners: r.owners(), share: r.Share, keepOwner: !r.Force || hasChown(), report: r.Progress,
 	}
 	seen := map[string]bool{}
-	for _, p := range parts {
-		work := workDir(p.dir, r.Stamp)
+	for _, a := range list {
+		work := workDir(a.dir, r.Stamp)
 		if seen[work] {
 			continue
 		}
 		seen[work] = true
 		s.Workspaces = append(s.Workspaces, work)
-		for dir := p.dir; nearest(dir) != dir && !seen["made "+dir]; dir = filepath.Dir(dir) {
+		for dir := a.dir; nearest(dir) != dir && !seen["made "+dir]; dir = filepath.Dir(dir) {
 			seen["made "+dir] = true
 			s.MadeDirs = append(s.MadeDirs, dir) // deepest first
 		}
@@ -105,63 +77,68 @@ func begin(r *Request, parts []part, preRestore string) (*session, error) {
 
 // prepare makes the missing live directories and fills the workspaces. The live
 // store stays untouched. On an error everything is as before.
-func (s *session) prepare(ctx context.Context, parts []part, src *source) (err error) {
+func (s *session) prepare(ctx context.Context, list []*artifact, src *source) (err error) {
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.discard())
 		}
 	}()
-	s.Targets = []*Target{}
-	for _, p := range parts {
-		if err := s.makeDir(p, src); err != nil {
+	s.Sets = []*swapSet{}
+	for _, a := range list {
+		if err := s.makeDir(a); err != nil {
 			return err
 		}
-		t, err := s.stage(ctx, p, src)
+		t, err := s.stage(ctx, a, src)
 		if err != nil {
-			return fmt.Errorf("stage %s: %w", p.artifact, err)
+			return fmt.Errorf("stage %s: %w", a.name, err)
 		}
-		s.Targets = append(s.Targets, t)
+		s.Sets = append(s.Sets, t)
 	}
 	return ctx.Err()
 }
 
 // makeDir makes a live directory that is missing, and its missing ancestors,
 // with the owner and mode that the directory had where the snapshot was taken.
-func (s *session) makeDir(p part, src *source) error {
-	if _, err := os.Stat(p.dir); err == nil {
+func (s *session) makeDir(a *artifact) (err error) {
+	if a.at != nil {
 		return nil
 	}
-	root, err := rootOf(p, src)
-	if err != nil {
-		return err
-	}
 	var missing []string
-	for dir := p.dir; nearest(dir) != dir; dir = filepath.Dir(dir) {
+	for dir := a.dir; nearest(dir) != dir; dir = filepath.Dir(dir) {
 		missing = append([]string{dir}, missing...)
 	}
-	made, err := tree.OpenOrMake(p.dir, s.places.owners, 0o700)
+	for _, dir := range missing {
+		if err := s.makeOneDir(dir, a.root); err != nil {
+			return err
+		}
+	}
+	a.at, err = tree.Open(a.dir, s.owners)
+	return err
+}
+
+func (s *session) makeOneDir(path string, root tree.Attributes) error {
+	in, base, err := tree.OpenParent(path, s.owners)
 	if err != nil {
 		return err
 	}
-	made.Close()
-	for _, dir := range missing {
-		d, err := s.places.dir(dir)
-		if err != nil {
-			return err
-		}
-		a := tree.Attributes{UID: root.UID, GID: root.GID, Mode: root.Mode & 0o777, MTime: time.Now()}
-		if err := errors.Join(d.SetAttributes(".", a, s.keepOwner), d.Sync()); err != nil {
-			return err
-		}
+	defer in.Close()
+	made, err := in.Mkdir(base, 0o700)
+	if err != nil {
+		return err
 	}
-	return nil
+	defer made.Close()
+	root.MTime = time.Now()
+	if err := made.SetAttributes(".", root, s.keepOwner); err != nil {
+		return err
+	}
+	return errors.Join(made.Sync(), in.Sync())
 }
 
 // discard undoes prepare: what was made beside live data goes, then the journal.
 func (s *session) discard() error {
 	err := s.clear()
 	if err == nil {
-		err = fsx.RemoveAll(s.path)
+		err = s.remove()
 	}
 	if err != nil {
 		return s.stuck(err)
@@ -176,28 +153,58 @@ func (s *session) clear() error {
 		if err != nil {
 			break
 		}
-		err = s.places.removeEmpty(dir)
+		err = removeEmpty(dir, s.owners)
 	}
 	return err
 }
 
+// removeEmpty removes a directory that this restore made, unless somebody has
+// put something into it.
+func removeEmpty(dir string, owners tree.Owners) error {
+	in, base, err := tree.OpenParent(dir, owners)
+	if isMissing(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	info, err := in.Lstat(base)
+	if isMissing(err) || err == nil && !info.IsDir() {
+		return nil
+	}
+	if err == nil {
+		err = in.Remove(base)
+	}
+	if errors.Is(err, unix.ENOTEMPTY) || isMissing(err) {
+		return nil
+	}
+	return errors.Join(err, in.Sync())
+}
+
+// removeWorkspaces removes the copies. Nothing that was mounted on them since the
+// restore began is entered.
 func (s *session) removeWorkspaces() error {
 	for _, work := range s.Workspaces {
-		if _, err := os.Lstat(work); os.IsNotExist(err) {
+		in, err := tree.Open(filepath.Dir(work), s.owners)
+		if isMissing(err) {
 			continue
 		}
-		// Mounted since the restore began: what is in it is not ours to delete.
-		mounts, err := mountsBelow(work)
 		if err != nil {
 			return err
 		}
-		if len(mounts) > 0 {
-			return fmt.Errorf("%s is a mount point among the copies that are to be removed: unmount it", mounts[0])
+		// Mounted since the restore began: what is in it is not ours to delete.
+		mounts, err := mountsBelow(work)
+		if err == nil && len(mounts) > 0 {
+			err = fmt.Errorf("%s is a mount point among the copies that are to be removed: unmount it", mounts[0])
 		}
-		if !strings.HasPrefix(filepath.Base(work), workPrefix) {
-			return fmt.Errorf("%s is no workspace of a restore", work)
+		if err == nil {
+			err = in.RemoveAll(filepath.Base(work))
 		}
-		if err := s.places.remove(work); err != nil {
+		if err == nil {
+			err = in.Sync()
+		}
+		if err := errors.Join(err, in.Close()); err != nil {
 			return err
 		}
 	}
@@ -209,7 +216,7 @@ func (s *session) finish() error {
 	s.progress("clean up", 0)
 	err := s.removeWorkspaces()
 	if err == nil {
-		err = fsx.RemoveAll(s.path)
+		err = s.remove()
 	}
 	if err != nil {
 		return s.stuck(err)
@@ -221,8 +228,65 @@ func (s *session) finish() error {
 // its journal stands.
 func (s *session) stuck(err error) error {
 	hint := "remove the cause, then `atobackupd restore --resume` or `--abort`"
-	if s.Phase == PhaseCommitted {
+	switch {
+	case errors.Is(err, errNoWorkspace):
+		hint = "give it up with `atobackupd restore --abort --force`, then restore " + s.nextBest()
+	case s.Phase == PhaseAnchoring:
+		hint = "the store is restored and may be used; remove the cause, then `atobackupd restore --resume` saves what was live before"
+	case s.Phase == PhaseCommitted:
 		hint = "the store is restored; remove the cause, then `atobackupd restore --resume` removes the old copies"
 	}
 	return &failure.Error{Op: "restore", Subject: string(s.Stamp), Err: err, Hint: hint}
+}
+
+// nextBest names the snapshot to restore when this restore is given up.
+func (s *session) nextBest() string {
+	if s.PreRestoreSnapshot != "" {
+		return s.PreRestoreSnapshot + ", which holds what was live before"
+	}
+	return string(s.Stamp) + " again, or the newest one"
+}
+
+// errNoWorkspace is of a journal whose copies somebody has deleted.
+var errNoWorkspace = errors.New("the copies that the restore made beside the live store are gone")
+
+// kept lists what was moved aside and stays.
+func (s *session) kept() (paths []string) {
+	seen := map[string]bool{}
+	for _, t := range s.Sets {
+		dir := keptDir(t.Dir, s.Stamp)
+		if seen[dir] || t.live == nil {
+			continue
+		}
+		seen[dir] = true
+		kept, err := t.live.OpenDir(keptName(s.Stamp))
+		if err != nil {
+			continue
+		}
+		for info, err := range kept.Entries() {
+			if err == nil {
+				paths = append(paths, filepath.Join(dir, info.Name))
+			}
+		}
+		kept.Close()
+	}
+	return paths
+}
+
+// reportKept tells what somebody else made during the restore.
+func (s *session) reportKept() {
+	for _, path := range s.kept() {
+		s.warn("%s was made or written to by somebody else during the restore; it was moved aside and is yours to look at", path)
+	}
+}
+
+// nearest returns path or its nearest ancestor that exists.
+func nearest(path string) string {
+	for {
+		var st unix.Stat_t
+		if err := unix.Lstat(path, &st); !errors.Is(err, fs.ErrNotExist) || path == filepath.Dir(path) {
+			return path
+		}
+		path = filepath.Dir(path)
+	}
 }

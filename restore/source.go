@@ -2,16 +2,20 @@ package restore
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"strings"
 
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
 // source is the snapshot that is restored.
 type source struct {
 	dir      string
+	at       *tree.Dir // its directory
 	stamp    snapshot.Stamp
 	manifest *snapshot.Manifest // nil for one that AtoCore's own tools made
 	content  snapshot.Content
@@ -19,10 +23,15 @@ type source struct {
 	problems []string                 // why it is not valid; none when it is
 }
 
-// readSource reads a snapshot's documents. One that cannot be read is taken for
-// missing: validate says what is wrong with it.
-func readSource(dir string, stamp snapshot.Stamp) *source {
-	s := &source{dir: dir, stamp: stamp, files: map[string]snapshot.File{}}
+// openSource opens a snapshot and reads its documents. One that cannot be read
+// is taken for missing: validate says what is wrong with it. A directory that is
+// not there is fs.ErrNotExist.
+func openSource(dir string, stamp snapshot.Stamp, owners tree.Owners) (*source, error) {
+	at, err := tree.Open(dir, owners)
+	if err != nil {
+		return nil, err
+	}
+	s := &source{dir: dir, at: at, stamp: stamp, files: map[string]snapshot.File{}}
 	if m, err := snapshot.ReadManifest(dir); err == nil {
 		s.manifest = m
 		for _, f := range m.Files {
@@ -34,12 +43,16 @@ func readSource(dir string, stamp snapshot.Stamp) *source {
 		metadata = nil
 	}
 	s.content = snapshot.ContentOf(dir, s.manifest, metadata)
-	return s
+	return s, nil
 }
 
-// validate reads all of the snapshot and fills in problems.
-func (s *source) validate(ctx context.Context, requiredTables []string, progress Progress) error {
-	result, err := snapshot.ValidateDir(ctx, s.dir, string(s.stamp), snapshot.ValidateOptions{RequiredTables: requiredTables, Progress: progress})
+func (s *source) close() { s.at.Close() }
+
+// validate reads all of the snapshot and fills in problems. Without chroma, what
+// is wrong with the vector store alone is none.
+func (s *source) validate(ctx context.Context, chroma bool, requiredTables []string, progress Progress) error {
+	options := snapshot.ValidateOptions{RequiredTables: requiredTables, Progress: progress}
+	result, err := snapshot.ValidateDir(ctx, s.dir, string(s.stamp), options)
 	if err != nil {
 		return err
 	}
@@ -55,10 +68,33 @@ func (s *source) validate(ctx context.Context, requiredTables []string, progress
 			s.problems = []string{"it was not valid when it was taken"}
 		}
 	}
+	if !chroma {
+		s.problems = withoutChroma(s.problems)
+	}
 	return nil
 }
 
+// withoutChroma leaves out the findings that are about the vector store alone.
+func withoutChroma(problems []string) (rest []string) {
+	for _, p := range problems {
+		code, text, _ := strings.Cut(p, ": ")
+		aboutFile := strings.HasPrefix(code, "file_") || code == "checksum_mismatch"
+		if strings.HasPrefix(code, "chroma_") || aboutFile && strings.HasPrefix(text, snapshot.ChromaDir+"/") {
+			continue
+		}
+		rest = append(rest, p)
+	}
+	return rest
+}
+
 func (s *source) valid() bool { return len(s.problems) == 0 }
+
+// has reports whether something of the snapshot is there, as a directory or as a
+// file.
+func (s *source) has(name string, dir bool) bool {
+	info, err := s.at.Lstat(filepath.ToSlash(name))
+	return err == nil && (dir && info.IsDir() || !dir && info.IsRegular())
+}
 
 // otherDeployment says how the snapshot's origin differs from this
 // configuration; nothing for a snapshot that makes no claim. What AtoCore's own
@@ -106,3 +142,24 @@ func clip(findings []string) string {
 	}
 	return strings.Join(findings, "; ")
 }
+
+// attributes returns what a stored entry has besides its bytes: what the manifest
+// recorded of the live file, else what the stored copy has.
+func (s *source) attributes(e entry) tree.Attributes {
+	if f, ok := s.files[e.stored]; ok {
+		return tree.Attributes{UID: f.UID, GID: f.GID, Mode: f.Mode, MTime: f.MTime}
+	}
+	return tree.Attributes{UID: e.info.UID, GID: e.info.GID, Mode: e.info.Mode, MTime: e.info.MTime}
+}
+
+// root returns what the manifest recorded of the directory that held an artifact.
+func (s *source) root(artifact string) (snapshot.Root, bool) {
+	if s.manifest == nil {
+		return snapshot.Root{}, false
+	}
+	root, ok := s.manifest.Roots[artifact]
+	return root, ok
+}
+
+// isMissing reports whether an error says that something is not there.
+func isMissing(err error) bool { return errors.Is(err, fs.ErrNotExist) }

@@ -5,94 +5,123 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
-
-	"golang.org/x/sys/unix"
+	"path"
+	"strings"
 
 	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/fsx/tree"
 )
 
-// forward brings every target from wherever it is to all new. It may be
-// repeated from any point; what it finds done it leaves.
+// forward brings every set from wherever it is to all new. It may be repeated
+// from any point; what it finds done it leaves.
 func (s *session) forward(ctx context.Context) error {
 	s.progress("swap", 0)
-	for _, t := range s.Targets {
-		if err := s.forwardTarget(ctx, t); err != nil {
+	for _, t := range s.Sets {
+		if err := s.forwardSet(ctx, t); err != nil {
 			return fmt.Errorf("swap %s: %w", t.Artifact, err)
 		}
 	}
 	return nil
 }
 
-func (s *session) forwardTarget(ctx context.Context, t *Target) error {
-	if err := s.keepStrangers(t); err != nil {
+func (s *session) forwardSet(ctx context.Context, t *swapSet) error {
+	if err := t.stillThere(s.Stamp); err != nil {
 		return err
 	}
-	for _, slot := range t.Slots {
-		if err := s.takeOut(t, slot); err != nil {
+	if err := s.setAsideUnknown(t); err != nil {
+		return err
+	}
+	for _, e := range t.Entries {
+		if err := s.moveOldAside(t, e); err != nil {
 			return err
 		}
 	}
-	if err := syncTarget(t); err != nil {
+	if err := t.sync(); err != nil {
 		return err
 	}
-	for _, slot := range t.Slots {
-		if err := s.putIn(ctx, t, slot); err != nil {
+	if t.Leaves {
+		if err := t.makeDirs(t.fresh); err != nil {
 			return err
 		}
 	}
-	if err := syncTarget(t); err != nil {
+	for _, e := range t.Entries {
+		if err := s.moveNewIn(ctx, t, e); err != nil {
+			return err
+		}
+	}
+	if t.Leaves {
+		if err := t.matchDirs(t.fresh); err != nil {
+			return err
+		}
+	}
+	if t.Root != nil {
+		if err := t.setRoot(t.Root.New, s.keepOwner); err != nil {
+			return err
+		}
+	}
+	if err := t.sync(); err != nil {
 		return err
 	}
 	// What a service that was started in between has put beside the restored
 	// files, such as a -wal, would be replayed into them.
-	return s.keepUninvited(t)
+	return s.setAsideNew(t)
 }
 
-// takeOut moves what stands at a slot aside.
-func (s *session) takeOut(t *Target, slot *Slot) error {
-	if slot.InPlace {
-		return nil
-	}
-	at, err := inodeAt(t.dest(slot.Name))
-	if err != nil || at == nil || at.sameInode(slot.New) {
+// setRoot gives the live directory itself another owner and mode.
+func (t *swapSet) setRoot(o ownership, owners bool) error {
+	a, err := t.live.Attributes(".")
+	if err != nil {
 		return err
 	}
-	if at.sameInode(slot.Old) {
-		same, err := unchanged(t.dest(slot.Name), slot.Old)
+	a.UID, a.GID, a.Mode = o.UID, o.GID, o.Mode
+	return t.live.SetAttributes(".", a, owners)
+}
+
+// moveOldAside moves what stands at an entry's name aside.
+func (s *session) moveOldAside(t *swapSet, e *swapEntry) error {
+	if e.InPlace {
+		return nil
+	}
+	at, err := inodeAt(t.live, e.Name)
+	if err != nil || at == nil || at.sameInode(e.New) {
+		return err
+	}
+	if at.sameInode(e.Old) {
+		same, err := unchanged(t.live, e.Name, e.Old)
 		if err != nil {
 			return err
 		}
 		if same {
-			return move(t.dest(slot.Name), t.aside(slot.Name))
+			if err := t.roomFor(t.old, e.Name); err != nil {
+				return err
+			}
+			return t.live.Rename(e.Name, t.old, e.Name, tree.NoReplace)
 		}
-		// A service was started and has written to it since the restore began:
-		// no snapshot has that.
+		// A service was started and has written to it since the swap was laid
+		// down: no snapshot has that.
 	}
-	return s.keep(t, t.dest(slot.Name))
+	return s.setAside(t, t.live, e.Name)
 }
 
-// putIn moves what a slot brings into its place.
-func (s *session) putIn(ctx context.Context, t *Target, slot *Slot) error {
-	if slot.InPlace {
-		return s.overwrite(ctx, t, slot)
+// moveNewIn moves what an entry brings into its place.
+func (s *session) moveNewIn(ctx context.Context, t *swapSet, e *swapEntry) error {
+	if e.InPlace {
+		return s.overwrite(ctx, t, e)
 	}
-	if slot.New == nil {
+	if e.New == nil {
 		return nil
 	}
 	for try := 0; ; try++ {
-		at, err := inodeAt(t.dest(slot.Name))
-		if err != nil || at.sameInode(slot.New) {
+		at, err := inodeAt(t.live, e.Name)
+		if err != nil || at.sameInode(e.New) {
 			return err
 		}
 		if at != nil {
-			if err := s.keep(t, t.dest(slot.Name)); err != nil {
+			if err := s.setAside(t, t.live, e.Name); err != nil {
 				return err
 			}
 		}
-		if err = move(t.staged(slot.Name), t.dest(slot.Name)); !errors.Is(err, fs.ErrExist) || try == 10 {
+		if err = t.fresh.Rename(e.Name, t.live, e.Name, tree.NoReplace); !errors.Is(err, fs.ErrExist) || try == 10 {
 			return err
 		}
 	}
@@ -100,53 +129,59 @@ func (s *session) putIn(ctx context.Context, t *Target, slot *Slot) error {
 
 // overwrite replaces the bytes of a file that no rename can replace. Between
 // Begun and Done it may be torn; both copies are whole in the workspace.
-func (s *session) overwrite(ctx context.Context, t *Target, slot *Slot) error {
-	if slot.Done {
+func (s *session) overwrite(ctx context.Context, t *swapSet, e *swapEntry) error {
+	if e.Done {
 		return nil
 	}
-	dest := t.dest(slot.Name)
-	if !slot.Begun {
-		same, err := unchanged(dest, slot.Old)
+	if !e.Begun {
+		same, err := unchanged(t.live, e.Name, e.Old)
 		if err != nil {
 			return err
 		}
 		if !same {
-			if err := s.keepCopy(ctx, t, dest); err != nil {
+			if err := s.setCopyAside(ctx, t, e.Name); err != nil {
 				return err
 			}
 		}
-		slot.Begun = true
+		// Opened before anything is announced: a mount that became read-only
+		// leaves a file that was never written, and nothing to put back.
+		f, err := t.live.OpenInPlace(e.Name)
+		if err != nil {
+			return err
+		}
+		f.Close()
+		e.Begun = true
 		if err := s.write(); err != nil {
 			return err
 		}
 	}
-	if err := pour(ctx, dest, t.staged(slot.Name)); err != nil {
+	if err := overwriteInPlace(ctx, t.live, e.Name, t.fresh); err != nil {
 		return err
 	}
-	now, err := identify(dest)
+	now, err := identify(t.live, e.Name)
 	if err != nil {
 		return err
 	}
-	slot.New, slot.Done = now, true
+	e.New, e.Done = now, true
 	return s.write()
 }
 
-// pour replaces the content of dest by that of from, durably; the file, its
-// owner and its mode stay.
-func pour(ctx context.Context, dest, from string) (err error) {
-	in, err := os.OpenFile(from, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+// overwriteInPlace replaces the content of a file by that of the file of the same
+// name in from, durably; the file, its owner and its mode stay.
+func overwriteInPlace(ctx context.Context, dir *tree.Dir, name string, from *tree.Dir) (err error) {
+	in, err := from.OpenFile(name)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	if err := fsx.Announce(fsx.OpWrite, shown(dest)); err != nil {
-		return err
-	}
-	out, err := openInPlace(dest)
+	out, err := dir.OpenInPlace(name)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
+	if err := out.Truncate(0); err != nil {
+		return err
+	}
 	// No reflink: overwriting shared blocks later can fail for lack of space.
 	if _, err := fsx.CloneOrCopy(ctx, out, in, false); err != nil {
 		return err
@@ -154,123 +189,99 @@ func pour(ctx context.Context, dest, from string) (err error) {
 	return fsx.Sync(out)
 }
 
-// openInPlace empties a plain file with one name: another name of it may lie
-// where the application cannot write.
-func openInPlace(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	info, err := tree.FileInfo(f)
-	switch {
-	case err != nil:
-	case !info.IsRegular():
-		err = &os.PathError{Op: "open", Path: path, Err: tree.ErrNotRegular}
-	case info.Links != 1:
-		err = &os.PathError{Op: "open", Path: path, Err: tree.ErrHardLink}
-	default:
-		err = f.Truncate(0)
-	}
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
-}
-
-// keepStrangers moves the children of a Chroma directory aside that nobody
+// setAsideUnknown moves the children of a Chroma directory aside that nobody
 // knew when the journal was written.
-func (s *session) keepStrangers(t *Target) error {
+func (s *session) setAsideUnknown(t *swapSet) error {
 	if !t.Whole {
 		return nil
 	}
-	entries, err := os.ReadDir(t.liveDir())
-	if err != nil {
-		return err
+	known := make(map[string]bool, len(t.Entries))
+	for _, e := range t.Entries {
+		known[e.Name] = true
 	}
-	known := make(map[string]bool, len(t.Slots))
-	for _, slot := range t.Slots {
-		known[slot.Name] = true
-	}
-	for _, e := range entries {
-		if !known[e.Name()] && !leftAlone(e.Name()) {
-			if err := s.keep(t, t.dest(e.Name())); err != nil {
-				return err
+	var unknown []string
+	var err error
+	if t.Leaves {
+		err = walkLeaves(t.live, func(n tree.Node) {
+			if !known[n.Path] {
+				unknown = append(unknown, n.Path)
+			}
+		})
+	} else {
+		for info, listErr := range t.live.Entries() {
+			if err = listErr; err != nil {
+				break
+			}
+			if !known[info.Name] && !isExcluded(info.Name) {
+				unknown = append(unknown, info.Name)
 			}
 		}
 	}
-	return nil
+	for _, name := range unknown {
+		err = errors.Join(err, s.setAside(t, t.live, name))
+	}
+	return err
 }
 
-// keepUninvited moves aside what stands at slots that bring nothing.
-func (s *session) keepUninvited(t *Target) error {
-	for _, slot := range t.Slots {
-		if slot.New != nil {
+// setAsideNew moves aside what stands at names that bring nothing.
+func (s *session) setAsideNew(t *swapSet) error {
+	for _, e := range t.Entries {
+		if e.New != nil {
 			continue
 		}
-		if at, err := inodeAt(t.dest(slot.Name)); err != nil {
+		if at, err := inodeAt(t.live, e.Name); err != nil {
 			return err
 		} else if at != nil {
-			if err := s.keep(t, t.dest(slot.Name)); err != nil {
+			if err := s.setAside(t, t.live, e.Name); err != nil {
 				return err
 			}
 		}
 	}
-	return s.keepStrangers(t)
+	return s.setAsideUnknown(t)
 }
 
-// keep moves what somebody else made out of the way, to where it is reported
-// and stays.
-func (s *session) keep(t *Target, path string) error {
-	for n := 1; ; n++ {
-		to, err := s.keepName(t, filepath.Base(path), n)
-		if err != nil {
-			return err
-		}
-		if err := move(path, to); !errors.Is(err, fs.ErrExist) {
-			return errors.Join(err, fsx.SyncDir(filepath.Dir(to)))
-		}
+// setAside moves something out of the way, to where it is reported and stays.
+// What SQLite makes anew from nothing is removed instead: a -shm, an empty -wal.
+func (s *session) setAside(t *swapSet, from *tree.Dir, name string) error {
+	if info, err := from.Lstat(name); err == nil && info.IsRegular() &&
+		(strings.HasSuffix(name, "-shm") || strings.HasSuffix(name, "-wal") && info.Size == 0) {
+		return from.Remove(name)
 	}
-}
-
-// keepCopy is keep for a file that cannot be moved.
-func (s *session) keepCopy(ctx context.Context, t *Target, path string) error {
-	for n := 1; ; n++ {
-		to, err := s.keepName(t, filepath.Base(path), n)
-		if err != nil {
-			return err
-		}
-		if _, err := fsx.CopyFile(ctx, to, path, 0o600, s.share); !errors.Is(err, fs.ErrExist) {
-			return errors.Join(err, fsx.SyncDir(filepath.Dir(to)))
-		}
-	}
-}
-
-func (s *session) keepName(t *Target, name string, n int) (string, error) {
-	dir, err := s.places.ours(keptDir(t.Dir, s.Stamp), true)
+	kept, err := s.keptDir(t)
 	if err != nil {
-		return "", err
-	}
-	if n > 1 {
-		name = fmt.Sprintf("%s.%d", name, n)
-	}
-	return dir.ProcPath(name), nil
-}
-
-// move renames within one mount and never replaces. It is durable only after
-// syncTarget: no step relies on a single one, and 100,000 fsyncs take minutes.
-func move(from, to string) error {
-	if err := fsx.Announce(fsx.OpRename, shown(to)); err != nil {
 		return err
 	}
-	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
-	if errors.Is(err, unix.EINVAL) { // a file system that cannot promise it
-		if _, err := os.Lstat(to); err == nil {
-			return &os.LinkError{Op: "rename", Old: from, New: to, Err: unix.EEXIST}
+	defer kept.Close()
+	for n := 1; ; n++ {
+		if err := from.Rename(name, kept, numbered(path.Base(name), n), tree.NoReplace); !errors.Is(err, fs.ErrExist) {
+			return errors.Join(err, kept.Sync())
 		}
-		err = unix.Rename(from, to)
 	}
+}
+
+// setCopyAside is setAside for a file that cannot be moved.
+func (s *session) setCopyAside(ctx context.Context, t *swapSet, name string) error {
+	kept, err := s.keptDir(t)
 	if err != nil {
-		return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
+		return err
 	}
-	return nil
+	defer kept.Close()
+	for n := 1; ; n++ {
+		to := numbered(name, n)
+		if err := copyFile(ctx, kept, to, t.live, name, s.share); !errors.Is(err, fs.ErrExist) {
+			return errors.Join(err, kept.SyncFileSystem())
+		}
+	}
+}
+
+// keptDir opens, or makes, the directory that outlives the restore.
+func (s *session) keptDir(t *swapSet) (*tree.Dir, error) {
+	return t.live.MkdirAll(keptName(s.Stamp), 0o700)
+}
+
+func numbered(name string, n int) string {
+	if n > 1 {
+		return fmt.Sprintf("%s.%d", name, n)
+	}
+	return name
 }

@@ -21,13 +21,13 @@ const (
 
 func (t *taking) copyDB(ctx context.Context) error {
 	t.progress("database", 0)
-	artifact := Artifact{SourcePath: t.src.DB, Consistency: Consistent}
+	artifact := Artifact{SourcePath: t.recorded().DB, Consistency: Consistent}
 	defer func() { t.manifest.Artifacts[DB] = artifact }()
 	dst := t.path(DBFile)
 	if err := fsx.MkdirAll(filepath.Dir(dst), 0o750); err != nil {
 		return err
 	}
-	if err := t.root(DB, filepath.Dir(t.src.DB)); err != nil {
+	if err := t.root(DB, filepath.Dir(t.recorded().DB)); err != nil {
 		return err
 	}
 	copied, err := sqlite.Copy(ctx, t.src.DB, dst, sqlite.CopyOptions{Share: t.o.Share.reflinks(), BusyTimeout: dbBusyTimeout, Deadline: dbCopyDeadline})

@@ -15,7 +15,7 @@ import (
 
 func (t *taking) copyRegistry(ctx context.Context) error {
 	t.progress("registry", 0)
-	artifact := Artifact{SourcePath: t.src.Registry, Consistency: Consistent}
+	artifact := Artifact{SourcePath: t.recorded().Registry, Consistency: Consistent}
 	defer func() { t.manifest.Artifacts[Registry] = artifact }()
 	if t.src.Registry == "" {
 		return nil
@@ -43,14 +43,14 @@ func (t *taking) copyRegistry(ctx context.Context) error {
 		return err
 	}
 	artifact.Included, artifact.Method, artifact.Bytes, artifact.Files = true, method, int64(len(data)), 1
-	if err := t.root(Registry, filepath.Dir(t.src.Registry)); err != nil {
+	if err := t.root(Registry, filepath.Dir(t.recorded().Registry)); err != nil {
 		return err
 	}
 	return t.keepLive(t.src.Registry, RegistryFile)
 }
 
 func (t *taking) copyChroma(ctx context.Context) error {
-	artifact := Artifact{SourcePath: t.src.Chroma, Consistency: Consistent}
+	artifact := Artifact{SourcePath: t.recorded().Chroma, Consistency: Consistent}
 	defer func() { t.manifest.Artifacts[Chroma] = artifact }()
 	if !t.o.Full || t.src.Chroma == "" {
 		return nil
@@ -62,7 +62,7 @@ func (t *taking) copyChroma(ctx context.Context) error {
 		}
 	}
 	t.progress("chroma", 0)
-	if err := t.root(Chroma, t.src.Chroma); err != nil {
+	if err := t.root(Chroma, t.recorded().Chroma); err != nil {
 		return err
 	}
 	copied, err := t.chromaMethod(ctx, t.o.ChromaMethod)
@@ -82,7 +82,7 @@ func (t *taking) copyChroma(ctx context.Context) error {
 	for _, e := range copied.Entries {
 		t.live[ChromaDir+"/"+e.Path] = File{Mode: permissions(e.Mode), UID: int(e.UID), GID: int(e.GID), MTime: e.MTime.UTC()}
 	}
-	live, err := describeTarget(t.src.Chroma)
+	live, err := describeTarget(t.recorded().Chroma)
 	t.live[ChromaDir] = live
 	return err
 }

@@ -39,6 +39,10 @@ type TakeOptions struct {
 	// is saved raw as it is, and the snapshot is published as invalid.
 	Tolerant bool
 
+	// RecordAs are the live paths that the manifest names, where the sources are
+	// copies of them that lie elsewhere; the zero value names the sources.
+	RecordAs Sources
+
 	Progress func(step string, bytes int64) // may be nil; called from several goroutines
 }
 
@@ -132,6 +136,14 @@ func (t *taking) progress(step string, bytes int64) {
 	if t.o.Progress != nil {
 		t.o.Progress(step, bytes)
 	}
+}
+
+// recorded returns the live places of the artifacts, which the manifest names.
+func (t *taking) recorded() Sources {
+	if t.o.RecordAs.DB != "" {
+		return t.o.RecordAs
+	}
+	return t.src
 }
 
 // path is where something of the snapshot is staged.

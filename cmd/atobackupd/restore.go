@@ -22,9 +22,10 @@ func newRestore(c *cli) *cobra.Command {
 		GroupID: groupRecovery,
 		Short:   "Put a snapshot back over the live store",
 		Long: `Put a snapshot back: the database, the registry and, when the snapshot holds it,
-Chroma. What is live now is saved first (the pre-restore snapshot, your way
-back), everything is staged and checked beside its destination, and then swapped
-in; owners and modes stay what they were. The service must be stopped.
+Chroma. Everything is staged and checked beside its destination and then swapped
+in by renames; owners and modes stay what they were. What was live before is
+saved afterwards (the pre-restore snapshot, your way back). The service must be
+stopped; with --manage-service it is, for the moment of the swap.
 
 A restore that was interrupted is finished with --resume or taken back with
 --abort.`,
@@ -45,7 +46,7 @@ A restore that was interrupted is finished with --resume or taken back with
 			}
 			defer a.Close()
 			if resume || abort {
-				result, err := a.ContinueRestore(cmd.Context(), abort, r.Force)
+				result, err := a.ContinueRestore(cmd.Context(), abort, r.Options)
 				return c.emitWith(err, result, func(w io.Writer) { printRestored(w, result) })
 			}
 			r.Name = args[0]
@@ -66,7 +67,7 @@ A restore that was interrupted is finished with --resume or taken back with
 	f.BoolVar(&r.ConfirmServiceStopped, "confirm-service-stopped", false, "you have stopped the service")
 	f.BoolVar(&r.ManageService, "manage-service", false, "stop the service, restore, start it, check it, and roll back if it is not well")
 	f.BoolVar(&r.DryRun, "dry-run", false, "say what would be replaced, and touch nothing")
-	f.BoolVar(&r.NoPreSnapshot, "no-pre-snapshot", false, "take no snapshot of the live store first: there is no way back then")
+	f.BoolVar(&r.NoPreSnapshot, "no-pre-snapshot", false, "keep no snapshot of what was live before: there is no way back then")
 	f.BoolVar(&r.NoChroma, "no-chroma", false, "leave the live Chroma directory alone")
 	f.BoolVar(&r.ForceChroma, "chroma", false, "restore Chroma even where the metadata do not claim that it is there")
 	f.StringVar(&r.From, "from", "", "fetch it from the vault of this `target`")
@@ -75,7 +76,7 @@ A restore that was interrupted is finished with --resume or taken back with
 	f.StringVar(&r.To, "to", "", "lay it out in this `directory` and touch nothing live")
 	f.BoolVar(&r.AllowInvalid, "allow-invalid", false, "restore a snapshot that does not validate")
 	f.BoolVar(&r.AcceptOtherDeployment, "accept-other-deployment", false, "restore what another host or other paths were saved from")
-	f.BoolVar(&r.Force, "force", false, "go on although files are open or owners cannot be kept")
+	f.BoolVar(&r.Force, "force", false, "go on although files are open or owners cannot be kept; with --abort, give up what cannot be put back")
 	f.BoolVar(&resume, "resume", false, "finish the restore that was interrupted")
 	f.BoolVar(&abort, "abort", false, "take the restore back that was interrupted")
 	_ = cmd.RegisterFlagCompletionFunc("from", c.completeTargets)
@@ -116,7 +117,7 @@ func printRestored(w io.Writer, r restore.Result) {
 		fmt.Fprintln(w, "THE RESTORED DATABASE IS NOT SOUND: do not start the service; go back, or restore another snapshot")
 	}
 	if r.PreRestoreSnapshot != "" {
-		fmt.Fprintf(w, "what was live before is %s; to go back: atobackupd restore %s --no-pre-snapshot --allow-invalid --confirm-service-stopped\n", r.PreRestoreSnapshot, r.PreRestoreSnapshot)
+		fmt.Fprintf(w, "what was live before is %s; to go back: %s\n", r.PreRestoreSnapshot, r.WayBack("--confirm-service-stopped"))
 	}
 	printWarnings(w, r.Warnings)
 }

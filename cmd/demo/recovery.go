@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"github.com/atocore/atobackupd/internal/app"
+	"github.com/atocore/atobackupd/restore"
 	"github.com/atocore/atobackupd/snapshot"
 	"github.com/atocore/atobackupd/snapshot/sqlite"
 )
@@ -42,7 +43,7 @@ func (s *story) loseStore(ctx context.Context) error {
 // restore brings the weekly snapshot back from the laptop.
 func (s *story) restore(ctx context.Context) error {
 	result, _, err := s.app.Restore(ctx, app.RestoreRequest{
-		Name: string(s.weekly.Stamp), From: "laptop", Identity: s.identity, ConfirmServiceStopped: true,
+		Name: string(s.weekly.Stamp), From: "laptop", Identity: s.identity, Options: restore.Options{ConfirmServiceStopped: true},
 	})
 	if err != nil {
 		return err

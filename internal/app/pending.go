@@ -10,7 +10,7 @@ import (
 // CheckNoPendingRestore refuses work while an interrupted restore waits for a decision:
 // a snapshot of a store that is half old and half new would be worse than none.
 func (a *App) CheckNoPendingRestore() error {
-	return restore.RefusePending(a.Config.StateDir, a.Config.Backup.Dir)
+	return restore.Place{StateDir: a.Config.StateDir, BackupDir: a.Config.Backup.Dir}.RefusePending()
 }
 
 // Sweep undoes what interrupted runs left: an application that is still frozen,

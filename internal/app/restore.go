@@ -21,11 +21,11 @@ type RestoreRequest struct {
 	From     string // a target to fetch it from; "" for a snapshot of this machine
 	Identity string // the secret key file that opens it, with From
 	Signer   string // who must have signed it, with From, where this machine does not know
-	To       string // a directory to lay it out in instead of restoring
 
-	ConfirmServiceStopped, ManageService, DryRun bool
-	NoPreSnapshot, NoChroma, ForceChroma         bool
-	AllowInvalid, AcceptOtherDeployment, Force   bool
+	restore.Options // what the operator answered
+
+	ManageService bool // stop and start the service around it
+	DryRun        bool // say what it would do, and touch nothing
 }
 
 // Restore puts a snapshot back, or with DryRun says what that would do: the
@@ -49,6 +49,7 @@ func (a *App) Restore(ctx context.Context, r RestoreRequest) (result restore.Res
 	if r.DryRun {
 		plan, err = restore.NewPlan(ctx, request)
 		if err == nil {
+			defer plan.Close()
 			err = plan.Err()
 		}
 		return result, plan, err
@@ -74,17 +75,22 @@ func sourceName(from string) string {
 // snapshot is meant comes later.
 func (a *App) newRestoreRequest(r RestoreRequest) (request restore.Request, err error) {
 	c := a.Config
+	r.TrustBackupDir = a.Options.TrustBackupDir
 	request = restore.Request{
-		Store: a.store, StateDir: a.Config.StateDir, Owners: a.Owners(), Source: sourceName(r.From), Host: a.Options.Host, Live: a.live(), RequiredTables: c.AtoCore.RequiredTables, To: r.To,
-		ConfirmServiceStopped: r.ConfirmServiceStopped, NoPreSnapshot: r.NoPreSnapshot, NoChroma: r.NoChroma, ForceChroma: r.ForceChroma,
-		AllowInvalid: r.AllowInvalid, AcceptOtherDeployment: r.AcceptOtherDeployment, Force: r.Force,
-		HealthURL: c.AtoCore.HealthURL, Share: c.Backup.Share != "copy", Progress: a.restoreProgress(),
-		PreSnapshot: snapshot.TakeOptions{Host: a.Options.Host, ToolVersion: a.Options.Version, MinFree: c.Backup.MinFree.Bytes(), Share: snapshot.Share(c.Backup.Share)},
+		Options: r.Options, Store: a.store, StateDir: c.StateDir, Source: sourceName(r.From), Host: a.Options.Host, Live: a.live(),
+		RequiredTables: c.AtoCore.RequiredTables, HealthURL: c.AtoCore.HealthURL, Share: c.Backup.Share != "copy",
+		Progress: a.restoreProgress(), PreSnapshot: a.preSnapshot(),
 	}
 	if r.ManageService {
 		request.Service, err = a.service()
 	}
 	return request, err
+}
+
+// preSnapshot says how what was live before a restore is saved.
+func (a *App) preSnapshot() snapshot.TakeOptions {
+	c := a.Config.Backup
+	return snapshot.TakeOptions{Host: a.Options.Host, ToolVersion: a.Options.Version, MinFree: c.MinFree.Bytes(), Share: snapshot.Share(c.Share)}
 }
 
 // findForRestore finds the snapshot, and fetches it where it lies off-site:
@@ -96,6 +102,10 @@ func (a *App) findForRestore(ctx context.Context, r RestoreRequest, request *res
 	s, err := a.Find(ctx, r.Name, time.Now())
 	if failure.KindOf(err) == failure.NotFound {
 		err = &failure.Error{Op: "restore refused", Subject: r.Name, Kind: failure.Invalid, Err: err}
+	}
+	if stamp, parseErr := snapshot.ParseStamp(r.Name); err != nil && parseErr == nil && failure.KindOf(err) != failure.Invalid {
+		// Its manifest cannot be read: the restore validates it, and says so.
+		s.Stamp, err = stamp, nil
 	}
 	request.Stamp = s.Stamp
 	return func() {}, err
@@ -191,16 +201,17 @@ func restoreCheck(c config.Check) restore.Check {
 
 // ContinueRestore finishes an interrupted restore, or with abort puts
 // everything back.
-func (a *App) ContinueRestore(ctx context.Context, abort, force bool) (restore.Result, error) {
+func (a *App) ContinueRestore(ctx context.Context, abort bool, answers restore.Options) (restore.Result, error) {
 	lock, err := a.Lock(ctx, "finishing a restore")
 	if err != nil {
 		return restore.Result{Warnings: []string{}, Errors: []string{}}, err
 	}
 	defer lock.Unlock()
-	c := restore.Continue{Store: a.store, StateDir: a.Config.StateDir, Owners: a.Owners(), TrustBackupDir: a.Options.TrustBackupDir, HealthURL: a.Config.AtoCore.HealthURL, RequiredTables: a.Config.AtoCore.RequiredTables,
-		Force: force, Share: a.Config.Backup.Share != "copy", Progress: a.restoreProgress()}
+	o := restore.ResumeOptions{Store: a.store, StateDir: a.Config.StateDir, HealthURL: a.Config.AtoCore.HealthURL,
+		RequiredTables: a.Config.AtoCore.RequiredTables, PreSnapshot: a.preSnapshot(), Force: answers.Force,
+		TrustBackupDir: a.Options.TrustBackupDir, Share: a.Config.Backup.Share != "copy", Progress: a.restoreProgress()}
 	if abort {
-		return restore.Abort(ctx, c)
+		return restore.Abort(ctx, o)
 	}
-	return restore.Resume(ctx, c)
+	return restore.Resume(ctx, o)
 }

@@ -59,7 +59,7 @@ func CheckConfig(ctx context.Context, cfg *config.Config, now time.Time) (Config
 	c.http()
 	c.commands()
 	c.sharedPlaces()
-	c.fail("backup.dir", restore.RefusePending(cfg.StateDir, cfg.Backup.Dir))
+	c.fail("backup.dir", restore.Place{StateDir: cfg.StateDir, BackupDir: cfg.Backup.Dir}.RefusePending())
 	c.service(ctx)
 	return c.result(nil)
 }
