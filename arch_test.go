@@ -71,7 +71,7 @@ var layers = map[string][]string{
 	"internal/app":              {"internal/config", "internal/health", "internal/history", "internal/notify", "scheduler", "retention", "snapshot", "restore", "crypt", "offsite"},
 	"internal/app/apptest":      {"crypt"},
 	"internal/health":           nil, // pure: nothing of ours, and nothing that does I/O
-	"cmd/demo":                  {"internal/app", "internal/config", "internal/failure", "internal/fsx", "snapshot", "crypt", "offsite"},
+	"cmd/demo":                  {"internal/app", "internal/config", "internal/failure", "internal/fsx", "restore", "snapshot", "crypt", "offsite"},
 	"cmd/demo/sftpserver":       {},
 	"internal/config":           {},
 	"internal/config/configdoc": {},
