@@ -92,6 +92,7 @@ var layers = map[string][]string{
 	"restore":                   {"snapshot"},
 	"offsite":                   {"crypt", "retention", "snapshot"},
 	"offsite/dir":               {"offsite", "crypt"},
+	"offsite/s3":                {"offsite", "crypt"},
 	"offsite/sftp":              {"offsite", "crypt"},
 	"offsite/sftp/sshdtest":     {},
 	"offsite/remotetest":        {"offsite"},
@@ -184,6 +185,7 @@ var walls = map[string][]string{
 	"filippo.io/age":                     {"crypt"},
 	"github.com/hiddeco/sshsig":          {"crypt"},
 	"golang.org/x/crypto/ssh":            {"offsite/sftp", "crypt", "cmd/demo/sftpserver"}, // crypt: key files and signatures, no connection
+	"github.com/minio/minio-go":          {"offsite/s3"},
 	"github.com/pkg/sftp":                {"offsite/sftp", "cmd/demo/sftpserver"},
 	"github.com/robfig/cron/v3":          {"scheduler"},
 	"github.com/spf13/cobra":             {"cmd/atobackupd"},

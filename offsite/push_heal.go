@@ -42,6 +42,9 @@ func PlanHealing(s *Survey, findings []Finding, here func(snapshot.Stamp) bool) 
 	h.Damaged, h.Replace = make(map[string]bool), make(map[snapshot.Stamp][]PushID)
 	again := make(map[snapshot.Stamp]bool)
 	for _, f := range findings {
+		if f.Covered {
+			continue
+		}
 		if id, isPack := packID(f.Object); isPack {
 			h.Damaged[id] = true
 		}

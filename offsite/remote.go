@@ -2,6 +2,7 @@ package offsite
 
 import (
 	"context"
+	"errors"
 	"io"
 	"time"
 )
@@ -46,4 +47,34 @@ type Remote interface {
 	Free(ctx context.Context) (int64, error)
 	// Close ends the connection. Methods fail after it.
 	Close() error
+}
+
+// ErrLocked is why an object cannot be removed or moved yet: the service keeps it
+// for a time, whoever asks.
+var ErrLocked = errors.New("locked against removal")
+
+// Retainer is a Remote whose service keeps objects from whoever has this
+// machine's key: for a time it removes nothing, and what somebody hides or writes
+// over it still has. Remove and Move of what is locked fail with ErrLocked and
+// change nothing.
+type Retainer interface {
+	Remote
+	// Retain makes the locks of the named objects last: the caller names all that
+	// a wanted snapshot needs, after each push, and those whose lock has less than
+	// half of its time left are lengthened. The others cost nothing.
+	Retain(ctx context.Context, names []string) error
+	// Removable returns ErrLocked where the object's lock has not ended.
+	Removable(ctx context.Context, name string) error
+	// Tampering returns, by name, what List, Stat and Open have met on this
+	// connection that somebody else did to objects which are still there: they
+	// were read as they were put.
+	Tampering() []Tampered
+	// Uncover removes what others have put over an object.
+	Uncover(ctx context.Context, name string) error
+}
+
+// Tampered is an object that somebody hid, or wrote over, in vain.
+type Tampered struct {
+	Name string
+	What string // a clause, with the time
 }

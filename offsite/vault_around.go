@@ -59,6 +59,9 @@ func (w *verifier) around(ctx context.Context) error {
 	if w.o.State != nil {
 		w.extra = append(w.extra, w.survey.lostPushes(w.o.State)...)
 	}
+	if w.o.Name == "" {
+		w.extra = append(w.extra, w.survey.tampering(w.vault)...)
+	}
 	return w.unsigned(ctx)
 }
 

@@ -25,8 +25,11 @@ type Finding struct {
 	Stamps []snapshot.Stamp `json:"stamps"`           // the snapshots that need it
 	Gone   bool             `json:"gone,omitempty"`   // a whole push, with all its objects
 	Listed bool             `json:"listed,omitempty"` // its name and size alone say so
-	Found  time.Time        `json:"found"`
-	By     string           `json:"by"` // verify, sync, restore, drill or report
+	// Covered says that somebody hid the object or wrote over it, in vain: the
+	// service still has it, and it is read as it was put.
+	Covered bool      `json:"covered,omitempty"`
+	Found   time.Time `json:"found"`
+	By      string    `json:"by"` // verify, sync, restore, drill or report
 }
 
 // String names the object, what is wrong, and which snapshots need it.
@@ -165,7 +168,7 @@ func (c *Checks) Settle(s *Survey, seen []Finding) (mended []Finding) {
 	c.Findings = slices.DeleteFunc(c.Findings, func(f Finding) bool {
 		_, isPush := strings.CutPrefix(f.Object, snapshotsDir+"/")
 		_, isPack := packID(f.Object)
-		stays := found[f.Object] || !isPush && !isPack
+		stays := found[f.Object] || !isPush && !isPack && !f.Covered
 		if _, still := needed[f.Object]; still {
 			// Its name and its size say nothing against it now. Where that was all
 			// that was wrong, it is back; else only reading it can clear it.

@@ -65,6 +65,7 @@ type Pruned struct {
 	Trashed    []string // packs moved to trash/
 	Restored   []string // packs moved back
 	Removed    []string // objects removed for good
+	Locked     []string // what would go, and stays until its lock ends
 	Warnings   []string
 }
 
@@ -117,16 +118,21 @@ func (v *Vault) Prune(ctx context.Context, now time.Time, o PruneOptions) (resul
 	}
 	for _, verdict := range result.Decision.Delete() {
 		stamp := snapshot.Stamp(verdict.Stamp)
-		if err := v.removePush(ctx, current[stamp].Push); err != nil {
+		if err := v.removePush(ctx, current[stamp].Push); errors.Is(err, ErrLocked) {
+			_ = result.passLocked(string(stamp), err)
+		} else if err != nil {
 			return result, err
+		} else {
+			result.Deleted = append(result.Deleted, stamp)
 		}
-		result.Deleted = append(result.Deleted, stamp)
 	}
-	for _, s := range result.Superseded {
+	for i, s := range result.Superseded {
 		if !s.Due {
 			continue
 		}
-		if err := v.removePush(ctx, s.Push); err != nil {
+		err := v.removePush(ctx, s.Push)
+		result.Superseded[i].Due = !errors.Is(err, ErrLocked)
+		if err := result.passLocked(string(s.Push), err); err != nil {
 			return result, err
 		}
 	}
@@ -255,7 +261,9 @@ func (v *Vault) removeUnproven(ctx context.Context, now time.Time, o PruneOption
 		if mine || !sound || now.Sub(u.Uploaded) <= o.grace(packGrace) {
 			continue
 		}
-		if err := v.removePush(ctx, u.Push); err != nil {
+		if err := v.removePush(ctx, u.Push); errors.Is(err, ErrLocked) {
+			continue
+		} else if err != nil {
 			return err
 		}
 		result.Removed = append(result.Removed, u.Push.object(sigSuffix))
@@ -409,6 +417,12 @@ func (v *Vault) trash(ctx context.Context, now time.Time, o PruneOptions, named 
 		if !ok || !packPattern.MatchString(id) || named[id] || now.Sub(youngest[packPush(id)]) <= o.grace(packGrace) {
 			continue
 		}
+		if r, ok := v.remote.(Retainer); ok {
+			if err := r.Removable(ctx, packName(id)); errors.Is(err, ErrLocked) {
+				_ = result.passLocked(packName(id), err)
+				continue
+			}
+		}
 		// A marker that an interrupted prune left would make the pack look old.
 		if err := v.remote.Remove(ctx, trashMarker(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
@@ -517,7 +531,11 @@ func (v *Vault) removeOld(ctx context.Context, dir string, before time.Time, mat
 		if e.Dir || !e.MTime.Before(before) || !match(e.Name) {
 			continue
 		}
-		if err := v.remote.Remove(ctx, dir+"/"+e.Name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		err := v.remote.Remove(ctx, dir+"/"+e.Name)
+		if errors.Is(err, ErrLocked) {
+			continue
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 		result.Removed = append(result.Removed, dir+"/"+e.Name)

@@ -29,6 +29,7 @@ type Survey struct {
 	objects map[string]Entry  // in snapshots/, by name from the vault's root
 	needs   map[PushID]sums   // of the proven pushes
 	pushes  map[PushID]Stored // the proven ones
+	covered []Finding         // what somebody hid or wrote over, and the service still has
 }
 
 // Unproven is a signed push that does not prove to be what a trusted signer
@@ -60,6 +61,7 @@ func (v *Vault) Survey(ctx context.Context, signers crypt.Signers) (*Survey, err
 	s.Unsigned = unsigned(s.objects)
 	// Packs come last: what a push has named by now must be among them.
 	s.packs, err = v.allPacks(ctx)
+	s.covered = s.tampering(v)
 	return s, err
 }
 
@@ -208,7 +210,7 @@ func (s *Survey) Findings(state *State, checks *Checks, prunes bool) (findings [
 			findings = append(findings, f)
 		}
 	}
-	return findings
+	return append(findings, s.covered...)
 }
 
 // lostPushes finds what this machine has pushed and cannot prove any more,

@@ -235,6 +235,11 @@ func (a *App) survey(ctx context.Context, v *Vault, doc *Synced) (s shipment, er
 	if err := v.checks.Save(); err != nil {
 		return s, err
 	}
+	if v.target.Prune {
+		if err := v.Uncover(ctx, seen); err != nil {
+			return s, err
+		}
+	}
 	list, _, err := a.Snapshots(ctx, now)
 	if err != nil {
 		return s, err
@@ -332,7 +337,7 @@ func (a *App) replaced(ctx context.Context, v *Vault, pushes []offsite.PushID, b
 		if push == by {
 			continue
 		}
-		if err := v.RemovePush(ctx, push); err != nil {
+		if err := v.RemovePush(ctx, push); err != nil && !errors.Is(err, offsite.ErrLocked) {
 			return err
 		}
 	}
@@ -352,6 +357,13 @@ func (a *App) settle(ctx context.Context, v *Vault, s shipment, doc *Synced) err
 	}
 	v.checks.Add(seen, "sync", time.Now())
 	if err := errors.Join(v.checks.Save(), v.state.RecordListing(look.Current)); err != nil {
+		return err
+	}
+	o, err := v.pruneOptions(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := v.Retain(ctx, look, time.Now(), o); err != nil {
 		return err
 	}
 	for _, f := range v.checks.Findings {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/offsite"
 	"github.com/atocore/atobackupd/offsite/dir"
+	"github.com/atocore/atobackupd/offsite/s3"
 	"github.com/atocore/atobackupd/offsite/sftp"
 )
 
@@ -42,15 +44,34 @@ func SFTPConfig(t config.Target) sftp.Config {
 	return sftp.Config{
 		Name: t.Name, Hosts: t.Hosts, Port: t.Port, User: t.User, IdentityFile: t.IdentityFile, KnownHosts: t.KnownHosts,
 		Path: t.Path, Transport: t.Transport, BandwidthLimit: t.BandwidthLimit.Bytes(), AppendOnly: t.AppendOnly,
+		DialTimeout: time.Duration(t.ConnectTimeout),
 	}
 }
 
-// dial connects to a target. A dir target that was never used may be made; one
-// that was is not, for its disk may just not be mounted.
+// s3Config turns a target's configuration into what package s3 takes.
+func (a *App) s3Config(t config.Target) s3.Config {
+	state := offsite.StateDir(a.Config.StateDir, t.Name)
+	return s3.Config{
+		Name: t.Name, Endpoint: t.Endpoint, Bucket: t.Bucket, Prefix: t.Prefix, Region: t.Region, CredentialsFile: t.CredentialsFile,
+		LockFor: t.LockFor.Std(), BandwidthLimit: t.BandwidthLimit.Bytes(), DialTimeout: time.Duration(t.ConnectTimeout),
+		StateFile: filepath.Join(state, "s3.json"),
+	}
+}
+
+// dial connects to a target. A dir target that was never used may be made, unless
+// its disk is removable; one that was is not, for its disk may just not be mounted.
 func (a *App) dial(ctx context.Context, t config.Target, known bool) (offsite.Remote, error) {
 	switch {
 	case t.Type == "sftp":
 		return sftp.Dial(ctx, SFTPConfig(t))
+	case t.Type == "s3":
+		return s3.Open(ctx, a.s3Config(t))
+	case t.Removable:
+		state, err := offsite.LoadState(a.Config.StateDir, t.Name)
+		if err != nil {
+			return nil, err
+		}
+		return dir.OpenRemovable(t.Path, known && state.VaultID != "", !known)
 	case known:
 		return dir.Open(t.Path)
 	default:
@@ -159,8 +180,13 @@ func (a *App) TestTarget(ctx context.Context, t config.Target) (lines []string, 
 		return nil, withTarget(t.Name, err)
 	}
 	defer remote.Close()
-	if s, ok := remote.(*sftp.Remote); ok {
-		lines = append(lines, "connected to "+s.Host())
+	if r, ok := remote.(interface{ Host() string }); ok {
+		lines = append(lines, "connected to "+r.Host())
+	}
+	if r, ok := remote.(interface{ Probe(context.Context) error }); ok {
+		if err := r.Probe(ctx); err != nil { // what was found out before may have changed
+			return lines, withTarget(t.Name, err)
+		}
 	}
 	free, err := remote.Free(ctx)
 	if err != nil {
@@ -186,7 +212,11 @@ func (a *App) TestTarget(ctx context.Context, t config.Target) (lines []string, 
 	if err := offsite.Probe(ctx, remote, !t.AppendOnly); err != nil {
 		return lines, withTarget(t.Name, err)
 	}
-	return append(lines, "a probe was stored and read back"), nil
+	lines = append(lines, "a probe was stored and read back")
+	if r, ok := remote.(interface{ Lacks() []string }); ok {
+		lines = append(lines, r.Lacks()...)
+	}
+	return lines, nil
 }
 
 // InitVaultDir prepares a directory of this machine for a vault, and lays the vault
