@@ -1,7 +1,6 @@
 package restore
 
 import (
-	"errors"
 	"fmt"
 	"path"
 	"path/filepath"
@@ -21,8 +20,8 @@ type entry struct {
 }
 
 // entries lists what an artifact brings, directories before what is in them. What
-// cannot be restored is left out of an invalid snapshot and named; of a valid one
-// it is an error.
+// cannot be restored is left out and named; a snapshot that holds such a thing is
+// not valid, see source.validate.
 func (a *artifact) entries(src *source) (list []entry, leftOut []string, err error) {
 	if a.whole() {
 		return treeEntries(src, filepath.ToSlash(a.from))
@@ -84,9 +83,6 @@ func treeEntries(src *source, stored string) (list []entry, leftOut []string, er
 		list = append(list, e)
 		return nil
 	})
-	if err == nil && len(leftOut) > 0 && src.valid() {
-		err = errors.New(clip(leftOut))
-	}
 	return list, leftOut, err
 }
 

@@ -30,6 +30,7 @@ func TestMain(m *testing.M) {
 	roles["run"], roles["resume"], roles["abort"] = childRun, childResume, childAbort
 	roles["driver"], roles["space"], roles["busy"], roles["cross"] = driverMain, spaceMain, busyMain, crossMain
 	roles["siblings"], roles["nested"] = siblingsMain, nestedMain
+	roles["readonly"], roles["overlay"] = readOnlyMain, overlayMain
 	roles["hold"], roles["unprivileged"] = holdMain, childUnprivileged
 	roles["service"], roles["start"], roles["stop"] = serviceMain, startMain, stopMain
 	role, asked := roles[os.Getenv(roleEnv)]

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/atocore/atobackupd/internal/failure"
@@ -20,6 +21,7 @@ type ResumeOptions struct {
 	RequiredTables []string
 	PreSnapshot    snapshot.TakeOptions // as in a Request
 	Force          bool                 // go on although files are open; with Abort, give up what cannot be put back
+	NoPreSnapshot  bool                 // drop what was live before, where it cannot be saved
 	TrustBackupDir bool                 // believe a journal of version 0.1.0 although others can write beside it
 	Share          bool
 	Progress       Progress
@@ -68,6 +70,7 @@ func (o ResumeOptions) end(ctx context.Context, end func(*resumption, context.Co
 	if err := j.believed(o.place()); err != nil {
 		return res, err
 	}
+	s.NoPreSnapshot = s.NoPreSnapshot || o.NoPreSnapshot
 	res.Stamp, res.Source, res.PreRestoreSnapshot = string(j.Stamp), j.Source, j.PreRestoreSnapshot
 	defer func() { res.Warnings = append(res.Warnings, s.warnings...) }()
 	if err := end(&resumption{session: s, o: o, res: &res}, ctx); err != nil {
@@ -84,6 +87,9 @@ func (r *resumption) finish(ctx context.Context) error {
 	case PhaseSwapping:
 		if err := r.openUnused(ctx); err != nil {
 			return err
+		}
+		if slices.ContainsFunc(r.Sets, func(t *swapSet) bool { return t.live == nil }) {
+			return r.stuck(errNoWorkspace) // going forward with the others would make half a store
 		}
 		always := context.WithoutCancel(ctx)
 		err := r.forward(always)

@@ -55,7 +55,7 @@ func (r *Request) managed(ctx context.Context, s *session, res *Result) error {
 	if err := s.swap(ctx, always); err != nil {
 		if s.Phase == PhaseSwapping {
 			// Between old and new: no service must see it.
-			return err
+			return errors.Join(err, r.isDown())
 		}
 		return errors.Join(err, r.startAgain(always))
 	}
@@ -89,6 +89,12 @@ func (r *Request) startAgain(ctx context.Context) error {
 			Hint: "start it by hand: " + strings.Join(r.Service.Start, " ")}
 	}
 	return nil
+}
+
+// isDown says that the service was left stopped.
+func (r *Request) isDown() error {
+	return &failure.Error{Op: "restore", Subject: string(r.Stamp), Err: errors.New("THE SERVICE IS DOWN: its store is between old and new"),
+		Hint: "once the restore is finished or taken back: " + strings.Join(r.Service.Start, " ")}
 }
 
 // waitFree waits until no other process has a file of the store open.

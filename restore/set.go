@@ -140,6 +140,7 @@ func (t *swapSet) close() {
 	for _, d := range []*tree.Dir{t.live, t.work, t.fresh, t.old} {
 		d.Close()
 	}
+	t.live, t.work, t.fresh, t.old = nil, nil, nil, nil
 }
 
 // stillThere fails where the workspace is no longer where it was made: then

@@ -70,8 +70,22 @@ func (s *source) validate(ctx context.Context, chroma bool, requiredTables []str
 	}
 	if !chroma {
 		s.problems = withoutChroma(s.problems)
+		return nil
 	}
-	return nil
+	return s.findUnrestorable()
+}
+
+// findUnrestorable adds what a stored Chroma directory holds that no restore
+// brings: AtoCore's own snapshots have no manifest that would tell.
+func (s *source) findUnrestorable() error {
+	if !s.valid() || !s.has(s.content.Chroma, true) {
+		return nil
+	}
+	_, leftOut, err := treeEntries(s, filepath.ToSlash(s.content.Chroma))
+	for _, what := range leftOut {
+		s.problems = append(s.problems, "file_unexpected: "+what)
+	}
+	return err
 }
 
 // withoutChroma leaves out the findings that are about the vector store alone.

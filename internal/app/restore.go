@@ -208,7 +208,7 @@ func (a *App) ContinueRestore(ctx context.Context, abort bool, answers restore.O
 	}
 	defer lock.Unlock()
 	o := restore.ResumeOptions{Store: a.store, StateDir: a.Config.StateDir, HealthURL: a.Config.AtoCore.HealthURL,
-		RequiredTables: a.Config.AtoCore.RequiredTables, PreSnapshot: a.preSnapshot(), Force: answers.Force,
+		RequiredTables: a.Config.AtoCore.RequiredTables, PreSnapshot: a.preSnapshot(), Force: answers.Force, NoPreSnapshot: answers.NoPreSnapshot,
 		TrustBackupDir: a.Options.TrustBackupDir, Share: a.Config.Backup.Share != "copy", Progress: a.restoreProgress()}
 	if abort {
 		return restore.Abort(ctx, o)
