@@ -3,10 +3,12 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/internal/config"
 	"github.com/atocore/atobackupd/internal/escape"
 	"github.com/atocore/atobackupd/internal/setup"
@@ -26,7 +28,8 @@ atobackupd.toml(5) and in the comments of config.example.toml.`,
 }
 
 func newConfigCheck(c *cli) *cobra.Command {
-	return &cobra.Command{
+	var send bool
+	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Check everything that can be checked without doing it",
 		Long: `Check the configuration: keys and values, that the paths exist and can be read,
@@ -46,9 +49,17 @@ warnings do not.`,
 					fmt.Fprintln(c.stderr, "warning:", escape.String(warning))
 				}
 			}
+			if err == nil && send {
+				var host string
+				if host, err = os.Hostname(); err == nil {
+					_, err = app.TestNotify(cmd.Context(), cfg, host)
+				}
+			}
 			return c.emitWith(err, report, func(w io.Writer) { printConfigReport(w, cfg, report) })
 		},
 	}
+	cmd.Flags().BoolVar(&send, "notify", false, "send a real message to every address of [notify]")
+	return cmd
 }
 
 // newConfigCheckAccess is what `config check` runs as the service's user.

@@ -27,11 +27,11 @@ schedule.shutdown_timeout long; a second one ends at once.`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			cfg, err := c.load()
-			if err != nil {
-				return err
+			if err == nil {
+				err = cfg.ValidateRun(app.CheckCron)
 			}
-			if err := cfg.ValidateRun(app.CheckCron); err != nil {
-				return err
+			if err != nil {
+				return c.tellRefused(cmd.Context(), err)
 			}
 			a, err := app.Open(cmd.Context(), cfg, app.Options{
 				Version: version(), LockTimeout: c.lockTimeout, Log: c.logger(cfg.Log),

@@ -16,6 +16,7 @@ import (
 	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/internal/app/apptest"
 	"github.com/atocore/atobackupd/internal/config"
+	"github.com/atocore/atobackupd/internal/notify"
 )
 
 // sink stands for the people who are told.
@@ -27,13 +28,13 @@ type sink struct {
 
 func (s *sink) Len() int                               { return 1 }
 func (s *sink) Retry(context.Context, time.Time) error { return nil }
-func (s *sink) Send(_ context.Context, now time.Time, title, body string) (bool, error) {
+func (s *sink) Send(_ context.Context, now time.Time, m notify.Message) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.deaf {
 		return false, errors.New("nobody listens")
 	}
-	s.messages = append(s.messages, now.UTC().Format("Jan 2 15:04 ")+body)
+	s.messages = append(s.messages, now.UTC().Format("Jan 2 15:04 ")+m.Body)
 	return true, nil
 }
 

@@ -60,6 +60,7 @@ func (d *daemon) replace(ctx context.Context, old *app.App) error {
 	}
 	d.current.Store(p.app)
 	d.alarmLoop.use(p.outbox)
+	p.app.NoteHistoryError(app.KeepAddresses(p.app.Config))
 	d.startHeartbeats(p.app)
 	for _, warning := range p.warnings {
 		old.Options.Log.Warn(warning)

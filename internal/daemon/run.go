@@ -81,6 +81,7 @@ func (d *daemon) run(ctx context.Context, reload <-chan os.Signal) (err error) {
 	}
 	undo.add("life", undoTimeout, d.life.stopped)
 	d.life.change(func(*app.Life) {})
+	a.NoteHistoryError(app.KeepAddresses(a.Config)) // the same disk
 	undo.add("history", undoTimeout, recordLife(ctx, a))
 	list, err := jobs(a, d.trigger)
 	if err != nil {

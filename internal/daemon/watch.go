@@ -25,7 +25,7 @@ const (
 // notifier is how people are told: a notify.Outbox.
 type notifier interface {
 	Len() int // of the addresses; 0: only the log is told
-	Send(ctx context.Context, now time.Time, title, body string) (told bool, err error)
+	Send(ctx context.Context, now time.Time, m notify.Message) (told bool, err error)
 	Retry(ctx context.Context, now time.Time) error
 }
 
@@ -145,7 +145,7 @@ func (w *alarmLoop) tell(ctx context.Context, a *app.App, now time.Time) {
 	}
 	if outbox.Len() > 0 {
 		title, body := n.Message(a.Options.Host)
-		told, err := outbox.Send(ctx, now, title, body)
+		told, err := outbox.Send(ctx, now, notify.Message{Title: title, Body: body, Level: levelOf(n)})
 		w.sentWith(err)
 		if err != nil {
 			w.log.Warn("somebody could not be told", "error", err)
@@ -170,7 +170,19 @@ func (w *alarmLoop) tell(ctx context.Context, a *app.App, now time.Time) {
 	}
 }
 
-// allowed tells whether a message may be sent at now: not during the pause
+// levelOf returns the gravest level in the news.
+func levelOf(n health.Notice) notify.Level {
+	bad := append(slices.Clone(n.Bad), n.Still...)
+	switch {
+	case len(bad) == 0:
+		return notify.Recovered
+	case slices.ContainsFunc(bad, func(a health.Alarm) bool { return a.Level == health.LevelCritical }):
+		return notify.Critical
+	}
+	return notify.Warning
+}
+
+// allowed reports whether a message may be sent at now: not during the pause
 // after a vain attempt, and not when there were too many.
 func (w *alarmLoop) allowed(now time.Time) bool {
 	w.sent = slices.DeleteFunc(w.sent, func(t time.Time) bool { return now.Sub(t) >= time.Hour || now.Before(t) })

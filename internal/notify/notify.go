@@ -1,6 +1,7 @@
 // Package notify tells people and other machines how backups stand: messages
-// through the many services of shoutrrr, and heartbeats after the convention of
-// healthchecks.io.
+// through the many services of shoutrrr or a command (message.go), kept and sent
+// again where an address does not take them (outbox.go), and heartbeats after the
+// convention of healthchecks.io (heartbeat.go).
 //
 // The addresses of both hold secrets. No error of this package and nothing that
 // it logs contains one: see redact.
@@ -17,10 +18,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/nicholas-fedor/shoutrrr/pkg/format"
-	"github.com/nicholas-fedor/shoutrrr/pkg/router"
-	"github.com/nicholas-fedor/shoutrrr/pkg/types"
-
 	"github.com/atocore/atobackupd/internal/failure"
 )
 
@@ -32,7 +29,7 @@ const sendTimeout = 30 * time.Second
 type address struct {
 	label   string // for people: its number and its scheme
 	secrets redactor
-	service types.Service
+	channel channel
 	// busy holds while a message is on its way. A service that hangs cannot be
 	// stopped, so it gets no second message to hang on.
 	busy *atomic.Bool
@@ -41,11 +38,11 @@ type address struct {
 // parse makes the n-th address (from 1) ready without contacting anybody.
 func parse(n int, raw string) (*address, error) {
 	scheme, _, _ := strings.Cut(raw, "://")
-	a := &address{label: fmt.Sprintf("address %d (%s)", n, scheme), secrets: newRedactor(raw), busy: new(atomic.Bool)}
-	var err error
+	service := shoutrrr(raw)
+	a := &address{label: fmt.Sprintf("address %d (%s)", n, scheme), secrets: newRedactor(raw), channel: service, busy: new(atomic.Bool)}
 	// A panic in one of thirty services must not end the daemon.
-	err = protect(func() error {
-		a.service, err = new(router.ServiceRouter).Locate(raw)
+	err := protect(func() error {
+		_, err := service.service()
 		return err
 	})
 	if err != nil {
@@ -54,9 +51,10 @@ func parse(n int, raw string) (*address, error) {
 	return a, nil
 }
 
-// Parse reads shoutrrr addresses without contacting anybody. Its error names
-// all that cannot be used, by their number and not by their text.
-func Parse(addresses []string) (*Outbox, error) {
+// Parse reads shoutrrr addresses, and a command that may be empty, without
+// contacting anybody. Its error names all that cannot be used, by their number
+// and not by their text.
+func Parse(addresses, argv []string) (*Outbox, error) {
 	o := &Outbox{}
 	var errs []error
 	for i, raw := range addresses {
@@ -69,6 +67,9 @@ func Parse(addresses []string) (*Outbox, error) {
 	}
 	if len(errs) > 0 {
 		return nil, &failure.Error{Op: "notify", Kind: failure.Config, Err: errors.Join(errs...), Hint: "compare it with shoutrrr's page on that service"}
+	}
+	if len(argv) > 0 {
+		o.addresses = append(o.addresses, &address{label: "command " + argv[0], channel: command(argv), busy: new(atomic.Bool)})
 	}
 	return o, nil
 }
@@ -91,16 +92,20 @@ func ReadFile(path string) ([]string, error) {
 }
 
 // send delivers one message, or gives up when ctx is done or after sendTimeout.
-func (a *address) send(ctx context.Context, title, body string) error {
+func (a *address) send(ctx context.Context, m Message) error {
 	if !a.busy.CompareAndSwap(false, true) {
 		return a.failed(errors.New("the message before this one is still on its way"))
 	}
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
+	if err := ctx.Err(); err != nil {
+		a.busy.Store(false)
+		return a.failed(err)
+	}
 	done := make(chan error, 1) // buffered: the sender outlives a caller that gave up
 	go func() {
 		defer a.busy.Store(false)
-		done <- protect(func() error { return a.deliver(title, body) })
+		done <- protect(func() error { return a.channel.deliver(ctx, m) })
 	}()
 	select {
 	case err := <-done:
@@ -108,16 +113,6 @@ func (a *address) send(ctx context.Context, title, body string) error {
 	case <-ctx.Done():
 		return a.failed(fmt.Errorf("no answer: %w", ctx.Err()))
 	}
-}
-
-// deliver sends with a title where the service knows titles, and else with the
-// title as the first line.
-func (a *address) deliver(title, body string) error {
-	err := a.service.Send(body, &types.Params{types.TitleKey: title})
-	if errors.Is(err, format.ErrInvalidConfigKey) {
-		err = a.service.Send(title+"\n"+body, &types.Params{})
-	}
-	return err
 }
 
 // failed names the address in an error, and takes the secrets out of it. What

@@ -55,11 +55,11 @@ func (s *sink) generic() string {
 
 func TestSend(t *testing.T) {
 	s := newSink(t)
-	o, err := Parse([]string{s.generic()})
+	o, err := Parse([]string{s.generic()}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	told, err := o.Send(t.Context(), time.Now(), "a title", "a body")
+	told, err := o.Send(t.Context(), time.Now(), Message{"a title", "a body", Critical})
 	if !told || err != nil {
 		t.Fatalf("told %v, error %v", told, err)
 	}
@@ -71,12 +71,12 @@ func TestSend(t *testing.T) {
 func TestOneAddressRefuses(t *testing.T) {
 	good, bad := newSink(t), newSink(t)
 	bad.answer(http.StatusInternalServerError)
-	o, err := Parse([]string{bad.generic(), good.generic()})
+	o, err := Parse([]string{bad.generic(), good.generic()}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	now := time.Now()
-	told, err := o.Send(t.Context(), now, "t", "once")
+	told, err := o.Send(t.Context(), now, Message{"t", "once", Critical})
 	if !told || err == nil {
 		t.Fatalf("told %v, error %v: one of two took it", told, err)
 	}
@@ -98,12 +98,12 @@ func TestOneAddressRefuses(t *testing.T) {
 func TestGivesUp(t *testing.T) {
 	good, bad := newSink(t), newSink(t)
 	bad.answer(http.StatusInternalServerError)
-	o, err := Parse([]string{bad.generic(), good.generic()})
+	o, err := Parse([]string{bad.generic(), good.generic()}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	now := time.Now()
-	_, _ = o.Send(t.Context(), now, "t", "b")
+	_, _ = o.Send(t.Context(), now, Message{"t", "b", Critical})
 	for range 3 * giveUpAfter {
 		now = now.Add(time.Hour)
 		_ = o.Retry(t.Context(), now)
@@ -116,11 +116,11 @@ func TestGivesUp(t *testing.T) {
 func TestNobodyTookIt(t *testing.T) {
 	bad := newSink(t)
 	bad.answer(http.StatusInternalServerError)
-	o, err := Parse([]string{bad.generic()})
+	o, err := Parse([]string{bad.generic()}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	told, err := o.Send(t.Context(), time.Now(), "t", "b")
+	told, err := o.Send(t.Context(), time.Now(), Message{"t", "b", Critical})
 	if told || err == nil {
 		t.Fatalf("told %v, error %v", told, err)
 	}
@@ -134,16 +134,16 @@ func TestHangingAddressDoesNotBlock(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { <-release }))
 	defer server.Close()
 	defer close(release)
-	o, err := Parse([]string{"generic://" + strings.TrimPrefix(server.URL, "http://") + "/x?disabletls=yes"})
+	o, err := Parse([]string{"generic://" + strings.TrimPrefix(server.URL, "http://") + "/x?disabletls=yes"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if told, err := o.Send(ctx, time.Now(), "t", "b"); told || err == nil {
+	if told, err := o.Send(ctx, time.Now(), Message{"t", "b", Critical}); told || err == nil {
 		t.Fatalf("told %v, error %v", told, err)
 	}
-	_, err = o.Send(t.Context(), time.Now(), "t", "b")
+	_, err = o.Send(t.Context(), time.Now(), Message{"t", "b", Critical})
 	if err == nil || !strings.Contains(err.Error(), "still on its way") {
 		t.Fatalf("a second message hangs on the first: %v", err)
 	}
@@ -170,10 +170,10 @@ func TestSecretsStayOutOfErrors(t *testing.T) {
 		"://" + secret,
 	}
 	for _, raw := range addresses {
-		o, err := Parse([]string{raw})
+		o, err := Parse([]string{raw}, nil)
 		if err == nil {
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-			_, err = o.Send(ctx, time.Now(), "title", "body")
+			_, err = o.Send(ctx, time.Now(), Message{"title", "body", Critical})
 			cancel()
 		}
 		scheme, _, _ := strings.Cut(raw, ":")

@@ -15,31 +15,31 @@ const giveUpAfter = 8
 // not take, while another did, to send them again. It is for one goroutine.
 type Outbox struct {
 	addresses []*address
-	waiting   []letter
+	waiting   []delivery
 }
 
-// letter is a message that one address has not taken yet.
-type letter struct {
-	to          *address
-	title, body string
-	attempt     int // that were made
-	next        time.Time
+// delivery is a message that one address has not taken yet.
+type delivery struct {
+	to      *address
+	message Message
+	attempt int // that were made
+	next    time.Time
 }
 
-// Len gives the number of addresses.
+// Len returns the number of addresses.
 func (o *Outbox) Len() int { return len(o.addresses) }
 
-// Send sends a message to all addresses at once and tells whether at least one
+// Send sends a message to all addresses at once and reports whether at least one
 // took it. The others get it again from Retry. When none took it, nothing is
 // kept: the caller tries again, with what is true by then. The error says what
 // went wrong with which, whether or not the message got through.
-func (o *Outbox) Send(ctx context.Context, now time.Time, title, body string) (told bool, err error) {
-	var letters []letter
+func (o *Outbox) Send(ctx context.Context, now time.Time, m Message) (told bool, err error) {
+	var all []delivery
 	for _, a := range o.addresses {
-		letters = append(letters, letter{to: a, title: title, body: body})
+		all = append(all, delivery{to: a, message: m})
 	}
-	failed, err := post(ctx, letters)
-	if told = len(failed) < len(letters); told {
+	failed, err := sendAll(ctx, all)
+	if told = len(failed) < len(all); told {
 		o.keep(failed, now)
 	}
 	return told, err
@@ -47,9 +47,9 @@ func (o *Outbox) Send(ctx context.Context, now time.Time, title, body string) (t
 
 // Retry sends what is due again.
 func (o *Outbox) Retry(ctx context.Context, now time.Time) error {
-	var due, later []letter
+	var due, later []delivery
 	for _, l := range o.waiting {
-		// A clock that was put back must not hold a letter for long.
+		// A clock that was put back must not hold a message for long.
 		if now.Before(l.next) && l.next.Sub(now) <= Pause(l.attempt) {
 			later = append(later, l)
 		} else {
@@ -57,13 +57,13 @@ func (o *Outbox) Retry(ctx context.Context, now time.Time) error {
 		}
 	}
 	o.waiting = later
-	failed, err := post(ctx, due)
+	failed, err := sendAll(ctx, due)
 	o.keep(failed, now)
 	return err
 }
 
-func (o *Outbox) keep(letters []letter, now time.Time) {
-	for _, l := range letters {
+func (o *Outbox) keep(failed []delivery, now time.Time) {
+	for _, l := range failed {
 		l.attempt++
 		l.next = now.Add(Pause(l.attempt))
 		if l.attempt < giveUpAfter {
@@ -72,17 +72,17 @@ func (o *Outbox) keep(letters []letter, now time.Time) {
 	}
 }
 
-// post sends letters at once and gives those that were not taken.
-func post(ctx context.Context, letters []letter) (failed []letter, err error) {
-	errs := make([]error, len(letters))
+// sendAll sends messages at once and returns those that were not taken.
+func sendAll(ctx context.Context, all []delivery) (failed []delivery, err error) {
+	errs := make([]error, len(all))
 	var wg sync.WaitGroup
-	for i, l := range letters {
-		wg.Go(func() { errs[i] = l.to.send(ctx, l.title, l.body) })
+	for i, l := range all {
+		wg.Go(func() { errs[i] = l.to.send(ctx, l.message) })
 	}
 	wg.Wait()
 	for i, err := range errs {
 		if err != nil {
-			failed = append(failed, letters[i])
+			failed = append(failed, all[i])
 		}
 	}
 	return failed, errors.Join(errs...)
