@@ -1,12 +1,12 @@
 package main
 
 import (
-	"errors"
 	"io"
 
 	"github.com/spf13/cobra"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/snapshot"
 )
 
 // acceptBackupDir is what accept takes instead of a stamp.
@@ -14,27 +14,40 @@ const acceptBackupDir = "backup-dir"
 
 func newAccept(c *cli) *cobra.Command {
 	return &cobra.Command{
-		Use:     "accept backup-dir",
+		Use:     "accept STAMP|backup-dir",
 		GroupID: groupDaily,
 		Short:   "Say that a change which held things up was meant",
 		Long: `Say that a change was meant which the daemon takes for an accident.
 
+A STAMP is that of a snapshot whose source had lost much: a table that is empty,
+a registry that is gone. Until it is accepted, status is critical.
+
 backup-dir takes the backup directory as it is for the right one. It is marked
 with a file when it is first used; where that file is missing although snapshots
 are known, the disk is taken for not mounted, and nothing is written there.`,
-		Example:   "  atobackupd accept backup-dir",
+		Example:   "  atobackupd accept 20260407T060000Z\n  atobackupd accept backup-dir",
 		Args:      cobra.ExactArgs(1),
 		ValidArgs: []string{acceptBackupDir},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			var stamp snapshot.Stamp
 			if args[0] != acceptBackupDir {
-				return &failure.Error{Op: "accept", Subject: args[0], Kind: failure.Usage, Err: errors.New("this is nothing that waits to be accepted"),
-					Hint: "see `atobackupd status` for what does"}
+				var err error
+				if stamp, err = snapshot.ParseStamp(args[0]); err != nil {
+					return &failure.Error{Op: "accept", Subject: args[0], Kind: failure.Usage, Err: err, Hint: "see `atobackupd status` for what waits"}
+				}
 			}
 			a, err := c.open(cmd.Context(), false)
 			if err != nil {
 				return err
 			}
 			defer a.Close()
+			if stamp != "" {
+				if err := a.Accept(cmd.Context(), stamp); err != nil {
+					return err
+				}
+				doc := map[string]snapshot.Stamp{"accepted": stamp}
+				return c.emit(doc, func(w io.Writer) { _, _ = io.WriteString(w, string(stamp)+": accepted\n") })
+			}
 			if err := a.AcceptBackupDir(cmd.Context()); err != nil {
 				return err
 			}

@@ -41,7 +41,7 @@ func (a *App) Facts(ctx context.Context, now time.Time) (health.Facts, []snapsho
 	list, _, listErr := a.Snapshots(ctx, now)
 	f := health.Facts{
 		Legs: a.legFacts(ctx, now, seen, list, listErr, life, alive), Takes: a.takes(list, now), Clocks: a.futures(seen, list, now),
-		Damage: a.damage(list), Shrunk: shrunk(list), Unverified: unverified(list, now),
+		Damage: a.damage(list), Shrunk: a.suspects(list, now), Unverified: unverified(list, now),
 		Space: a.spaceFacts(ctx, now), History: a.historyFacts(ctx, list), Daemon: a.daemonFacts(ctx, life, alive, now),
 		Recipients: a.recipientsFact(), Shared: a.sharedFact(),
 	}
@@ -366,17 +366,6 @@ func (a *App) lockFacts(now time.Time) *health.LockFacts {
 
 // historyPath is where the record of what happened lies.
 func (a *App) historyPath() string { return filepath.Join(a.Config.StateDir, "history.db") }
-
-// shrunk returns the suspect takes that nobody accepted, oldest first.
-func shrunk(list []snapshot.Snapshot) []health.Shrunk {
-	var all []health.Shrunk
-	for _, s := range list {
-		if codes := suspicions(s); len(codes) > 0 {
-			all = append(all, health.Shrunk{Stamp: string(s.Stamp), What: codes, Since: s.Stamp.Time()})
-		}
-	}
-	return all
-}
 
 // hintFor puts the arguments of a command line of ours together.
 func hintFor(words ...string) string { return "atobackupd " + strings.Join(words, " ") }

@@ -86,6 +86,22 @@ var states = []state{
 			w.take(snapshot.Weekly)
 		}},
 
+	{name: "a table is emptied and snapshots go on", want: "critical source_shrunk", text: "db_table_emptied: t had 1 rows",
+		make: func(w *world) {
+			w.change("DELETE FROM t; CREATE TABLE u (x); INSERT INTO u VALUES (1)")
+			w.take(snapshot.Daily)
+			w.take(snapshot.Daily)
+		},
+		end: func(w *world) { w.accept() }},
+	{name: "a table lost more than half of its rows", want: "critical source_shrunk", text: "db_shrunk",
+		make: func(w *world) {
+			w.change("WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM n WHERE x < 200) INSERT INTO t SELECT x FROM n")
+			w.take(snapshot.Daily)
+			w.change("DELETE FROM t WHERE x > 50")
+			w.take(snapshot.Daily)
+		},
+		end: func(w *world) { w.accept() }},
+
 	// Age.
 	{name: "no snapshot for a day and a bit", want: "critical snapshot", text: "more than 26 hours ago",
 		make: func(w *world) { w.pass(27 * hour) },
@@ -458,6 +474,18 @@ func (w *world) change(statement string) {
 	w.must(err)
 	_, err = db.Exec(statement)
 	w.must(errors.Join(err, db.Close()))
+}
+
+// accept accepts whatever takes are suspect.
+func (w *world) accept() {
+	w.t.Helper()
+	facts, _ := w.app.Facts(w.t.Context(), time.Now())
+	for _, s := range facts.Shrunk {
+		w.must(w.app.Accept(w.t.Context(), snapshot.Stamp(s.Stamp)))
+		if facts, _ = w.app.Facts(w.t.Context(), time.Now()); len(facts.Shrunk) == 0 {
+			return
+		}
+	}
 }
 
 // flipPack flips a byte of the first pack in the vault.
