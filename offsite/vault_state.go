@@ -205,7 +205,7 @@ func (s *State) RecordListing(list []Stored) error {
 	for _, stored := range list {
 		stamps = append(stamps, stored.Stamp)
 	}
-	if slices.Equal(stamps, s.Stamps) {
+	if slices.Equal(stamps, s.Stamps) && len(stamps) > 0 {
 		return nil
 	}
 	s.Stamps = stamps
@@ -236,6 +236,20 @@ func (s *State) RecordRemoved(gone func(PushID) bool) error {
 		return nil
 	}
 	return s.Save()
+}
+
+// TakeUp pins a vault that another machine began and this one goes on with, and
+// saves it.
+func (s *State) TakeUp(vaultID, signer string, survey *Survey) error {
+	s.VaultID, s.Signer = vaultID, signer
+	s.Adopt(survey)
+	for _, p := range survey.All() {
+		s.Seq = max(s.Seq, p.Seq)
+		if p.Stamp >= s.Newest {
+			s.Newest, s.NewestSeq = p.Stamp, p.Seq
+		}
+	}
+	return s.RecordListing(survey.Current)
 }
 
 // Adopt takes over what an older version of this program, or a state that was

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/atocore/atobackupd/crypt"
 	"github.com/atocore/atobackupd/internal/failure"
@@ -131,6 +132,26 @@ func (s *Survey) All() []Stored {
 	all := append(slices.Clone(s.Current), s.Superseded...)
 	slices.SortFunc(all, func(a, b Stored) int { return cmp.Or(cmp.Compare(a.Stamp, b.Stamp), cmp.Compare(a.Seq, b.Seq)) })
 	return all
+}
+
+// NewestFullAndNewest returns what a new machine needs: the newest full snapshot
+// that counts and, where it is another, the newest one.
+func (s *Survey) NewestFullAndNewest(now time.Time) (list []Stored) {
+	var full []Stored
+	for _, p := range s.Current {
+		if p.Full {
+			full = append(full, p)
+		}
+	}
+	newestFull, err := latest(full, now)
+	if err == nil {
+		list = append(list, newestFull)
+	}
+	newest, err := latest(s.Current, now)
+	if err == nil && newest.Push != newestFull.Push {
+		list = append(list, newest)
+	}
+	return list
 }
 
 // IsSuperseded reports whether a later push of its stamp has replaced a push.

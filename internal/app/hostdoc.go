@@ -29,6 +29,7 @@ const (
 // HostAbout is host.json: where the files of a host document belong.
 type HostAbout struct {
 	Host       string `json:"host"`
+	Target     string `json:"target"` // the one whose vault this is
 	ConfigPath string `json:"config_path"`
 	StateDir   string `json:"state_dir"`
 }
@@ -42,7 +43,7 @@ func SheetPath(stateDir string) string { return filepath.Join(stateDir, HostShee
 
 // hostContent puts the host document together. The same content has the same
 // bytes. A file that is not there is left out: the rest is worth having.
-func (a *App) hostContent(ctx context.Context) ([]byte, error) {
+func (a *App) hostContent(ctx context.Context, target string) ([]byte, error) {
 	var out bytes.Buffer
 	w := tar.NewWriter(&out)
 	add := func(name string, data []byte) error {
@@ -53,7 +54,7 @@ func (a *App) hostContent(ctx context.Context) ([]byte, error) {
 		_, err := w.Write(data)
 		return err
 	}
-	about, err := json.MarshalIndent(HostAbout{a.Options.Host, a.Config.Path, a.Config.StateDir}, "", "  ")
+	about, err := json.MarshalIndent(HostAbout{a.Options.Host, target, a.Config.Path, a.Config.StateDir}, "", "  ")
 	if err != nil {
 		return nil, err
 	}

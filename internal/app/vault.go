@@ -116,6 +116,16 @@ func (a *App) OpenVaultTarget(ctx context.Context, t config.Target, signers []st
 	return v, nil
 }
 
+// OpenVaultRemote opens the vault that lies on a remote, for a machine that knows
+// nothing of it yet. The caller closes it.
+func OpenVaultRemote(ctx context.Context, remote offsite.Remote, name string, signers []string) (*Vault, error) {
+	v, err := openReader(ctx, remote, name, signers)
+	if err == nil && !v.Pinned {
+		v.Notes = append(v.Notes, "the signer is the vault's own word; to prove who wrote it give --signer from the recovery sheet")
+	}
+	return v, err
+}
+
 // openReader opens a vault for reading. A vault.json that is damaged keeps nobody
 // out who knows the signer.
 func openReader(ctx context.Context, remote offsite.Remote, name string, keys []string) (*Vault, error) {

@@ -171,7 +171,7 @@ func (a *App) putPolicy(ctx context.Context, v *Vault) error {
 }
 
 func (a *App) putHost(ctx context.Context, v *Vault, recipients *crypt.Recipients) error {
-	content, err := a.hostContent(ctx)
+	content, err := a.hostContent(ctx, v.Name)
 	if err != nil {
 		return err
 	}

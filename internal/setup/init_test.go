@@ -75,7 +75,7 @@ func TestInitFromScratch(t *testing.T) {
 	if err != nil {
 		t.Errorf("config check of what init wrote: %v", err)
 	}
-	if len(found.Schedule.Jobs) != 4 || len(found.Schedule.Jobs[0].Next) != 3 {
+	if len(found.Schedule.Jobs) != 6 || len(found.Schedule.Jobs[0].Next) != 3 {
 		t.Errorf("the schedule: %+v", found.Schedule)
 	}
 	if text := strings.Join(found.Warnings, "\n"); !strings.Contains(text, "atobackupd target trust laptop") {

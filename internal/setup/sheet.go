@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/internal/config"
 	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/offsite"
@@ -26,7 +27,8 @@ func (r *InitRequest) sheet(cfg *config.Config, report *InitReport) error {
 		return err
 	}
 	report.RecoverySheet.Made = true
-	return errors.Join(fsx.MkdirAll(r.Out, 0o700), fsx.WriteFile(report.RecoverySheet.Path, []byte(report.Sheet), 0o644))
+	return errors.Join(fsx.MkdirAll(r.Out, 0o700), fsx.WriteFile(report.RecoverySheet.Path, []byte(report.Sheet), 0o644),
+		fsx.MkdirAll(cfg.StateDir, 0o700), fsx.WriteFile(app.SheetPath(cfg.StateDir), []byte(report.Sheet), 0o600)) // for the host document
 }
 
 func (r *InitRequest) sheetText(cfg *config.Config, report InitReport) string {
