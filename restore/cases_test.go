@@ -4,15 +4,18 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx"
+	"github.com/atocore/atobackupd/internal/fsx/fsxtest"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
@@ -305,21 +308,8 @@ func TestAnchoringFails(t *testing.T) {
 				t.Errorf("call %d failed, then %s: %v", k, end, err)
 			}
 		}
-		got, want := contentsWithWAL(t, s), "new"
-		if !res.DBRestored {
-			want = "old,old in the wal"
-		}
-		if got != want {
-			t.Errorf("call %d failed, then %s: the database says %q", k, end, got)
-		}
-		if pre := res.PreRestoreSnapshot; res.DBRestored && pre != "" {
+		if anchored(t, s, res, fmt.Sprintf("call %d failed, then %s", k, end)) {
 			count["anchored"]++
-			saved := filepath.Join(r.Store.Path(snapshot.Stamp(pre)), snapshot.DBFile)
-			// What could not be copied in order is saved raw, its -wal beside it.
-			raw := exists(saved+"-wal") && strings.Contains(strings.Join(res.Warnings, "\n"), "was not whole")
-			if got := contents(t, saved); got != "old,old in the wal" && !raw {
-				t.Errorf("call %d failed, then %s: the anchor says %q: %v", k, end, got, res.Warnings)
-			}
 		}
 		assertNoTraces(t, s)
 	}
@@ -327,4 +317,132 @@ func TestAnchoringFails(t *testing.T) {
 		t.Errorf("hardly anything was tested: %v", count)
 	}
 	t.Log(count)
+}
+
+// anchored checks what a restore that was disturbed while anchoring came to, and
+// reports whether it left a pre-restore snapshot, which must hold everything.
+func anchored(t *testing.T, s scene, res Result, what string) bool {
+	t.Helper()
+	got, want := contentsWithWAL(t, s), "new"
+	if !res.DBRestored {
+		want = "old,old in the wal"
+	}
+	if got != want {
+		t.Errorf("%s: the database says %q", what, got)
+	}
+	if !res.DBRestored || res.PreRestoreSnapshot == "" {
+		return false
+	}
+	saved := filepath.Join(s.backups(), "snapshots", res.PreRestoreSnapshot, snapshot.DBFile)
+	// What could not be copied in order is saved raw, its -wal beside it.
+	raw := exists(saved+"-wal") && strings.Contains(strings.Join(res.Warnings, "\n"), "was not whole")
+	if got := contents(t, saved); got != "old,old in the wal" && !raw {
+		t.Errorf("%s: the pre-restore snapshot says %q: %v", what, got, res.Warnings)
+	}
+	return true
+}
+
+// TestKillWhileAnchoring kills a restore before every call of the phase
+// anchoring, and finishes it or takes it back.
+func TestKillWhileAnchoring(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	s := newScene(t)
+	template := s.base + ".template"
+	t.Cleanup(func() { os.RemoveAll(template) })
+	mustCopy(t, s.base, template)
+	r := s.mustRequest(t)
+	before, inPhase := 0, false
+	stop := fsx.Observe(func(fsx.Op, string) error {
+		if !inPhase {
+			before++
+			j, err := pendingIn(s.backups())
+			inPhase = err == nil && j != nil && j.Phase == PhaseAnchoring
+		}
+		return nil
+	})
+	_, err := Run(context.Background(), r)
+	stop()
+	if err != nil || !inPhase {
+		t.Fatalf("anchoring was never seen: %v", err)
+	}
+	count := map[string]int{}
+	for k := before; ; k++ {
+		mustCopy(t, template, s.base)
+		c := again("anchored", childInput{s.base, s.stamp}, fsxtest.KillEnv(k))
+		if err := c.Run(); err == nil {
+			break
+		} else if c.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+			t.Fatalf("call %d: %v", k, err)
+		}
+		j, err := pendingIn(s.backups())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if j == nil {
+			count["over"]++
+			continue
+		}
+		end, finish := "resume", Resume
+		if k%2 == 0 {
+			end, finish = "abort", Abort
+		}
+		res, err := finish(context.Background(), resumeOptions(s.mustRequest(t).Store))
+		if err != nil {
+			t.Errorf("killed before call %d (%s), then %s: %v", k, j.Phase, end, err)
+		}
+		if res.DBRestored != (end == "resume" || j.Phase == PhaseCommitted) {
+			t.Errorf("killed before call %d (%s), then %s: %+v", k, j.Phase, end, res)
+		}
+		count[string(j.Phase)+", "+end]++
+		if anchored(t, s, res, fmt.Sprintf("killed before call %d, then %s", k, end)) {
+			count["anchored"]++
+		}
+		assertNoTraces(t, s)
+	}
+	if count["anchoring, resume"] < 5 || count["anchoring, abort"] < 5 || count["anchored"] < 5 {
+		t.Errorf("hardly anything was tested: %v", count)
+	}
+	t.Log(count)
+}
+
+// A journal that version 0.1.0 left beside the backups is finished or taken back,
+// where nobody else can have written it.
+func TestJournalOfTheFirstVersion(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	for end, want := range map[string]string{"resume": "new", "abort": "old,old in the wal"} {
+		t.Run(end, func(t *testing.T) {
+			s, o := pendingScene(t)
+			data := mustRead(t, journalPath(s.backups()))
+			first := strings.Replace(data, `"schema": 2`, `"schema": 1`, 1)
+			if first == data {
+				t.Fatal("no schema in " + data)
+			}
+			path := filepath.Join(s.backups(), JournalFile)
+			err := errors.Join(os.WriteFile(path, []byte(first), 0o600), os.Remove(journalPath(s.backups())), os.Chmod(s.backups(), 0o777))
+			if err != nil {
+				t.Fatal(err)
+			}
+			finish := map[string]func(context.Context, ResumeOptions) (Result, error){"resume": Resume, "abort": Abort}[end]
+			if _, err := finish(context.Background(), o); failure.KindOf(err) != failure.Refused {
+				t.Errorf("where others can write: %v", err)
+			}
+			if err := os.Chmod(s.backups(), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := finish(context.Background(), o); err != nil {
+				t.Fatal(err)
+			}
+			if got := contentsWithWAL(t, s); got != want {
+				t.Errorf("the database says %q", got)
+			}
+			if exists(path) {
+				t.Error("its journal still stands")
+			}
+			assertNoTraces(t, s)
+		})
+	}
 }

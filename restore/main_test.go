@@ -30,6 +30,7 @@ func TestMain(m *testing.M) {
 	roles["run"], roles["resume"], roles["abort"] = childRun, childResume, childAbort
 	roles["driver"], roles["space"], roles["busy"], roles["cross"] = driverMain, spaceMain, busyMain, crossMain
 	roles["siblings"], roles["nested"] = siblingsMain, nestedMain
+	roles["anchored"] = childAnchored
 	roles["readonly"], roles["overlay"] = readOnlyMain, overlayMain
 	roles["hold"], roles["unprivileged"] = holdMain, childUnprivileged
 	roles["service"], roles["start"], roles["stop"] = serviceMain, startMain, stopMain
@@ -135,7 +136,12 @@ func (in childInput) scene() scene { return scene{base: in.Base, stamp: in.Stamp
 
 // childRun restores without a pre-restore snapshot, whose own kill points are
 // package snapshot's to test, and dies where it is told to.
-func childRun(input []byte) error {
+func childRun(input []byte) error { return childRestore(input, true) }
+
+// childAnchored restores with one.
+func childAnchored(input []byte) error { return childRestore(input, false) }
+
+func childRestore(input []byte, noPreSnapshot bool) error {
 	var in childInput
 	if err := json.Unmarshal(input, &in); err != nil {
 		return err
@@ -144,7 +150,7 @@ func childRun(input []byte) error {
 	if err != nil {
 		return err
 	}
-	r.NoPreSnapshot = true
+	r.NoPreSnapshot = noPreSnapshot
 	fsxtest.KillIfAsked()
 	_, err = Run(context.Background(), r)
 	return err
