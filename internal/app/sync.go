@@ -18,6 +18,7 @@ import (
 	"github.com/atocore/atobackupd/internal/health"
 	"github.com/atocore/atobackupd/internal/history"
 	"github.com/atocore/atobackupd/offsite"
+	"github.com/atocore/atobackupd/offsite/sftp"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
@@ -90,6 +91,9 @@ func stateOf(err error) string {
 	case failure.Auth:
 		return "auth_failed"
 	case failure.HostKey:
+		if errors.Is(err, sftp.ErrHostKeyUnknown) && !errors.Is(err, sftp.ErrHostKeyChanged) {
+			return "host_key_unknown"
+		}
 		return "host_key_mismatch"
 	case failure.VaultMismatch:
 		return "vault_mismatch"

@@ -26,6 +26,9 @@ type Options struct {
 	// Keys is for Remotes that have names and no tree: nobody can plant symbolic
 	// links there, and a directory exists while something is in it.
 	Keys bool
+	// HidesLinks is for servers that show a symbolic link as what it leads to, so
+	// that no client can tell: links planted there lead where that machine lets them.
+	HidesLinks bool
 }
 
 // suite is what every test of the contract works with.
@@ -60,7 +63,7 @@ func Run(t *testing.T, open Open, opts Options) {
 	for _, c := range always {
 		t.Run(c.name, c.test)
 	}
-	if !opts.Keys {
+	if !opts.Keys && !opts.HidesLinks {
 		t.Run("symbolic links", s.symbolicLinks)
 	}
 	if opts.AppendOnly {

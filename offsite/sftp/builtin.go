@@ -88,6 +88,11 @@ func classifyHandshake(err error, keys *hostKeys, user string, cfg Config) error
 		return keys.refused
 	case errors.As(err, &none) && strings.Contains(text, "host key"):
 		return keys.changed("none of the types in " + cfg.KnownHosts)
+	case errors.As(err, &none):
+		return &failure.Error{
+			Kind: failure.Other, Err: fmt.Errorf("no algorithm in common: %w", err),
+			Hint: "update the server there, or use transport = \"openssh\", whose ssh_config can allow older algorithms",
+		}
 	case strings.Contains(text, "unable to authenticate"), strings.Contains(text, "Too many authentication failures"):
 		return &failure.Error{
 			Kind: failure.Auth, Err: fmt.Errorf("permission denied (publickey) for user %s", user),

@@ -43,6 +43,12 @@ func isFailure(err error) bool {
 	return errors.As(err, &status) && status.Code == codeFailure
 }
 
+// isUnsupported reports whether the server says that it knows no such request.
+func isUnsupported(err error) bool {
+	var status *sftp.StatusError
+	return errors.As(err, &status) && status.Code == codeUnsupported
+}
+
 // local is an error that arose here while the connection was sound: the
 // source's, or a check that failed.
 type local struct{ error }
@@ -117,6 +123,8 @@ func (o *operation) explain(err error) error {
 	case isFailure(err) && r.full():
 		e.Kind, e.Err = failure.NoSpace, fmt.Errorf("no space left there: %w", err)
 		e.Hint = "free some space on that machine or prune the vault"
+	case isFailure(err):
+		e.Hint = "the server gives no reason: look there for a read-only disk, a quota, or a permission"
 	case answered(err):
 	case o.ctx.Err() != nil:
 		e.Kind, e.Err = kindOfEnd(o.ctx), o.ctx.Err()

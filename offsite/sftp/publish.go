@@ -80,28 +80,55 @@ func (r *Remote) move(from, to string) error {
 // knows no such request is lived with: every push begins by comparing the names
 // and sizes on it, so what a power cut there took is sent again.
 func (r *Remote) sync(f *sftp.File) error {
-	if !r.has(extFsync) {
+	if !r.has(extFsync) || r.noFlush.Load() {
 		return nil
 	}
-	return f.Sync()
+	err := f.Sync()
+	if isUnsupported(err) {
+		r.noFlush.Store(true)
+		return nil
+	}
+	return err
 }
 
 // syncDir makes the names in one of the vault's directories durable.
 func (r *Remote) syncDir(dir string) error { return r.syncPath(r.at(dir)) }
 
 // syncPath flushes a directory. The protocol has no such request, but OpenSSH
-// opens a directory like a file and then syncs its handle.
+// opens a directory like a file and then syncs its handle. Other servers, which
+// open none, are lived with as sync says.
 func (r *Remote) syncPath(dir string) error {
-	if !r.has(extFsync) {
+	if !r.has(extFsync) || r.noFlush.Load() || r.noDirFlush.Load() {
 		return nil
 	}
 	d, err := r.client.Open(dir)
+	if err == nil {
+		err = d.Sync()
+		if e := d.Close(); err == nil {
+			err = e
+		}
+	}
+	if err != nil && answered(err) && !errors.Is(err, fs.ErrNotExist) {
+		r.noDirFlush.Store(true)
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("flushing %s: %w", dir, err)
 	}
-	err = d.Sync()
-	if e := d.Close(); err == nil {
-		err = e
+	return nil
+}
+
+// Lacks says in sentences what the server cannot do, as far as it was found out
+// on this connection.
+func (r *Remote) Lacks() (all []string) {
+	switch {
+	case !r.has(extFsync) || r.noFlush.Load():
+		all = append(all, "the server cannot flush to disk: what a power cut there takes is sent again by the next sync")
+	case r.noDirFlush.Load():
+		all = append(all, "the server cannot flush directories to disk: what a power cut there takes is sent again by the next sync")
 	}
-	return err
+	if !r.has(extStatVFS) || r.noStatVFS.Load() {
+		all = append(all, "the server does not say how much space is free")
+	}
+	return all
 }

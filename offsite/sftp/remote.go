@@ -1,16 +1,18 @@
 // Package sftp is an offsite.Remote on another machine, over SFTP.
 //
-// It speaks to OpenSSH's sftp-server and to what keeps the same promises:
-// fsync@openssh.com on files and directories, a plain rename that refuses to
-// replace, statvfs@openssh.com, and hardlink@openssh.com where a target is
-// append-only. One connection serves all operations of a run. When it breaks,
+// It speaks to OpenSSH's sftp-server, which has fsync@openssh.com for files and
+// directories, a plain rename that refuses to replace, statvfs@openssh.com, and
+// hardlink@openssh.com, without which no target can be append-only. What another
+// server lacks of the rest is lived with, and said by Lacks. One connection serves all operations of a run. When it breaks,
 // every operation fails with kind Unreachable, within a bounded time even when
 // the peer has just stopped answering, and the caller dials again.
 //
 // What it does not promise: after Unreachable, a Put or Move may have taken
 // effect, for the answer may be what was lost; the object is then whole. On a
 // server whose rename replaces, two machines that publish one name at the same
-// moment could replace each other's; OpenSSH's does not.
+// moment could replace each other's; OpenSSH's does not. Where a server shows a
+// symbolic link as what it leads to, as ProFTPD does, a link planted in the vault
+// leads where that machine lets it.
 package sftp
 
 import (
@@ -60,7 +62,11 @@ type Remote struct {
 	dirs     sync.Map                  // directories below the root known to exist and to be no links
 	lastFull atomic.Pointer[time.Time] // when the disk there was last seen full
 	grace    time.Duration             // cancelGrace, shorter in tests
-	close    func() error
+
+	// What the server announced, and then could not do.
+	noFlush, noDirFlush, noStatVFS atomic.Bool
+
+	close func() error
 }
 
 var _ offsite.Remote = (*Remote)(nil)
@@ -255,6 +261,10 @@ func (r *Remote) freeSpace() (int64, error) {
 		vfs, err := r.client.StatVFS(dir)
 		if err == nil {
 			return int64(vfs.Bavail * vfs.Frsize), nil
+		}
+		if isUnsupported(err) {
+			r.noStatVFS.Store(true)
+			return -1, nil
 		}
 		if !errors.Is(err, fs.ErrNotExist) || dir == path.Dir(dir) {
 			return 0, err

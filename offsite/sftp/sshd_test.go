@@ -168,10 +168,10 @@ func TestHostKeys(t *testing.T) {
 			wantDialError(t, cfg, failure.HostKey, "CHANGED")
 		})
 	})
-	t.Run("broken file", func(t *testing.T) {
+	t.Run("a line that cannot be read", func(t *testing.T) {
 		cfg := configFor(s)
 		cfg.KnownHosts = file(t, "host ssh-ed25519 no-base64\n")
-		wantDialError(t, cfg, failure.Config, "known_hosts")
+		wantDialError(t, cfg, failure.HostKey, "has no line for")
 	})
 }
 
