@@ -32,8 +32,8 @@ func (s *Store) estimate(src Sources, o TakeOptions) (int64, error) {
 	}
 	clones = o.Share.reflinks() && s.clonesFrom(resolved(src.Chroma))
 	err := filepath.WalkDir(resolved(src.Chroma), func(path string, entry fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) { // Chroma removed it meanwhile
-			return nil
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) && filepath.Base(path) == "lost+found" {
+			return nil // Chroma removed it meanwhile, or it is fsck's
 		}
 		// A live database is copied page by page.
 		if err == nil && entry.Type().IsRegular() && (!clones || filepath.Ext(path) == ".sqlite3") {

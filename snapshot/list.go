@@ -132,6 +132,7 @@ func (s *Store) load(stamp Stamp, now time.Time) (Snapshot, error) {
 		return snap, fmt.Errorf("%s: %w", dir, err)
 	}
 	snap.describe(manifest)
+	snap.lookAtFiles(now)
 	if manifest.Stamp != stamp {
 		text := fmt.Sprintf("%s is the manifest of %s", ManifestFile, manifest.Stamp)
 		snap.Valid, snap.Errors = ptr(false), []string{finding("metadata_invalid_json", text)}
@@ -159,6 +160,34 @@ func (s *Snapshot) describe(m *Manifest) {
 	s.Full = m.Artifacts[Chroma].Included
 	s.Valid, s.Errors, s.Checked = &m.Validation.Valid, m.Validation.Errors, m.Validation.CheckedAt
 }
+
+// lookAtFiles looks whether everything that the manifest names is there, of its
+// type and size: what was written down once is a claim, and a snapshot whose files
+// are missing or short is not valid from that moment. What is in them, Validate
+// finds out.
+func (s *Snapshot) lookAtFiles(now time.Time) {
+	if !s.IsValid() {
+		return
+	}
+	var found []string
+	for _, f := range s.Manifest.Files {
+		disk, err := describe(filepath.Join(s.Path, filepath.FromSlash(f.Path)), f.Path)
+		if err != nil {
+			found = append(found, finding("file_missing", fmt.Sprintf("%s: %v", f.Path, reason(err))))
+		} else if code, text := compareEntry(disk, f); code != "" {
+			found = append(found, finding(code, text))
+		}
+		if len(found) == maxLookedAt {
+			break
+		}
+	}
+	if len(found) > 0 {
+		s.Valid, s.Errors, s.Checked = ptr(false), found, now
+	}
+}
+
+// maxLookedAt is how many missing files are named.
+const maxLookedAt = 20
 
 // measure adds up a snapshot's regular files, and those that it alone holds.
 func measure(dir string) (bytes, exclusive int64, full bool) {

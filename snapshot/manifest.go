@@ -45,6 +45,9 @@ type Manifest struct {
 	Roots       map[string]Root     `json:"roots"`
 	Validation  Validation          `json:"validation"`
 	Pinned      bool                `json:"pinned"`
+	Note        string              `json:"note"`
+	Suspect     []string            `json:"suspect"`     // codes of what had shrunk in the source
+	AcceptedAt  *time.Time          `json:"accepted_at"` // when somebody said that this was meant
 }
 
 // Artifact tells about one thing that is backed up.

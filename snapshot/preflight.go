@@ -57,15 +57,6 @@ func (s *Store) checkWritable() error {
 }
 
 func (s *Store) checkDBSource(ctx context.Context, src Sources) error {
-	last, hadRows := s.lastTables()
-	shrunk := func(what string) error {
-		return &failure.Error{Op: "backup", Subject: src.DB,
-			Err:  fmt.Errorf("shrunk: the database %s, and in snapshot %s it was not empty", what, last),
-			Hint: "find out what emptied it; to go back: atobackupd restore " + string(last)}
-	}
-	if info, err := os.Stat(src.DB); err == nil && info.Mode().IsRegular() && info.Size() == 0 && hadRows {
-		return shrunk("has 0 bytes")
-	}
 	if err := sqlite.Preflight(src.DB); err != nil {
 		return err
 	}
@@ -77,9 +68,6 @@ func (s *Store) checkDBSource(ctx context.Context, src Sources) error {
 		// What SQLite says of it is told by the copy, with the hint that fits.
 		return nil
 	}
-	if !overview.HasRows && hadRows {
-		return shrunk("has no rows")
-	}
 	for _, table := range src.RequiredTables {
 		isIt := func(name string) bool { return strings.EqualFold(name, table) } // as SQLite's names
 		if !slices.ContainsFunc(overview.Tables, isIt) {
@@ -89,27 +77,6 @@ func (s *Store) checkDBSource(ctx context.Context, src Sources) error {
 		}
 	}
 	return nil
-}
-
-// lastTables finds the newest snapshot that counts and has a manifest, and
-// reports whether its database had any rows.
-func (s *Store) lastTables() (Stamp, bool) {
-	now := time.Now()
-	list, _, err := s.List(now)
-	if err != nil {
-		return "", false
-	}
-	list = slices.DeleteFunc(list, func(s Snapshot) bool { return s.Manifest == nil || s.Manifest.DB == nil })
-	last := Newest(list, now, false)
-	if last == nil {
-		return "", false
-	}
-	for _, rows := range last.Manifest.DB.Tables {
-		if rows > 0 {
-			return last.Stamp, true
-		}
-	}
-	return last.Stamp, false
 }
 
 func checkChromaSource(dir string) error {

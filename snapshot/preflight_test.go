@@ -39,14 +39,6 @@ func TestPreflight(t *testing.T) {
 			failure.Other, []string{"not a SQLite database: the file is empty"}},
 		{"cut short", func(t *testing.T, in *installation) { must(t, os.Truncate(in.src.DB, 60)) }, TakeOptions{},
 			failure.Other, []string{"not a SQLite database: the file has only 60 bytes"}},
-		{"shrunk to nothing", func(t *testing.T, in *installation) {
-			in.mustTake(t, TakeOptions{})
-			must(t, os.Truncate(in.src.DB, 0))
-		}, TakeOptions{}, failure.Other, []string{"shrunk: the database has 0 bytes, and in snapshot ", "to go back: atobackupd restore "}},
-		{"shrunk to no rows", func(t *testing.T, in *installation) {
-			in.mustTake(t, TakeOptions{})
-			execDB(t, in.src.DB, "DELETE FROM memories", "DELETE FROM source_documents")
-		}, TakeOptions{}, failure.Other, []string{"shrunk: the database has no rows, and in snapshot "}},
 		{"a table is missing", func(t *testing.T, in *installation) { in.src.RequiredTables = []string{"MEMORIES", "projects"} }, TakeOptions{},
 			failure.Other, []string{`required_tables: there is no table "projects"`, "atocore.required_tables"}},
 		{"no chroma", func(t *testing.T, in *installation) {}, TakeOptions{Full: true},

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -72,6 +73,10 @@ func readStable(path string) (data []byte, unsettled, err error) {
 	return data, checkJSON(data), nil
 }
 
+// maxRegistry bounds what is read of a file that the application can make as large
+// as it likes without using a block.
+const maxRegistry = 64 << 20
+
 var errNotRegular = errors.New("not a regular file")
 
 // readWhole reads a live file. It follows symbolic links, but does not wait for
@@ -82,22 +87,53 @@ func readWhole(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err != nil {
+	info, err := f.Stat()
+	switch {
+	case err != nil:
 		return nil, err
-	} else if !info.Mode().IsRegular() {
+	case !info.Mode().IsRegular():
 		return nil, errNotRegular
+	case info.Size() > maxRegistry:
+		return nil, fmt.Errorf("it has %d bytes, more than the %d MiB that are read of a registry", info.Size(), maxRegistry>>20)
 	}
-	return io.ReadAll(f)
+	return io.ReadAll(io.LimitReader(f, maxRegistry))
 }
 
-// checkJSON says where a document stops being JSON, so that a person finds it.
+// checkJSON says where a document stops being JSON as Python's json reads it, so
+// that a person finds it. NaN and the infinities pass, and so do numbers of any
+// size, keys that are there twice and any depth: AtoCore writes and reads them.
 func checkJSON(data []byte) error {
-	var v any
-	err := json.Unmarshal(data, &v)
+	var v json.RawMessage // proves the syntax and converts no number
+	err := json.Unmarshal(withoutConstants(data), &v)
 	var syntax *json.SyntaxError
 	if errors.As(err, &syntax) {
+		if strings.Contains(err.Error(), "exceeded max depth") {
+			return nil
+		}
 		before := data[:min(int(syntax.Offset), len(data))]
 		return fmt.Errorf("line %d: %w", 1+bytes.Count(before, []byte("\n")), err)
 	}
 	return err
+}
+
+// withoutConstants returns a document of the same length in which Python's
+// constants stand as empty lists.
+func withoutConstants(data []byte) []byte {
+	out := bytes.Clone(data)
+	inString := false
+	for i := 0; i < len(out); i++ {
+		switch {
+		case inString && out[i] == '\\':
+			i++
+		case out[i] == '"':
+			inString = !inString
+		case !inString:
+			for _, constant := range []string{"NaN", "Infinity", "-Infinity"} {
+				if bytes.HasPrefix(out[i:], []byte(constant)) {
+					copy(out[i:], "[]"+strings.Repeat(" ", len(constant)-2))
+				}
+			}
+		}
+	}
+	return out
 }

@@ -43,6 +43,8 @@ type TakeOptions struct {
 	// copies of them that lie elsewhere; the zero value names the sources.
 	RecordAs Sources
 
+	Note string // why, in the operator's words
+
 	Progress func(step string, bytes int64) // may be nil; called from several goroutines
 }
 
@@ -154,7 +156,7 @@ func (t *taking) path(name string) string { return filepath.Join(t.dir, filepath
 func (t *taking) fill(ctx context.Context, stamp Stamp) error {
 	t.manifest = &Manifest{
 		Schema: Schema, Stamp: stamp, Kind: t.o.Kind, Host: t.o.Host, ToolVersion: t.o.ToolVersion,
-		StartedAt: t.started, Artifacts: map[string]Artifact{}, Roots: map[string]Root{},
+		StartedAt: t.started, Artifacts: map[string]Artifact{}, Roots: map[string]Root{}, Note: t.o.Note, Suspect: []string{},
 	}
 	t.result = newResult(string(stamp), t.dir)
 	if err := t.copyArtifacts(ctx); err != nil {
@@ -165,6 +167,11 @@ func (t *taking) fill(ctx context.Context, stamp Stamp) error {
 	}
 	if err := t.shareSpace(ctx); err != nil {
 		return err
+	}
+	if !t.o.Tolerant {
+		if err := t.suspect(ctx); err != nil {
+			return err
+		}
 	}
 	t.manifest.Validation = Validation{
 		Valid: len(t.result.Errors) == 0, Errors: t.result.Errors, Warnings: t.result.Warnings,

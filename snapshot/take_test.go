@@ -79,7 +79,7 @@ func TestTakeLaysOutAsAtoCoreDoes(t *testing.T) {
 
 	m := readAny(t, filepath.Join(snap.Path, ManifestFile))
 	for name, pair := range map[string][2]any{
-		"manifest":   {m, "artifacts db files finished_at host kind pinned roots schema stamp started_at tool_version validation"},
+		"manifest":   {m, "accepted_at artifacts db files finished_at host kind note pinned roots schema stamp started_at suspect tool_version validation"},
 		"artifacts":  {m["artifacts"], "chroma db registry"},
 		"artifact":   {m["artifacts"].(map[string]any)["db"], "bytes consistency files included method source_path"},
 		"db":         {m["db"], "application_id journal_mode_of_source page_count page_size tables user_version"},

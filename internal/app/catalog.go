@@ -34,6 +34,8 @@ type CatalogEntry struct {
 	Full           bool           `json:"full"`
 	Valid          *bool          `json:"valid"`
 	Pinned         bool           `json:"pinned"`
+	Suspect        []string       `json:"suspect"` // codes, until they are accepted
+	Note           string         `json:"note"`
 	Bytes          int64          `json:"bytes"`
 	BytesExclusive int64          `json:"bytes_exclusive"`
 	CreatedAt      time.Time      `json:"created_at"`
@@ -54,7 +56,12 @@ func (a *App) List(ctx context.Context, now time.Time) (Catalog, error) {
 		c.Warnings = append(c.Warnings, err.Error())
 	}
 	for _, s := range list {
+		note := ""
+		if s.Manifest != nil {
+			note = s.Manifest.Note
+		}
 		c.Backups = append(c.Backups, CatalogEntry{
+			Suspect: append([]string{}, s.Suspicions()...), Note: note,
 			Stamp: s.Stamp, Path: s.Path, Kind: s.Kind, Full: s.Full, Valid: s.Valid, Pinned: s.Pinned,
 			Bytes: s.Bytes, BytesExclusive: s.BytesExclusive, CreatedAt: s.CreatedAt,
 			Offsite: append([]string{}, holders[s.Stamp]...),
@@ -160,7 +167,7 @@ func planned(list []snapshot.Snapshot) []retention.Snapshot {
 
 // ForRetention is what retention needs to know of a snapshot by itself.
 func ForRetention(s snapshot.Snapshot) retention.Snapshot {
-	r := retention.Snapshot{Stamp: string(s.Stamp), Time: s.Stamp.Time(), Kind: string(s.Kind), Full: s.Full, Valid: s.IsValid(), Pinned: s.Pinned}
+	r := retention.Snapshot{Stamp: string(s.Stamp), Time: s.Stamp.Time(), Kind: string(s.Kind), Full: s.Full, Valid: s.IsValid(), Pinned: s.Pinned, Suspect: len(s.Suspicions()) > 0}
 	if !r.Valid {
 		r.InvalidSince = s.InvalidSince
 		if r.InvalidSince.IsZero() {

@@ -32,6 +32,9 @@ func shrunk(list []snapshot.Snapshot, accepted []snapshot.Stamp, now time.Time) 
 		if s.Full {
 			codes = append(codes, chromaShrunk(baseFull, s.Manifest)...)
 		}
+		if len(codes) == 0 {
+			codes = s.SuspicionTexts() // what the take itself saw, in more than the manifests
+		}
 		if len(codes) > 0 && !slices.Contains(accepted, s.Stamp) {
 			all = append(all, health.Shrunk{Stamp: string(s.Stamp), What: codes, Since: s.Stamp.Time()})
 			continue
@@ -120,7 +123,12 @@ func (a *App) Accept(ctx context.Context, stamp snapshot.Stamp) error {
 	if err != nil {
 		return err
 	}
-	return fsx.WriteFile(a.acceptedFile(), append(data, '\n'), 0o600)
+	lock, err := a.Lock(ctx, "accept "+string(stamp))
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	return errors.Join(a.store.Accept(stamp, time.Now()), fsx.WriteFile(a.acceptedFile(), append(data, '\n'), 0o600))
 }
 
 // suspects returns the takes that are suspect and not accepted.

@@ -422,7 +422,7 @@ func (a *App) push(ctx context.Context, v *Vault, s snapshot.Snapshot, recipient
 		return offsite.Pushed{}, &offsite.SourceError{Err: err}
 	}
 	src := offsite.Source{Dir: s.Path, Files: files, Host: a.Options.Host,
-		Info: offsite.Info{Stamp: s.Stamp, Kind: s.Kind, Full: s.Full, Pinned: s.Pinned}}
+		Info: offsite.Info{Stamp: s.Stamp, Kind: s.Kind, Full: s.Full, Pinned: s.Pinned, Suspect: s.Suspicions()}}
 	o.Recipients, o.Signer, o.Level = recipients, v.signer, a.Config.Encryption.Compression
 	o.StateDir = offsite.StateDir(a.Config.StateDir, v.Name)
 	o.BaseDir = filepath.Join(a.Config.Backup.Dir, "base", v.Name)

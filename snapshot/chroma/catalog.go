@@ -191,6 +191,25 @@ func (c *catalog) vectorSegments() map[string]bool {
 	return known
 }
 
+// CountRecords returns the records of each collection, by its name; nil where the
+// database is of a format that is not known.
+func CountRecords(ctx context.Context, db *sql.DB) (map[string]int64, error) {
+	if lacks, err := missingSchema(ctx, db); err != nil || lacks != "" {
+		return nil, err
+	}
+	counts := map[string]int64{}
+	const query = `SELECT CAST(c.name AS TEXT), (SELECT count(*) FROM embeddings e JOIN segments s ON e.segment_id = s.id
+		WHERE s.collection = c.id AND s.scope = 'METADATA') FROM collections c`
+	err := eachRow(ctx, db, query, func(rows *sql.Rows) error {
+		var name string
+		var n int64
+		err := rows.Scan(&name, &n)
+		counts[clip(name, 64)] += n
+		return err
+	})
+	return counts, err
+}
+
 // queryer is a connection or a pool of them.
 type queryer interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)

@@ -50,6 +50,9 @@ const (
 	linksName    = "link_lists.bin"
 )
 
+// DatabaseName is the file of a Chroma directory that holds the records.
+const DatabaseName = databaseName
+
 var segmentFiles = []string{headerName, level0Name, lengthName, linksName, pickleName}
 
 // Finding is one thing that Validate has to say: a stable code for programs and

@@ -57,8 +57,9 @@ func CopyLive(ctx context.Context, src, dst string, o Options) (c Copied, err er
 // live is one live copy.
 type live struct {
 	*mirror
-	from     string // the live directory
-	database Entry  // chroma.sqlite3, as it was last seen in the source
+	from     string        // the live directory
+	busy     time.Duration // how long SQLite's locks are waited for, each time
+	database Entry         // chroma.sqlite3, as it was last seen in the source
 }
 
 func copyLive(ctx context.Context, src, dst string, o Options) (c Copied, err error) {
@@ -68,7 +69,10 @@ func copyLive(ctx context.Context, src, dst string, o Options) (c Copied, err er
 		return c, err
 	}
 	defer m.close()
-	l := &live{mirror: m, from: src}
+	l := &live{mirror: m, from: src, busy: busyTimeout}
+	if o.LockDeadline > 0 {
+		l.busy = min(l.busy, o.LockDeadline)
+	}
 	if l.database, err = l.lookAtDatabase(); err != nil {
 		return c, err
 	}
@@ -132,7 +136,7 @@ func (l *live) optimistic(ctx context.Context, most int) (tries int, why string,
 // try makes one copy and says why it is not acceptable. The order matters: what
 // is compared is read before the first byte is copied and after the last.
 func (l *live) try(ctx context.Context) (why string, err error) {
-	noted, err := vectorSeqs(ctx, databaseIn(l.from), false)
+	noted, err := vectorSeqs(ctx, databaseIn(l.from), l.busy)
 	if err != nil && ctx.Err() == nil && unfinished(databaseIn(l.from)+"-journal") {
 		// Chroma died in mid-transaction. A reader may not roll it back; whoever
 		// takes the write lock will, as Chroma itself would on its next start.
@@ -158,7 +162,7 @@ func (l *live) try(ctx context.Context) (why string, err error) {
 	if why, err := l.settled(); err != nil || why != "" {
 		return why, err
 	}
-	copied, err := vectorSeqs(ctx, databaseIn(l.dst), true)
+	copied, err := vectorSeqs(ctx, databaseIn(l.dst), 0)
 	if err == nil && !maps.Equal(noted, copied) {
 		why = "a persist ended meanwhile (max_seq_id has moved)"
 	}
@@ -208,7 +212,7 @@ func (l *live) copyDatabase(ctx context.Context) (err error) {
 	if l.database, err = l.lookAtDatabase(); err != nil {
 		return err
 	}
-	return sqlite.BackupOneStep(ctx, databaseIn(l.from), databaseIn(l.dst), busyTimeout)
+	return sqlite.BackupOneStep(ctx, databaseIn(l.from), databaseIn(l.dst), l.busy)
 }
 
 func (l *live) unreadable(err error) error {
@@ -221,10 +225,11 @@ func (l *live) unreadable(err error) error {
 }
 
 // vectorSeqs gives how far each vector segment had got. A database of another
-// format has none; the validator will say so.
-func vectorSeqs(ctx context.Context, path string, stored bool) (seqs map[string]string, err error) {
-	open := func() (*sql.DB, error) { return sqlite.OpenReadOnly(path, busyTimeout) }
-	if stored {
+// format has none; the validator will say so. With busy the database is a live
+// one, whose locks are waited for.
+func vectorSeqs(ctx context.Context, path string, busy time.Duration) (seqs map[string]string, err error) {
+	open := func() (*sql.DB, error) { return sqlite.OpenReadOnly(path, busy) }
+	if busy == 0 {
 		open = func() (*sql.DB, error) { return sqlite.OpenImmutable(path) }
 	}
 	db, err := open()

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode/utf8"
 
 	"github.com/atocore/atobackupd/internal/failure"
 )
@@ -39,6 +40,10 @@ type Entry struct {
 
 // restorePrefix marks what a restore stages inside the live directory.
 const restorePrefix = ".atobackupd-restore-"
+
+// lostAndFound is at the top of a file system of its own, is fsck's, and often
+// only root can read it: then it is left out.
+const lostAndFound = "lost+found"
 
 // maxDepth bounds the walk; Chroma's directories are two levels deep.
 const maxDepth = 64
@@ -96,6 +101,9 @@ func (w *walker) dir(dir string, depth int) error {
 }
 
 func (w *walker) entry(name string, depth int) error {
+	if !utf8.ValidString(name) {
+		return w.refuse(strings.ToValidUTF8(name, "?"), fmt.Errorf("its name %q is not UTF-8, and no manifest could hold it", path.Base(name)))
+	}
 	info, err := w.root.Lstat(name)
 	if err != nil {
 		return w.unreadable(name, err)
@@ -113,10 +121,15 @@ func (w *walker) entry(name string, depth int) error {
 		}
 	}
 	w.entries = append(w.entries, e)
-	if e.Type == TypeDir {
-		return w.dir(name, depth+1)
+	if e.Type != TypeDir {
+		return nil
 	}
-	return nil
+	err = w.dir(name, depth+1)
+	if name == lostAndFound && errors.Is(err, fs.ErrPermission) {
+		w.entries = w.entries[:len(w.entries)-1]
+		return nil
+	}
+	return err
 }
 
 func (w *walker) refuse(name string, why error) error {

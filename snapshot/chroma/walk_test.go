@@ -105,3 +105,14 @@ func TestStaysInside(t *testing.T) {
 		}
 	}
 }
+
+func TestWalkNamesWhatNoManifestCanHold(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "caf\xe9.txt"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Walk(dir)
+	if failure.KindOf(err) != failure.Refused || !strings.Contains(err.Error(), `"caf\xe9.txt" is not UTF-8`) {
+		t.Errorf("%v", err)
+	}
+}
