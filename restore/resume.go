@@ -65,7 +65,8 @@ func (o ResumeOptions) end(ctx context.Context, end func(*resumption, context.Co
 		return res, &failure.Error{Op: "restore", Subject: o.StateDir, Kind: failure.NotFound,
 			Err: errors.New("no restore is unfinished"), Hint: "to restore a snapshot: atobackupd restore STAMP --confirm-service-stopped"}
 	}
-	s := &session{Journal: j, owners: tree.Trusted(o.StateDir), share: o.Share, keepOwner: !o.Force || hasChown(), report: o.Progress}
+	s := &session{Journal: j, resumed: true, owners: tree.Trusted(o.StateDir), share: o.Share,
+		keepOwner: !o.Force || hasChown(), report: o.Progress}
 	defer s.close()
 	if err := j.believed(o.place()); err != nil {
 		return res, err

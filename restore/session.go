@@ -23,6 +23,9 @@ type session struct {
 	keepOwner bool // false: --force, and this process may not give files away
 	report    Progress
 	warnings  []string
+	resumed   bool // taken over from another process
+
+	setAsidePaths []string // where things were moved that stay
 }
 
 func (s *session) progress(step string, bytes int64) {
@@ -251,8 +254,12 @@ func (s *session) nextBest() string {
 // errNoWorkspace is of a journal whose copies somebody has deleted.
 var errNoWorkspace = errors.New("the copies that the restore made beside the live store are gone")
 
-// kept lists what was moved aside and stays.
+// kept lists what this restore moved aside and what stays; of one that was taken
+// over, what lies there.
 func (s *session) kept() (paths []string) {
+	if !s.resumed {
+		return s.setAsidePaths
+	}
 	seen := map[string]bool{}
 	for _, t := range s.Sets {
 		dir := keptDir(t.Dir, s.Stamp)

@@ -253,7 +253,9 @@ func (s *session) setAside(t *swapSet, from *tree.Dir, name string) error {
 	}
 	defer kept.Close()
 	for n := 1; ; n++ {
-		if err := from.Rename(name, kept, numbered(path.Base(name), n), tree.NoReplace); !errors.Is(err, fs.ErrExist) {
+		to := numbered(path.Base(name), n)
+		if err := from.Rename(name, kept, to, tree.NoReplace); !errors.Is(err, fs.ErrExist) {
+			s.noteKept(kept, to, err)
 			return errors.Join(err, kept.Sync())
 		}
 	}
@@ -269,8 +271,16 @@ func (s *session) setCopyAside(ctx context.Context, t *swapSet, name string) err
 	for n := 1; ; n++ {
 		to := numbered(name, n)
 		if err := copyFile(ctx, kept, to, t.live, name, s.share); !errors.Is(err, fs.ErrExist) {
+			s.noteKept(kept, to, err)
 			return errors.Join(err, kept.SyncFileSystem())
 		}
+	}
+}
+
+// noteKept remembers what was moved aside, for the report.
+func (s *session) noteKept(kept *tree.Dir, name string, err error) {
+	if err == nil {
+		s.setAsidePaths = append(s.setAsidePaths, kept.Name(name))
 	}
 }
 
