@@ -3,6 +3,9 @@ package atobackupd_test
 import (
 	"encoding/json"
 	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"io"
 	"io/fs"
 	"os"
@@ -241,5 +244,47 @@ func TestNothingIsSkipped(t *testing.T) {
 	})
 	if err != nil || found < 20 {
 		t.Fatalf("%d test files found: %v", found, err)
+	}
+}
+
+// byHandle lists the packages and files that work in trees that somebody else can
+// write, and do so by directory handle alone (package internal/fsx/tree).
+var byHandle = []string{"internal/fsx/tree", "internal/app/private.go"}
+
+// onHandles are the names of package os that take no path, or only make one.
+var onHandles = map[string]bool{"NewFile": true, "File": true, "FileMode": true, "FileInfo": true, "PathError": true,
+	"LinkError": true, "Geteuid": true, "ReadFile": true} // ReadFile: of /etc, which is root's
+
+// TestTreesOfOthersAreWalkedByHandle reads the syntax trees: a path that leads
+// through a directory of somebody else's may lead elsewhere by the time it is
+// used.
+func TestTreesOfOthersAreWalkedByHandle(t *testing.T) {
+	checked := 0
+	for _, place := range byHandle {
+		err := filepath.WalkDir(place, func(path string, entry fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			checked++
+			file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+			if err != nil {
+				return err
+			}
+			ast.Inspect(file, func(n ast.Node) bool {
+				if s, ok := n.(*ast.SelectorExpr); ok {
+					if pkg, ok := s.X.(*ast.Ident); ok && pkg.Name == "os" && !onHandles[s.Sel.Name] {
+						t.Errorf("%s: os.%s takes a path: use package internal/fsx/tree", path, s.Sel.Name)
+					}
+				}
+				return true
+			})
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if checked < len(byHandle) {
+		t.Errorf("only %d files were read", checked)
 	}
 }

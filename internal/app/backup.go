@@ -85,6 +85,9 @@ func (a *App) takeOptions(kind snapshot.Kind, full bool) snapshot.TakeOptions {
 // behind.
 func (a *App) take(ctx context.Context, o snapshot.TakeOptions) (snapshot.Snapshot, error) {
 	a.Sweep()
+	if err := a.checkSources(); err != nil {
+		return snapshot.Snapshot{}, err
+	}
 	if o.Full && a.Config.Backup.ChromaMethod == MethodAPI {
 		return a.takeByAPI(ctx, o)
 	}

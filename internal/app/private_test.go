@@ -6,8 +6,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/snapshot"
 )
 
 // As root, what somebody else could change is refused before anything is made,
@@ -78,5 +80,23 @@ func TestStateDirIsTightened(t *testing.T) {
 	h.open().Close()
 	if info, err := os.Stat(a.Config.StateDir); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("%v, %v", info.Mode(), err)
+	}
+}
+
+// A live path that the application made a link of is not followed: what lies
+// behind it would be in the snapshot.
+func TestTakeFollowsNoLinkOfTheApplication(t *testing.T) {
+	const stranger = 61234
+	h := newHouse(t, "")
+	a := h.open()
+	defer a.Close()
+	live := filepath.Dir(a.Config.AtoCore.DBPath)
+	err := errors.Join(os.Rename(live, live+".aside"), os.Symlink(live+".aside", live), os.Lchown(live, stranger, stranger))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = a.Backup(t.Context(), snapshot.Manual, false, time.Time{})
+	if failure.KindOf(err) != failure.Refused || !strings.Contains(err.Error(), "symbolic link") {
+		t.Errorf("got %v", err)
 	}
 }
