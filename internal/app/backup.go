@@ -88,6 +88,15 @@ func (a *App) take(ctx context.Context, o snapshot.TakeOptions) (snapshot.Snapsh
 	if err := a.checkSources(); err != nil {
 		return snapshot.Snapshot{}, err
 	}
+	taken, err := a.takeBy(ctx, o)
+	if err == nil {
+		a.shareWithAtoCore(taken)
+	}
+	return taken, err
+}
+
+// takeBy takes by the configured method.
+func (a *App) takeBy(ctx context.Context, o snapshot.TakeOptions) (snapshot.Snapshot, error) {
 	if o.Full && a.Config.Backup.ChromaMethod == MethodAPI {
 		return a.takeByAPI(ctx, o)
 	}

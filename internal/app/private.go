@@ -15,6 +15,7 @@ import (
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/internal/health"
+	"github.com/atocore/atobackupd/snapshot"
 )
 
 // Owners returns the users whose files decisions may be taken from: root, the
@@ -69,6 +70,22 @@ func (a *App) checkSources() error {
 		}
 	}
 	return nil
+}
+
+// shareWithAtoCore lets the group of backup.atocore_group read a new snapshot, so
+// that AtoCore's own tools can restore it.
+func (a *App) shareWithAtoCore(taken snapshot.Snapshot) {
+	gid, ok := groupID(a.Config.Backup.AtoCoreGroup)
+	if !ok {
+		return
+	}
+	d, err := tree.Open(taken.Path, a.Owners())
+	if err == nil {
+		err = errors.Join(d.GrantRead(gid), d.Close())
+	}
+	if err != nil {
+		a.Options.Log.Warn("AtoCore cannot read the snapshot", "stamp", taken.Stamp, "error", err)
+	}
 }
 
 // tightenStateDir keeps everybody else out of the state directory. One that is

@@ -122,6 +122,52 @@ func (d *Dir) SetAttributes(name string, a Attributes, owners bool) error {
 	return SetFileAttributes(f, a, owners)
 }
 
+// GrantRead gives the directory and everything below it to a group, which may then
+// read it all and write nothing. Links have no permissions of their own.
+func (d *Dir) GrantRead(gid int) error {
+	err := d.Walk(false, func(n Node, err error) error {
+		if err != nil || n.IsDir() || !n.IsRegular() {
+			return err
+		}
+		f, err := n.Open()
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		return n.In.err("give to group", n.Name, grantRead(int(f.Fd()), n.Info, gid))
+	})
+	if err != nil {
+		return err
+	}
+	err = d.Walk(false, func(n Node, err error) error { // directories last: they open the way
+		if err != nil || !n.IsDir() {
+			return err
+		}
+		child, err := n.In.OpenDir(n.Name)
+		if err != nil {
+			return err
+		}
+		defer child.Close()
+		return n.In.err("give to group", n.Name, grantRead(child.fd, n.Info, gid))
+	})
+	info, infoErr := d.Info()
+	if err := errors.Join(err, infoErr); err != nil {
+		return err
+	}
+	return d.err("give to group", ".", grantRead(d.fd, info, gid))
+}
+
+func grantRead(fd int, info Info, gid int) error {
+	if err := unix.Fchown(fd, -1, gid); err != nil {
+		return err
+	}
+	mode := info.Mode&0o700 | 0o040
+	if info.IsDir() {
+		mode |= 0o010
+	}
+	return unix.Fchmod(fd, mode)
+}
+
 // Chmod sets the permissions of the directory itself.
 func (d *Dir) Chmod(mode uint32) error { return d.err("chmod", ".", unix.Fchmod(d.fd, mode)) }
 

@@ -384,3 +384,18 @@ func TestRestorable(t *testing.T) {
 		t.Errorf("several owners in one tree: %+v", got)
 	}
 }
+
+func TestGrantRead(t *testing.T) {
+	d := root(t)
+	d.put(t, "a/file", "x")
+	must(t, os.Symlink("/etc/passwd", d.Name("a/link")), os.Chmod(d.Name("a/file"), 0o4666), os.Chmod(d.Name("a"), 0o700),
+		d.GrantRead(app))
+	for name, want := range map[string]uint32{".": 0o750, "a": 0o750, "a/file": 0o640} {
+		if info, err := d.Lstat(name); err != nil || info.Mode != want || info.GID != app || info.UID != 0 {
+			t.Errorf("%s: %+v, %v", name, info, err)
+		}
+	}
+	if info, err := os.Stat("/etc/passwd"); err != nil || info.Mode().Perm() != 0o644 {
+		t.Errorf("a link was followed: %v, %v", info.Mode(), err)
+	}
+}
