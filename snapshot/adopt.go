@@ -3,11 +3,15 @@ package snapshot
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/snapshot/sqlite"
 )
 
@@ -27,6 +31,10 @@ type AdoptOptions struct {
 // Nothing else in the directory is touched. The caller holds the main lock.
 func (s *Store) Adopt(ctx context.Context, stamp Stamp, o AdoptOptions) (Result, error) {
 	started := time.Now().UTC()
+	if err := s.takeOver(stamp); err != nil {
+		return Result{}, &failure.Error{Op: "adopt", Subject: string(stamp), Err: err,
+			Hint: "it holds something that no snapshot of AtoCore's has; look at it, and remove it"}
+	}
 	result, err := s.Validate(ctx, stamp, o.Validate)
 	if err != nil || !result.Valid {
 		return result, err
@@ -46,6 +54,43 @@ func (s *Store) Adopt(ctx context.Context, stamp Stamp, o AdoptOptions) (Result,
 			Hint: "the directory belongs to the application's user; give this process write access to it"}
 	}
 	return result, nil
+}
+
+// isForeign reports whether a snapshot's directory belongs to somebody else: not
+// to root, the caller or the owner of the backup directory, who is the service's
+// user. Its manifest is not believed, or anybody who may add a snapshot could have
+// it count as one of ours.
+func (s *Store) isForeign(info os.FileInfo) bool {
+	owners := tree.Trusted(s.dir)
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && !owners.Has(int(st.Uid))
+}
+
+// takeOver makes a foreign snapshot the store's, as far as root can: from then on
+// nobody changes what is validated. A manifest that came with it goes.
+func (s *Store) takeOver(stamp Stamp) error {
+	info, err := os.Lstat(s.Path(stamp))
+	if err != nil || !s.isForeign(info) || os.Geteuid() != 0 {
+		return nil // what is wrong with it the validation says
+	}
+	store, err := tree.Open(s.dir, tree.Trusted(s.dir))
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	owner, err := store.Info()
+	if err != nil {
+		return err
+	}
+	d, err := store.OpenDir(filepath.Join(filepath.Base(s.snapshots()), string(stamp)))
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := d.TakeOver(owner.UID, owner.GID); err != nil {
+		return err
+	}
+	return errors.Join(d.RemoveAll(ManifestFile), d.Sync())
 }
 
 // methodAtoCore is of what AtoCore itself copied.

@@ -104,13 +104,18 @@ var errBeingMade = errors.New("it has no metadata yet")
 // be read comes with an error and as invalid, so that it is seen and never counted.
 func (s *Store) load(stamp Stamp, now time.Time) (Snapshot, error) {
 	dir := s.Path(stamp)
-	if info, err := os.Lstat(dir); err != nil {
+	info, err := os.Lstat(dir)
+	if err != nil {
 		return Snapshot{}, err
-	} else if !info.IsDir() {
+	}
+	if !info.IsDir() {
 		return Snapshot{}, fs.ErrNotExist
 	}
 	raw, rawErr := readDocument(filepath.Join(dir, MetadataFile))
-	manifest, err := ReadManifest(dir)
+	var manifest *Manifest
+	if err = fs.ErrNotExist; !s.isForeign(info) { // what a stranger writes of it is not believed
+		manifest, err = ReadManifest(dir)
+	}
 	if errors.Is(err, fs.ErrNotExist) && errors.Is(rawErr, fs.ErrNotExist) {
 		return Snapshot{}, errBeingMade
 	}

@@ -168,6 +168,40 @@ func grantRead(fd int, info Info, gid int) error {
 	return unix.Fchmod(fd, mode)
 }
 
+// TakeOver gives the directory and everything below it to an owner: for what
+// somebody else has made that is to be kept unchanged from now on. It is closed
+// first. A file with another name, which may lie elsewhere, or a special file ends
+// it; no setuid or setgid bit and no write permission for others stays.
+func (d *Dir) TakeOver(uid, gid int) error {
+	if err := errors.Join(unix.Fchown(d.fd, uid, gid), unix.Fchmod(d.fd, 0o700)); err != nil {
+		return d.err("take over", ".", err)
+	}
+	return d.Walk(false, func(n Node, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case n.IsDir():
+			child, err := n.In.OpenDir(n.Name)
+			if err != nil {
+				return err
+			}
+			defer child.Close()
+			return n.In.err("take over", n.Name, errors.Join(unix.Fchown(child.fd, uid, gid), unix.Fchmod(child.fd, 0o700)))
+		case n.IsLink():
+			return n.In.err("take over", n.Name, unix.Fchownat(n.In.fd, n.Name, uid, gid, unix.AT_SYMLINK_NOFOLLOW))
+		case n.Links != 1:
+			return n.In.err("take over", n.Name, ErrHardLink)
+		}
+		f, err := n.Open()
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		fd := int(f.Fd())
+		return n.In.err("take over", n.Name, errors.Join(unix.Fchown(fd, uid, gid), unix.Fchmod(fd, n.Mode&0o740|0o400)))
+	})
+}
+
 // Chmod sets the permissions of the directory itself.
 func (d *Dir) Chmod(mode uint32) error { return d.err("chmod", ".", unix.Fchmod(d.fd, mode)) }
 

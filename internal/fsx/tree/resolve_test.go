@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -397,5 +398,33 @@ func TestGrantRead(t *testing.T) {
 	}
 	if info, err := os.Stat("/etc/passwd"); err != nil || info.Mode().Perm() != 0o644 {
 		t.Errorf("a link was followed: %v, %v", info.Mode(), err)
+	}
+}
+
+// What is taken over is nobody else's any more; a file with a name elsewhere, or
+// anything special, ends it.
+func TestTakeOver(t *testing.T) {
+	top := root(t)
+	top.put(t, "x/a/file", "x")
+	must(t, os.Symlink("/etc/passwd", top.Name("x/link")), os.Chmod(top.Name("x/a/file"), 0o4777),
+		os.Chown(top.Name("x/a/file"), app, app), os.Chown(top.Name("x"), app, app))
+	d := open(t, top.Name("x"))
+	must(t, d.TakeOver(app+1, app+2))
+	for name, want := range map[string]uint32{".": 0o700, "a": 0o700, "a/file": 0o740, "link": 0o777} {
+		if info, err := d.Lstat(name); err != nil || info.UID != app+1 || info.GID != app+2 || info.Mode != want {
+			t.Errorf("%s: %+v, %v", name, info, err)
+		}
+	}
+	if info, err := os.Stat("/etc/passwd"); err != nil || info.Sys().(*syscall.Stat_t).Uid != 0 {
+		t.Error("a link was followed")
+	}
+	top.put(t, "live", "x")
+	must(t, os.Link(top.Name("live"), d.Name("hard")))
+	if err := d.TakeOver(app+1, app+2); !errors.Is(err, ErrHardLink) {
+		t.Errorf("a file with a name elsewhere: %v", err)
+	}
+	must(t, os.Remove(d.Name("hard")), syscall.Mkfifo(d.Name("fifo"), 0o600))
+	if err := d.TakeOver(app+1, app+2); !errors.Is(err, ErrNotRegular) {
+		t.Errorf("a FIFO: %v", err)
 	}
 }
