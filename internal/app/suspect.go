@@ -24,6 +24,7 @@ import (
 // any other, and the good copies age out unless somebody is told.
 func shrunk(list []snapshot.Snapshot, accepted []snapshot.Stamp, now time.Time) (all []health.Shrunk) {
 	var base, baseFull *snapshot.Manifest
+	full := make(map[string]bool)
 	for _, s := range list { // oldest first
 		if !s.Counts(now) || s.Manifest == nil {
 			continue
@@ -36,9 +37,13 @@ func shrunk(list []snapshot.Snapshot, accepted []snapshot.Stamp, now time.Time) 
 			codes = s.SuspicionTexts() // what the take itself saw, in more than the manifests
 		}
 		if len(codes) > 0 && !slices.Contains(accepted, s.Stamp) {
+			full[string(s.Stamp)] = s.Full
 			all = append(all, health.Shrunk{Stamp: string(s.Stamp), What: codes, Since: s.Stamp.Time()})
 			continue
 		}
+		// One that is well ends the suspicion of those before it that hold no more
+		// than it does: a bare one says nothing of the vector store.
+		all = slices.DeleteFunc(all, func(suspect health.Shrunk) bool { return s.Full || !full[suspect.Stamp] })
 		if base = s.Manifest; s.Full {
 			baseFull = s.Manifest
 		}

@@ -73,7 +73,7 @@ var states = []state{
 	{name: "AtoCore made a snapshot that is broken", want: "critical damaged", text: "db_not_sqlite",
 		make: func(w *world) { w.foreign("20000101T000500Z", false); w.mustFail(w.scrub()) },
 		end:  func(w *world) { w.removeAll("backups/snapshots/20000101T000500Z"); w.must(w.scrub()) }},
-	{name: "Chroma is not recognised", want: "warning unverified", text: "not recognised",
+	{name: "Chroma is not recognised", want: "critical source_shrunk", text: "not recognised",
 		make: func(w *world) {
 			w.move("data/whole", "data/away")
 			w.must(os.Mkdir(w.path("data/whole"), 0o755))
