@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"time"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
@@ -15,7 +14,7 @@ import (
 
 func newBackup(c *cli) *cobra.Command {
 	var chroma, noChroma bool
-	var kindName string
+	var kindName, note string
 	cmd := &cobra.Command{
 		Use:     "backup",
 		Aliases: []string{"take"},
@@ -24,7 +23,7 @@ func newBackup(c *cli) *cobra.Command {
 		Long: `Take a snapshot of the database and the registry, and of Chroma when it is a
 weekly one or --chroma says so. The application goes on working meanwhile. The
 snapshot appears only when it is whole, validated and on disk.`,
-		Example: "  atobackupd backup\n  atobackupd backup --chroma",
+		Example: "  atobackupd backup\n  atobackupd backup --chroma --note upgrade",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			kind, err := snapshot.ParseKind(kindName)
@@ -40,7 +39,7 @@ snapshot appears only when it is whole, validated and on disk.`,
 			}
 			defer a.Close()
 			full := (kind == snapshot.Weekly || chroma) && !noChroma
-			taken, err := a.Backup(cmd.Context(), kind, full, time.Time{})
+			taken, err := a.BackupWithNote(cmd.Context(), kind, full, note)
 			if err != nil {
 				return err
 			}
@@ -55,6 +54,7 @@ snapshot appears only when it is whole, validated and on disk.`,
 	}
 	cmd.Flags().BoolVar(&chroma, "chroma", false, "with the Chroma directory")
 	cmd.Flags().BoolVar(&noChroma, "no-chroma", false, "without it, whatever the kind")
+	cmd.Flags().StringVar(&note, "note", "", "what it is for, shown by list")
 	cmd.Flags().StringVar(&kindName, "kind", string(snapshot.Manual), "the `kind`: daily, weekly or manual")
 	_ = cmd.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions([]string{
 		string(snapshot.Daily), string(snapshot.Weekly), string(snapshot.Manual)}, cobra.ShellCompDirectiveNoFileComp))

@@ -51,7 +51,7 @@ path = "%[1]s/other"
 		{"restore ", []string{"latest", stamp}},
 		{"drill ", []string{"latest", stamp}},
 		{"export ", []string{"latest", stamp}},
-		{"pin ", []string{stamp}},
+		{"pin ", []string{"latest", stamp}},
 		{"vault restore ", []string{"latest", stamp}},
 		{"vault restore --target drawer ", []string{"latest"}},
 		{"vault verify --dir " + vault + " ", []string{"latest", stamp}},

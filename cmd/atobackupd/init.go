@@ -47,12 +47,12 @@ does what is missing.`,
 			if err != nil {
 				return err
 			}
-			if err := c.emit(report, func(w io.Writer) { printInit(w, report) }); err != nil || report.DrawerKey == "" || !isTerminal(c.stdout) {
+			if err := c.emit(report, func(w io.Writer) { printInit(w, report) }); err != nil || report.DrawerKey == "" || !isTerminal(c.rawStdout) {
 				return err
 			}
 			code, err := setup.QRCode(report.DrawerKey)
 			if err == nil {
-				_, err = io.WriteString(c.stdout, code)
+				_, err = io.WriteString(c.rawStdout, code)
 			}
 			return err
 		},

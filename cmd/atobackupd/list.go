@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -38,25 +37,32 @@ were last seen. Those on a target are listed by ` + "`atobackupd vault list`" + 
 			for _, warning := range catalog.Warnings {
 				fmt.Fprintln(c.stderr, "warning:", escape.String(warning))
 			}
-			return c.emit(catalog, func(w io.Writer) { printCatalog(w, catalog, now) })
+			return c.emit(catalog, func(w io.Writer) { printCatalog(w, catalog, now, c.width()) })
 		},
 	}
 }
 
-func printCatalog(w io.Writer, catalog app.Catalog, now time.Time) {
+func printCatalog(w io.Writer, catalog app.Catalog, now time.Time, width int) {
 	if len(catalog.Backups) == 0 {
 		fmt.Fprintf(w, "no snapshots in %s yet; take one with `atobackupd backup`\n", catalog.BackupDir)
 		return
 	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "STAMP\tAGE\tKIND\tCHROMA\tSIZE\tEXCLUSIVE\tSTATE\tOFF-SITE")
+	t := newTable(column{title: "STAMP"}, column{title: "AGE", drop: 3, right: true}, column{title: "KIND"},
+		column{title: "CHROMA"}, column{title: "SIZE", right: true}, column{title: "EXCLUSIVE", drop: 1, right: true},
+		column{title: "STATE"}, column{title: "OFF-SITE", wrap: true})
 	var total int64
 	for _, b := range catalog.Backups {
 		total += b.Bytes
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", b.Stamp, age(now, b.CreatedAt), escape.String(string(b.Kind)), yes(b.Full), humanize.IBytes(uint64(b.Bytes)), humanize.IBytes(uint64(b.BytesExclusive)), state(b), strings.Join(b.Offsite, ", "))
+		t.row(string(b.Stamp), age(now, b.CreatedAt), string(b.Kind), yes(b.Full), humanize.IBytes(uint64(b.Bytes)),
+			humanize.IBytes(uint64(b.BytesExclusive)), state(b), strings.Join(b.Offsite, ", "))
 	}
-	t.Flush()
-	fmt.Fprintf(w, "%d snapshots, %s, in %s\n", len(catalog.Backups), humanize.IBytes(uint64(total)), catalog.BackupDir)
+	t.print(w, width)
+	for _, b := range catalog.Backups {
+		if b.Note != "" {
+			fmt.Fprintf(w, "%s: %s\n", b.Stamp, escape.String(b.Note))
+		}
+	}
+	fmt.Fprintf(w, "%s, %s, in %s\n", count(len(catalog.Backups), "snapshot"), humanize.IBytes(uint64(total)), catalog.BackupDir)
 }
 
 func state(b app.CatalogEntry) string {

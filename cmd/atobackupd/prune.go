@@ -1,10 +1,10 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -38,7 +38,7 @@ than retention.max_delete_fraction of the valid snapshots is held until
 			if err != nil && plan.Snapshots == nil {
 				return err
 			}
-			if emitErr := c.emit(plan, func(w io.Writer) { printPlan(w, plan, now) }); emitErr != nil {
+			if emitErr := c.emit(plan, func(w io.Writer) { printPlan(w, plan, now, c.width()) }); emitErr != nil {
 				return emitErr
 			}
 			return err
@@ -49,7 +49,7 @@ than retention.max_delete_fraction of the valid snapshots is held until
 	return cmd
 }
 
-func printPlan(w io.Writer, plan app.PrunePlan, now time.Time) {
+func printPlan(w io.Writer, plan app.PrunePlan, now time.Time, width int) {
 	reasons := make(map[string][]string)
 	verdict := make(map[string]string)
 	for _, v := range plan.Keep {
@@ -58,13 +58,13 @@ func printPlan(w io.Writer, plan app.PrunePlan, now time.Time) {
 	for _, v := range plan.Delete {
 		verdict[v.Stamp], reasons[v.Stamp] = "DELETE", v.Reasons
 	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "STAMP\tAGE\tSIZE\tCHROMA\tVERDICT\tREASONS")
+	t := newTable(column{title: "STAMP"}, column{title: "AGE", drop: 2, right: true}, column{title: "SIZE", right: true},
+		column{title: "CHROMA", drop: 1}, column{title: "VERDICT"}, column{title: "REASONS", wrap: true})
 	for _, s := range plan.Snapshots {
 		stamp := string(s.Stamp)
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", s.Stamp, age(now, s.CreatedAt), humanize.IBytes(uint64(s.Bytes)), yes(s.Full), verdict[stamp], strings.Join(reasons[stamp], "; "))
+		t.row(stamp, age(now, s.CreatedAt), humanize.IBytes(uint64(s.Bytes)), yes(s.Full), verdict[stamp], strings.Join(reasons[stamp], "; "))
 	}
-	t.Flush()
+	t.print(w, width)
 	for _, warning := range plan.Warnings {
 		fmt.Fprintln(w, "warning:", escape.String(warning))
 	}
@@ -90,7 +90,7 @@ snapshot: see `+"`atobackupd prune --dry-run`"+`.`, false)
 
 func pinCommand(c *cli, name, short, long string, pinned bool) *cobra.Command {
 	return &cobra.Command{
-		Use:               name + " STAMP",
+		Use:               name + " STAMP|latest",
 		GroupID:           groupDaily,
 		Short:             short,
 		Long:              long,
@@ -98,15 +98,20 @@ func pinCommand(c *cli, name, short, long string, pinned bool) *cobra.Command {
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: c.completeStamps,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			stamp, err := snapshot.ParseStamp(args[0])
-			if err != nil {
-				return err
+			if args[0] != latest {
+				if _, err := snapshot.ParseStamp(args[0]); err != nil {
+					return err
+				}
 			}
 			a, err := c.open(cmd.Context(), false)
 			if err != nil {
 				return err
 			}
 			defer a.Close()
+			stamp, err := stampOf(cmd.Context(), a, args[0])
+			if err != nil {
+				return err
+			}
 			if err := a.Pin(cmd.Context(), stamp, pinned); err != nil {
 				return err
 			}
@@ -115,4 +120,16 @@ func pinCommand(c *cli, name, short, long string, pinned bool) *cobra.Command {
 			})
 		},
 	}
+}
+
+// latest stands for the newest snapshot that counts, wherever a stamp goes.
+const latest = "latest"
+
+// stampOf returns the stamp that a word of the command line means.
+func stampOf(ctx context.Context, a *app.App, word string) (snapshot.Stamp, error) {
+	if word != latest {
+		return snapshot.ParseStamp(word)
+	}
+	s, err := a.Find(ctx, word, time.Now())
+	return s.Stamp, err
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"text/tabwriter"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
@@ -52,7 +51,7 @@ A restore that was interrupted is finished with --resume or taken back with
 			r.Name = args[0]
 			result, plan, err := a.Restore(cmd.Context(), r)
 			if plan != nil {
-				if emitErr := c.emit(plan, func(w io.Writer) { printRestorePlan(w, plan) }); emitErr != nil {
+				if emitErr := c.emit(plan, func(w io.Writer) { printRestorePlan(w, plan, c.width()) }); emitErr != nil {
 					return emitErr
 				}
 				return err
@@ -135,15 +134,15 @@ func yesNo(b bool) string {
 	return "no"
 }
 
-func printRestorePlan(w io.Writer, p *restore.Plan) {
+func printRestorePlan(w io.Writer, p *restore.Plan, width int) {
 	fmt.Fprintf(w, "would restore %s from %s:\n", p.Stamp, p.Source)
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "ARTIFACT\tDESTINATION\tIS\tREPLACED\tBY\tOWNER\tMODE")
+	t := newTable(column{title: "ARTIFACT"}, column{title: "DESTINATION", wrap: true}, column{title: "IS", drop: 1},
+		column{title: "REPLACED"}, column{title: "BY"}, column{title: "OWNER", drop: 3}, column{title: "MODE", drop: 2})
 	for _, i := range p.Items {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d:%d\t%s\n", i.Artifact, i.Destination, i.Layout,
-			amount(i.OldBytes, i.OldFiles), amount(i.NewBytes, i.NewFiles), i.UID, i.GID, i.Mode)
+		t.row(i.Artifact, i.Destination, fmt.Sprint(i.Layout), amount(i.OldBytes, i.OldFiles), amount(i.NewBytes, i.NewFiles),
+			fmt.Sprintf("%d:%d", i.UID, i.GID), fmt.Sprint(i.Mode))
 	}
-	t.Flush()
+	t.print(w, width)
 	for _, s := range p.Space {
 		fmt.Fprintf(w, "space on %s: %s needed, %s free\n", s.Path, humanize.IBytes(uint64(s.Need)), humanize.IBytes(uint64(s.Free)))
 	}

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"text/tabwriter"
+	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -37,7 +37,7 @@ drill, and each target), the targets and the alarms. Exits 0 ok, 1 warning,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !watch {
-				return c.showStatus(cmd.Context(), c.stdout)
+				return c.showStatus(cmd.Context(), c.people())
 			}
 			if c.json {
 				return &failure.Error{Op: "status", Kind: failure.Usage, Err: errors.New("--watch and --json exclude each other: --json is one document")}
@@ -65,7 +65,7 @@ func (c *cli) showStatus(ctx context.Context, w io.Writer) error {
 		return nil
 	}
 	c.status = nagios[status.Level]
-	return c.emit(status, func(io.Writer) { printStatus(w, status, now) })
+	return c.emit(status, func(io.Writer) { printStatus(w, status, now, c.width()) })
 }
 
 // watchStatus looks again and again; Ctrl-C is its orderly end. The screen is
@@ -94,45 +94,69 @@ func (c *cli) watchStatus(ctx context.Context) error {
 	}
 }
 
-func printStatus(w io.Writer, s health.Status, now time.Time) {
-	fmt.Fprintf(w, "%s: %d snapshots (%d valid, %d full), %s", s.Level, s.Snapshots.Count, s.Snapshots.Valid, s.Snapshots.Full, humanize.IBytes(uint64(s.Snapshots.Bytes)))
+func printStatus(w io.Writer, s health.Status, now time.Time, width int) {
+	fmt.Fprintf(w, "%s: %s (%d valid, %d full), %s", s.Level, count(s.Snapshots.Count, "snapshot"), s.Snapshots.Valid,
+		s.Snapshots.Full, humanize.IBytes(uint64(s.Snapshots.Bytes)))
 	if s.Snapshots.Newest != "" {
 		fmt.Fprintf(w, "; newest %s", s.Snapshots.Newest)
 	}
 	fmt.Fprintln(w)
 	printSpace(w, s.Space)
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "LEG\tLEVEL\tLAST SUCCESS\tNEXT\tMESSAGE")
+	fmt.Fprintf(w, "daemon: %s", s.Daemon.State)
+	if s.Daemon.Since != nil {
+		fmt.Fprintf(w, " since %s", s.Daemon.Since.Format(moment))
+	}
+	fmt.Fprintln(w)
+	for _, r := range s.Running {
+		fmt.Fprintf(w, "running: %s, for %s\n", strings.TrimSpace(r.Job+" "+r.Kind), age(now, r.Since))
+	}
+	fmt.Fprintln(w)
+	t := newTable(column{title: "CHECK"}, column{title: "LEVEL"}, column{title: "LAST SUCCESS"}, column{title: "NEXT", drop: 1})
 	for _, l := range s.Legs {
 		last, next := "never", ""
 		if l.LastSuccess != nil {
 			last = age(now, *l.LastSuccess) + " ago"
 		}
 		if l.Next != nil {
-			next = l.Next.Format("Mon 2006-01-02 15:04 MST")
+			next = l.Next.Format("Mon " + moment)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", l.Name, l.Level, last, next, l.Message)
+		t.row(l.Name, l.Level, last, next)
 	}
-	t.Flush()
+	t.print(w, width)
+	fmt.Fprintln(w)
 	for _, c := range s.Conditions {
-		fmt.Fprintf(w, "%s: %s: %s\n", c.Level, c.Name, c.Message)
-		if c.Hint != "" {
-			fmt.Fprintf(w, "    %s\n", c.Hint)
+		say(w, width, fmt.Sprintf("%s: %s: %s", c.Level, c.Name, c.Message), c.Hint)
+	}
+	for _, l := range s.Legs {
+		if l.Message != "" {
+			say(w, width, fmt.Sprintf("%s: %s: %s", l.Level, l.Name, l.Message), "")
 		}
-	}
-	if s.Daemon.Since == nil {
-		fmt.Fprintf(w, "daemon: %s\n", s.Daemon.State)
-	} else {
-		fmt.Fprintf(w, "daemon: %s since %s\n", s.Daemon.State, s.Daemon.Since.Format(time.RFC3339))
-	}
-	for _, r := range s.Running {
-		fmt.Fprintf(w, "running: %s %s since %s\n", r.Job, r.Kind, r.Since.Format(time.RFC3339))
 	}
 	for _, target := range s.Targets {
-		fmt.Fprintf(w, "target %s: %d snapshots, newest %s, %d behind\n", target.Name, target.Snapshots, orNone(target.Newest), target.Behind)
+		fmt.Fprintf(w, "target %s: %s, newest %s, %d behind\n", target.Name, count(target.Snapshots, "snapshot"), orNone(target.Newest), target.Behind)
 	}
 	for _, alarm := range s.Alarms {
-		fmt.Fprintf(w, "alarm since %s: %s: %s\n", alarm.Since.Format(time.RFC3339), alarm.Leg, alarm.Message)
+		say(w, width, fmt.Sprintf("told since %s: %s: %s", alarm.Since.Format(moment), alarm.Leg, alarm.Message), "")
+	}
+}
+
+// moment is how people are shown a time.
+const moment = "2006-01-02 15:04 MST"
+
+// say writes a message below a table, wrapped and with its later lines indented,
+// and what to do about it.
+func say(w io.Writer, width int, message, hint string) {
+	const indent = "    "
+	for i, line := range wrapText(message, width-len(indent)) {
+		if i > 0 {
+			line = indent + line
+		}
+		fmt.Fprintln(w, line)
+	}
+	if hint != "" && !strings.Contains(message, hint) {
+		for _, line := range wrapText(hint, width-len(indent)) {
+			fmt.Fprintln(w, indent+line)
+		}
 	}
 }
 
@@ -176,34 +200,42 @@ and when and how it ran last.`,
 			if err != nil {
 				return err
 			}
-			return c.emit(s, func(w io.Writer) { printSchedule(w, s) })
+			return c.emit(s, func(w io.Writer) { printSchedule(w, s, c.width()) })
 		},
 	}
 }
 
-func printSchedule(w io.Writer, s app.Schedule) {
+func printSchedule(w io.Writer, s app.Schedule, width int) {
 	zone, err := time.LoadLocation(s.Timezone)
 	if err != nil {
 		zone = time.UTC // Schedule has refused it already
 	}
 	const minute = "2006-01-02 15:04"
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "JOB\tEXPRESSION\tNEXT (%[1]s)\tNEXT (UTC)\tLAST (%[1]s)\tLAST (UTC)\tOUTCOME\n", s.Timezone)
+	utc := zone.String() != time.UTC.String()
+	columns := []column{{title: "JOB"}, {title: "EXPRESSION", drop: 2}, {title: "NEXT (" + s.Timezone + ")"}}
+	if utc {
+		columns = append(columns, column{title: "NEXT (UTC)", drop: 1})
+	}
+	t := newTable(append(columns, column{title: "LAST (" + s.Timezone + ")"}, column{title: "OUTCOME"})...)
 	for _, job := range s.Jobs {
-		last, lastUTC, outcome := "never ran", "", ""
+		last, outcome := "never ran", ""
 		if !job.Last.IsZero() {
-			last, lastUTC, outcome = job.Last.In(zone).Format(minute), job.Last.UTC().Format(minute), job.LastOutcome
+			last, outcome = job.Last.In(zone).Format(minute), job.LastOutcome
 		}
-		if job.LastError != "" {
-			outcome += ": " + job.LastError
-		}
-		for i, next := range job.Next {
-			name, expr := job.Job, job.Expr
-			if i > 0 {
-				name, expr, last, lastUTC, outcome = "", "", "", "", ""
+		name, expr := job.Job, job.Expr
+		for _, next := range job.Next {
+			cells := []string{name, expr, next.In(zone).Format("Mon " + minute)}
+			if utc {
+				cells = append(cells, next.UTC().Format(minute))
 			}
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", name, expr, next.In(zone).Format("Mon "+minute), next.UTC().Format(minute), last, lastUTC, outcome)
+			t.row(append(cells, last, outcome)...)
+			name, expr, last, outcome = "", "", "", ""
 		}
 	}
-	t.Flush()
+	t.print(w, width)
+	for _, job := range s.Jobs {
+		if job.LastError != "" {
+			say(w, width, job.Job+": "+job.LastError, "")
+		}
+	}
 }

@@ -67,7 +67,7 @@ func printSynced(w io.Writer, docs []app.Synced, dryRun bool) {
 }
 
 func printPushed(w io.Writer, target string, p offsite.Pushed) {
-	fmt.Fprintf(w, "%s: sent %s, %s in %d packs, %.1fs\n", target, p.Stamp, humanize.IBytes(uint64(p.Bytes)), p.Packs, float64(p.DurationMS)/1000)
+	fmt.Fprintf(w, "%s: sent %s, %s in %s, %.1fs\n", target, p.Stamp, humanize.IBytes(uint64(p.Bytes)), count(p.Packs, "pack"), float64(p.DurationMS)/1000)
 }
 
 // completeTargets offers the configured targets to the shell.

@@ -4,6 +4,10 @@ import (
 	"io"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/dustin/go-humanize/english"
+
+	"github.com/atocore/atobackupd/internal/escape"
 )
 
 // column is one column of a table.
@@ -27,7 +31,16 @@ type table struct {
 
 func newTable(columns ...column) *table { return &table{columns: columns} }
 
-func (t *table) row(cells ...string) { t.rows = append(t.rows, cells) }
+// row adds a line. What others wrote in a cell stays in its line.
+func (t *table) row(cells ...string) {
+	for i, cell := range cells {
+		cells[i] = escape.String(cell)
+	}
+	t.rows = append(t.rows, cells)
+}
+
+// count says how many: "1 snapshot", "2 snapshots".
+func count(n int, noun string) string { return english.Plural(n, noun, "") }
 
 const (
 	gap     = "  "
@@ -37,6 +50,9 @@ const (
 // print writes the table, at most width columns wide where that can be done by
 // leaving columns out and wrapping others.
 func (t *table) print(w io.Writer, width int) {
+	if len(t.rows) == 0 {
+		return
+	}
 	widths := t.fit(width)
 	titles := make([]string, len(t.columns))
 	for i, c := range t.columns {

@@ -54,14 +54,8 @@ valid. Without an argument it checks the latest.`,
 }
 
 func (c *cli) validateOne(cmd *cobra.Command, a *app.App, name string) error {
-	stamp := snapshot.Stamp(name)
-	if name == "latest" {
-		s, err := a.Find(cmd.Context(), name, time.Now())
-		if err != nil {
-			return err
-		}
-		stamp = s.Stamp
-	} else if _, err := snapshot.ParseStamp(name); err != nil {
+	stamp, err := stampOf(cmd.Context(), a, name)
+	if err != nil {
 		return err
 	}
 	result, err := a.Validate(cmd.Context(), stamp)
@@ -130,10 +124,7 @@ func (c *cli) completeStamps(cmd *cobra.Command, args []string, toComplete strin
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	var stamps []string
-	if cmd.Name() != "pin" && cmd.Name() != "unpin" { // which want to be told which
-		stamps = append(stamps, "latest")
-	}
+	stamps := []string{latest}
 	for _, b := range catalog.Backups {
 		stamps = append(stamps, string(b.Stamp)+"\t"+describeKind(b.Kind, b.Full))
 	}

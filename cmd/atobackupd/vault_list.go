@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -70,19 +69,19 @@ func (c *cli) listVault(ctx context.Context, v *app.Vault, identity string) erro
 		doc.Snapshots = append(doc.Snapshots, entry{s.Push, s.Info, look.IsSuperseded(s.Push), s.Uploaded.UTC(), who[s.Push]})
 	}
 	return c.emit(doc, func(w io.Writer) {
-		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(t, "STAMP\tKIND\tCHROMA\tNUMBER\tARRIVED\tPUSH")
+		t := newTable(column{title: "STAMP"}, column{title: "KIND"}, column{title: "CHROMA"}, column{title: "NUMBER", drop: 1, right: true},
+			column{title: "ARRIVED (UTC)", drop: 2}, column{title: "PUSH"})
 		for _, s := range list {
-			fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\n", s.Stamp, s.Kind, yes(s.Full), s.Seq, s.Uploaded.UTC().Format("2006-01-02 15:04Z"), pushName(look, s.Push))
+			t.row(string(s.Stamp), string(s.Kind), yes(s.Full), fmt.Sprint(s.Seq), s.Uploaded.UTC().Format("2006-01-02 15:04"), pushName(look, s.Push))
 		}
-		t.Flush()
+		t.print(w, c.width())
 		if identity != "" {
 			printWho(w, list, who)
 		}
 		for _, warning := range warnings {
 			fmt.Fprintln(w, "warning:", warning)
 		}
-		fmt.Fprintf(w, "%d snapshots in vault %s of host %s\n", len(list), v.Info.ID, v.Info.Host)
+		fmt.Fprintf(w, "%s in vault %s of host %s\n", count(len(list), "snapshot"), v.Info.ID, v.Info.Host)
 	})
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -39,7 +38,7 @@ answer the question. A push that is under way then sends again what it loses.`,
 				}
 				pruned, err := v.Thin(cmd.Context(), time.Now(), offsite.PruneOptions{DryRun: dryRun, Confirm: confirm, Now: now})
 				doc := vaultPruneDocument(pruned, dryRun)
-				return c.emitWith(err, doc, func(w io.Writer) { printVaultPrune(w, doc) })
+				return c.emitWith(err, doc, func(w io.Writer) { printVaultPrune(w, doc, c.width()) })
 			})
 		},
 	}
@@ -79,22 +78,22 @@ func vaultPruneDocument(p offsite.Pruned, dryRun bool) vaultPruned {
 	return doc
 }
 
-func printVaultPrune(w io.Writer, doc vaultPruned) {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+func printVaultPrune(w io.Writer, doc vaultPruned, width int) {
+	t := newTable(column{title: "STAMP"}, column{title: "VERDICT"}, column{title: "REASONS", wrap: true})
 	for _, v := range doc.Keep {
-		fmt.Fprintf(t, "%s\tkeep\t%s\n", v.Stamp, strings.Join(v.Reasons, "; "))
+		t.row(v.Stamp, "keep", strings.Join(v.Reasons, "; "))
 	}
 	for _, v := range doc.Delete {
-		fmt.Fprintf(t, "%s\tDELETE\t%s\n", v.Stamp, strings.Join(v.Reasons, "; "))
+		t.row(v.Stamp, "DELETE", strings.Join(v.Reasons, "; "))
 	}
 	for _, s := range doc.Superseded {
 		verdict, until := "keep", "until "+s.Until.UTC().Format("2006-01-02")
 		if s.Due {
 			verdict, until = "DELETE", ""
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\n", s.Push, verdict, strings.TrimSpace("superseded by "+string(s.By)+" "+until))
+		t.row(string(s.Push), verdict, strings.TrimSpace("superseded by "+string(s.By)+" "+until))
 	}
-	t.Flush()
+	t.print(w, width)
 	for _, warning := range doc.Warnings {
 		fmt.Fprintln(w, "warning:", escape.String(warning))
 	}
@@ -102,6 +101,7 @@ func printVaultPrune(w io.Writer, doc vaultPruned) {
 		fmt.Fprintf(w, "held: %s; --confirm carries it out\n", doc.Why)
 	}
 	if !doc.DryRun {
-		fmt.Fprintf(w, "deleted %d snapshots; %d packs moved to trash, %d moved back, %d objects removed\n", len(doc.Deleted), len(doc.Trashed), len(doc.Restored), len(doc.Removed))
+		fmt.Fprintf(w, "deleted %s; %s moved to trash, %d moved back, %s removed\n", count(len(doc.Deleted), "snapshot"),
+			count(len(doc.Trashed), "pack"), len(doc.Restored), count(len(doc.Removed), "object"))
 	}
 }

@@ -27,22 +27,31 @@ type Taken struct {
 
 // Backup takes one snapshot.
 func (a *App) Backup(ctx context.Context, kind snapshot.Kind, full bool, slot time.Time) (Taken, error) {
-	return a.backup(ctx, kind, full, slot, a.Options.LockTimeout)
+	return a.backup(ctx, a.takeOptions(kind, full), slot, a.Options.LockTimeout)
+}
+
+// BackupWithNote takes one snapshot for a person who says what it is for.
+func (a *App) BackupWithNote(ctx context.Context, kind snapshot.Kind, full bool, note string) (Taken, error) {
+	o := a.takeOptions(kind, full)
+	o.Note = note
+	return a.backup(ctx, o, time.Time{}, a.Options.LockTimeout)
 }
 
 // BackupNow takes one snapshot for a person who does not wait for a lock.
 func (a *App) BackupNow(ctx context.Context, kind snapshot.Kind, full bool) (Taken, error) {
-	return a.backup(ctx, kind, full, time.Time{}, 0)
+	return a.backup(ctx, a.takeOptions(kind, full), time.Time{}, 0)
 }
 
-func (a *App) backup(ctx context.Context, kind snapshot.Kind, full bool, slot time.Time, lockTimeout time.Duration) (taken Taken, err error) {
+func (a *App) backup(
+	ctx context.Context, o snapshot.TakeOptions, slot time.Time, lockTimeout time.Duration,
+) (taken Taken, err error) {
 	start := time.Now()
 	leg := health.LegSnapshot
-	if full {
+	if o.Full {
 		leg = health.LegFull
 	}
-	err = a.runJob(ctx, "backup", leg, history.Run{Kind: string(kind), Slot: slot}, func(run *history.Run) error {
-		lock, err := a.lockWithin(ctx, "taking a "+string(kind)+" snapshot", lockTimeout)
+	err = a.runJob(ctx, "backup", leg, history.Run{Kind: string(o.Kind), Slot: slot}, func(run *history.Run) error {
+		lock, err := a.lockWithin(ctx, "taking a "+string(o.Kind)+" snapshot", lockTimeout)
 		if err != nil {
 			return err
 		}
@@ -50,7 +59,7 @@ func (a *App) backup(ctx context.Context, kind snapshot.Kind, full bool, slot ti
 		if err := a.CheckNoPendingRestore(); err != nil {
 			return err
 		}
-		snap, err := a.take(ctx, a.takeOptions(kind, full))
+		snap, err := a.take(ctx, o)
 		if failure.KindOf(err) == failure.Invalid {
 			err = errors.Join(err, a.sweepQuarantine(time.Now()))
 		}
