@@ -18,6 +18,9 @@ self=$dir/atobackupd-$version-linux-$(go env GOHOSTARCH)
 put() { install -D -m "$1" "$2" "$tree/$3"; }
 put 644 contrib/systemd/atobackupd.service usr/lib/systemd/system/atobackupd.service
 put 644 contrib/systemd/atobackupd-restore@.service usr/lib/systemd/system/atobackupd-restore@.service
+for unit in contrib/systemd/atobackup-vault-*; do
+	put 644 "$unit" "usr/lib/systemd/system/${unit##*/}"
+done
 put 644 contrib/systemd/sysusers.d/atobackupd.conf usr/lib/sysusers.d/atobackupd.conf
 put 644 contrib/systemd/tmpfiles.d/atobackupd.conf usr/lib/tmpfiles.d/atobackupd.conf
 put 644 contrib/prometheus/atobackupd.rules.yml usr/share/atobackupd/prometheus/atobackupd.rules.yml

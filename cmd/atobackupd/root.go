@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -127,7 +128,11 @@ func (c *cli) help(cmd *cobra.Command, args []string, explain func(*cobra.Comman
 
 // load reads the configuration.
 func (c *cli) load() (*config.Config, error) {
-	return config.Load(config.Locate(c.configPath))
+	path, err := filepath.Abs(config.Locate(c.configPath)) // what guards it judges the directories above it
+	if err != nil {
+		return nil, err
+	}
+	return config.Load(path)
 }
 
 // open opens the installation for a command. Looking only changes nothing.
