@@ -56,7 +56,7 @@ path = "%[7]s/vault"
 	// A host that nobody vouched for gets nothing.
 	must(t, os.WriteFile(filepath.Join(dir, "known_hosts"), nil, 0o644))
 	command(t, 0, "backup", "--chroma")
-	if out := command(t, 1, "sync", "--json"); !strings.Contains(out, `"state": "host_key_mismatch"`) {
+	if out := command(t, 1, "sync", "--json"); !strings.Contains(out, `"state": "host_key_unknown"`) {
 		t.Fatalf("an unknown host key: %s", out)
 	}
 	fingerprint := strings.Fields(output(t, dir, "ssh-keygen", "-l", "-f", sshd.KnownHosts))[1]
