@@ -36,7 +36,8 @@ func TestRunJob(t *testing.T) {
 	cancelTimedOut(scheduler.ErrTimeout)
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
-	daemons := context.WithValue(t.Context(), struct{}{}, "by the clock")
+	type caller struct{}
+	daemons := context.WithValue(t.Context(), caller{}, "by the clock")
 	for _, test := range []struct {
 		name    string
 		ctx     context.Context

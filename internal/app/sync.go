@@ -19,6 +19,7 @@ import (
 	"github.com/atocore/atobackupd/internal/history"
 	"github.com/atocore/atobackupd/offsite"
 	"github.com/atocore/atobackupd/offsite/sftp"
+	"github.com/atocore/atobackupd/retention"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
@@ -256,7 +257,14 @@ func (a *App) survey(ctx context.Context, v *Vault, doc *Synced) (s shipment, er
 		local, ok := s.byStamp[stamp]
 		return ok && (local.Valid == nil || *local.Valid) && !v.state.IsForgotten(stamp)
 	})
-	missing := offsite.MissingSnapshots(planned(list), look.Current, a.Policy(v.target.Policy(a.Config.Retention)), now)
+	plan, policy := planned(list), a.Policy(v.target.Policy(a.Config.Retention))
+	for _, stamp := range offsite.MissingSnapshots(asTaken(list, plan), look.Current, policy, now) {
+		if local := s.byStamp[stamp]; damagedSince(local) {
+			doc.Skipped = append(doc.Skipped, string(stamp))
+			doc.Warnings = append(doc.Warnings, fmt.Sprintf("%s: damaged here: %s", stamp, firstFew(local.Errors)))
+		}
+	}
+	missing := offsite.MissingSnapshots(plan, look.Current, policy, now)
 	s.wanted = append(missing, s.healing.Again...)
 	slices.Sort(s.wanted)
 	s.wanted = slices.Compact(s.wanted)
@@ -264,6 +272,22 @@ func (a *App) survey(ctx context.Context, v *Vault, doc *Synced) (s shipment, er
 	s.wanted = slices.DeleteFunc(s.wanted, v.state.IsForgotten)
 	s.wanted = offsite.InterruptedFirst(offsite.StateDir(a.Config.StateDir, v.Name), s.wanted)
 	return s, nil
+}
+
+// damagedSince reports whether a snapshot that was valid when it was taken is not
+// any more.
+func damagedSince(s snapshot.Snapshot) bool {
+	return s.Valid != nil && !*s.Valid && s.Manifest != nil && s.Manifest.Validation.Valid
+}
+
+// asTaken is the plan as it would be had nothing been damaged since it was taken:
+// what a target wants of it and cannot get is said, not passed over.
+func asTaken(list []snapshot.Snapshot, plan []retention.Snapshot) []retention.Snapshot {
+	plan = slices.Clone(plan)
+	for i, s := range list {
+		plan[i].Valid = plan[i].Valid || damagedSince(s)
+	}
+	return plan
 }
 
 // ship pushes what the vault should have, newest first. A vault that is behind
