@@ -108,7 +108,7 @@ func (g *guest) debUpgrade(t *testing.T, before string) {
 	old := g.sh("systemctl show -p MainPID --value atobackupd")
 	g.sh("dpkg -i /root/0.1.1.deb 2>&1")
 	g.await("the new one runs", "systemctl -q is-active atobackupd && test $(systemctl show -p MainPID --value atobackupd) != "+old, 90*time.Second)
-	g.want(g.sh("atobackupd version; readlink /proc/$(systemctl show -p MainPID --value atobackupd)/exe; atobackupd list"), "atobackupd 0.1.1 (", "/usr/bin/atobackupd", "1 snapshots")
+	g.want(g.sh("atobackupd version; readlink /proc/$(systemctl show -p MainPID --value atobackupd)/exe; atobackupd list"), "atobackupd 0.1.1 (", "/usr/bin/atobackupd", "1 snapshot,")
 	if after := g.debState(); after != before {
 		t.Errorf("the upgrade changed\n%s\nto\n%s", before, after)
 	}
@@ -139,5 +139,5 @@ func (g *guest) debPurge(t *testing.T) {
 		t.Errorf("the purge changed\n%s\nto\n%s", before, after)
 	}
 	g.want(g.sh("ls -A /etc/atobackupd /var/lib/atobackupd; ls /etc/systemd/system/multi-user.target.wants/atobackupd.service 2>&1; dpkg -l atobackupd 2>&1; systemctl --failed --no-legend --plain"),
-		"/etc/atobackupd:\nnotes\n", "/var/lib/atobackupd:\nsigning_key", "No such file", "no packages found")
+		"/etc/atobackupd:\nnotes\n", "/var/lib/atobackupd:\nrecovery-sheet.txt\nsigning_key", "No such file", "no packages found")
 }

@@ -50,9 +50,10 @@ min_free = "1MiB"
 [schedule]
 daily = "%s"
 scrub = ""
+verify = ""
 drill = ""
 [alarms]
-prune = "0"
+prune = "off"
 [notify]
 urls_file = "/etc/atobackupd/notify-urls.txt"
 [http]

@@ -21,7 +21,7 @@ LATEST=$(curl -fsS $URL/admin/backup | jq -r '.backups[-1].stamp')
 curl -fsS $URL/admin/backup/$LATEST/validate | jq -e '.valid and (.errors == [])'
 curl -fsS $URL/admin/backup/$STAMP/validate | jq .
 ! curl -fsS $URL/admin/backup/20200101T000000Z/validate
-curl -fsS -X POST $URL/admin/backup | jq -er .backup_root
+curl -fsS -X POST $URL/admin/backup -H "Content-Type: application/json" | jq -er .backup_root
 `
 
 // TestRigRunbook runs the lines of AtoCore's backup procedure with the programs
