@@ -51,6 +51,9 @@ func parseSums(push PushID, data []byte) ([]sum, error) {
 		seen[name] = true
 		sums = append(sums, sum{m[1], name})
 	}
+	if len(sums) == 0 {
+		return nil, fmt.Errorf("%s: line 1 is not a checksum: the file is empty", push.object(sumsSuffix))
+	}
 	for _, suffix := range []string{manifestSuffix, infoSuffix} {
 		if !seen[push.object(suffix)] {
 			return nil, fmt.Errorf("%s does not name %s", push.object(sumsSuffix), push.object(suffix))
