@@ -45,7 +45,7 @@ func ProveAPI(backupDir string) error {
 	return nil
 }
 
-// removable tells whether this process may empty a directory and all below it.
+// removable reports whether this process may empty a directory and all below it.
 func removable(dir string) error {
 	return filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || !entry.IsDir() {

@@ -225,7 +225,7 @@ func (a *App) progress(step string, done, total int64) {
 	}
 }
 
-// sources gives the live artifacts as configured.
+// sources returns the live artifacts as configured.
 func (a *App) sources() snapshot.Sources {
 	c := a.Config.AtoCore
 	return snapshot.Sources{DB: c.DBPath, Registry: c.RegistryPath, Chroma: c.ChromaPath, RequiredTables: c.RequiredTables}

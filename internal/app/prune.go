@@ -95,7 +95,7 @@ func (a *App) planPrune(ctx context.Context, now time.Time, dryRun bool) (PruneP
 	return doc, nil
 }
 
-// deletions gives the snapshots that a plan deletes.
+// deletions returns the snapshots that a plan deletes.
 func deletions(list []snapshot.Snapshot, verdicts []PruneVerdict) (gone []snapshot.Snapshot) {
 	for _, s := range list {
 		if slices.ContainsFunc(verdicts, func(v PruneVerdict) bool { return v.Stamp == string(s.Stamp) }) {

@@ -89,7 +89,7 @@ func Crons(cfg *config.Config) ([]Scheduled, error) {
 	return list, nil
 }
 
-// CheckCron tells whether an expression can be scheduled, for the configuration.
+// CheckCron reports whether an expression can be scheduled, for the configuration.
 func CheckCron(expression string) error {
 	_, err := scheduler.Parse(expression, time.UTC)
 	return err
