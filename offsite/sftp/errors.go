@@ -24,6 +24,9 @@ const (
 	codeNoConnection = 6
 	codeLost         = 7
 	codeUnsupported  = 8
+	// codeExists is of version 6; ProFTPD answers it in version 3 too, when two
+	// renames to one name meet.
+	codeExists = 11
 )
 
 // answered tells an error that the server gave from one of the connection: only
@@ -41,6 +44,12 @@ func answered(err error) bool {
 func isFailure(err error) bool {
 	var status *sftp.StatusError
 	return errors.As(err, &status) && status.Code == codeFailure
+}
+
+// isExists reports whether the server says itself that the name is taken.
+func isExists(err error) bool {
+	var status *sftp.StatusError
+	return errors.As(err, &status) && status.Code == codeExists
 }
 
 // isUnsupported reports whether the server says that it knows no such request.

@@ -41,10 +41,10 @@ func (r *Remote) rename(from, to string) error {
 	return r.syncDir(path.Dir(from))
 }
 
-// exists turns the bare failure by which a server refuses to replace name into
+// exists turns the answers by which servers refuse to replace name into
 // fs.ErrExist.
 func (r *Remote) exists(err error, name string) error {
-	if isFailure(err) && errors.Is(r.absent(name), fs.ErrExist) {
+	if isExists(err) || isFailure(err) && errors.Is(r.absent(name), fs.ErrExist) {
 		return fs.ErrExist
 	}
 	return err
