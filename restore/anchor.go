@@ -2,12 +2,9 @@ package restore
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"path"
 	"path/filepath"
 
-	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/snapshot"
 )
@@ -93,64 +90,4 @@ func (s *session) keepUnsaved(t *swapSet, m *snapshot.Manifest) error {
 			t.live.Name(name), keptDir(t.Dir, s.Stamp))
 	}
 	return nil
-}
-
-// settle ends a restore whose store is the new one and good: it saves what was
-// live before, and removes the old copies and the journal.
-func (s *session) settle(ctx context.Context, store *snapshot.Store, o snapshot.TakeOptions, res *Result) error {
-	res.RestoredIntegrityOK = s.IntegrityOK
-	for _, t := range s.Sets {
-		res.restored(t.Artifact, t.restores())
-	}
-	s.reportKept()
-	s.warnBystanders()
-	if s.NoPreSnapshot || !s.replacesAny() {
-		if !s.NoPreSnapshot {
-			s.warn("nothing stood there before, so there is no pre-restore snapshot")
-		}
-		if err := s.enter(PhaseCommitted); err != nil {
-			return s.stuck(err)
-		}
-		return s.finish()
-	}
-	if s.Phase != PhaseAnchoring {
-		if err := s.enter(PhaseAnchoring); err != nil {
-			return s.stuck(err)
-		}
-	}
-	snap, err := s.anchor(ctx, store, o)
-	if err != nil {
-		return s.stuck(s.notAnchored(ctx, err))
-	}
-	s.PreRestoreSnapshot = string(snap.Stamp)
-	if err := s.enter(PhaseCommitted); err != nil {
-		return s.stuck(err)
-	}
-	res.PreRestoreSnapshot, res.PreRestoreInvalid = s.PreRestoreSnapshot, !snap.IsValid()
-	if res.PreRestoreInvalid {
-		s.warn("what was live before was not whole: %s holds it as it was (%s); to bring it back: %s", snap.Stamp, clip(snap.Errors),
-			res.WayBack("--confirm-service-stopped"))
-	}
-	return s.finish()
-}
-
-func (s *session) notAnchored(ctx context.Context, err error) error {
-	if ctx.Err() != nil || failure.KindOf(err) == failure.Interrupted {
-		return &failure.Error{Op: "restore", Subject: string(s.Stamp), Kind: failure.Interrupted,
-			Err: errors.New("interrupted while what was live before was being saved")}
-	}
-	kind := failure.Other
-	if isNoSpace(err) {
-		kind = failure.NoSpace
-	}
-	return &failure.Error{Op: "pre-restore snapshot", Kind: kind, Err: fmt.Errorf("what was live before could not be saved: %w", err)}
-}
-
-func (s *session) replacesAny() bool {
-	for _, t := range s.Sets {
-		if t.replaces() {
-			return true
-		}
-	}
-	return false
 }

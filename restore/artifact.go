@@ -5,9 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
-	"strings"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx/tree"
@@ -255,64 +252,4 @@ func noOverlap(list []*artifact) error {
 		}
 	}
 	return nil
-}
-
-// checkWritable refuses what the swap could not change: a read-only mount, an
-// immutable file, a directory without write permission. It is tried before
-// anything is touched, because half a swap on a read-only mount could go neither
-// forward nor back.
-func (r *Request) checkWritable(a *artifact) error {
-	if a.at == nil {
-		return nil // its directory will be made
-	}
-	refuse := func(path string, err error) error {
-		return r.refuse(fmt.Errorf("%s cannot be written: %w", path, err),
-			"mount it writable, clear its immutable flag (chattr -i), or run it with sudo")
-	}
-	if a.there && a.mounted && !a.whole() {
-		f, err := a.at.OpenInPlace(a.file)
-		if err != nil {
-			return refuse(a.live(), err)
-		}
-		f.Close()
-	}
-	if err := unix.Faccessat(a.at.Fd(), ".", unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
-		return refuse(a.dir, err)
-	}
-	if pinned, err := immutable(a.at, "."); err != nil || pinned {
-		return refuse(a.dir, errors.Join(err, errImmutable))
-	}
-	if !a.whole() {
-		return r.checkFilesMovable(a, refuse)
-	}
-	return a.at.Walk(true, func(n tree.Node, err error) error {
-		if err != nil {
-			return refuse(a.at.Name(n.Path), err)
-		}
-		if !strings.Contains(n.Path, "/") && isExcluded(n.Name) {
-			return skip(n)
-		}
-		if pinned, err := immutable(n.In, n.Name); err == nil && pinned {
-			return refuse(a.at.Name(n.Path), errImmutable)
-		}
-		return nil
-	})
-}
-
-func (r *Request) checkFilesMovable(a *artifact, refuse func(string, error) error) error {
-	for _, suffix := range append([]string{""}, sidecars...) {
-		if pinned, err := immutable(a.at, a.file+suffix); err == nil && pinned {
-			return refuse(a.live()+suffix, errImmutable)
-		}
-	}
-	return nil
-}
-
-var errImmutable = errors.New("it is immutable or append-only")
-
-// immutable reports whether an entry may be neither renamed nor written.
-func immutable(dir *tree.Dir, name string) (bool, error) {
-	var st unix.Statx_t
-	err := unix.Statx(dir.Fd(), name, unix.AT_SYMLINK_NOFOLLOW, 0, &st)
-	return st.Attributes&(unix.STATX_ATTR_IMMUTABLE|unix.STATX_ATTR_APPEND) != 0, err
 }

@@ -42,9 +42,13 @@
 // middle of a swap sees a whole store. What such a service made is recognised,
 // moved aside and reported; nothing of it is deleted.
 //
-// Run is in run.go, with a service around it in service.go; plan.go says what it
-// would do. set.go, stage.go, swap.go and back.go are the swap, leaves.go the one
-// of overlayfs; journal.go and resume.go take up what was interrupted; anchor.go
-// saves what was live. extract.go restores into a scratch directory, drill.go and
-// livedrill.go for practice.
+// Run is in run.go and replace.go, which has the order of stop, swap, start, check
+// and roll back; service.go runs the service's commands, servicecheck.go asks
+// whether it is well. plan.go and planitem.go say what Run would do, source.go
+// checks the snapshot, artifact.go finds its live places, inuse.go who has them
+// open. set.go, stage.go, swap.go and back.go are the swap, leaves.go the one of
+// overlayfs; session.go and journal.go keep what resume.go takes up after an
+// interruption; anchor.go saves what was live. extract.go restores into a scratch
+// directory, drill.go and livedrill.go for practice. options.go has what the
+// operator answered, result.go what came of it.
 package restore

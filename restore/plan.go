@@ -9,7 +9,6 @@ import (
 
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx"
-	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
@@ -45,20 +44,6 @@ func (p *Plan) integrityOK() bool {
 
 func aboutDB(problem string) bool { return strings.HasPrefix(problem, "db_") }
 
-// PlanItem is one artifact that would be replaced.
-type PlanItem struct {
-	Artifact    string `json:"artifact"`
-	Destination string `json:"destination"`
-	Layout      string `json:"layout"` // "plain", "mounted file", "mounted directory" or "missing"
-	OldBytes    int64  `json:"old_bytes"`
-	OldFiles    int    `json:"old_files"`
-	NewBytes    int64  `json:"new_bytes"`
-	NewFiles    int    `json:"new_files"`
-	UID         int    `json:"uid"` // what it will have
-	GID         int    `json:"gid"`
-	Mode        string `json:"mode"`
-}
-
 // PlanSpace is one file system on which room is needed.
 type PlanSpace struct {
 	Path string `json:"path"`
@@ -78,9 +63,13 @@ func (p *Plan) Err() error {
 	return p.refusals[0]
 }
 
-func (p *Plan) refuse(e *failure.Error) {
-	p.refusals = append(p.refusals, e)
-	p.Refusals = append(p.Refusals, e.Error())
+// add takes over what one of the checks found.
+func (p *Plan) add(refusals []*failure.Error, warnings []string) {
+	p.Warnings = append(p.Warnings, warnings...)
+	for _, e := range refusals {
+		p.refusals = append(p.refusals, e)
+		p.Refusals = append(p.Refusals, e.Error())
+	}
 }
 
 // NewPlan looks at everything that Run would do, reads the snapshot whole to
@@ -99,84 +88,37 @@ func NewPlan(ctx context.Context, r Request) (_ *Plan, err error) {
 		return nil, &failure.Error{Op: "restore", Subject: string(r.Stamp), Kind: failure.NotFound, Err: err, Hint: "see `atobackupd list`"}
 	}
 	if r.To == "" && r.Service == nil {
-		if err := plan.inUse(ctx, &r); err != nil {
+		refusals, warnings, err := r.inUse(ctx)
+		if err != nil {
 			return nil, err
 		}
+		plan.add(refusals, warnings)
 	}
-	if err := plan.checkSource(ctx, &r); err != nil {
+	refusals, warnings, err := r.checkSource(ctx, plan.src)
+	if err != nil {
 		return nil, err
 	}
+	plan.add(refusals, warnings)
 	if r.To != "" || failure.KindOf(plan.Err()) == failure.Invalid {
 		return plan, nil // what is missing of it cannot be planned with
 	}
 	list, warnings, err := r.artifacts(plan.src)
 	var refused *failure.Error
 	if errors.As(err, &refused) && refused.Kind == failure.Refused {
-		plan.refuse(refused)
+		plan.add([]*failure.Error{refused}, nil)
 		return plan, nil
 	}
 	if err != nil {
 		return nil, err
 	}
 	plan.artifacts = list
-	plan.Warnings = append(plan.Warnings, warnings...)
+	refusals = nil
 	if len(list) == 0 {
-		plan.refuse(r.refuse(errors.New("there is nothing in it that could be restored here"), "see what it holds with `atobackupd list`"))
+		refusals = append(refusals, r.refuse(errors.New("there is nothing in it that could be restored here"),
+			"see what it holds with `atobackupd list`"))
 	}
+	plan.add(refusals, warnings)
 	return plan, plan.measure(&r)
-}
-
-// inUse refuses while the store is being used.
-func (p *Plan) inUse(ctx context.Context, r *Request) error {
-	w := openFiles{}
-	w.addLive(r.Live, !r.NoChroma)
-	found, hidden, err := w.processes()
-	if err != nil {
-		return err
-	}
-	for _, h := range found {
-		if r.Force {
-			p.Warnings = append(p.Warnings, openIn(h).Error()+": it will not see the restored store until it is started again")
-		} else {
-			p.refuse(r.refuse(openIn(h), stopHint))
-		}
-	}
-	if hidden > 0 {
-		p.Warnings = append(p.Warnings, fmt.Sprintf("%d processes of other users could not be asked whether they have the files open: run it with sudo to be sure", hidden))
-	}
-	if listening(ctx, r.HealthURL) {
-		if r.Force {
-			p.Warnings = append(p.Warnings, "the service answers at "+r.HealthURL)
-		} else {
-			p.refuse(r.refuse(fmt.Errorf("the service answers at %s", r.HealthURL), stopHint))
-		}
-	}
-	return nil
-}
-
-// checkSource refuses a snapshot that is not valid or comes from elsewhere.
-func (p *Plan) checkSource(ctx context.Context, r *Request) error {
-	r.progress("validate", 0)
-	if err := p.src.validate(ctx, !r.NoChroma, r.RequiredTables, r.Progress); err != nil {
-		return err
-	}
-	if !p.src.valid() {
-		if r.AllowInvalid {
-			p.Warnings = append(p.Warnings, p.src.problems...)
-		} else {
-			p.refuse(refusal(string(r.Stamp), failure.Invalid, fmt.Errorf("the snapshot is not valid: %s", clip(p.src.problems)),
-				"restore another one, or this one all the same with --allow-invalid"))
-		}
-	}
-	if other := p.src.otherDeployment(r.Host, r.Live); other != "" && r.To == "" {
-		if r.AcceptOtherDeployment {
-			p.Warnings = append(p.Warnings, "it comes from another deployment: "+other)
-		} else {
-			p.refuse(r.refuse(fmt.Errorf("it comes from another deployment: %s", other),
-				"to set up this machine from it, add --accept-other-deployment"))
-		}
-	}
-	return nil
 }
 
 // spaceSlack is left for the journal, directories and rounding.
@@ -187,11 +129,12 @@ const spaceSlack = 16 << 20
 func (p *Plan) measure(r *Request) error {
 	var liveBytes int64
 	for _, a := range p.artifacts {
-		item, err := p.item(r, a)
+		item, refusals, warnings, err := r.planItem(a, p.src)
 		if err != nil {
 			return err
 		}
 		p.Items = append(p.Items, item)
+		p.add(refusals, warnings)
 		liveBytes += item.OldBytes
 		need := item.NewBytes
 		if a.mounted && !a.whole() {
@@ -206,6 +149,7 @@ func (p *Plan) measure(r *Request) error {
 			return err
 		}
 	}
+	var refusals []*failure.Error
 	for _, s := range p.Space {
 		if s.Free >= s.Need+spaceSlack || r.Force {
 			continue
@@ -214,44 +158,11 @@ func (p *Plan) measure(r *Request) error {
 		if s.anchor {
 			hint += ", or go without a way back with --no-pre-snapshot"
 		}
-		p.refuse(r.refuse(fmt.Errorf("%d MiB are free on the file system of %s, and %d MiB are needed", s.Free>>20, s.Path,
-			(s.Need+spaceSlack)>>20), hint))
+		refusals = append(refusals, r.refuse(fmt.Errorf("%d MiB are free on the file system of %s, and %d MiB are needed",
+			s.Free>>20, s.Path, (s.Need+spaceSlack)>>20), hint))
 	}
+	p.add(refusals, nil)
 	return nil
-}
-
-// item describes one artifact, and refuses what cannot be exchanged.
-func (p *Plan) item(r *Request, a *artifact) (item PlanItem, err error) {
-	item = PlanItem{Artifact: a.name, Destination: a.live(), Layout: a.layout()}
-	if work := workDir(a.dir, r.Stamp); exists(work) {
-		p.refuse(r.refuse(fmt.Errorf("%s is in the way: an earlier restore left it", work),
-			"no restore is under way; look whether it holds anything of worth, and remove it"))
-	}
-	entries, leftOut, err := a.entries(p.src)
-	if err != nil {
-		return item, err
-	}
-	p.Warnings = append(p.Warnings, leftOut...)
-	item.NewBytes, item.NewFiles = totals(entries)
-	if item.OldBytes, item.OldFiles, err = a.standing(); err != nil {
-		return item, err
-	}
-	will, err := a.outcome(p.src)
-	if err != nil {
-		return item, err
-	}
-	item.UID, item.GID, item.Mode = will.UID, will.GID, fmt.Sprintf("%04o", will.Mode)
-	if !r.Force && !mayGive(will.UID, will.GID) {
-		p.refuse(r.refuse(fmt.Errorf("%s belongs to uid %d and gid %d, and this process may not give files away", a.live(), will.UID, will.GID),
-			"run it with sudo"))
-	}
-	var refused *failure.Error
-	if err := r.checkWritable(a); errors.As(err, &refused) {
-		p.refuse(refused)
-	} else if err != nil {
-		return item, err
-	}
-	return item, nil
 }
 
 func (p *Plan) need(path string, bytes int64, anchor bool) error {
@@ -270,35 +181,4 @@ func (p *Plan) need(path string, bytes int64, anchor bool) error {
 	free, err := fsx.Free(path)
 	p.Space = append(p.Space, PlanSpace{Path: path, Need: bytes, Free: free, device: device, anchor: anchor})
 	return err
-}
-
-func (a *artifact) layout() string {
-	switch {
-	case !a.there:
-		return "missing"
-	case a.mounted && a.whole():
-		return "mounted directory"
-	case a.mounted:
-		return "mounted file"
-	}
-	return "plain"
-}
-
-// standing adds up what would be replaced.
-func (a *artifact) standing() (bytes int64, files int, err error) {
-	if !a.there {
-		return 0, 0, nil
-	}
-	if !a.whole() {
-		info, err := a.at.Lstat(a.file)
-		return info.Size, 1, err
-	}
-	err = walkStore(a.at, func(n tree.Node) error {
-		if n.IsRegular() {
-			bytes += n.Size
-			files++
-		}
-		return nil
-	})
-	return bytes, files, err
 }

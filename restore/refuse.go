@@ -1,8 +1,6 @@
 package restore
 
 import (
-	"fmt"
-
 	"github.com/atocore/atobackupd/internal/failure"
 )
 
@@ -14,10 +12,3 @@ func refusal(stamp string, kind failure.Kind, why error, hint string) *failure.E
 func (r *Request) refuse(why error, hint string) *failure.Error {
 	return refusal(string(r.Stamp), failure.Refused, why, hint)
 }
-
-// openIn says who has what open.
-func openIn(h Holder) error {
-	return fmt.Errorf("%s is open in %s", h.What, describeProcess(h.PID, h.Command))
-}
-
-const stopHint = "stop it first, e.g. docker compose down"

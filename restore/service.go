@@ -39,44 +39,6 @@ func orDefault(d, otherwise time.Duration) time.Duration {
 	return otherwise
 }
 
-// managed swaps a service's store under it: everything is staged while the
-// service still runs, then it is stopped, the store is exchanged by renames, and
-// it is started and asked whether it is well. When it is not, what was moved
-// aside is moved back, which takes no copying. Once the service has been stopped,
-// a cancelled ctx still leads to its start.
-func (r *Request) managed(ctx context.Context, s *session, res *Result) error {
-	always := context.WithoutCancel(ctx)
-	if err := r.stop(ctx); err != nil {
-		return errors.Join(r.notRestored("the service was not stopped", err), s.discard(), r.startAgain(always))
-	}
-	if err := r.waitFree(ctx); err != nil {
-		return errors.Join(err, s.discard(), r.startAgain(always))
-	}
-	if err := s.swap(ctx, always); err != nil {
-		if s.Phase == PhaseSwapping {
-			// Between old and new: no service must see it.
-			return errors.Join(err, r.isDown())
-		}
-		return errors.Join(err, r.startAgain(always))
-	}
-	if err := s.enter(PhaseChecking); err != nil {
-		return errors.Join(s.undo(always, err), r.startAgain(always))
-	}
-	err := r.runs(always, ctx)
-	if err == nil {
-		return s.settle(ctx, r.Store, r.PreSnapshot, res)
-	}
-	if ctx.Err() != nil {
-		return s.stuck(&failure.Error{Op: "restore", Subject: string(r.Stamp), Kind: failure.Interrupted,
-			Err: errors.New("interrupted while the restored service was being checked; it was left restored")})
-	}
-	return r.rollBack(always, s, res, err)
-}
-
-func (r *Request) notRestored(what string, err error) error {
-	return &failure.Error{Op: "restore", Subject: string(r.Stamp), Err: fmt.Errorf("%s: %w", what, err), Hint: "the live store was not touched"}
-}
-
 func (r *Request) stop(ctx context.Context) error {
 	r.progress("stop the service", 0)
 	return r.Service.command(ctx, "restore.stop_command", r.Service.Stop)
@@ -107,21 +69,15 @@ func (r *Request) waitFree(ctx context.Context) error {
 	for {
 		w := openFiles{}
 		w.addLive(r.Live, !r.NoChroma)
-		found, _, err := w.processes()
+		use, err := w.firstUse(ctx, r.HealthURL)
 		if err != nil {
 			return r.notRestored("the service was stopped", err)
 		}
-		var why error
-		switch {
-		case len(found) > 0:
-			why = openIn(found[0])
-		case listening(ctx, r.HealthURL):
-			why = fmt.Errorf("the service answers at %s", r.HealthURL)
-		default:
+		if use == nil {
 			return nil
 		}
 		if !time.Now().Before(deadline) {
-			return r.refuse(why, "restore.stop_command did not stop everything that uses the store")
+			return r.refuse(use, "restore.stop_command did not stop everything that uses the store")
 		}
 		if err := pause(ctx, lookAgain); err != nil {
 			return err
@@ -170,38 +126,6 @@ func (r *Request) waitHealthy(ctx context.Context) error {
 			return fmt.Errorf("%s: %w: the last look gave: %w", r.HealthURL, context.Cause(ctx), last)
 		}
 	}
-}
-
-// rollBack moves back what was moved aside, after the restored service turned out
-// not to be well, and starts the service on it.
-func (r *Request) rollBack(ctx context.Context, s *session, res *Result, cause error) error {
-	fail := func(err error, hint string) error {
-		return &failure.Error{Op: "restore", Subject: string(r.Stamp), Err: err, Hint: hint}
-	}
-	r.progress("roll back", 0)
-	res.nothingRestored()
-	err := r.stop(ctx)
-	if err == nil {
-		err = r.waitFree(ctx)
-	}
-	if err == nil {
-		err = s.takeBack(ctx)
-	}
-	if err != nil {
-		return fail(fmt.Errorf("the restored service is not well (%w), and the roll-back failed: %w", cause, err),
-			"remove the cause, keep the service stopped, and finish the roll-back with `atobackupd restore --abort`")
-	}
-	res.RolledBack = true
-	err = fail(fmt.Errorf("rolled back, because the restored service was not well: %w", cause),
-		"the live store is what it was; see the service's own log, or try an older snapshot")
-	if again := r.runs(ctx, ctx); again != nil {
-		var down *failure.Error
-		if errors.As(again, &down) {
-			return errors.Join(err, again)
-		}
-		res.Warnings = append(res.Warnings, "on the old store, too, the service is not well: "+again.Error())
-	}
-	return err
 }
 
 // command runs one of the service's commands and waits for it. Its output goes

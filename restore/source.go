@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/snapshot"
 )
@@ -73,6 +74,33 @@ func (s *source) validate(ctx context.Context, chroma bool, requiredTables []str
 		return nil
 	}
 	return s.findUnrestorable()
+}
+
+// checkSource returns what stands against restoring a snapshot that is not valid
+// or comes from elsewhere.
+func (r *Request) checkSource(ctx context.Context, s *source) (refusals []*failure.Error, warnings []string, err error) {
+	r.progress("validate", 0)
+	if err := s.validate(ctx, !r.NoChroma, r.RequiredTables, r.Progress); err != nil {
+		return nil, nil, err
+	}
+	switch {
+	case s.valid():
+	case r.AllowInvalid:
+		warnings = append(warnings, s.problems...)
+	default:
+		refusals = append(refusals, refusal(string(r.Stamp), failure.Invalid,
+			fmt.Errorf("the snapshot is not valid: %s", clip(s.problems)),
+			"restore another one, or this one all the same with --allow-invalid"))
+	}
+	switch other := s.otherDeployment(r.Host, r.Live); {
+	case other == "" || r.To != "":
+	case r.AcceptOtherDeployment:
+		warnings = append(warnings, "it comes from another deployment: "+other)
+	default:
+		refusals = append(refusals, r.refuse(fmt.Errorf("it comes from another deployment: %s", other),
+			"to set up this machine from it, add --accept-other-deployment"))
+	}
+	return refusals, warnings, nil
 }
 
 // findUnrestorable adds what a stored Chroma directory holds that no restore
@@ -147,14 +175,6 @@ func samePlace(a, b string) bool {
 	realA, errA := filepath.EvalSymlinks(a)
 	realB, errB := filepath.EvalSymlinks(b)
 	return errA == nil && errB == nil && realA == realB
-}
-
-// clip shortens a list of findings for one line.
-func clip(findings []string) string {
-	if len(findings) > 3 {
-		return strings.Join(findings[:3], "; ") + fmt.Sprintf("; and %d more", len(findings)-3)
-	}
-	return strings.Join(findings, "; ")
 }
 
 // attributes returns what a stored entry has besides its bytes: what the manifest

@@ -291,3 +291,28 @@ func (d *Dir) Give(name string) error {
 	}
 	return d.err("chown", name, err)
 }
+
+type owner struct{ uid, gid int }
+
+// GiveToOwner makes the handle, and those opened through it from now on, give
+// every entry that they make to the owner and group of this directory, where the
+// caller may do that: what root makes in the service's directories is the
+// service's. It returns d.
+func (d *Dir) GiveToOwner() (*Dir, error) {
+	info, err := d.Info()
+	if err != nil {
+		return nil, err
+	}
+	if os.Geteuid() == 0 && info.UID != 0 {
+		d.give = &owner{info.UID, info.GID}
+	}
+	return d, nil
+}
+
+// giveFd hands a descriptor that was just made to the directory's owner.
+func (d *Dir) giveFd(fd int, name string) error {
+	if d.give == nil {
+		return nil
+	}
+	return d.err("chown", name, unix.Fchown(fd, d.give.uid, d.give.gid))
+}

@@ -3,16 +3,21 @@ package restore
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
@@ -148,4 +153,119 @@ func commandOf(proc string) string {
 		return "unknown"
 	}
 	return strings.TrimSpace(string(data))
+}
+
+// healthWait bounds one look at the health URL.
+const healthWait = 3 * time.Second
+
+// client talks to the service on this machine or this network: no proxy, and a
+// redirect is an answer like any other.
+var client = &http.Client{
+	Transport:     &http.Transport{DisableKeepAlives: true},
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
+
+// listening reports whether anything is there at url. Whatever accepts a
+// connection counts, also when it then says nothing: a service that hangs has
+// its database open all the same.
+func listening(ctx context.Context, url string) bool {
+	if url == "" {
+		return false
+	}
+	_, err := get(ctx, url)
+	var dial *net.OpError
+	return err == nil || !(errors.As(err, &dial) && dial.Op == "dial") && ctx.Err() == nil
+}
+
+// get returns the status of a GET.
+func get(ctx context.Context, url string) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, healthWait)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return 0, err
+	}
+	answer, err := client.Do(request)
+	if err != nil {
+		return 0, err
+	}
+	return answer.StatusCode, answer.Body.Close()
+}
+
+// openIn says who has what open.
+func openIn(h Holder) error {
+	return fmt.Errorf("%s is open in %s", h.What, describeProcess(h.PID, h.Command))
+}
+
+const stopHint = "stop it first, e.g. docker compose down"
+
+// recheckUnused repeats, just before the swap or when one is taken up again, the
+// look for processes that use the store.
+func (s *session) recheckUnused(ctx context.Context, healthURL string, force bool) error {
+	if force {
+		return nil
+	}
+	w := openFiles{}
+	w.addLive(s.Live, !s.NoChroma)
+	for _, t := range s.Sets {
+		what := "database"
+		if t.Whole {
+			what = snapshot.Chroma
+		}
+		w.addTree(what, t.Work)
+	}
+	use, err := w.firstUse(ctx, healthURL)
+	if err != nil {
+		return err
+	}
+	if use != nil {
+		return refusal(string(s.Stamp), failure.Refused, use, stopHint)
+	}
+	return nil
+}
+
+// inUse returns what stands against replacing a store that is being used. With
+// Force that is a warning only.
+func (r *Request) inUse(ctx context.Context) (refusals []*failure.Error, warnings []string, err error) {
+	w := openFiles{}
+	w.addLive(r.Live, !r.NoChroma)
+	found, hidden, err := w.processes()
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, h := range found {
+		if r.Force {
+			warnings = append(warnings, openIn(h).Error()+": it will not see the restored store until it is started again")
+		} else {
+			refusals = append(refusals, r.refuse(openIn(h), stopHint))
+		}
+	}
+	if hidden > 0 {
+		warnings = append(warnings, fmt.Sprintf("%d processes of other users could not be asked whether they have the "+
+			"files open: run it with sudo to be sure", hidden))
+	}
+	switch answers := listening(ctx, r.HealthURL); {
+	case answers && r.Force:
+		warnings = append(warnings, answersAt(r.HealthURL).Error())
+	case answers:
+		refusals = append(refusals, r.refuse(answersAt(r.HealthURL), stopHint))
+	}
+	return refusals, warnings, nil
+}
+
+func answersAt(url string) error { return fmt.Errorf("the service answers at %s", url) }
+
+// firstUse returns who has one of the files open or answers at the service's URL;
+// nil for nobody.
+func (w openFiles) firstUse(ctx context.Context, healthURL string) (use, err error) {
+	found, _, err := w.processes()
+	switch {
+	case err != nil:
+		return nil, err
+	case len(found) > 0:
+		return openIn(found[0]), nil
+	case listening(ctx, healthURL):
+		return answersAt(healthURL), nil
+	}
+	return nil, nil
 }
