@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/atocore/atobackupd/internal/fsx"
+	"github.com/atocore/atobackupd/retention"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
@@ -46,7 +47,7 @@ const (
 	spoolInfo     = "json"
 	spoolSums     = "SHA256SUMS"
 	spoolSig      = "sig"
-	spoolAge      = 14 * 24 * time.Hour // after which a forgotten one is removed
+	spoolAge      = 14 * retention.Day // after which a forgotten one is removed
 )
 
 // journalHeader says what the packs of a journal are worth: they hold pages of

@@ -20,6 +20,7 @@ import (
 	"github.com/atocore/atobackupd/offsite/dir"
 	"github.com/atocore/atobackupd/offsite/sftp"
 	"github.com/atocore/atobackupd/offsite/sftp/sshdtest"
+	"github.com/atocore/atobackupd/retention"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
@@ -101,7 +102,9 @@ func (r *rig) open(remote offsite.Remote) {
 
 func (r *rig) create() offsite.VaultInfo {
 	return offsite.VaultInfo{Created: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), Host: "dalidou", Signer: r.signer.AuthorizedKey(),
-		Retention: offsite.Policy{Daily: 7, Weekly: 4, Monthly: 6, PreRestoreDays: 30, InvalidDays: 7, MaxDeleteFraction: 0.5, Timezone: "UTC"}}
+		Retention: retention.Policy{
+			Daily: 7, Weekly: 4, Monthly: 6, PreRestore: 30 * retention.Day, Invalid: 7 * retention.Day, MaxDeleteFraction: 0.5,
+		}}
 }
 
 func (r *rig) check(err error) {

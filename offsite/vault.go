@@ -98,7 +98,7 @@ func (i *VaultInfo) check() error {
 	switch {
 	case !vaultIDPattern.MatchString(i.ID):
 		return fmt.Errorf("vault_id %q is not 32 hexadecimal digits", i.ID)
-	case !printable(i.Host) || !printable(i.Retention.Timezone):
+	case !printable(i.Host) || !printable(i.Retention.Location.String()):
 		return errors.New("a text in it has characters that cannot be shown")
 	}
 	return nil

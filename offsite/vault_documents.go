@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/atocore/atobackupd/crypt"
+	"github.com/atocore/atobackupd/retention"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
@@ -190,7 +191,7 @@ func (v *Vault) ThinDocuments(ctx context.Context, signers crypt.Signers, now ti
 // the second machine prunes, it can pin and lengthen, never shorten or forget.
 type PolicyDocument struct {
 	VaultID   string           `json:"vault_id"`
-	Retention Policy           `json:"retention"`
+	Retention retention.Policy `json:"retention"`
 	Pinned    []snapshot.Stamp `json:"pinned"`
 	Suspect   []snapshot.Stamp `json:"suspect"`
 	Accepted  []snapshot.Stamp `json:"accepted"`

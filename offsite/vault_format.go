@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/retention"
 	"github.com/atocore/atobackupd/snapshot"
 )
@@ -54,64 +53,17 @@ const (
 )
 
 // VaultInfo is vault.json. The vault is not its own witness: ID and Signer are
-// pinned on the host when the vault is first used.
+// pinned on the host when the vault is first used. Retention is what the vault is
+// pruned by where no configuration says otherwise.
 type VaultInfo struct {
-	Format    string    `json:"format"`
-	Version   int       `json:"version"`
-	ID        string    `json:"vault_id"`
-	Created   time.Time `json:"created"`
-	Host      string    `json:"host"`
-	Signer    string    `json:"signer"`
-	Retention Policy    `json:"retention"`
+	Format    string           `json:"format"`
+	Version   int              `json:"version"`
+	ID        string           `json:"vault_id"`
+	Created   time.Time        `json:"created"`
+	Host      string           `json:"host"`
+	Signer    string           `json:"signer"`
+	Retention retention.Policy `json:"retention"`
 }
-
-// Policy is the retention that the vault is pruned by where no configuration
-// says otherwise. Days and counts as in the configuration.
-type Policy struct {
-	Daily             int     `json:"daily"`
-	Weekly            int     `json:"weekly"`
-	Monthly           int     `json:"monthly"`
-	KeepWithin        string  `json:"keep_within,omitempty"` // as Go writes it, e.g. "48h0m0s"
-	PreRestoreDays    int     `json:"pre_restore_days"`
-	SuspectDays       int     `json:"suspect_days,omitempty"`
-	InvalidDays       int     `json:"invalid_days"`
-	MaxDeleteFraction float64 `json:"max_delete_fraction"`
-	Timezone          string  `json:"timezone"`
-	WeekStart         string  `json:"week_start,omitempty"` // "sunday", the default, to "saturday"
-}
-
-// Plan returns the policy as package retention takes it.
-func (p Policy) Plan() (retention.Policy, error) {
-	location, err := time.LoadLocation(p.Timezone)
-	if err != nil {
-		return retention.Policy{}, &failure.Error{Op: "vault", Subject: vaultFile, Kind: failure.Invalid, Err: err}
-	}
-	within, err := p.keepWithin()
-	if err != nil {
-		return retention.Policy{}, &failure.Error{Op: "vault", Subject: vaultFile, Kind: failure.Invalid, Err: err}
-	}
-	weekdays := []string{"sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday"}
-	start := slices.Index(weekdays, p.WeekStart)
-	if start < 0 && p.WeekStart != "" { // an older vault has none
-		return retention.Policy{}, &failure.Error{Op: "vault", Subject: vaultFile, Kind: failure.Invalid,
-			Err: fmt.Errorf("week_start %q is no weekday", p.WeekStart)}
-	}
-	return retention.Policy{
-		Daily: p.Daily, Weekly: p.Weekly, Monthly: p.Monthly, KeepWithin: within,
-		PreRestore: days(p.PreRestoreDays), Suspect: days(p.SuspectDays), Invalid: days(p.InvalidDays),
-		MaxDeleteFraction: p.MaxDeleteFraction, Location: location, WeekStart: time.Weekday(max(0, start)),
-	}, nil
-}
-
-func (p Policy) keepWithin() (time.Duration, error) {
-	if p.KeepWithin == "" {
-		return 0, nil
-	}
-	return time.ParseDuration(p.KeepWithin)
-}
-
-// keepsAll reports whether the policy deletes nothing.
-func (p Policy) keepsAll() bool { return p.Daily <= 0 && p.Weekly <= 0 && p.Monthly <= 0 }
 
 // PushID names one attempt to bring a snapshot into the vault.
 type PushID string

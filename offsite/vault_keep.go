@@ -10,6 +10,7 @@ import (
 
 	"github.com/atocore/atobackupd/crypt"
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/retention"
 )
 
 // Forget removes the pushes that a name means: a stamp (all of its pushes, also
@@ -41,7 +42,7 @@ func (v *Vault) Forget(ctx context.Context, name string, signers crypt.Signers) 
 
 // SetRetention writes another retention into vault.json, where the vault lies: the
 // old file is moved aside first, so that one of the two is always there.
-func (v *Vault) SetRetention(ctx context.Context, p Policy) error {
+func (v *Vault) SetRetention(ctx context.Context, p retention.Policy) error {
 	info := v.Info
 	info.Retention = p
 	data, err := json.MarshalIndent(info, "", "  ")

@@ -19,16 +19,16 @@ import (
 // Ages that prune goes by. The other machine's clock is what they are measured
 // on: mtimes are its own.
 const (
-	packGrace     = 7 * 24 * time.Hour  // an unreferenced pack may belong to a push under way
-	trashGrace    = 7 * 24 * time.Hour  // a pack in trash may still be wanted back
-	incomingGrace = 2 * 24 * time.Hour  // an upload under way
-	lateArrival   = 14 * 24 * time.Hour // a stamp older than that on arrival displaces nothing
+	packGrace     = 7 * retention.Day  // an unreferenced pack may belong to a push under way
+	trashGrace    = 7 * retention.Day  // a pack in trash may still be wanted back
+	incomingGrace = 2 * retention.Day  // an upload under way
+	lateArrival   = 14 * retention.Day // a stamp older than that on arrival displaces nothing
 
 	// supersededGrace is how long a push lives on beside a later one of its stamp
 	// where the second machine prunes: a thief who has the signing key can push
 	// the stamps again, and must not make the good copies vanish by it.
-	supersededGrace = 14 * 24 * time.Hour
-	reportGrace     = 90 * 24 * time.Hour
+	supersededGrace = 14 * retention.Day
+	reportGrace     = 90 * retention.Day
 )
 
 // PruneOptions says what a prune may do.
@@ -172,20 +172,7 @@ func (o *PruneOptions) lengthen(policies []PolicyDocument) {
 		for _, stamp := range p.Suspect {
 			suspect[string(stamp)] = true
 		}
-		if within, err := p.Retention.keepWithin(); err == nil {
-			o.Policy.KeepWithin = max(o.Policy.KeepWithin, within)
-		}
-		o.Policy.Suspect = max(o.Policy.Suspect, days(p.Retention.SuspectDays))
-		if p.Retention.keepsAll() {
-			o.Policy.Daily, o.Policy.Weekly, o.Policy.Monthly = 0, 0, 0
-		}
-		if o.Policy.Daily > 0 || o.Policy.Weekly > 0 || o.Policy.Monthly > 0 {
-			o.Policy.Daily = max(o.Policy.Daily, p.Retention.Daily)
-			o.Policy.Weekly = max(o.Policy.Weekly, p.Retention.Weekly)
-			o.Policy.Monthly = max(o.Policy.Monthly, p.Retention.Monthly)
-		}
-		o.Policy.PreRestore = max(o.Policy.PreRestore, days(p.Retention.PreRestoreDays))
-		o.Policy.Invalid = max(o.Policy.Invalid, days(p.Retention.InvalidDays))
+		o.Policy = o.Policy.Lengthen(p.Retention)
 	}
 	adjust := o.Adjust
 	o.Adjust = func(s *retention.Snapshot) {
@@ -274,12 +261,10 @@ func (v *Vault) removeUnproven(ctx context.Context, now time.Time, o PruneOption
 // grace is a waiting time, or less than nothing where they are skipped.
 func (o *PruneOptions) grace(d time.Duration) time.Duration {
 	if o.Now {
-		return -24 * time.Hour
+		return -retention.Day
 	}
 	return d
 }
-
-func days(n int) time.Duration { return time.Duration(n) * 24 * time.Hour }
 
 // remoteNow turns now into the other machine's time, by the mtime of an object
 // that is made for it. Ages are differences of mtimes: measured against our own

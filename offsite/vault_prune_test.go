@@ -385,15 +385,15 @@ func TestPolicyDocumentsOnlyLengthen(t *testing.T) {
 		return len(pruned.Decision.Keep())
 	}
 	two := retention.Policy{Daily: 2, MaxDeleteFraction: 1}
-	put(offsite.PolicyDocument{Retention: offsite.Policy{Daily: 1}})
+	put(offsite.PolicyDocument{Retention: retention.Policy{Daily: 1}})
 	if n := kept(two); n != 2 {
 		t.Errorf("%d are kept", n)
 	}
-	put(offsite.PolicyDocument{Retention: offsite.Policy{Daily: 3}})
+	put(offsite.PolicyDocument{Retention: retention.Policy{Daily: 3}})
 	if n := kept(two); n != 3 {
 		t.Errorf("%d are kept with three days", n)
 	}
-	put(offsite.PolicyDocument{Retention: offsite.Policy{Daily: 1}, Pinned: stamps[:1]})
+	put(offsite.PolicyDocument{Retention: retention.Policy{Daily: 1}, Pinned: stamps[:1]})
 	if n := kept(two); n != 4 { // the longer one still holds for a while
 		t.Errorf("%d are kept with a pin", n)
 	}

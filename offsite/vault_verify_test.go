@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/atocore/atobackupd/offsite"
+	"github.com/atocore/atobackupd/retention"
 )
 
 func (r *rig) verify(o offsite.VerifyOptions) offsite.Verified {
@@ -94,7 +95,7 @@ func TestVerifyNamesDamage(t *testing.T) {
 	base := func(t *testing.T) (*rig, map[string]string) {
 		r := newRig(t)
 		r.push(r.snapshot(stampOf(0), map[string][]byte{"db/atocore.db": text(1, 200<<10)}))
-		_, err := r.vault.PutPolicy(t.Context(), offsite.PolicyDocument{Retention: offsite.Policy{Daily: 7}}, r.signer, r.signers())
+		_, err := r.vault.PutPolicy(t.Context(), offsite.PolicyDocument{Retention: retention.Policy{Daily: 7}}, r.signer, r.signers())
 		r.check(err)
 		_, err = r.vault.PutHost(t.Context(), []byte("host"), r.recipients, r.signer)
 		r.check(err)

@@ -245,13 +245,12 @@ func tooMany(lost, valid int, fraction float64) string {
 
 // age writes a lifetime: in days where it is whole days.
 func age(d time.Duration) string {
-	const day = 24 * time.Hour
 	d = max(d, 0)
 	switch {
-	case d == day:
+	case d == Day:
 		return "1 day"
-	case d%day == 0:
-		return fmt.Sprintf("%d days", d/day)
+	case d%Day == 0:
+		return fmt.Sprintf("%d days", d/Day)
 	case d%time.Hour == 0:
 		return fmt.Sprintf("%d hours", d/time.Hour)
 	}

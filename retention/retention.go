@@ -53,41 +53,6 @@ type Snapshot struct {
 	InvalidSince time.Time
 }
 
-// Policy says how much to keep.
-//
-// When no count is above zero everything is kept, whatever the rest says: an
-// empty policy deletes nothing. A count of zero or less beside a positive one
-// keeps nothing for that reason.
-type Policy struct {
-	Daily   int // calendar days that have a snapshot
-	Weekly  int // weeks, from WeekStart on, that have one
-	Monthly int // calendar months that have one
-
-	// KeepWithin is the age below which every valid snapshot is kept. Zero or less
-	// keeps none for its age.
-	KeepWithin time.Duration
-
-	// Suspect is for how long after a suspect snapshot what was valid before it
-	// is kept. Zero or less keeps nothing for that reason.
-	Suspect time.Duration
-
-	// PreRestore and Invalid are the ages up to which snapshots of kind
-	// pre-restore and invalid ones are kept. Zero or less keeps none for its
-	// age; the newest pre-restore one, and an invalid one that no valid one
-	// follows, stay all the same.
-	PreRestore time.Duration
-	Invalid    time.Duration
-
-	// MaxDeleteFraction holds a plan that would delete a larger part of the
-	// valid snapshots, and more than three of them. It is taken literally: 1
-	// turns the guard off; zero, less, or not-a-number holds every plan that
-	// deletes more than three, so a field that was never set guards most.
-	MaxDeleteFraction float64
-
-	Location  *time.Location // whose days, weeks and months; nil is UTC
-	WeekStart time.Weekday   // the first day of a week
-}
-
 // Slot is one day, week or month that a snapshot stands for.
 type Slot struct {
 	Tier   string // daily, weekly or monthly

@@ -3,17 +3,18 @@ package main
 import (
 	"fmt"
 	"io"
-	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/atocore/atobackupd/internal/app"
-	"github.com/atocore/atobackupd/offsite"
+	"github.com/atocore/atobackupd/retention"
 )
 
 func newVaultPolicy(c *cli) *cobra.Command {
 	var f vaultFlags
-	var p offsite.Policy
+	var p retention.Policy
+	var preRestoreDays int
 	cmd := &cobra.Command{
 		Use:   "policy",
 		Short: "Show or change what the vault is pruned by where it lies",
@@ -25,15 +26,15 @@ instead.`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			flags := cmd.Flags()
-			set := map[string]func(*offsite.Policy){
-				"daily":           func(q *offsite.Policy) { q.Daily = p.Daily },
-				"weekly":          func(q *offsite.Policy) { q.Weekly = p.Weekly },
-				"monthly":         func(q *offsite.Policy) { q.Monthly = p.Monthly },
-				"timezone":        func(q *offsite.Policy) { q.Timezone = p.Timezone },
-				"keep-within":     func(q *offsite.Policy) { q.KeepWithin = p.KeepWithin },
-				"week-start":      func(q *offsite.Policy) { q.WeekStart = strings.ToLower(p.WeekStart) },
-				"pre-restore":     func(q *offsite.Policy) { q.PreRestoreDays = p.PreRestoreDays },
-				"delete-fraction": func(q *offsite.Policy) { q.MaxDeleteFraction = p.MaxDeleteFraction },
+			set := map[string]func(*retention.Policy){
+				"daily":           func(q *retention.Policy) { q.Daily = p.Daily },
+				"weekly":          func(q *retention.Policy) { q.Weekly = p.Weekly },
+				"monthly":         func(q *retention.Policy) { q.Monthly = p.Monthly },
+				"timezone":        func(q *retention.Policy) { q.Location = p.Location },
+				"keep-within":     func(q *retention.Policy) { q.KeepWithin = p.KeepWithin },
+				"week-start":      func(q *retention.Policy) { q.WeekStart = p.WeekStart },
+				"pre-restore":     func(q *retention.Policy) { q.PreRestore = time.Duration(preRestoreDays) * retention.Day },
+				"delete-fraction": func(q *retention.Policy) { q.MaxDeleteFraction = p.MaxDeleteFraction },
 			}
 			changed := false
 			for name := range set {
@@ -45,7 +46,7 @@ instead.`,
 			return c.withVault(cmd.Context(), &f, func(v *app.Vault) (err error) {
 				policy := v.Info.Retention
 				if changed {
-					policy, err = app.SetVaultPolicy(cmd.Context(), v, func(q *offsite.Policy) {
+					policy, err = app.SetVaultPolicy(cmd.Context(), v, func(q *retention.Policy) {
 						for name, change := range set {
 							if flags.Changed(name) {
 								change(q)
@@ -57,7 +58,8 @@ instead.`,
 					return err
 				}
 				return c.emit(policy, func(w io.Writer) {
-					fmt.Fprintf(w, "daily %d, weekly %d, monthly %d; time zone %s\n", policy.Daily, policy.Weekly, policy.Monthly, policy.Timezone)
+					fmt.Fprintf(w, "daily %d, weekly %d, monthly %d; time zone %s\n",
+						policy.Daily, policy.Weekly, policy.Monthly, policy.Location)
 				})
 			})
 		},
@@ -67,10 +69,16 @@ instead.`,
 	flags.IntVar(&p.Daily, "daily", 0, "how many days that have a snapshot")
 	flags.IntVar(&p.Weekly, "weekly", 0, "how many weeks")
 	flags.IntVar(&p.Monthly, "monthly", 0, "how many months")
-	flags.StringVar(&p.KeepWithin, "keep-within", "", "every snapshot younger than this, e.g. 48h")
-	flags.StringVar(&p.WeekStart, "week-start", "", "the first day of a week, e.g. monday")
-	flags.IntVar(&p.PreRestoreDays, "pre-restore", 0, "for how many days those taken before a restore")
+	flags.DurationVar(&p.KeepWithin, "keep-within", 0, "every snapshot younger than this, e.g. 48h")
+	flags.Func("week-start", "the first day of a week, e.g. monday", func(name string) (err error) {
+		p.WeekStart, err = retention.ParseWeekday(name)
+		return err
+	})
+	flags.IntVar(&preRestoreDays, "pre-restore", 0, "for how many days those taken before a restore")
 	flags.Float64Var(&p.MaxDeleteFraction, "delete-fraction", 0, "hold a prune that would delete more than this part")
-	flags.StringVar(&p.Timezone, "timezone", "", "whose days, e.g. Europe/Berlin")
+	flags.Func("timezone", "whose days, e.g. Europe/Berlin", func(name string) (err error) {
+		p.Location, err = time.LoadLocation(name)
+		return err
+	})
 	return cmd
 }

@@ -234,12 +234,15 @@ func (a *App) sources() snapshot.Sources {
 // Policy returns what a retention of the configuration means here: in the time
 // zone of the schedule, with weeks that start when the weekly job runs.
 func (a *App) Policy(r config.Retention) retention.Policy {
-	const day = 24 * time.Hour
+	return policyOf(r, a.location, a.Config.Schedule.Weekly)
+}
+
+func policyOf(r config.Retention, zone *time.Location, weekly string) retention.Policy {
+	days := func(n int) time.Duration { return time.Duration(n) * retention.Day }
 	return retention.Policy{
 		Daily: r.Daily, Weekly: r.Weekly, Monthly: r.Monthly, KeepWithin: r.KeepWithin.Std(),
-		PreRestore: time.Duration(r.PreRestoreDays) * day, Invalid: time.Duration(r.InvalidDays) * day,
-		Suspect: time.Duration(r.SuspectDays) * day, MaxDeleteFraction: r.MaxDeleteFraction,
-		Location: a.location, WeekStart: weekStart(a.Config.Schedule.Weekly),
+		PreRestore: days(r.PreRestoreDays), Suspect: days(r.SuspectDays), Invalid: days(r.InvalidDays),
+		MaxDeleteFraction: r.MaxDeleteFraction, Location: zone, WeekStart: weekStart(weekly),
 	}
 }
 

@@ -153,7 +153,7 @@ func (a *App) carryOut(ctx context.Context, now time.Time, doc *PrunePlan) error
 // snapshot is kept, also when the rest of the prune is held, and what is beyond
 // its bound.
 func (a *App) sweepQuarantine(now time.Time) error {
-	old, oldErr := a.store.SweepQuarantine(now, time.Duration(a.Config.Retention.InvalidDays)*24*time.Hour)
+	old, oldErr := a.store.SweepQuarantine(now, a.Policy(a.Config.Retention).Invalid)
 	surplus, err := a.store.BoundQuarantine(snapshot.LiveBytes(a.sources()))
 	for _, name := range append(old, surplus...) {
 		a.Options.Log.Info("removed from quarantine", "name", name)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/health"
+	"github.com/atocore/atobackupd/retention"
 )
 
 // space tells how much is free at now and how that has gone.
@@ -38,11 +39,11 @@ type freeSample struct {
 
 // How a forecast is made.
 const (
-	growthWindow  = 60 * 24 * time.Hour // samples that are older say nothing about now
+	growthWindow  = 60 * retention.Day // samples that are older say nothing about now
 	growthSamples = 100
-	growthFewest  = 4                  // samples
-	growthSpan    = 3 * 24 * time.Hour // that they span at least
-	tooFar        = 10 * 365           // days
+	growthFewest  = 4                 // samples
+	growthSpan    = 3 * retention.Day // that they span at least
+	tooFar        = 10 * 365          // days
 )
 
 // forecast gives the bytes by which a disk fills a day, and in how many days

@@ -150,7 +150,7 @@ func (a *App) dryRun(ctx context.Context, t config.Target, doc *Synced) error {
 	if err != nil {
 		return err
 	}
-	for _, stamp := range offsite.MissingSnapshots(planned(list), current, a.Policy(t.Policy(a.Config.Retention)), time.Now()) {
+	for _, stamp := range offsite.MissingSnapshots(planned(list), current, a.Policy(t.Retention), time.Now()) {
 		doc.Skipped = append(doc.Skipped, string(stamp))
 	}
 	return nil
@@ -257,7 +257,7 @@ func (a *App) survey(ctx context.Context, v *Vault, doc *Synced) (s shipment, er
 		local, ok := s.byStamp[stamp]
 		return ok && (local.Valid == nil || *local.Valid) && !v.state.IsForgotten(stamp)
 	})
-	plan, policy := planned(list), a.Policy(v.target.Policy(a.Config.Retention))
+	plan, policy := planned(list), a.Policy(v.target.Retention)
 	for _, stamp := range offsite.MissingSnapshots(asTaken(list, plan), look.Current, policy, now) {
 		if local := s.byStamp[stamp]; damagedSince(local) {
 			doc.Skipped = append(doc.Skipped, string(stamp))

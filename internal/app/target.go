@@ -100,10 +100,9 @@ func (a *App) openTarget(ctx context.Context, t config.Target, repin bool) (v *V
 	if v.remote, err = a.dial(ctx, t, v.state.VaultID != "" && !repin); err != nil {
 		return nil, err
 	}
-	r := t.Policy(a.Config.Retention)
 	create := offsite.VaultInfo{
 		Created: time.Now().UTC().Truncate(time.Second), Host: a.Options.Host, Signer: v.signer.AuthorizedKey(),
-		Retention: a.vaultRetention(r),
+		Retention: a.Policy(t.Retention),
 	}
 	if v.Vault, err = offsite.OpenPinned(ctx, v.remote, v.state, create, repin); err != nil {
 		v.remote.Close()
@@ -111,17 +110,6 @@ func (a *App) openTarget(ctx context.Context, t config.Target, repin bool) (v *V
 	}
 	v.Signers = v.state.Signers(v.signer.AuthorizedKey())
 	return v, nil
-}
-
-// vaultRetention returns a target's retention as a vault holds it.
-func (a *App) vaultRetention(r config.Retention) offsite.Policy {
-	return vaultPolicy(r, a.Config.Schedule)
-}
-
-func vaultPolicy(r config.Retention, s config.Schedule) offsite.Policy {
-	return offsite.Policy{Daily: r.Daily, Weekly: r.Weekly, Monthly: r.Monthly, KeepWithin: r.KeepWithin.Std().String(),
-		PreRestoreDays: r.PreRestoreDays, SuspectDays: r.SuspectDays, InvalidDays: r.InvalidDays, MaxDeleteFraction: r.MaxDeleteFraction,
-		Timezone: s.Timezone, WeekStart: strings.ToLower(weekStart(s.Weekly).String())}
 }
 
 // targetError is an error about a target, which it names.
@@ -232,7 +220,10 @@ func InitVaultDir(ctx context.Context, path string, signers []string) (info offs
 	}
 	defer remote.Close()
 	c := config.Default()
-	create := offsite.VaultInfo{Created: time.Now().UTC().Truncate(time.Second), Host: "", Retention: vaultPolicy(c.Retention, c.Schedule)}
+	create := offsite.VaultInfo{
+		Created:   time.Now().UTC().Truncate(time.Second),
+		Retention: policyOf(c.Retention, time.UTC, c.Schedule.Weekly),
+	}
 	if len(signers) == 1 {
 		create.Signer = signers[0]
 	}

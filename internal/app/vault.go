@@ -189,9 +189,15 @@ func (v *Vault) Dump(ctx context.Context, name, path string, identities crypt.Id
 // configuration's for a target, the vault's own in a directory.
 func (v *Vault) ownPolicy() (retention.Policy, error) {
 	if v.target != nil {
-		return v.app.Policy(v.target.Policy(v.app.Config.Retention)), nil
+		return v.app.Policy(v.target.Retention), nil
 	}
-	return v.Info.Retention.Plan()
+	if err := v.Info.Retention.Check(); err != nil {
+		return retention.Policy{}, &failure.Error{
+			Op: "vault", Subject: "vault.json", Kind: failure.Invalid, Err: err,
+			Hint: "set another with vault policy --timezone",
+		}
+	}
+	return v.Info.Retention, nil
 }
 
 // WhoCanOpen returns, of each snapshot, the recipients that its host recorded in

@@ -160,7 +160,7 @@ func (a *App) putPolicy(ctx context.Context, v *Vault) error {
 	if err != nil {
 		return err
 	}
-	policy := offsite.PolicyDocument{Retention: a.vaultRetention(v.target.Policy(a.Config.Retention))}
+	policy := offsite.PolicyDocument{Retention: a.Policy(v.target.Retention)}
 	for _, s := range list {
 		if s.Pinned {
 			policy.Pinned = append(policy.Pinned, s.Stamp)
@@ -248,10 +248,10 @@ func (v *Vault) ForgetSnapshot(ctx context.Context, name string) (gone []offsite
 
 // SetVaultPolicy writes the retention of a vault in a directory into its
 // vault.json.
-func SetVaultPolicy(ctx context.Context, v *Vault, change func(*offsite.Policy)) (offsite.Policy, error) {
+func SetVaultPolicy(ctx context.Context, v *Vault, change func(*retention.Policy)) (retention.Policy, error) {
 	policy := v.Info.Retention
 	change(&policy)
-	if _, err := policy.Plan(); err != nil {
+	if err := policy.Check(); err != nil {
 		return policy, err
 	}
 	return policy, v.SetRetention(ctx, policy)

@@ -176,6 +176,10 @@ type Schedule struct {
 // Retention says which snapshots are kept. All three counts at 0 keep
 // everything.
 type Retention struct {
+	// This is retention.Policy in the units of this file, "48h" and whole days,
+	// without the time zone and the first day of the week, which are the
+	// schedule's: reading it needs neither a zone nor the weekly expression.
+
 	// Daily is for how many calendar days that have a snapshot the newest of
 	// that day is kept. Default 7.
 	Daily int `toml:"daily"`

@@ -55,7 +55,7 @@ func Default() *Config {
 	}
 }
 
-const day = 24 * time.Hour
+const day = 24 * time.Hour // the unit "d" of a Duration
 
 // settle fills in what the file leaves out and what depends on its other keys,
 // and writes paths and the API's address the short way.
@@ -105,6 +105,16 @@ func (c *Config) settleTarget(t *Target, key string) {
 	settle(c, key+"max_age", &t.MaxAge, Limit(8*day))
 	settle(c, key+"rebase_ratio", &t.RebaseRatio, 0.5)
 	settle(c, key+"prune", &t.Prune, !t.AppendOnly)
+
+	r, local := &t.Retention, c.Retention
+	settle(c, key+"retention.daily", &r.Daily, local.Daily)
+	settle(c, key+"retention.weekly", &r.Weekly, local.Weekly)
+	settle(c, key+"retention.monthly", &r.Monthly, local.Monthly)
+	settle(c, key+"retention.keep_within", &r.KeepWithin, local.KeepWithin)
+	settle(c, key+"retention.pre_restore_days", &r.PreRestoreDays, local.PreRestoreDays)
+	settle(c, key+"retention.suspect_days", &r.SuspectDays, local.SuspectDays)
+	settle(c, key+"retention.invalid_days", &r.InvalidDays, local.InvalidDays)
+	settle(c, key+"retention.max_delete_fraction", &r.MaxDeleteFraction, local.MaxDeleteFraction)
 }
 
 // settle sets the value of a key that the file does not set.

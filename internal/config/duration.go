@@ -17,7 +17,7 @@ var durationUnits = []struct {
 	name string
 	size time.Duration
 }{
-	{"d", 24 * time.Hour},
+	{"d", day},
 	{"h", time.Hour},
 	{"m", time.Minute},
 	{"s", time.Second},
@@ -46,7 +46,7 @@ func ParseDuration(text string) (Duration, error) {
 
 func unitSize(name string) (time.Duration, bool) {
 	if name == "w" {
-		return 7 * 24 * time.Hour, true
+		return 7 * day, true
 	}
 	for _, unit := range durationUnits {
 		if unit.name == name {
@@ -81,7 +81,7 @@ func (d *Duration) UnmarshalText(text []byte) (err error) {
 // MarshalText returns what String returns.
 func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
-// leading gives the longest prefix of text whose bytes are all in class.
+// leading returns the longest prefix of text whose bytes are all in class.
 func leading(text string, class func(byte) bool) string {
 	end := 0
 	for end < len(text) && class(text[end]) {

@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/atocore/atobackupd/internal/failure"
 )
@@ -145,6 +144,7 @@ func TestPolicy(t *testing.T) {
 [retention]
 daily = 10
 weekly = 11
+suspect_days = 9
 [encryption]
 recipients = ["age1a"]
 [[offsite]]
@@ -154,9 +154,13 @@ path = "/v"
 [offsite.retention]
 daily = 0
 monthly = 24
+keep_within = "7d"
 `)
-	got := c.Offsite[0].Policy(c.Retention)
-	want := Retention{Daily: 0, Weekly: 11, Monthly: 24, KeepWithin: Duration(48 * time.Hour), PreRestoreDays: 30, SuspectDays: 30, InvalidDays: 7, MaxDeleteFraction: 0.5}
+	got := c.Offsite[0].Retention
+	want := Retention{
+		Daily: 0, Weekly: 11, Monthly: 24, KeepWithin: Duration(7 * day),
+		PreRestoreDays: 30, SuspectDays: 9, InvalidDays: 7, MaxDeleteFraction: 0.5,
+	}
 	if got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}

@@ -97,31 +97,7 @@ type Target struct {
 	// machine then prunes. Default false.
 	AppendOnly bool `toml:"append_only"`
 
-	// Retention says where the target keeps other counts than [retention].
-	Retention TargetRetention `toml:"retention,omitempty"`
-}
-
-// TargetRetention overrides counts of Retention for one target.
-type TargetRetention struct {
-	// Daily replaces retention.daily there. Default: the same.
-	Daily *int `toml:"daily,omitempty"`
-
-	// Weekly replaces retention.weekly there. Default: the same.
-	Weekly *int `toml:"weekly,omitempty"`
-
-	// Monthly replaces retention.monthly there. Default: the same.
-	Monthly *int `toml:"monthly,omitempty"`
-}
-
-// Policy gives the retention that holds at t: local, with t's own counts.
-func (t Target) Policy(local Retention) Retention {
-	override := func(count *int, own *int) {
-		if own != nil {
-			*count = *own
-		}
-	}
-	override(&local.Daily, t.Retention.Daily)
-	override(&local.Weekly, t.Retention.Weekly)
-	override(&local.Monthly, t.Retention.Monthly)
-	return local
+	// Retention says where the target keeps more or less than [retention]: each
+	// key that is not set here is the same as there.
+	Retention Retention `toml:"retention"`
 }

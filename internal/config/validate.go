@@ -94,7 +94,7 @@ func (c *Config) check() problems {
 	v.paths()
 	v.backup()
 	v.schedule()
-	v.retention()
+	v.retention("retention", c.Retention)
 	v.recipients()
 	for i := range c.Offsite {
 		v.target(i)
@@ -168,17 +168,17 @@ func (v *validation) schedule() {
 	v.positive("schedule.shutdown_timeout", v.c.Schedule.ShutdownTimeout)
 }
 
-func (v *validation) retention() {
-	r := v.c.Retention
-	v.atLeast("retention.daily", r.Daily, 0)
-	v.atLeast("retention.weekly", r.Weekly, 0)
-	v.atLeast("retention.monthly", r.Monthly, 0)
-	v.atLeast("retention.pre_restore_days", r.PreRestoreDays, 0)
-	v.atLeast("retention.suspect_days", r.SuspectDays, 0)
-	v.atLeast("retention.invalid_days", r.InvalidDays, 0)
+// retention checks a table of that name, whose path is key.
+func (v *validation) retention(key string, r Retention) {
+	v.atLeast(key+".daily", r.Daily, 0)
+	v.atLeast(key+".weekly", r.Weekly, 0)
+	v.atLeast(key+".monthly", r.Monthly, 0)
+	v.atLeast(key+".pre_restore_days", r.PreRestoreDays, 0)
+	v.atLeast(key+".suspect_days", r.SuspectDays, 0)
+	v.atLeast(key+".invalid_days", r.InvalidDays, 0)
 	if f := r.MaxDeleteFraction; !(f > 0 && f <= 1) {
-		v.add("retention.max_delete_fraction", "0.5 holds a prune that would delete more than half",
-			"retention.max_delete_fraction = %v: must be above 0 and at most 1", f)
+		v.add(key+".max_delete_fraction", "0.5 holds a prune that would delete more than half",
+			"%s.max_delete_fraction = %v: must be above 0 and at most 1", key, f)
 	}
 }
 

@@ -37,10 +37,9 @@ func (v *validation) target(i int) {
 		v.add(key+"append_only", "set prune = false and run atobackupd vault prune on the other machine",
 			"offsite.append_only = true contradicts prune = true: nothing can be deleted there from here")
 	}
-	own := t.Policy(Retention{})
-	v.atLeast(key+"retention.daily", own.Daily, 0)
-	v.atLeast(key+"retention.weekly", own.Weekly, 0)
-	v.atLeast(key+"retention.monthly", own.Monthly, 0)
+	if t.Retention != v.c.Retention { // what it inherits is told of once
+		v.retention(key+"retention", t.Retention)
+	}
 }
 
 func (v *validation) targetName(i int) {

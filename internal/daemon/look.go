@@ -153,7 +153,7 @@ func owed(a *app.App, t config.Target, held []snapshot.Stamp, state *web.State, 
 		stored = append(stored, offsite.Stored{Info: info})
 	}
 	var owed []snapshot.Snapshot
-	for _, stamp := range offsite.MissingSnapshots(validated(state.Snapshots), stored, a.Policy(t.Policy(a.Config.Retention)), now) {
+	for _, stamp := range offsite.MissingSnapshots(validated(state.Snapshots), stored, a.Policy(t.Retention), now) {
 		owed = append(owed, local[stamp])
 	}
 	return owed

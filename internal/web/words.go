@@ -79,7 +79,6 @@ func (c clock) zoneName() string {
 
 // span writes a duration in the unit in which people think of it.
 func span(d time.Duration) string {
-	const day = 24 * time.Hour
 	switch {
 	case d < 0:
 		return "not yet"

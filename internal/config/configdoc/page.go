@@ -54,7 +54,7 @@ func page(source fs.FS) (string, error) {
 	}
 	var b strings.Builder
 	b.WriteString(head)
-	d := document{out: &b, types: types, keys: keys(types)}
+	d := document{out: &b, types: types, keys: keys(types), written: make(map[string]string)}
 	d.table("Config", "")
 	return b.String(), d.err
 }
@@ -176,6 +176,8 @@ type document struct {
 	types map[string]*table
 	keys  map[string]string
 	err   error
+
+	written map[string]string // the header of each struct whose keys are on the page
 }
 
 // table writes the keys of a struct, and then the tables in it.
@@ -184,6 +186,11 @@ func (d *document) table(name, path string) {
 	if path == "" {
 		fmt.Fprintf(d.out, "\n## Before the first table\n")
 	}
+	if header := d.written[name]; header != "" {
+		fmt.Fprintf(d.out, "\nThe keys are those of `%s`.\n", header)
+		return
+	}
+	d.written[name] = "[" + path + "]"
 	for _, f := range t.fields {
 		if d.types[f.elem] == nil {
 			d.key(f)
