@@ -3,7 +3,6 @@ package snapshot
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -156,9 +155,7 @@ func (c contents) registry() map[string]any {
 	if err != nil {
 		return nil
 	}
-	top := map[string]any{}
-	_ = json.Unmarshal(data, &top) // what only Python can read is not compared
-	return top
+	return topLevel(data) // what only Python can read is not compared
 }
 
 func shrunkRegistry(before, now map[string]any) (found []shrinkage) {

@@ -51,7 +51,7 @@ const (
 
 // commands are all that the program knows.
 var commands = []func(*cli) *cobra.Command{
-	newBackup, newList, newValidate, newPrune, newPin, newUnpin, newScrub, newAccept,
+	newBackup, newList, newLs, newDiff, newDump, newValidate, newPrune, newPin, newUnpin, newScrub, newAccept,
 	newRestore, newBootstrap, newDrill, newNotify, newExport, newSync, newVault, newTarget, newStatus, newHistory, newSchedule,
 	newConfig, newRun, newServiceEnded, newInit, newCompletion, newVersion,
 }

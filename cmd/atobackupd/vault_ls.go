@@ -1,9 +1,7 @@
 package main
 
 import (
-	"fmt"
 	"io"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -37,19 +35,7 @@ has them. No pack is read.`,
 					files = append(files, e.File)
 				}
 				doc := map[string]any{"stamp": stored.Stamp, "push": stored.Push, "files": files}
-				return c.emit(doc, func(w io.Writer) {
-					t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-					for _, f := range files {
-						name := f.Path
-						if f.Type == snapshot.TypeSymlink {
-							name += " -> " + f.Target
-						} else if f.Type == snapshot.TypeDir {
-							name += "/"
-						}
-						fmt.Fprintf(t, "%04o\t%d\t%d\t%d\t%s\t %s\n", f.Mode, f.UID, f.GID, f.Size, f.MTime.UTC().Format("2006-01-02 15:04:05"), name)
-					}
-					t.Flush()
-				})
+				return c.emit(doc, func(w io.Writer) { printFiles(w, files) })
 			})
 		},
 	}

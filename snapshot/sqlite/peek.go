@@ -16,35 +16,47 @@ type Overview struct {
 }
 
 // Peek looks at a live database without copying it: at its schema, and at most
-// at one row of each table. It keeps to Copy's rules about what may be opened
-// how, so that nothing is left beside the database that its application could not
-// write; what it then cannot see is what is still in the WAL.
-func Peek(ctx context.Context, path string, busy time.Duration) (_ Overview, err error) {
+// at one row of each table.
+func Peek(ctx context.Context, path string, busy time.Duration) (Overview, error) {
+	return readLive(ctx, path, busy, overview)
+}
+
+// CountLive returns the rows of every table of a live database, as Inspect does of
+// a stored one. Its application may be writing meanwhile.
+func CountLive(ctx context.Context, path string, busy time.Duration) (map[string]int64, error) {
+	return readLive(ctx, path, busy, countRows)
+}
+
+// readLive reads in a live database. It keeps to Copy's rules about what may be
+// opened how, so that nothing is left beside the database that its application
+// could not write; what it then cannot see is what is still in the WAL.
+func readLive[T any](
+	ctx context.Context, path string, busy time.Duration, read func(context.Context, *sql.DB) (T, error),
+) (result T, err error) {
 	resolved, release, err := hold(ctx, path)
 	if err != nil {
-		return Overview{}, err
+		return result, err
 	}
 	defer release()
 	src, err := look(resolved)
 	if err != nil {
-		return Overview{}, err
+		return result, err
+	}
+	at := func(open func() (*sql.DB, error)) (result T, err error) {
+		db, err := open()
+		if err != nil {
+			return result, err
+		}
+		defer func() { err = errors.Join(err, db.Close()) }()
+		return read(ctx, db)
 	}
 	if how, err := src.access(); err == nil && how == accessNormal {
-		o, err := peekAt(ctx, func() (*sql.DB, error) { return OpenReadOnly(src.path, busy) })
+		result, err := at(func() (*sql.DB, error) { return OpenReadOnly(src.path, busy) })
 		if err = errors.Join(err, src.returnSidecars()); err == nil || ctx.Err() != nil {
-			return o, err
+			return result, err
 		}
 	}
-	return peekAt(ctx, func() (*sql.DB, error) { return OpenImmutable(src.path) })
-}
-
-func peekAt(ctx context.Context, open func() (*sql.DB, error)) (o Overview, err error) {
-	db, err := open()
-	if err != nil {
-		return Overview{}, err
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	return overview(ctx, db)
+	return at(func() (*sql.DB, error) { return OpenImmutable(src.path) })
 }
 
 func overview(ctx context.Context, db *sql.DB) (Overview, error) {
