@@ -57,7 +57,7 @@ func TestPublishFallsBack(t *testing.T) {
 	if !errors.Is(err, errUnsupported) {
 		t.Errorf("a file system that can do nothing: %v", err)
 	}
-	if left, err := os.ReadDir(filepath.Join(r.path, incoming)); err != nil || len(left) != 0 {
+	if left, err := os.ReadDir(filepath.Join(r.path, offsite.IncomingDir)); err != nil || len(left) != 0 {
 		t.Errorf("incoming holds %v, %v", left, err)
 	}
 }
@@ -97,7 +97,7 @@ func TestModes(t *testing.T) {
 	if _, err := r.Put(context.Background(), "packs/one", strings.NewReader("data")); err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]fs.FileMode{"packs/one": fileMode, "packs": dirMode, incoming: dirMode} {
+	for name, want := range map[string]fs.FileMode{"packs/one": fileMode, "packs": dirMode, offsite.IncomingDir: dirMode} {
 		info, err := os.Stat(filepath.Join(r.path, name))
 		if err != nil || info.Mode().Perm() != want {
 			t.Errorf("%s: %v, %v, want %o", name, info.Mode(), err, want)
@@ -150,7 +150,7 @@ func TestFullDisk(t *testing.T) {
 	if failure.KindOf(err) != failure.NoSpace || !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("Put on a full disk: %v (kind %d)", err, failure.KindOf(err))
 	}
-	for dir, want := range map[string]int{"packs": 1, incoming: 0} {
+	for dir, want := range map[string]int{"packs": 1, offsite.IncomingDir: 0} {
 		if entries, err := r.List(ctx, dir); err != nil || len(entries) != want {
 			t.Errorf("%s holds %v, %v", dir, entries, err)
 		}

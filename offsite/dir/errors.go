@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/offsite"
 )
 
 // check refuses, before anything is touched, what cannot be done: a name that
@@ -15,7 +16,7 @@ import (
 // itself, ".", can only be listed and described.
 func (r *Remote) check(ctx context.Context, op, name string) error {
 	whole := op == "list" || op == "stat" || op == "ask for free space"
-	if !validName(name) || name == "." && !whole {
+	if !offsite.ValidName(name) || name == "." && !whole {
 		return &failure.Error{Op: op, Subject: r.path, Err: &fs.PathError{Op: op, Path: name, Err: fs.ErrInvalid}}
 	}
 	if err := ctx.Err(); err != nil {

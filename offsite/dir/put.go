@@ -9,21 +9,17 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"strings"
 	"syscall"
 
-	"github.com/atocore/atobackupd/crypt"
+	"github.com/atocore/atobackupd/offsite"
 )
-
-// incoming holds uploads under way; they are renamed out of it.
-const incoming = "incoming"
 
 // Put stores src's bytes under name, durably, and never replaces an object.
 func (r *Remote) Put(ctx context.Context, name string, src io.Reader) (n int64, err error) {
 	if err := r.check(ctx, "store", name); err != nil {
 		return 0, err
 	}
-	temp := path.Join(incoming, path.Base(name)+"."+rand.Text())
+	temp := path.Join(offsite.IncomingDir, path.Base(name)+"."+rand.Text())
 	n, err = r.put(ctx, temp, name, src)
 	if err != nil {
 		// Whatever went wrong, a partial is worth nothing: the same bytes
@@ -77,7 +73,7 @@ func (r *Remote) write(ctx context.Context, temp string, sealed bool, src io.Rea
 		return 0, fmt.Errorf("wrote %d bytes, but the file has %d", n, info.Size())
 	}
 	if sealed {
-		if err := checkSealed(f); err != nil {
+		if err := offsite.CheckSealed(f); err != nil {
 			return 0, err
 		}
 	}
@@ -95,20 +91,6 @@ func (s *source) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	return s.src.Read(p)
-}
-
-// checkSealed reads a file's first bytes back: they must be an age header, or
-// something was about to be stored in the clear.
-func checkSealed(f io.ReaderAt) error {
-	head := make([]byte, crypt.HeaderLen)
-	n, err := f.ReadAt(head, 0)
-	if err != nil && err != io.EOF {
-		return err
-	}
-	if !crypt.IsHeader(head[:n]) {
-		return errors.New("refused: it does not begin with an age header, so it may be in the clear")
-	}
-	return nil
 }
 
 // makeParents makes the directories above name, each durably.
@@ -143,9 +125,4 @@ func (r *Remote) syncParent(name string) error {
 // are relative to it.
 func (r *Remote) openDir(dir string) (*os.File, error) {
 	return r.root.OpenFile(dir, os.O_RDONLY|syscall.O_DIRECTORY, 0)
-}
-
-// validName says whether name is a plain path below the root.
-func validName(name string) bool {
-	return fs.ValidPath(name) && !strings.ContainsRune(name, 0)
 }

@@ -3,7 +3,6 @@ package s3
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/url"
 	"os"
 	"path"
@@ -14,6 +13,7 @@ import (
 	"github.com/minio/minio-go/v7/pkg/credentials"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/offsite"
 )
 
 // Config says where a vault's bucket is. Endpoint and Bucket are required; the
@@ -68,7 +68,7 @@ func (c Config) check() error {
 		return fmt.Errorf("endpoint %q has a path; the bucket goes into bucket, what is below it into prefix", c.Endpoint)
 	case c.Bucket == "" || strings.ContainsAny(c.Bucket, "/ \x00"):
 		return fmt.Errorf("bucket %q is no name of a bucket", c.Bucket)
-	case c.Prefix != "" && !validName(c.Prefix):
+	case c.Prefix != "" && !offsite.ValidName(c.Prefix):
 		return fmt.Errorf("prefix %q is not a plain path", c.Prefix)
 	case c.BandwidthLimit < 0 || c.LockFor < 0:
 		return errors.New("a limit is negative")
@@ -135,6 +135,3 @@ func (c Config) keys() (*credentials.Credentials, error) {
 
 // key is the object's key in the bucket.
 func (c Config) key(name string) string { return strings.TrimPrefix(path.Join(c.Prefix, name), "./") }
-
-// validName reports whether name is a plain path below the root.
-func validName(name string) bool { return fs.ValidPath(name) && !strings.ContainsRune(name, 0) }

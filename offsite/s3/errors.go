@@ -29,7 +29,7 @@ func (l local) Unwrap() error { return l.error }
 func (r *Remote) check(ctx context.Context, op string, names ...string) error {
 	for _, name := range names {
 		whole := op == "list" || op == "stat"
-		if !validName(name) || name == "." && !whole {
+		if !offsite.ValidName(name) || name == "." && !whole {
 			return &failure.Error{Op: op, Subject: r.subject(""), Err: &fs.PathError{Op: op, Path: name, Err: fs.ErrInvalid}}
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"iter"
 	"path"
 	"slices"
 	"strings"
@@ -12,13 +13,6 @@ import (
 	"github.com/minio/minio-go/v7"
 
 	"github.com/atocore/atobackupd/offsite"
-)
-
-// Bounds of one listing. A service that never ends one must not hold a job, nor
-// fill the memory.
-const (
-	maxNames    = 1_000_000
-	listTimeout = 15 * time.Minute
 )
 
 // object is what lies under a name.
@@ -46,37 +40,43 @@ func (r *Remote) list(ctx context.Context, dir string) ([]offsite.Entry, error) 
 	if prefix == "./" {
 		prefix = ""
 	}
-	found := gathering{}
+	found, bytes := gathering{}, 0
 	err := r.walk(ctx, prefix, 0, func(name string, info minio.ObjectInfo) (bool, error) {
 		if name == "" {
 			return true, nil // a placeholder that a console made for the directory
 		}
-		found.add(path.Join(dir, name), info)
-		if len(found) > maxNames {
-			return false, local{fmt.Errorf("it has more than %d names", maxNames)}
+		if found.add(path.Join(dir, name), info) {
+			bytes += len(name)
+		}
+		if len(found) > offsite.MaxEntries || bytes > offsite.MaxNames {
+			return false, local{offsite.ErrEndless}
 		}
 		return true, nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	var entries []offsite.Entry
+	var listing offsite.Listing
 	for name, versions := range found {
 		if o, ok := r.judge(name, versions); ok {
-			entries = append(entries, o.Entry)
+			if err := listing.Add(o.Entry); err != nil {
+				return nil, local{err}
+			}
 		}
 	}
+	entries := listing.Sorted()
 	if len(entries) == 0 && dir != "." {
 		return nil, fs.ErrNotExist
 	}
-	slices.SortFunc(entries, func(a, b offsite.Entry) int { return strings.Compare(a.Name, b.Name) })
 	return entries, nil
 }
 
 // walk calls visit for each object, marker and directory below prefix, with its
 // name there; a directory's ends with a slash. It stops when visit returns false.
-func (r *Remote) walk(ctx context.Context, prefix string, page int, visit func(string, minio.ObjectInfo) (bool, error)) error {
-	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+func (r *Remote) walk(
+	ctx context.Context, prefix string, page int, visit func(string, minio.ObjectInfo) (more bool, err error),
+) error {
+	ctx, cancel := context.WithTimeout(ctx, offsite.ListTimeout)
 	defer cancel()
 	options := minio.ListObjectsOptions{Prefix: prefix, WithVersions: r.state.Versions, MaxKeys: page}
 	for info := range r.core.ListObjectsIter(ctx, r.cfg.Bucket, options) {
@@ -84,7 +84,7 @@ func (r *Remote) walk(ctx context.Context, prefix string, page int, visit func(s
 			return info.Err
 		}
 		name, ok := strings.CutPrefix(info.Key, prefix)
-		if base := strings.TrimSuffix(name, "/"); !ok || name != "" && (strings.Contains(base, "/") || !validName(base) || base == ".") || info.Size < 0 {
+		if !ok || name != "" && !isElement(strings.TrimSuffix(name, "/")) || info.Size < 0 {
 			return local{fmt.Errorf("the service lists the impossible name %q", info.Key)}
 		}
 		if more, err := visit(name, info); err != nil || !more {
@@ -94,40 +94,49 @@ func (r *Remote) walk(ctx context.Context, prefix string, page int, visit func(s
 	return ctx.Err()
 }
 
+// isElement reports whether name is one element of a path.
+func isElement(name string) bool {
+	return offsite.ValidName(name) && name != "." && !strings.Contains(name, "/")
+}
+
 // gathering holds what a listing shows of each name, the newest version first.
 type gathering map[string]*versions
 
 // versions is what lies under one name.
 type versions struct {
 	dir     bool
-	oldest  minio.ObjectInfo // that is no marker
-	count   int              // of versions that are no markers
+	oldest  object // that is no marker
+	count   int    // of versions that are no markers
 	markers int
 	hidden  bool // the newest is a marker
 	last    time.Time
 }
 
-func (g gathering) add(name string, info minio.ObjectInfo) {
-	dir := strings.HasSuffix(info.Key, "/")
+// add takes one version of a name, and reports whether the name is new.
+func (g gathering) add(name string, info minio.ObjectInfo) (isNew bool) {
 	v := g[name]
-	if v == nil {
+	if isNew = v == nil; isNew {
 		v = &versions{}
 		g[name] = v
 	}
 	switch {
-	case dir:
+	case strings.HasSuffix(info.Key, "/"):
 		v.dir = true
-		return
+		return isNew
 	case info.IsDeleteMarker:
 		v.markers++
 		v.hidden = v.hidden || info.IsLatest
 	default:
 		v.count++
-		v.oldest = info
+		v.oldest = object{
+			Entry:   offsite.Entry{Name: path.Base(name), Size: info.Size, MTime: info.LastModified},
+			version: info.VersionID, etag: info.ETag,
+		}
 	}
 	if info.LastModified.After(v.last) {
 		v.last = info.LastModified
 	}
+	return isNew
 }
 
 // judge decides which version is the object, and remembers it and what somebody
@@ -157,10 +166,8 @@ func (r *Remote) judge(name string, v *versions) (object, bool) {
 	if v.count == 0 {
 		return object{}, false
 	}
-	o := object{
-		Entry:   offsite.Entry{Name: path.Base(name), Size: v.oldest.Size, MTime: v.oldest.LastModified},
-		version: v.oldest.VersionID, etag: v.oldest.ETag, alone: v.count == 1 && v.markers == 0,
-	}
+	o := v.oldest
+	o.alone = v.count == 1 && v.markers == 0
 	if r.state.Versions {
 		r.known[name] = o
 	}
@@ -190,37 +197,49 @@ func (r *Remote) lookAt(ctx context.Context, name string) (object, bool, error) 
 		if missing(err) {
 			return object{}, false, nil
 		}
-		return object{Entry: offsite.Entry{Name: path.Base(name), Size: info.Size, MTime: info.LastModified}, etag: info.ETag, alone: true}, err == nil, err
-	}
-	all, err := r.versionsOf(ctx, name)
-	if err != nil || len(all) == 0 {
-		return object{}, false, err
+		e := offsite.Entry{Name: path.Base(name), Size: info.Size, MTime: info.LastModified}
+		return object{Entry: e, etag: info.ETag, alone: true}, err == nil, err
 	}
 	found := gathering{}
-	for _, info := range all {
+	for info, err := range r.versionsOf(ctx, name) {
+		if err != nil {
+			return object{}, false, err
+		}
 		found.add(name, info)
+	}
+	if found[name] == nil {
+		return object{}, false, nil
 	}
 	o, ok := r.judge(name, found[name])
 	return o, ok, nil
 }
 
-// versionsOf lists every version and marker of one name, the newest first.
-func (r *Remote) versionsOf(ctx context.Context, name string) (all []minio.ObjectInfo, err error) {
-	dir, base := path.Split(r.cfg.key(name))
-	ctx, cancel := context.WithTimeout(ctx, listTimeout)
-	defer cancel()
-	for info := range r.core.ListObjectsIter(ctx, r.cfg.Bucket, minio.ListObjectsOptions{Prefix: dir + base, WithVersions: true}) {
-		if info.Err != nil {
-			return nil, info.Err
+// versionsOf yields every version and marker of one name, the newest first. They
+// are never all in memory: whoever has the key can make any number.
+func (r *Remote) versionsOf(ctx context.Context, name string) iter.Seq2[minio.ObjectInfo, error] {
+	key := r.cfg.key(name)
+	return func(yield func(minio.ObjectInfo, error) bool) {
+		ctx, cancel := context.WithTimeout(ctx, offsite.ListTimeout)
+		defer cancel()
+		options := minio.ListObjectsOptions{Prefix: key, WithVersions: true}
+		for info := range r.core.ListObjectsIter(ctx, r.cfg.Bucket, options) {
+			if info.Err != nil {
+				yield(minio.ObjectInfo{}, info.Err)
+				return
+			}
+			// Names are listed in order, so the name itself comes before those that
+			// only begin with it.
+			if info.Key != key {
+				return
+			}
+			if !yield(info, nil) {
+				return
+			}
 		}
-		// Names are listed in order, so the name itself comes before those that
-		// only begin with it.
-		if info.Key != dir+base || len(all) > maxNames {
-			break
+		if err := ctx.Err(); err != nil {
+			yield(minio.ObjectInfo{}, err)
 		}
-		all = append(all, info)
 	}
-	return all, ctx.Err()
 }
 
 // Tampering returns, by name, what the listings and looks of this connection

@@ -143,17 +143,19 @@ func (r *Remote) Uncover(ctx context.Context, name string) error {
 // removeExcept removes the other versions of name, and all markers.
 func (r *Remote) removeExcept(ctx context.Context, name, keep string) error {
 	defer r.forget(name)
-	all, err := r.versionsOf(ctx, name)
-	for _, info := range all {
+	for info, err := range r.versionsOf(ctx, name) {
+		if err != nil {
+			return err
+		}
 		if info.VersionID == keep {
 			continue
 		}
 		// A thief's own version may be locked, and harms nobody.
-		if e := r.removeVersion(ctx, name, info.VersionID); !errors.Is(e, offsite.ErrLocked) {
-			err = errors.Join(err, e)
+		if err := r.removeVersion(ctx, name, info.VersionID); err != nil && !errors.Is(err, offsite.ErrLocked) {
+			return err
 		}
 	}
-	return err
+	return nil
 }
 
 func (r *Remote) removeVersion(ctx context.Context, name, version string) error {

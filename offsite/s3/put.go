@@ -24,7 +24,6 @@ import (
 	"github.com/minio/minio-go/v7"
 	"golang.org/x/time/rate"
 
-	"github.com/atocore/atobackupd/crypt"
 	"github.com/atocore/atobackupd/offsite"
 )
 
@@ -52,8 +51,10 @@ func (r *Remote) Put(ctx context.Context, name string, src io.Reader) (int64, er
 }
 
 func (r *Remote) put(ctx context.Context, name string, b *body) error {
-	if path.Ext(name) == ".age" && !crypt.IsHeader(b.head()) {
-		return local{errors.New("refused: it does not begin with an age header, so it may be in the clear")}
+	if path.Ext(name) == ".age" {
+		if err := offsite.CheckSealed(b.reader()); err != nil {
+			return local{err}
+		}
 	}
 	if !r.reserve(name) {
 		return fs.ErrExist // of two at once, the first
@@ -247,16 +248,11 @@ func (b *body) spill(s *source) error {
 
 // reader returns the bytes from the first. The library goes back in it to send
 // them again.
-func (b *body) reader() io.ReadSeeker {
+func (b *body) reader() *io.SectionReader {
 	if b.file != nil {
 		return io.NewSectionReader(b.file, 0, b.size)
 	}
-	return bytes.NewReader(b.memory.Bytes())
-}
-
-func (b *body) head() []byte {
-	all := b.memory.Bytes()
-	return all[:min(len(all), crypt.HeaderLen)]
+	return io.NewSectionReader(bytes.NewReader(b.memory.Bytes()), 0, b.size)
 }
 
 func (b *body) release() {
@@ -304,16 +300,6 @@ func (p pacer) Read(sent []byte) (int, error) {
 		left -= n
 	}
 	return len(sent), nil
-}
-
-// newLimiter spreads uploads over time; nil for no limit. A tenth of a second's
-// worth may go at once, and at least one packet.
-func newLimiter(bytesPerSecond int64) *rate.Limiter {
-	if bytesPerSecond == 0 {
-		return nil
-	}
-	burst := min(max(bytesPerSecond/10, 32<<10), 1<<30)
-	return rate.NewLimiter(rate.Limit(bytesPerSecond), int(burst))
 }
 
 // unlocked reports whether name's objects pass by: probes, and packs on their

@@ -64,7 +64,7 @@ func open(ctx context.Context, cfg Config, transport *http.Transport, trip http.
 		Transport: boundedTransport{trip},
 	})
 	r := &Remote{
-		cfg: cfg, core: minio.Core{Client: client}, transport: transport, limit: newLimiter(cfg.BandwidthLimit),
+		cfg: cfg, core: minio.Core{Client: client}, transport: transport, limit: offsite.NewLimiter(cfg.BandwidthLimit),
 		known: map[string]object{}, tampered: map[string]string{}, putting: map[string]bool{},
 	}
 	if err != nil {

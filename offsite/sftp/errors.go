@@ -13,6 +13,7 @@ import (
 	"github.com/pkg/sftp"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/offsite"
 )
 
 // errClosed is what a Remote says after Close.
@@ -82,7 +83,7 @@ const cancelGrace = 5 * time.Second
 func (r *Remote) begin(ctx context.Context, op string, names ...string) (*operation, error) {
 	o := &operation{remote: r, ctx: ctx, op: op, name: strings.Join(names, " to ")}
 	for _, name := range names {
-		if root := name == "." && (op == "store" || op == "read" || op == "move" || op == "remove"); root || !validName(name) {
+		if root := name == "." && (op == "store" || op == "read" || op == "move" || op == "remove"); root || !offsite.ValidName(name) {
 			o.name = ""
 			return nil, o.explain(local{&fs.PathError{Op: op, Path: name, Err: fs.ErrInvalid}})
 		}
@@ -121,7 +122,7 @@ func (o *operation) explain(err error) error {
 	case errors.Is(err, context.Canceled):
 		e.Kind = failure.Interrupted
 	case errors.Is(err, context.DeadlineExceeded):
-		e.Kind = failure.Unreachable // its time was up: try later
+		e.Kind, e.Err = failure.Unreachable, fmt.Errorf("its time was up: %w", context.DeadlineExceeded)
 	case errors.As(err, &known), errors.As(err, new(local)):
 	case r.watch.broken() == errClosed:
 		e.Err = errClosed
@@ -203,9 +204,4 @@ func (r *Remote) full() bool {
 	now := time.Now()
 	r.lastFull.Store(&now)
 	return true
-}
-
-// validName says whether name is a plain path below the root.
-func validName(name string) bool {
-	return fs.ValidPath(name) && !strings.ContainsRune(name, 0)
 }

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/crypto/ssh/knownhosts"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/offsite"
 	"github.com/atocore/atobackupd/offsite/sftp/sshdtest"
 )
 
@@ -302,7 +303,7 @@ func TestFullDisk(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	for dir, want := range map[string]int{"packs": 1, incoming: 0} {
+	for dir, want := range map[string]int{"packs": 1, offsite.IncomingDir: 0} {
 		if entries, err := r.List(ctx, dir); err != nil || len(entries) != want {
 			t.Errorf("%s holds %v, %v", dir, entries, err)
 		}

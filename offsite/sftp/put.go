@@ -14,11 +14,8 @@ import (
 	"github.com/pkg/sftp"
 	"golang.org/x/time/rate"
 
-	"github.com/atocore/atobackupd/crypt"
+	"github.com/atocore/atobackupd/offsite"
 )
-
-// incoming holds uploads under way; they are renamed out of it.
-const incoming = "incoming"
 
 // bytesInFlight is how much one Put sends ahead of the answers: as much as
 // OpenSSH's window takes.
@@ -32,7 +29,7 @@ func (r *Remote) Put(ctx context.Context, name string, src io.Reader) (int64, er
 	if err != nil {
 		return 0, err
 	}
-	temp := path.Join(incoming, path.Base(name)+"."+rand.Text())
+	temp := path.Join(offsite.IncomingDir, path.Base(name)+"."+rand.Text())
 	n, err := r.put(ctx, temp, name, src)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
@@ -51,7 +48,7 @@ func (r *Remote) put(ctx context.Context, temp, name string, src io.Reader) (int
 	if err := r.watch.broken(); err != nil {
 		return 0, err
 	}
-	for _, dir := range []string{incoming, path.Dir(name)} {
+	for _, dir := range []string{offsite.IncomingDir, path.Dir(name)} {
 		if err := r.makeDir(dir); err != nil {
 			return 0, err
 		}
@@ -106,15 +103,7 @@ func (r *Remote) checkUpload(f *sftp.File, sent int64, sealed bool) error {
 	if !sealed {
 		return nil
 	}
-	head := make([]byte, crypt.HeaderLen)
-	n, err := f.ReadAt(head, 0)
-	if err != nil && err != io.EOF {
-		return err
-	}
-	if !crypt.IsHeader(head[:n]) {
-		return local{errors.New("refused: it does not begin with an age header, so it may be in the clear")}
-	}
-	return nil
+	return offsite.CheckSealed(f)
 }
 
 // discard removes a partial, as well as that can be done: the connection may
@@ -158,14 +147,4 @@ func (s *source) Read(p []byte) (int, error) {
 		return n, errSource
 	}
 	return n, err
-}
-
-// newLimiter spreads uploads over time; nil for no limit. A tenth of a second's
-// worth may go at once, and at least one packet.
-func newLimiter(bytesPerSecond int64) *rate.Limiter {
-	if bytesPerSecond == 0 {
-		return nil
-	}
-	burst := min(max(bytesPerSecond/10, 32<<10), 1<<30)
-	return rate.NewLimiter(rate.Limit(bytesPerSecond), int(burst))
 }

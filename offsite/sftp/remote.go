@@ -18,12 +18,9 @@ package sftp
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"path"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -73,7 +70,7 @@ var _ offsite.Remote = (*Remote)(nil)
 
 // newRemote starts the SFTP protocol on l. The link is killed when that fails.
 func newRemote(ctx context.Context, host string, l link, cfg Config) (*Remote, error) {
-	r := &Remote{cfg: cfg, host: host, packet: smallPacket, limit: newLimiter(cfg.BandwidthLimit), grace: cancelGrace}
+	r := &Remote{cfg: cfg, host: host, packet: smallPacket, limit: offsite.NewLimiter(cfg.BandwidthLimit), grace: cancelGrace}
 	r.watch = newWatch(l, cfg.OpTimeout)
 	stop := context.AfterFunc(ctx, func() { r.watch.breakOff(context.Cause(ctx)) })
 	defer stop()
@@ -117,29 +114,49 @@ func (r *Remote) has(extension string) bool {
 // at gives name's path on the server.
 func (r *Remote) at(name string) string { return path.Join(r.cfg.Path, name) }
 
-// List gives the entries of one directory, sorted by name.
+// List returns the entries of one directory, sorted by name.
 func (r *Remote) List(ctx context.Context, dir string) ([]offsite.Entry, error) {
 	o, err := r.begin(ctx, "list", dir)
 	if err != nil {
 		return nil, err
 	}
-	var infos []fs.FileInfo
-	if err = r.findDir(dir); err == nil {
-		infos, err = r.client.ReadDirContext(ctx, r.at(dir))
-	}
-	entries := make([]offsite.Entry, 0, len(infos))
-	for _, info := range infos {
-		// Some have answered "a/..", hoping that it leads somewhere.
-		if name := info.Name(); name == "." || strings.Contains(name, "/") || !validName(name) {
-			err = local{fmt.Errorf("the server lists the impossible name %q", name)}
-		}
-		entries = append(entries, entryOf(info))
-	}
+	listing, err := r.list(ctx, dir)
 	if err := o.end(err); err != nil {
 		return nil, err
 	}
-	slices.SortFunc(entries, func(a, b offsite.Entry) int { return strings.Compare(a.Name, b.Name) })
-	return entries, nil
+	return listing.Sorted(), nil
+}
+
+// list reads a directory within the bounds: the library would keep whatever the
+// server sends until that ends, so what comes is counted below it.
+func (r *Remote) list(ctx context.Context, dir string) (listing offsite.Listing, err error) {
+	if err := r.findDir(dir); err != nil {
+		return listing, err
+	}
+	bounded, end := context.WithTimeout(ctx, offsite.ListTimeout)
+	defer end()
+	bounded, stop := context.WithCancelCause(bounded)
+	defer stop(nil)
+	defer r.watch.boundNames(func() { stop(offsite.ErrEndless) })()
+	// A server that is out of bounds does not close the directory either.
+	defer context.AfterFunc(bounded, func() {
+		if ctx.Err() == nil {
+			r.watch.breakOff(context.Cause(bounded))
+		}
+	})()
+	infos, err := r.client.ReadDirContext(bounded, r.at(dir))
+	if cause := context.Cause(bounded); cause != nil && ctx.Err() == nil {
+		err = local{cause}
+	}
+	if err != nil {
+		return listing, err
+	}
+	for _, info := range infos {
+		if err := listing.Add(entryOf(info)); err != nil {
+			return listing, local{err}
+		}
+	}
+	return listing, nil
 }
 
 func entryOf(info fs.FileInfo) offsite.Entry {

@@ -6,6 +6,8 @@ import (
 	"io"
 	"sync"
 	"time"
+
+	"github.com/atocore/atobackupd/offsite"
 )
 
 // link is one connection that carries the SFTP protocol.
@@ -35,17 +37,29 @@ type watch struct {
 	link    link
 	timeout time.Duration
 
-	mu      sync.Mutex
-	sent    packets   // requests; each gets exactly one answer
-	got     packets   // answers
-	quiet   time.Time // when a request last began to wait, or an answer's bytes came
-	cause   error     // why the connection was ended
-	stopped chan struct{}
+	mu       sync.Mutex
+	sent     packets         // requests; each gets exactly one answer
+	got      packets         // answers
+	quiet    time.Time       // when a request last began to wait, or an answer's bytes came
+	answered time.Time       // when a request last began to wait, or an answer was whole
+	bounds   map[*bound]bool // of the listings under way
+	cause    error           // why the connection was ended
+	stopped  chan struct{}
+}
+
+// wholeAnswer is how many times the timeout an answer may take when its bytes
+// keep coming, one by one.
+const wholeAnswer = 8
+
+// bound is how far a listing may go.
+type bound struct {
+	names, bytes int64 // of w.got, in all
+	exceeded     func()
 }
 
 // newWatch passes l on; from start on, a request may wait for timeout.
 func newWatch(l link, timeout time.Duration) *watch {
-	return &watch{link: l, timeout: timeout, stopped: make(chan struct{})}
+	return &watch{link: l, timeout: timeout, bounds: make(map[*bound]bool), stopped: make(chan struct{})}
 }
 
 // start begins to watch, until the link is broken.
@@ -74,7 +88,25 @@ func (w *watch) run() {
 func (w *watch) overdue(now time.Time) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.sent.count > w.got.count && now.Sub(w.quiet) > w.timeout
+	waits := w.sent.count > w.got.count
+	return waits && (now.Sub(w.quiet) > w.timeout || now.Sub(w.answered) > wholeAnswer*w.timeout)
+}
+
+// boundNames calls exceeded when more names come than one listing may have, until
+// release. Listings at the same time count for each other.
+func (w *watch) boundNames(exceeded func()) (release func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	b := &bound{
+		// Of each entry the protocol sends attributes and a line for people too.
+		names: w.got.names + offsite.MaxEntries, bytes: w.got.nameBytes + 8*offsite.MaxNames, exceeded: exceeded,
+	}
+	w.bounds[b] = true
+	return func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		delete(w.bounds, b)
+	}
 }
 
 // breakOff ends the connection; the first cause is kept.
@@ -91,7 +123,7 @@ func (w *watch) breakOff(cause error) {
 	}
 }
 
-// broken gives why the connection was ended, or nil.
+// broken returns why the connection was ended, or nil.
 func (w *watch) broken() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -104,6 +136,7 @@ func (w *watch) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	if w.sent.count == w.got.count {
 		w.quiet = time.Now()
+		w.answered = w.quiet
 	}
 	w.sent.add(p)
 	w.mu.Unlock()
@@ -117,7 +150,16 @@ func (w *watch) Read(p []byte) (int, error) {
 	defer w.mu.Unlock()
 	if n > 0 {
 		w.quiet = time.Now()
+		before := w.got.count
 		w.got.add(p[:n])
+		if w.got.count > before {
+			w.answered = w.quiet
+		}
+	}
+	for b := range w.bounds {
+		if w.got.names > b.names || w.got.nameBytes > b.bytes {
+			b.exceeded()
+		}
 	}
 	return n, err
 }
@@ -126,26 +168,47 @@ func (w *watch) Read(p []byte) (int, error) {
 func (w *watch) Close() error { return w.link.Close() }
 
 // packets counts the packets of an SFTP stream, each of which is a length of
-// four bytes and so many bytes after it.
+// four bytes and so many bytes after it, and the names that directories were
+// answered with.
 type packets struct {
 	count int
-	head  []byte // of a length, what has come of it
+	head  []byte // what has come of a length, and then of typeIDCount
 	body  int64  // of the packet under way, what is still to come
+
+	names, nameBytes int64 // as the packets say that hold them
 }
+
+// An answer with names begins with its type, the request's number and theirs.
+const (
+	typeName    = 104
+	typeIDCount = 1 + 4 + 4
+)
 
 func (c *packets) add(p []byte) {
 	for len(p) > 0 {
-		if c.body > 0 {
-			n := min(c.body, int64(len(p)))
-			c.body -= n
-			p = p[n:]
+		if c.body == 0 {
+			n := min(4-len(c.head), len(p))
+			c.head, p = append(c.head, p[:n]...), p[n:]
+			if len(c.head) == 4 {
+				c.count++
+				c.body = int64(binary.BigEndian.Uint32(c.head))
+				c.head = c.head[:0]
+			}
 			continue
 		}
-		n := min(4-len(c.head), len(p))
-		c.head, p = append(c.head, p[:n]...), p[n:]
-		if len(c.head) == 4 {
-			c.count++
-			c.body = int64(binary.BigEndian.Uint32(c.head))
+		n := min(c.body, int64(len(p)))
+		if missing := min(typeIDCount-len(c.head), int(n)); missing > 0 {
+			c.head = append(c.head, p[:missing]...)
+			if len(c.head) == typeIDCount && c.head[0] == typeName {
+				c.names += int64(binary.BigEndian.Uint32(c.head[5:]))
+			}
+		}
+		if len(c.head) > 0 && c.head[0] == typeName {
+			c.nameBytes += n
+		}
+		c.body -= n
+		p = p[n:]
+		if c.body == 0 {
 			c.head = c.head[:0]
 		}
 	}

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/atocore/atobackupd/offsite"
 )
 
 // However a stream is cut up on its way, its packets are counted right.
@@ -98,7 +100,7 @@ func TestAnswersKeepTheConnection(t *testing.T) {
 // for its turn.
 func TestBandwidthLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		limit := newLimiter(1 << 20)
+		limit := offsite.NewLimiter(1 << 20)
 		begun := time.Now()
 		done := make(chan error)
 		for range 2 {
@@ -120,7 +122,7 @@ func TestBandwidthLimit(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		s := &source{ctx: ctx, src: random(1 << 30), limit: newLimiter(1000)}
+		s := &source{ctx: ctx, src: random(1 << 30), limit: offsite.NewLimiter(1000)}
 		begun = time.Now()
 		if _, err := io.Copy(io.Discard, s); err == nil || !errors.Is(s.err, context.DeadlineExceeded) || time.Since(begun) > time.Second {
 			t.Errorf("after %v: %v, %v", time.Since(begun), err, s.err)
