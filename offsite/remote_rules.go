@@ -25,6 +25,9 @@ func ValidName(name string) bool {
 	return fs.ValidPath(name) && !strings.ContainsRune(name, 0)
 }
 
+// ErrInTheClear is what CheckSealed refuses.
+var ErrInTheClear = errors.New("refused: it does not begin with an age header, so it may be in the clear")
+
 // CheckSealed reads the first bytes of what is to be stored under a name that ends
 // in ".age": they must be an age header, or something was about to leave in the
 // clear.
@@ -35,7 +38,7 @@ func CheckSealed(f io.ReaderAt) error {
 		return err
 	}
 	if !crypt.IsHeader(head[:n]) {
-		return errors.New("refused: it does not begin with an age header, so it may be in the clear")
+		return ErrInTheClear
 	}
 	return nil
 }

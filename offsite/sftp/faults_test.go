@@ -178,12 +178,12 @@ func TestStall(t *testing.T) {
 	s := sshdtest.Start(t, sshdtest.Options{})
 	both(t, func(t *testing.T, transport string) {
 		ctx := context.Background()
-		cfg := hurried(configFor(s))
+		cfg := configFor(s)
 		cfg.Transport, cfg.Path = transport, filepath.Join(s.Dir, transport)
-		r := dial(t, cfg)
-		if _, err := r.Put(ctx, "packs/one", random(8<<20)); err != nil {
+		if _, err := dial(t, cfg).Put(ctx, "packs/one", random(8<<20)); err != nil {
 			t.Fatal(err)
 		}
+		r := dial(t, hurried(cfg))
 		f, err := r.Open(ctx, "packs/one")
 		if err != nil {
 			t.Fatal(err)

@@ -103,7 +103,10 @@ func (r *Remote) checkUpload(f *sftp.File, sent int64, sealed bool) error {
 	if !sealed {
 		return nil
 	}
-	return offsite.CheckSealed(f)
+	if err := offsite.CheckSealed(f); !errors.Is(err, offsite.ErrInTheClear) {
+		return err
+	}
+	return local{offsite.ErrInTheClear}
 }
 
 // discard removes a partial, as well as that can be done: the connection may
