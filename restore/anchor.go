@@ -7,14 +7,15 @@ import (
 
 	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/snapshot"
+	"github.com/atocore/atobackupd/snapshot/chroma"
 )
 
 // anchor makes the pre-restore snapshot out of what was moved aside, while the
 // restored service may be running already. The files are copied, never published
 // themselves: the application may still hold one of them open.
 func (s *session) anchor(ctx context.Context, store *snapshot.Store, o snapshot.TakeOptions) (snap snapshot.Snapshot, err error) {
-	s.progress("save what was live before", 0)
-	o.Kind, o.Tolerant, o.ChromaMethod, o.Full = snapshot.PreRestore, true, "cold", false
+	s.progress.Tell("save what was live before", 0, 0)
+	o.Kind, o.Tolerant, o.Chroma.Method, o.Full = snapshot.PreRestore, true, chroma.MethodCold, false
 	o.RecordAs = snapshot.Sources{DB: s.Live.DB, Registry: s.Live.Registry, Chroma: s.Live.Chroma}
 	from := o.RecordAs
 	from.Chroma = ""
@@ -32,7 +33,7 @@ func (s *session) anchor(ctx context.Context, store *snapshot.Store, o snapshot.
 		}
 	}
 	if o.Progress == nil {
-		o.Progress = s.report
+		o.Progress = s.progress
 	}
 	if snap, err = store.Take(ctx, from, o); err != nil {
 		return snap, err

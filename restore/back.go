@@ -13,7 +13,7 @@ import (
 // any point, and followed by forward. It goes on with the others when one fails:
 // a registry that cannot be put back is no reason to leave the database new.
 func (s *session) back(ctx context.Context) error {
-	s.progress("swap back", 0)
+	s.progress.Tell("swap back", 0, 0)
 	var all []error
 	for _, t := range slices.Backward(s.Sets) {
 		if err := s.backSet(ctx, t); err != nil {

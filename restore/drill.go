@@ -28,7 +28,7 @@ type DrillRequest struct {
 	RequiredTables []string
 	MinFree        int64 // bytes that must stay free in Scratch
 	Share          bool  // reflink where the file system can
-	Progress       Progress
+	Progress       fsx.Progress
 }
 
 // DrillResult is what a drill found.
@@ -94,7 +94,7 @@ func Drill(ctx context.Context, r DrillRequest) (result DrillResult, err error) 
 	}
 	defer src.close()
 	d := &drill{DrillRequest: r, result: &result, src: src,
-		session: &session{Journal: &Journal{}, share: r.Share, keepOwner: hasChown(), report: r.Progress}}
+		session: &session{Journal: &Journal{}, share: r.Share, keepOwner: hasChown(), progress: r.Progress}}
 	// What a restore refuses, a drill must not pass.
 	if !result.step("validate", func() error { return d.validate(ctx) }) {
 		result.close(start)

@@ -26,7 +26,7 @@ func (r *Request) extract(ctx context.Context, plan *Plan, res *Result) (err err
 			err = errors.Join(err, r.emptyAgain(to, made))
 		}
 	}()
-	s := &session{Journal: &Journal{}, share: r.Share, keepOwner: hasChown(), report: r.Progress}
+	s := &session{Journal: &Journal{}, share: r.Share, keepOwner: hasChown(), progress: r.Progress}
 	if !s.keepOwner {
 		s.warn("only root can keep the owners of files; these belong to uid %d", os.Geteuid())
 	}

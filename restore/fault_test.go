@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/forktest"
 	"github.com/atocore/atobackupd/internal/fsx/fsxtest"
 	"github.com/atocore/atobackupd/snapshot"
 )
@@ -140,7 +141,7 @@ func copyInto(from, to string) error {
 func TestNoSpaceAnywhere(t *testing.T) { runInNamespace(t, "space") }
 
 func spaceMain([]byte) error {
-	dir, err := room()
+	dir, err := forktest.Room()
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/atocore/atobackupd/internal/forktest"
 	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/fsx/fsxtest"
 	"github.com/atocore/atobackupd/snapshot"
@@ -114,13 +115,14 @@ func runDrivers(t *testing.T, inputs []driverInput) [][]trial {
 			limit <- struct{}{}
 			defer func() { <-limit }()
 			c := again("driver", in, "TMPDIR="+t.TempDir(), "GOGC=100")
-			inNamespace(c)
+			forktest.OwnProcesses(c)
+			c.Stderr = os.Stderr
 			out, err := c.Output()
 			if err == nil {
 				err = json.Unmarshal(out, &results[i])
 			}
 			if err != nil {
-				t.Errorf("%v: %v (this test mounts in a namespace of its own: it needs root, or unprivileged user namespaces)", in, err)
+				t.Errorf("%v: %v ("+forktest.NeedsNamespaces+")", in, err)
 			}
 		})
 	}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/forktest"
 	"github.com/atocore/atobackupd/internal/fsx"
 )
 
@@ -24,7 +25,7 @@ func TestReadOnlyMounts(t *testing.T) { runInNamespace(t, "readonly") }
 func TestOverlay(t *testing.T) { runInNamespace(t, "overlay") }
 
 func readOnlyMain([]byte) error {
-	dir, err := room()
+	dir, err := forktest.Room()
 	if err != nil {
 		return err
 	}
@@ -38,7 +39,7 @@ func readOnlyMain([]byte) error {
 	}
 	live := s.live()
 	for _, path := range []string{live.Registry, live.DB, filepath.Dir(live.DB), live.Chroma} {
-		err := errors.Join(bindOver(path), unix.Mount("", path, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""))
+		err := errors.Join(forktest.BindOver(path), unix.Mount("", path, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""))
 		if err != nil {
 			return err
 		}
@@ -69,7 +70,7 @@ func readOnlyMain([]byte) error {
 }
 
 func overlayMain([]byte) error {
-	dir, err := room()
+	dir, err := forktest.Room()
 	if err != nil {
 		return err
 	}

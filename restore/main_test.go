@@ -11,37 +11,24 @@ import (
 	"syscall"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/atocore/atobackupd/internal/forktest"
 	"github.com/atocore/atobackupd/internal/fsx/fsxtest"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
-// The test binary runs itself again in several roles, because a kill, a mount
-// namespace and an open file belong to a process.
-const (
-	roleEnv  = "RESTORE_TEST_ROLE"
-	inputEnv = "RESTORE_TEST_INPUT"
-)
-
-var roles = map[string]func(input []byte) error{}
-
+// A kill, a mount namespace and an open file belong to a process: these roles
+// have one of their own.
 func TestMain(m *testing.M) {
-	roles["run"], roles["resume"], roles["abort"] = childRun, childResume, childAbort
-	roles["driver"], roles["space"], roles["busy"], roles["cross"] = driverMain, spaceMain, busyMain, crossMain
-	roles["siblings"], roles["nested"] = siblingsMain, nestedMain
-	roles["anchored"] = childAnchored
-	roles["readonly"], roles["overlay"] = readOnlyMain, overlayMain
-	roles["hold"], roles["unprivileged"] = holdMain, childUnprivileged
-	roles["service"], roles["start"], roles["stop"] = serviceMain, startMain, stopMain
-	role, asked := roles[os.Getenv(roleEnv)]
-	if !asked {
-		os.Exit(runTests(m))
-	}
-	if err := role([]byte(os.Getenv(inputEnv))); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
+	os.Exit(forktest.Main(func() int { return runTests(m) }, roles))
+}
+
+// roles are what the other processes do; rig tests add theirs.
+var roles = map[string]forktest.Role{
+	"run": childRun, "resume": childResume, "abort": childAbort, "anchored": childAnchored,
+	"driver": driverMain, "space": spaceMain, "busy": busyMain, "cross": crossMain,
+	"siblings": siblingsMain, "nested": nestedMain, "readonly": readOnlyMain, "overlay": overlayMain,
+	"hold": holdMain, "unprivileged": childUnprivileged,
+	"service": serviceMain, "start": startMain, "stop": stopMain,
 }
 
 // runTests runs the tests, for root in a process whose /proc shows none but
@@ -53,7 +40,7 @@ func runTests(m *testing.M) int {
 	case os.Geteuid() != 0 || os.Getenv(aloneEnv) != "":
 		return m.Run()
 	case os.Getenv(within) != "":
-		if err := ownProc(); err != nil {
+		if err := forktest.OwnProc(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
@@ -63,7 +50,7 @@ func runTests(m *testing.M) int {
 	c := exec.Command("/proc/self/exe", os.Args[1:]...)
 	c.Env = append(os.Environ(), within+"=1")
 	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
-	inNamespace(c)
+	forktest.OwnProcesses(c)
 	c.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	if err := c.Run(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -72,25 +59,9 @@ func runTests(m *testing.M) int {
 	return 0
 }
 
-// ownProc shows the processes of this process's namespace alone.
-func ownProc() error {
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return err
-	}
-	return unix.Mount("proc", "/proc", "proc", 0, "")
-}
-
-// again prepares a run of this binary in a role.
+// again prepares a run of this binary in a role, as quick as it can be.
 func again(role string, input any, env ...string) *exec.Cmd {
-	data, err := json.Marshal(input)
-	if err != nil {
-		panic(err)
-	}
-	c := exec.Command("/proc/self/exe")
-	c.Env = append(os.Environ(), roleEnv+"="+role, inputEnv+"="+string(data))
-	c.Env = append(append(c.Env, "GOMAXPROCS=1", "GOGC=off"), env...)
-	c.Stderr = os.Stderr
-	return c
+	return forktest.Command(role, input, append([]string{"GOMAXPROCS=1", "GOGC=off"}, env...)...)
 }
 
 // aloneEnv names the test that has a process to itself.
@@ -113,18 +84,6 @@ func alone(t *testing.T) bool {
 		t.Errorf("in a process of its own: %v", err)
 	}
 	return false
-}
-
-// inNamespace gives a process mounts and process ids of its own (few processes
-// to look through); without root also a user namespace, in which it may mount.
-func inNamespace(c *exec.Cmd) {
-	attr := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID}
-	if os.Geteuid() != 0 {
-		attr.Cloneflags |= syscall.CLONE_NEWUSER
-		attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
-		attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
-	}
-	c.SysProcAttr = attr
 }
 
 type childInput struct {

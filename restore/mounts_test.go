@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/forktest"
 	"github.com/atocore/atobackupd/internal/fsx"
 )
 
@@ -36,32 +37,12 @@ func TestRefusesMountsInside(t *testing.T) { runInNamespace(t, "nested") }
 func runInNamespace(t *testing.T, role string) {
 	t.Helper()
 	t.Parallel()
-	c := again(role, nil, "TMPDIR="+t.TempDir())
-	inNamespace(c)
-	var errs strings.Builder
-	c.Stderr = &errs
-	out, err := c.Output()
+	out, err := forktest.OwnProcesses(again(role, nil, "TMPDIR="+t.TempDir())).CombinedOutput()
 	if err != nil {
-		t.Fatalf("%v: %s%s (this test mounts in a namespace of its own: it needs root, or unprivileged user namespaces)", err, out, errs.String())
+		t.Fatalf("%v: %s (%s)", err, out, forktest.NeedsNamespaces)
 	}
 	t.Logf("%s", out)
 }
-
-// room mounts a file system in memory that ends with the process.
-func room() (string, error) {
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return "", err
-	}
-	dir, err := os.MkdirTemp("", "restore-room-")
-	if err != nil {
-		return "", err
-	}
-	return dir, unix.Mount("tmpfs", dir, "tmpfs", 0, "")
-}
-
-// bindOver mounts a directory or file over itself: the same inodes in another
-// mount.
-func bindOver(path string) error { return unix.Mount(path, path, "", unix.MS_BIND, "") }
 
 // mountInSwap has fn called once, as soon as the swap has been announced, and
 // restores.
@@ -89,7 +70,7 @@ func (s scene) mountInSwap(fn func(j *Journal) error) error {
 }
 
 func busyMain([]byte) error {
-	dir, err := room()
+	dir, err := forktest.Room()
 	if err != nil {
 		return err
 	}
@@ -102,7 +83,7 @@ func busyMain([]byte) error {
 		return err
 	}
 	for _, victim := range []string{s.live().Registry, s.live().DB, filepath.Join(s.live().Chroma, "seg"), filepath.Join(s.live().Chroma, "both.bin")} {
-		err := s.mountInSwap(func(*Journal) error { return bindOver(victim) })
+		err := s.mountInSwap(func(*Journal) error { return forktest.BindOver(victim) })
 		if err == nil || !strings.Contains(err.Error(), "busy") || !strings.Contains(err.Error(), "everything was put back") {
 			return fmt.Errorf("%s: got %v", victim, err)
 		}
@@ -122,7 +103,7 @@ func busyMain([]byte) error {
 // handles, which the mount does not change; what cannot be done is to remove the
 // copies, and nothing that was mounted there is removed with them.
 func crossMain([]byte) error {
-	dir, err := room()
+	dir, err := forktest.Room()
 	if err != nil {
 		return err
 	}
@@ -138,7 +119,7 @@ func crossMain([]byte) error {
 			if i%2 == 0 {
 				over = filepath.Join(t.Work, "old")
 			}
-			return bindOver(over)
+			return forktest.BindOver(over)
 		})
 		if err == nil || !strings.Contains(err.Error(), over+" is a mount point") || !strings.Contains(err.Error(), "--resume") {
 			return fmt.Errorf("%s: got %v", over, err)
@@ -166,7 +147,7 @@ func crossMain([]byte) error {
 }
 
 func siblingsMain([]byte) error {
-	dir, err := room()
+	dir, err := forktest.Room()
 	if err != nil {
 		return err
 	}
@@ -177,7 +158,7 @@ func siblingsMain([]byte) error {
 	live := s.live()
 	before := map[string]*Identity{}
 	for _, path := range []string{filepath.Dir(live.DB), filepath.Dir(live.Registry), live.Registry, live.Chroma, s.backups()} {
-		if err := bindOver(path); err != nil {
+		if err := forktest.BindOver(path); err != nil {
 			return err
 		}
 		if before[path], err = inodeOf(path); err != nil {
@@ -208,7 +189,7 @@ func siblingsMain([]byte) error {
 }
 
 func nestedMain([]byte) error {
-	dir, err := room()
+	dir, err := forktest.Room()
 	if err != nil {
 		return err
 	}
@@ -229,7 +210,7 @@ func nestedMain([]byte) error {
 		filepath.Join(s.live().Chroma, "both.bin"): func(r *Request) { r.NoChroma = true },
 		s.live().DB + "-wal":                       nil,
 	} {
-		if err := bindOver(path); err != nil {
+		if err := forktest.BindOver(path); err != nil {
 			return err
 		}
 		r, err := s.request()
@@ -256,7 +237,7 @@ func nestedMain([]byte) error {
 	}
 	// What the restore leaves alone may be a mount point.
 	kept := filepath.Join(s.live().Chroma, "lost+found")
-	if err := errors.Join(os.Mkdir(kept, 0o700), bindOver(kept)); err != nil {
+	if err := errors.Join(os.Mkdir(kept, 0o700), forktest.BindOver(kept)); err != nil {
 		return err
 	}
 	r, err := s.request()

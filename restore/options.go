@@ -3,6 +3,7 @@ package restore
 import (
 	"path/filepath"
 
+	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/snapshot"
 )
@@ -14,10 +15,6 @@ type Live struct {
 	Registry string `json:"registry,omitempty"`
 	Chroma   string `json:"chroma,omitempty"`
 }
-
-// Progress is told what is being done and, in steps that read much, the bytes
-// since the last call. It may be nil, and is called from several goroutines.
-type Progress func(step string, bytes int64)
 
 // Options are the operator's answers. They stand in the journal too, so that an
 // interrupted restore is finished as it was asked for.
@@ -66,10 +63,10 @@ type Request struct {
 	Service   *Service // stop and start the service around the restore; nil for not
 
 	// PreSnapshot says how the snapshot of what was live is taken. Kind, Full,
-	// Tolerant, ChromaMethod and RecordAs are set here.
+	// Tolerant, Chroma.Method and RecordAs are set here.
 	PreSnapshot snapshot.TakeOptions
 	Share       bool // reflink where the file system can
-	Progress    Progress
+	Progress    fsx.Progress
 }
 
 func (r *Request) dir() string {
@@ -85,12 +82,6 @@ func (r *Request) place() Place {
 
 // owners are the users whose links on the way to a live directory are followed.
 func (r *Request) owners() tree.Owners { return tree.Trusted(r.StateDir) }
-
-func (r *Request) progress(step string, bytes int64) {
-	if r.Progress != nil {
-		r.Progress(step, bytes)
-	}
-}
 
 // sidecars are the files that SQLite puts beside a database. A stale one beside
 // a restored database would be replayed into it.

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/atocore/atobackupd/internal/forktest"
 )
 
 // The roles of a power-cut sweep, in which every process sees the disk under
@@ -50,7 +52,7 @@ func TestRigPowerCut(t *testing.T) {
 	c.Env = append(os.Environ(), "RIG="+rig, "ROOM="+room, "SELF="+self, "STEP="+strconv.Itoa(step), "GOMAXPROCS=1", "GOGC=off")
 	// Mounts and processes end with the namespaces, and those with this process:
 	// nothing is left behind however the sweep ends.
-	inNamespace(c)
+	forktest.OwnProcesses(c)
 	c.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	out, err := c.CombinedOutput()
 	t.Logf("every %d. call:\n%s", step, out)
@@ -120,7 +122,7 @@ mkdir "$HERE" "$TEMPLATE"
 "$RIG/powercut-up.sh" ext4 64M "$ROOM/disk"
 mkdir "$ROOM/disk/fs/t"
 cd "$ROOM/disk/fs/t"
-stamp=$(RESTORE_TEST_ROLE=template RESTORE_TEST_INPUT="{\"Base\":\"$HERE/base\",\"Template\":\"$TEMPLATE\"}" sh "$ROOM/inside")
+stamp=$(FORKTEST_ROLE=template FORKTEST_INPUT="{\"Base\":\"$HERE/base\",\"Template\":\"$TEMPLATE\"}" sh "$ROOM/inside")
 cd /
 cp -a "$TEMPLATE/base" "$ROOM/disk/fs/next"
 rc=0
@@ -138,7 +140,7 @@ const insideScript = `exec unshare --mount sh -c 'mount --bind . "$HERE" && exec
 `
 
 const runScript = `mv ../next base && sync -f base && echo ready || exit
-RESTORE_TEST_ROLE=run RESTORE_TEST_INPUT=$INPUT exec sh "$ROOM/inside"
+FORKTEST_ROLE=run FORKTEST_INPUT=$INPUT exec sh "$ROOM/inside"
 `
 
 // checkScript lays out the next scene, and judges this one.
@@ -148,7 +150,7 @@ case $PWD in */fs/t)
 	[ -e ../next ] || { cp -a "$TEMPLATE/base" ../next && sync -f .. || exit; } ;;
 esac
 export HOW
-RESTORE_TEST_ROLE=judge RESTORE_TEST_INPUT=$INPUT exec sh "$ROOM/inside"
+FORKTEST_ROLE=judge FORKTEST_INPUT=$INPUT exec sh "$ROOM/inside"
 `
 
 type judgeInput struct {

@@ -176,7 +176,7 @@ func (r *Request) rollBack(ctx context.Context, s *session, res *Result, cause e
 	fail := func(err error, hint string) error {
 		return &failure.Error{Op: "restore", Subject: string(r.Stamp), Err: err, Hint: hint}
 	}
-	r.progress("roll back", 0)
+	r.Progress.Tell("roll back", 0, 0)
 	res.nothingRestored()
 	err := r.stop(ctx)
 	if err == nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/snapshot"
 )
@@ -24,7 +25,7 @@ type ResumeOptions struct {
 	NoPreSnapshot  bool                 // drop what was live before, where it cannot be saved
 	TrustBackupDir bool                 // believe a journal of version 0.1.0 although others can write beside it
 	Share          bool
-	Progress       Progress
+	Progress       fsx.Progress
 }
 
 func (o ResumeOptions) place() Place {
@@ -66,7 +67,7 @@ func (o ResumeOptions) end(ctx context.Context, end func(*resumption, context.Co
 			Err: errors.New("no restore is unfinished"), Hint: "to restore a snapshot: atobackupd restore STAMP --confirm-service-stopped"}
 	}
 	s := &session{Journal: j, resumed: true, owners: tree.Trusted(o.StateDir), share: o.Share,
-		keepOwner: !o.Force || hasChown(), report: o.Progress}
+		keepOwner: !o.Force || hasChown(), progress: o.Progress}
 	defer s.close()
 	if err := j.believed(o.place()); err != nil {
 		return res, err
@@ -244,7 +245,7 @@ func (r *resumption) stageAgain(ctx context.Context) error {
 		Live: r.Live, RequiredTables: o.RequiredTables, HealthURL: o.HealthURL, PreSnapshot: o.PreSnapshot, Share: o.Share, Progress: o.Progress}
 	again.Force = again.Force || o.Force
 	if r.Snapshot == o.Store.Path(r.Stamp) {
-		hold, err := o.Store.Hold(r.Stamp)
+		hold, err := o.Store.LockShared(r.Stamp)
 		if err != nil {
 			return r.stuck(err)
 		}

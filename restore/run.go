@@ -36,7 +36,7 @@ func Run(ctx context.Context, r Request) (res Result, err error) {
 		return res, err
 	}
 	if r.Dir == "" || r.Dir == r.Store.Path(r.Stamp) {
-		hold, err := r.Store.Hold(r.Stamp)
+		hold, err := r.Store.LockShared(r.Stamp)
 		if err != nil {
 			return res, err
 		}

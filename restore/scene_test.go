@@ -19,6 +19,7 @@ import (
 
 	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/snapshot"
+	"github.com/atocore/atobackupd/snapshot/chroma"
 	"github.com/atocore/atobackupd/snapshot/sqlite"
 )
 
@@ -76,7 +77,7 @@ func inodeOf(path string) (*Identity, error) {
 }
 
 func takeOptions() snapshot.TakeOptions {
-	return snapshot.TakeOptions{Kind: snapshot.Manual, Full: true, Host: testHost, ToolVersion: "test", ChromaMethod: "cold"}
+	return snapshot.TakeOptions{Kind: snapshot.Manual, Full: true, Host: testHost, ToolVersion: "test", Chroma: chroma.Options{Method: chroma.MethodCold}}
 }
 
 func (s scene) mustRequest(t *testing.T) Request {

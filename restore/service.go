@@ -40,12 +40,12 @@ func orDefault(d, otherwise time.Duration) time.Duration {
 }
 
 func (r *Request) stop(ctx context.Context) error {
-	r.progress("stop the service", 0)
+	r.Progress.Tell("stop the service", 0, 0)
 	return r.Service.command(ctx, "restore.stop_command", r.Service.Stop)
 }
 
 func (r *Request) startAgain(ctx context.Context) error {
-	r.progress("start the service", 0)
+	r.Progress.Tell("start the service", 0, 0)
 	if err := r.Service.command(ctx, "restore.start_command", r.Service.Start); err != nil {
 		return &failure.Error{Op: "restore", Subject: string(r.Stamp), Err: fmt.Errorf("THE SERVICE IS DOWN: it could not be started: %w", err),
 			Hint: "start it by hand: " + strings.Join(r.Service.Start, " ")}
@@ -64,7 +64,7 @@ func (r *Request) waitFree(ctx context.Context) error {
 	if r.Force {
 		return nil
 	}
-	r.progress("wait for the files to be free", 0)
+	r.Progress.Tell("wait for the files to be free", 0, 0)
 	deadline := time.Now().Add(orDefault(r.Service.FreeTimeout, defaultFreeTimeout))
 	for {
 		w := openFiles{}
@@ -110,7 +110,7 @@ func (r *Request) waitHealthy(ctx context.Context) error {
 	if r.HealthURL == "" {
 		return nil
 	}
-	r.progress("wait for the service", 0)
+	r.Progress.Tell("wait for the service", 0, 0)
 	last := errors.New("no answer")
 	for {
 		status, err := get(ctx, r.HealthURL)

@@ -19,7 +19,9 @@ import (
 	"time"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/forktest"
 	"github.com/atocore/atobackupd/internal/fsx"
+	"github.com/atocore/atobackupd/snapshot/chroma"
 	"github.com/atocore/atobackupd/snapshot/sqlite"
 )
 
@@ -138,22 +140,11 @@ func stopMain(input []byte) error {
 	return errors.New("the service does not end")
 }
 
-func (in standIn) command(t *testing.T, role string) []string {
-	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err := json.Marshal(in)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return []string{"env", roleEnv + "=" + role, inputEnv + "=" + string(data), self}
-}
+func (in standIn) command(role string) []string { return forktest.Argv(role, in) }
 
 func (in standIn) run(t *testing.T, role string) {
 	t.Helper()
-	argv := in.command(t, role)
+	argv := in.command(role)
 	if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v: %s", role, err, out)
 	}
@@ -212,7 +203,7 @@ func managedRequest(t *testing.T, s scene, in standIn) Request {
 	r := s.mustRequest(t)
 	r.ConfirmServiceStopped = false
 	r.HealthURL = in.url("/health")
-	r.Service = &Service{Stop: in.command(t, "stop"), Start: in.command(t, "start"), HealthTimeout: 20 * time.Second}
+	r.Service = &Service{Stop: in.command("stop"), Start: in.command("start"), HealthTimeout: 20 * time.Second}
 	return r
 }
 
@@ -368,7 +359,7 @@ func TestLiveDrill(t *testing.T) {
 			request := managedRequest(t, s, in)
 			request.Stamp = ""
 			take := takeOptions()
-			take.ChromaMethod, take.ChromaOptimisticTries, take.ChromaLockDeadline = "live", 5, time.Minute
+			take.Chroma = chroma.Options{OptimisticTries: 5, LockDeadline: time.Minute}
 			result, err := LiveDrill(context.Background(), LiveDrillRequest{Restore: request, APIURL: in.url("/"), Snapshot: take})
 			if err != nil {
 				t.Fatal(err)

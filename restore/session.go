@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/fsx/tree"
 )
 
@@ -21,17 +22,11 @@ type session struct {
 	owners    tree.Owners
 	share     bool
 	keepOwner bool // false: --force, and this process may not give files away
-	report    Progress
+	progress  fsx.Progress
 	warnings  []string
 	resumed   bool // taken over from another process
 
 	setAsidePaths []string // where things were moved that stay
-}
-
-func (s *session) progress(step string, bytes int64) {
-	if s.report != nil {
-		s.report(step, bytes)
-	}
 }
 
 func (s *session) warn(format string, args ...any) {
@@ -60,7 +55,7 @@ func begin(r *Request, list []*artifact) (*session, error) {
 			Workspaces: []string{}, MadeDirs: []string{}, Sets: []*swapSet{},
 			state: state, name: JournalFile, path: filepath.Join(r.StateDir, JournalFile),
 		},
-		owners: r.owners(), share: r.Share, keepOwner: !r.Force || hasChown(), report: r.Progress,
+		owners: r.owners(), share: r.Share, keepOwner: !r.Force || hasChown(), progress: r.Progress,
 	}
 	seen := map[string]bool{}
 	for _, a := range list {
@@ -216,7 +211,7 @@ func (s *session) removeWorkspaces() error {
 
 // finish removes the old copies of a committed restore, and the journal last.
 func (s *session) finish() error {
-	s.progress("clean up", 0)
+	s.progress.Tell("clean up", 0, 0)
 	err := s.removeWorkspaces()
 	if err == nil {
 		err = s.remove()

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/snapshot"
 )
@@ -51,7 +52,7 @@ func (s *source) close() { s.at.Close() }
 
 // validate reads all of the snapshot and fills in problems. Without chroma, what
 // is wrong with the vector store alone is none.
-func (s *source) validate(ctx context.Context, chroma bool, requiredTables []string, progress Progress) error {
+func (s *source) validate(ctx context.Context, chroma bool, requiredTables []string, progress fsx.Progress) error {
 	options := snapshot.ValidateOptions{RequiredTables: requiredTables, Progress: progress}
 	result, err := snapshot.ValidateDir(ctx, s.dir, string(s.stamp), options)
 	if err != nil {
@@ -79,7 +80,7 @@ func (s *source) validate(ctx context.Context, chroma bool, requiredTables []str
 // checkSource returns what stands against restoring a snapshot that is not valid
 // or comes from elsewhere.
 func (r *Request) checkSource(ctx context.Context, s *source) (refusals []*failure.Error, warnings []string, err error) {
-	r.progress("validate", 0)
+	r.Progress.Tell("validate", 0, 0)
 	if err := s.validate(ctx, !r.NoChroma, r.RequiredTables, r.Progress); err != nil {
 		return nil, nil, err
 	}

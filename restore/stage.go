@@ -24,7 +24,7 @@ import (
 // stage copies an artifact into its workspace, durably, with the owners and modes
 // that it will have, and proves the copy. The live files are only looked at.
 func (s *session) stage(ctx context.Context, a *artifact, src *source) (_ *swapSet, err error) {
-	s.progress("copy "+a.name, 0)
+	s.progress.Tell("copy "+a.name, 0, 0)
 	t := &swapSet{Artifact: a.name, Dir: a.dir, Work: path.Join(workDir(a.dir, s.Stamp), a.name), Whole: a.whole(),
 		Root: a.newOwner, Entries: []*swapEntry{}}
 	defer func() {
@@ -67,7 +67,8 @@ func (s *session) stage(ctx context.Context, a *artifact, src *source) (_ *swapS
 // copyEntries copies entries into dir, which is empty, without making them
 // durable: a directory of 100,000 files is made durable by one flush of the file
 // system. Attributes come later: a directory may not be writable.
-func copyEntries(ctx context.Context, dir, from *tree.Dir, entries []entry, share bool, progress Progress) error {
+func copyEntries(ctx context.Context, dir, from *tree.Dir, entries []entry, share bool, progress fsx.Progress) error {
+	copied := progress.Count("copy", 0)
 	for _, e := range entries {
 		var err error
 		switch {
@@ -80,7 +81,7 @@ func copyEntries(ctx context.Context, dir, from *tree.Dir, entries []entry, shar
 			err = dir.Symlink(e.target, e.rel)
 		default:
 			err = copyFile(ctx, dir, e.rel, from, e.stored, share)
-			progress("copy", e.info.Size)
+			copied(e.info.Size)
 		}
 		if err != nil {
 			return err
@@ -108,7 +109,8 @@ func copyFile(ctx context.Context, dir *tree.Dir, name string, from *tree.Dir, s
 // proveCopy reads every copied file back and compares it with the manifest's
 // digest, or with the stored file where there is none that can be believed.
 func (s *session) proveCopy(ctx context.Context, dir *tree.Dir, entries []entry, src *source) error {
-	s.progress("check the copies", 0)
+	s.progress.Tell("check the copies", 0, 0)
+	read := s.progress.Count("checksums", 0)
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	for _, e := range entries {
@@ -116,7 +118,7 @@ func (s *session) proveCopy(ctx context.Context, dir *tree.Dir, entries []entry,
 			continue
 		}
 		group.Go(func() error {
-			sum, err := digest(ctx, dir, e.rel, s.report)
+			sum, err := digest(ctx, dir, e.rel, read)
 			if err != nil {
 				return err
 			}
@@ -144,17 +146,17 @@ var buffers = sync.Pool{New: func() any {
 	return &buf
 }}
 
-// digest returns the SHA-256 of a file.
-func digest(ctx context.Context, dir *tree.Dir, name string, progress Progress) (string, error) {
+// digest returns the SHA-256 of a file. read may be nil.
+func digest(ctx context.Context, dir *tree.Dir, name string, read func(bytes int64)) (string, error) {
 	f, err := dir.OpenFile(name)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
-	return digestFile(ctx, f, progress)
+	return digestFile(ctx, f, read)
 }
 
-func digestFile(ctx context.Context, f *os.File, progress Progress) (string, error) {
+func digestFile(ctx context.Context, f *os.File, read func(bytes int64)) (string, error) {
 	hash := sha256.New()
 	buf := *buffers.Get().(*[]byte)
 	defer buffers.Put(&buf)
@@ -164,8 +166,8 @@ func digestFile(ctx context.Context, f *os.File, progress Progress) (string, err
 		}
 		n, err := f.Read(buf)
 		hash.Write(buf[:n])
-		if progress != nil {
-			progress("checksums", int64(n))
+		if read != nil {
+			read(int64(n))
 		}
 		if errors.Is(err, io.EOF) {
 			return hex.EncodeToString(hash.Sum(nil)), nil

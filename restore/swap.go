@@ -15,7 +15,7 @@ import (
 // forward brings every set from wherever it is to all new. It may be repeated
 // from any point; what it finds done it leaves.
 func (s *session) forward(ctx context.Context) error {
-	s.progress("swap", 0)
+	s.progress.Tell("swap", 0, 0)
 	for _, t := range s.Sets {
 		if err := s.forwardSet(ctx, t); err != nil {
 			return fmt.Errorf("swap %s: %w", t.Artifact, err)

@@ -16,25 +16,20 @@ import (
 // contentChecks returns the checks of the artifacts themselves, which need no
 // manifest.
 func contentChecks(dir string, c Content, sourceWasClean bool, o ValidateOptions) []check {
-	step := func(name string) {
-		if o.Progress != nil {
-			o.Progress(name, 0)
-		}
-	}
 	checks := []check{func(ctx context.Context, result *Result) error {
-		step("database")
+		o.Progress.Tell("database", 0, 0)
 		return checkDB(ctx, dir, c.DB, sourceWasClean, o.RequiredTables, result)
 	}}
 	if c.RegistryIncluded {
 		checks = append(checks, func(_ context.Context, result *Result) error {
-			step("registry")
+			o.Progress.Tell("registry", 0, 0)
 			checkRegistry(dir, c.Registry, result)
 			return nil
 		})
 	}
 	if c.ChromaIncluded {
 		checks = append(checks, func(ctx context.Context, result *Result) error {
-			step("chroma")
+			o.Progress.Tell("chroma", 0, 0)
 			return checkChroma(ctx, dir, c, result)
 		})
 	}

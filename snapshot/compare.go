@@ -75,11 +75,7 @@ func compareEntry(disk, m File) (code, text string) {
 func checkDigests(ctx context.Context, dir string, files []File, want map[string]string, o ValidateOptions, result *Result) error {
 	var mu sync.Mutex
 	unreadable := make(map[string]error)
-	err := digest(ctx, dir, files, func(bytes int64) {
-		if o.Progress != nil {
-			o.Progress("checksums", bytes)
-		}
-	}, func(f File, err error) {
+	err := digest(ctx, dir, files, o.Progress, func(f File, err error) {
 		mu.Lock()
 		defer mu.Unlock()
 		unreadable[f.Path] = err

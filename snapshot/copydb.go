@@ -19,8 +19,8 @@ const (
 	dbCopyDeadline = 30 * time.Minute
 )
 
-func (t *taking) copyDB(ctx context.Context) error {
-	t.progress("database", 0)
+func (t *takeRun) copyDB(ctx context.Context) error {
+	t.o.Progress.Tell("database", 0, 0)
 	artifact := Artifact{SourcePath: t.recorded().DB, Consistency: Consistent}
 	defer func() { t.manifest.Artifacts[DB] = artifact }()
 	dst := t.path(DBFile)
@@ -47,7 +47,7 @@ func (t *taking) copyDB(ctx context.Context) error {
 }
 
 // judgeDB checks the copy and records what it is like.
-func (t *taking) judgeDB(ctx context.Context) error {
+func (t *takeRun) judgeDB(ctx context.Context) error {
 	defer t.timeJudging()()
 	info, inspectErr := sqlite.Inspect(ctx, t.path(DBFile))
 	if err := checkDB(ctx, t.dir, filepath.FromSlash(DBFile), false, t.src.RequiredTables, &t.result); err != nil {
@@ -71,14 +71,14 @@ func dbInfo(info sqlite.Info) *DBInfo {
 }
 
 // timeJudging counts the time until the function that it gives is called.
-func (t *taking) timeJudging() func() {
+func (t *takeRun) timeJudging() func() {
 	start := time.Now()
 	return func() { t.judging += time.Since(start) }
 }
 
 // saveRawDB saves a database that SQLite cannot copy, or that is damaged, byte
 // for byte with the files beside it: whoever repairs it needs them all.
-func (t *taking) saveRawDB(ctx context.Context, cause error, artifact *Artifact) error {
+func (t *takeRun) saveRawDB(ctx context.Context, cause error, artifact *Artifact) error {
 	live, err := filepath.EvalSymlinks(t.src.DB) // SQLite's files lie beside the file itself
 	if errors.Is(err, fs.ErrNotExist) {
 		live = t.src.DB

@@ -3,7 +3,6 @@ package snapshot
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,8 +12,8 @@ import (
 	"github.com/atocore/atobackupd/snapshot/chroma"
 )
 
-func (t *taking) copyRegistry(ctx context.Context) error {
-	t.progress("registry", 0)
+func (t *takeRun) copyRegistry(ctx context.Context) error {
+	t.o.Progress.Tell("registry", 0, 0)
 	artifact := Artifact{SourcePath: t.recorded().Registry, Consistency: Consistent}
 	defer func() { t.manifest.Artifacts[Registry] = artifact }()
 	if t.src.Registry == "" {
@@ -49,7 +48,7 @@ func (t *taking) copyRegistry(ctx context.Context) error {
 	return t.keepLive(t.src.Registry, RegistryFile)
 }
 
-func (t *taking) copyChroma(ctx context.Context) error {
+func (t *takeRun) copyChroma(ctx context.Context) error {
 	artifact := Artifact{SourcePath: t.recorded().Chroma, Consistency: Consistent}
 	defer func() { t.manifest.Artifacts[Chroma] = artifact }()
 	if !t.o.Full || t.src.Chroma == "" {
@@ -61,11 +60,11 @@ func (t *taking) copyChroma(ctx context.Context) error {
 			return nil
 		}
 	}
-	t.progress("chroma", 0)
+	t.o.Progress.Tell("chroma", 0, 0)
 	if err := t.root(Chroma, t.recorded().Chroma); err != nil {
 		return err
 	}
-	copied, err := t.chromaMethod(ctx, t.o.ChromaMethod)
+	copied, err := chroma.Copy(ctx, t.src.Chroma, t.path(ChromaDir), t.chromaOptions())
 	if err != nil && t.o.Tolerant && ctx.Err() == nil {
 		copied, err = t.saveRawChroma(ctx, err)
 	}
@@ -90,7 +89,7 @@ func (t *taking) copyChroma(ctx context.Context) error {
 // saveRawChroma saves a Chroma directory that does not validate, or cannot be
 // copied in order, byte for byte: a copy that SQLite has recovered, or made, no
 // longer holds what somebody needs who repairs it.
-func (t *taking) saveRawChroma(ctx context.Context, cause error) (chroma.Copied, error) {
+func (t *takeRun) saveRawChroma(ctx context.Context, cause error) (chroma.Copied, error) {
 	if failure.KindOf(cause) != failure.Invalid { // else the raw copy's report says it
 		t.result.fail("chroma_segment_corrupt", "the live Chroma directory could not be copied in order: %v", cause)
 	}
@@ -100,28 +99,18 @@ func (t *taking) saveRawChroma(ctx context.Context, cause error) (chroma.Copied,
 			return chroma.Copied{}, err
 		}
 	}
-	return chroma.CopyRaw(ctx, t.src.Chroma, dst, chroma.Options{Share: t.o.Share.reflinks()})
+	return chroma.CopyRaw(ctx, t.src.Chroma, dst, t.chromaOptions())
 }
 
-func (t *taking) chromaMethod(ctx context.Context, method string) (chroma.Copied, error) {
-	dst := t.path(ChromaDir)
-	o := chroma.Options{Share: t.o.Share.reflinks(), OptimisticTries: t.o.ChromaOptimisticTries, LockDeadline: t.o.ChromaLockDeadline}
-	switch method {
-	case chromaLive, "":
-		return chroma.CopyLive(ctx, t.src.Chroma, dst, o)
-	case chromaFreeze:
-		return chroma.CopyFrozen(ctx, t.src.Chroma, dst, t.o.ChromaFreeze, o)
-	case chromaBtrfs:
-		return chroma.CopyBtrfs(ctx, t.src.Chroma, dst, t.store.staging(), o)
-	case chromaCold:
-		return chroma.CopyCold(ctx, t.src.Chroma, dst, o)
-	}
-	return chroma.Copied{}, &failure.Error{Op: "backup", Subject: "chroma", Kind: failure.Config,
-		Err: fmt.Errorf("there is no way to copy it called %q", method), Hint: `set backup.chroma_method to "live"`}
+// chromaOptions returns how Chroma is copied here.
+func (t *takeRun) chromaOptions() chroma.Options {
+	o := t.o.Chroma
+	o.Share, o.Scratch = t.o.Share.reflinks(), t.store.staging()
+	return o
 }
 
 // root records the directory that held a live artifact.
-func (t *taking) root(artifact, dir string) error {
+func (t *takeRun) root(artifact, dir string) error {
 	root, err := rootAt(dir)
 	if errors.Is(err, fs.ErrNotExist) && t.o.Tolerant {
 		return nil
@@ -141,7 +130,7 @@ func rootAt(dir string) (Root, error) {
 
 // keepLive records what the live file has besides its bytes, and gives the
 // stored copy its time.
-func (t *taking) keepLive(live, name string) error {
+func (t *takeRun) keepLive(live, name string) error {
 	f, err := describeTarget(live)
 	if err != nil {
 		return err

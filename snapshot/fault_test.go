@@ -12,8 +12,10 @@ import (
 	"testing"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/forktest"
 	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/fsx/fsxtest"
+	"github.com/atocore/atobackupd/snapshot/chroma"
 )
 
 // freshStore gives the installation an empty backup directory.
@@ -59,7 +61,7 @@ func TestTakeKilled(t *testing.T) {
 		var stores []*Store
 		for k := first; k < first+atOnce; k++ {
 			in.freshStore(t)
-			cmd := command(t, "take", job{Store: in.store.Dir(), Sources: in.src, Full: true})
+			cmd := forktest.Command("take", job{Store: in.store.Dir(), Sources: in.src, Full: true})
 			cmd.Env = append(cmd.Env, fsxtest.KillEnv(k))
 			must(t, cmd.Start())
 			running, stores = append(running, cmd), append(stores, in.store)
@@ -136,7 +138,7 @@ func TestTakeCancelled(t *testing.T) {
 			}
 			return nil
 		})
-		_, err := in.store.Take(ctx, in.src, TakeOptions{Kind: Daily, Full: true, ChromaOptimisticTries: 3})
+		_, err := in.store.Take(ctx, in.src, TakeOptions{Kind: Daily, Full: true, Chroma: chroma.Options{OptimisticTries: 3}})
 		stop()
 		cancel()
 		published := len(in.published(t))
@@ -173,7 +175,7 @@ func TestTakeCancelledBeforehand(t *testing.T) {
 func TestTakeOnAFullDisk(t *testing.T) {
 	in := installFull(t)
 	execDB(t, in.src.DB, "INSERT INTO memories(content) SELECT hex(randomblob(100000)) FROM source_documents, source_documents AS b")
-	if out, err := inMountNamespace(command(t, "full disk", job{Store: t.TempDir(), Sources: in.src})).CombinedOutput(); err != nil || !strings.HasPrefix(string(out), "full ") {
+	if out, err := forktest.OwnMounts(forktest.Command("full disk", job{Store: t.TempDir(), Sources: in.src})).CombinedOutput(); err != nil || !strings.HasPrefix(string(out), "full ") {
 		t.Errorf("%v: %s", err, out)
 	} else {
 		t.Logf("%s", out)
@@ -184,7 +186,7 @@ func init() { roles["full disk"] = takeOnFullDisks }
 
 // takeOnFullDisks runs in a mount namespace of its own.
 func takeOnFullDisks(j job) error {
-	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
+	if err := forktest.PrivateMounts(); err != nil {
 		return err
 	}
 	full := 0
@@ -197,7 +199,7 @@ func takeOnFullDisks(j job) error {
 			return err
 		}
 		// The estimate must not save us: min_free is below what is missing.
-		_, err = store.Take(context.Background(), j.Sources, TakeOptions{Kind: Daily, Full: true, ChromaOptimisticTries: 3, MinFree: -(1 << 40)})
+		_, err = store.Take(context.Background(), j.Sources, TakeOptions{Kind: Daily, Full: true, Chroma: chroma.Options{OptimisticTries: 3}, MinFree: -(1 << 40)})
 		if err == nil {
 			if full < 5 {
 				return fmt.Errorf("it fits into %d KiB, after %d full disks", kib, full)
@@ -251,7 +253,7 @@ func TestDeleteFailing(t *testing.T) {
 // mustTakeUnobserved takes in another process, so that no failure is injected.
 func (in *installation) mustTakeUnobserved(t testing.TB) Snapshot {
 	t.Helper()
-	if out, err := command(t, "take", job{Store: in.store.Dir(), Sources: in.src}).CombinedOutput(); err != nil {
+	if out, err := forktest.Command("take", job{Store: in.store.Dir(), Sources: in.src}).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	stamps := in.publishedOf(t)
@@ -265,7 +267,7 @@ func (in *installation) mustTakeUnobserved(t testing.TB) Snapshot {
 func (in *installation) killEach(t *testing.T, role string, stamp Stamp, check func(k int)) {
 	t.Helper()
 	for k := 1; ; k++ {
-		cmd := command(t, role, job{Store: in.store.Dir(), Stamp: stamp})
+		cmd := forktest.Command(role, job{Store: in.store.Dir(), Stamp: stamp})
 		cmd.Env = append(cmd.Env, fsxtest.KillEnv(k))
 		out, err := cmd.CombinedOutput()
 		if err != nil && !cmd.ProcessState.Sys().(syscall.WaitStatus).Signaled() {

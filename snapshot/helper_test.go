@@ -2,32 +2,25 @@ package snapshot
 
 import (
 	"archive/tar"
-	"bufio"
 	"compress/gzip"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/forktest"
 	"github.com/atocore/atobackupd/internal/fsx/fsxtest"
+	"github.com/atocore/atobackupd/snapshot/chroma"
 	"github.com/atocore/atobackupd/snapshot/sqlite"
 )
 
-// Writers, lock holders and takes that are killed are other processes: this
-// test binary again, told by roleEnv what to be.
-const (
-	roleEnv = "SNAPSHOT_TEST_ROLE"
-	jobEnv  = "SNAPSHOT_TEST_JOB"
-)
-
+// Writers, lock holders and takes that are killed are other processes.
 type job struct {
 	Store   string
 	Sources Sources
@@ -36,19 +29,11 @@ type job struct {
 }
 
 func TestMain(m *testing.M) {
-	role := os.Getenv(roleEnv)
-	if role == "" {
-		os.Exit(m.Run())
+	all := map[string]forktest.Role{}
+	for name, play := range roles {
+		all[name] = forktest.JSON(play)
 	}
-	var j job
-	err := json.Unmarshal([]byte(os.Getenv(jobEnv)), &j)
-	if err == nil {
-		err = roles[role](j)
-	}
-	if err != nil {
-		fmt.Println("error:", err)
-		os.Exit(1)
-	}
+	os.Exit(forktest.Main(m.Run, all))
 }
 
 var roles = map[string]func(job) error{
@@ -58,7 +43,7 @@ var roles = map[string]func(job) error{
 			return err
 		}
 		fsxtest.KillIfAsked()
-		snap, err := store.Take(context.Background(), j.Sources, TakeOptions{Kind: Daily, Full: j.Full, ChromaOptimisticTries: 3})
+		snap, err := store.Take(context.Background(), j.Sources, TakeOptions{Kind: Daily, Full: j.Full, Chroma: chroma.Options{OptimisticTries: 3}})
 		fmt.Println(snap.Stamp)
 		return err
 	},
@@ -83,12 +68,10 @@ var roles = map[string]func(job) error{
 		if err != nil {
 			return err
 		}
-		if _, err := store.Hold(j.Stamp); err != nil {
+		if _, err := store.LockShared(j.Stamp); err != nil {
 			return err
 		}
-		fmt.Println("holding")
-		_, err = io.Copy(io.Discard, os.Stdin)
-		return err
+		return forktest.WaitForEnd("holding")
 	},
 	"lock": func(j job) error {
 		store, err := Open(j.Store)
@@ -98,9 +81,7 @@ var roles = map[string]func(job) error{
 		if _, err := store.Lock(context.Background(), "taking a daily snapshot", 0, nil); err != nil {
 			return err
 		}
-		fmt.Println("locked")
-		_, err = io.Copy(io.Discard, os.Stdin)
-		return err
+		return forktest.WaitForEnd("locked")
 	},
 	"write": beWriter, // see writer_test.go
 	"other mount": func(j job) error { // see preflight_test.go
@@ -109,55 +90,9 @@ var roles = map[string]func(job) error{
 	"sweep a mount": sweepAcrossMount, // see staging_test.go
 }
 
-func command(t testing.TB, role string, j job) *exec.Cmd {
+func start(t testing.TB, role string, j job) *forktest.Child {
 	t.Helper()
-	text, err := json.Marshal(j)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), roleEnv+"="+role, jobEnv+"="+string(text))
-	return cmd
-}
-
-// child is a process that runs until the test ends, or kill.
-type child struct {
-	*exec.Cmd
-	lines *bufio.Scanner
-	stdin io.Closer
-}
-
-func start(t testing.TB, role string, j job) *child {
-	t.Helper()
-	cmd := command(t, role, j)
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	c := &child{cmd, bufio.NewScanner(stdout), stdin}
-	t.Cleanup(c.kill)
-	return c
-}
-
-func (c *child) kill() {
-	_ = c.Process.Kill()
-	_ = c.Wait()
-	c.stdin.Close()
-}
-
-func (c *child) line(t testing.TB) string {
-	t.Helper()
-	if !c.lines.Scan() {
-		t.Fatal("the child said nothing more")
-	}
-	return c.lines.Text()
+	return forktest.Start(t, forktest.Command(role, j))
 }
 
 // installation is AtoCore's live store and a backup directory for it.
@@ -210,7 +145,7 @@ func (in *installation) take(o TakeOptions) (Snapshot, error) {
 	if o.Kind == "" {
 		o.Kind = Daily
 	}
-	o.Host, o.ToolVersion, o.ChromaOptimisticTries = "dalidou", "1.2.3", 3
+	o.Host, o.ToolVersion, o.Chroma.OptimisticTries = "dalidou", "1.2.3", 3
 	return in.store.Take(context.Background(), in.src, o)
 }
 

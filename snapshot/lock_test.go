@@ -16,18 +16,18 @@ func TestHoldKeepsPruneAway(t *testing.T) {
 	in := install(t)
 	snap := in.mustTake(t, TakeOptions{})
 	reader := start(t, "hold", job{Store: in.store.Dir(), Stamp: snap.Stamp})
-	if line := reader.line(t); line != "holding" {
+	if line := reader.Line(); line != "holding" {
 		t.Fatal(line)
 	}
 	wantError(t, in.store.Delete(snap.Stamp), failure.Locked, "prune: "+string(snap.Stamp)+": it is being read")
-	second, err := in.store.Hold(snap.Stamp)
+	second, err := in.store.LockShared(snap.Stamp)
 	must(t, err)
 	second.Unlock()
 	in.published(t)
-	reader.kill()
+	reader.Kill()
 	must(t, in.store.Delete(snap.Stamp))
 	wantError(t, in.store.Delete(snap.Stamp), failure.NotFound, "no such snapshot")
-	_, err = in.store.Hold(snap.Stamp)
+	_, err = in.store.LockShared(snap.Stamp)
 	wantError(t, err, failure.NotFound, "no such snapshot", "atobackupd list")
 }
 
@@ -41,7 +41,7 @@ func TestHoldSitsOutAQuestion(t *testing.T) {
 		t.Fatal(ok, err)
 	}
 	time.AfterFunc(10*holdPoll, asking.Unlock)
-	lock, err := in.store.Hold(snap.Stamp)
+	lock, err := in.store.LockShared(snap.Stamp)
 	must(t, err)
 	lock.Unlock()
 
@@ -50,20 +50,20 @@ func TestHoldSitsOutAQuestion(t *testing.T) {
 		t.Fatal(ok, err)
 	}
 	defer asking.Unlock()
-	_, err = in.store.Hold(snap.Stamp)
+	_, err = in.store.LockShared(snap.Stamp)
 	wantError(t, err, failure.Locked, "it is being pruned")
 }
 
 func TestMainLockNamesItsHolderAndDiesWithIt(t *testing.T) {
 	in := install(t)
 	holder := start(t, "lock", job{Store: in.store.Dir()})
-	if line := holder.line(t); line != "locked" {
+	if line := holder.Line(); line != "locked" {
 		t.Fatal(line)
 	}
 	_, err := in.store.Lock(t.Context(), "pruning", 0, nil)
 	wantError(t, err, failure.Locked, fmt.Sprintf("held by pid %d (taking a daily snapshot)", holder.Process.Pid))
 	told := ""
-	lock, err := in.store.Lock(t.Context(), "pruning", time.Minute, func(h string) { told = h; holder.kill() })
+	lock, err := in.store.Lock(t.Context(), "pruning", time.Minute, func(h string) { told = h; holder.Kill() })
 	must(t, err)
 	lock.Unlock()
 	if told == "" {
@@ -86,7 +86,7 @@ func TestStrangersInSnapshots(t *testing.T) {
 	for _, stamp := range []Stamp{link, file} {
 		_, err := in.store.Get(stamp)
 		wantError(t, err, failure.NotFound, "no such snapshot")
-		_, err = in.store.Hold(stamp)
+		_, err = in.store.LockShared(stamp)
 		wantError(t, err, failure.NotFound)
 		wantError(t, in.store.Delete(stamp), failure.NotFound)
 		if result := in.validate(t, stamp); result.Exists || codes(result.Errors) != "snapshot_missing" {

@@ -23,7 +23,7 @@ const (
 // the pages that differ were written anew. The result is read again and must
 // have the digest of what it replaces. Where the two share their blocks already,
 // as copies of one live file that was changed in place, nothing is done.
-func (t *taking) cloneAndPatch(ctx context.Context, last stored, f File) {
+func (t *takeRun) cloneAndPatch(ctx context.Context, last stored, f File) {
 	staged := t.path(f.Path)
 	if min(f.Size, last.Size) < pageSize || sharedBlocks(staged, last.path()) >= f.Size/8*7 {
 		return
@@ -34,7 +34,7 @@ func (t *taking) cloneAndPatch(ctx context.Context, last stored, f File) {
 	}
 }
 
-func (t *taking) patchedClone(ctx context.Context, clone, staged, last string, f File) (err error) {
+func (t *takeRun) patchedClone(ctx context.Context, clone, staged, last string, f File) (err error) {
 	info, err := os.Lstat(staged)
 	if err != nil {
 		return err
@@ -84,7 +84,7 @@ func writePatched(ctx context.Context, clone, staged, last string, size int64) (
 	if err := out.Truncate(size); err != nil {
 		return err
 	}
-	copyFewPages(out)
+	setCowExtentHint(out)
 	return patch(ctx, out, want, from, size/2)
 }
 
@@ -100,10 +100,10 @@ const (
 	copySizeFlag       = 0x10000    // FS_XFLAG_COWEXTSIZE
 )
 
-// copyFewPages asks xfs to set no more than a page aside for each page that is
+// setCowExtentHint asks xfs to set no more than a page aside for each page that is
 // written to a clone. It takes 128 KiB otherwise, and gives the rest back
 // minutes later: thirty times what is written, for a while.
-func copyFewPages(f *os.File) {
+func setCowExtentHint(f *os.File) {
 	request := func(number uintptr, a *fileAttributes) bool {
 		_, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), number, uintptr(unsafe.Pointer(a)))
 		return errno == 0

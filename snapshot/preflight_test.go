@@ -4,13 +4,14 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/forktest"
 	"github.com/atocore/atobackupd/internal/fsx/fsxtest"
+	"github.com/atocore/atobackupd/snapshot/chroma"
 )
 
 // Each refusal says what is wrong and what to do, and nothing is written: not
@@ -79,7 +80,7 @@ func TestPreflightOfAnEmptyDatabase(t *testing.T) {
 
 func TestUnknownChromaMethod(t *testing.T) {
 	in := installFull(t)
-	_, err := in.take(TakeOptions{Full: true, ChromaMethod: "osmosis"})
+	_, err := in.take(TakeOptions{Full: true, Chroma: chroma.Options{Method: "osmosis"}})
 	wantError(t, err, failure.Config, `called "osmosis"`)
 	if in.staged(t) != "" || len(in.published(t)) != 0 {
 		t.Error("something is left")
@@ -89,22 +90,10 @@ func TestUnknownChromaMethod(t *testing.T) {
 // A rename ends at a bind mount, also of the same file system.
 func TestStagingOnAnotherMount(t *testing.T) {
 	in := install(t)
-	cmd := inMountNamespace(command(t, "other mount", job{Store: in.store.Dir(), Sources: in.src}))
+	cmd := forktest.OwnMounts(forktest.Command("other mount", job{Store: in.store.Dir(), Sources: in.src}))
 	if out, err := cmd.CombinedOutput(); err != nil || string(out) != "refused twice\n" {
 		t.Errorf("%v: %s", err, out)
 	}
-}
-
-// inMountNamespace lets a command mount things that nobody else sees. Who is not
-// root becomes root of a user namespace for that.
-func inMountNamespace(cmd *exec.Cmd) *exec.Cmd {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
-	if os.Geteuid() != 0 {
-		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
-	}
-	return cmd
 }
 
 // takeAcrossMounts runs in a mount namespace of its own.
@@ -113,10 +102,10 @@ func takeAcrossMounts(j job) error {
 	if err != nil {
 		return err
 	}
-	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
+	if err := forktest.PrivateMounts(); err != nil {
 		return err
 	}
-	if err := syscall.Mount(store.staging(), store.staging(), "", syscall.MS_BIND, ""); err != nil {
+	if err := forktest.BindOver(store.staging()); err != nil {
 		return err
 	}
 	const words = "staging/ and snapshots/ lie on different file systems or mounts"
@@ -136,7 +125,7 @@ func TestSnapshotsOfAnother(t *testing.T) {
 	in := install(t)
 	must(t, os.Chmod(in.store.snapshots(), 0o555))
 	defer os.Chmod(in.store.snapshots(), 0o755)
-	cmd := command(t, "take", job{Store: in.store.Dir(), Sources: in.src})
+	cmd := forktest.Command("take", job{Store: in.store.Dir(), Sources: in.src})
 	if os.Geteuid() == 0 {
 		for _, dir := range []string{in.store.staging(), filepath.Dir(in.src.DB)} {
 			must(t, os.Chmod(dir, 0o777))
@@ -144,7 +133,7 @@ func TestSnapshotsOfAnother(t *testing.T) {
 		for _, dir := range []string{in.store.Dir(), in.dir, filepath.Dir(in.dir)} {
 			must(t, os.Chmod(dir, 0o755))
 		}
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		forktest.As(65534, cmd)
 	}
 	out, err := cmd.CombinedOutput()
 	if want := fmt.Sprintf("error: backup.dir: %s: permission denied: let uid ", in.store.snapshots()); err == nil || !contains(fmt.Errorf("%s", out), want) {

@@ -15,7 +15,7 @@ import (
 
 // publish writes both documents, makes everything durable and renames the
 // snapshot into place, or into quarantine/ when it is not valid.
-func (t *taking) publish(ctx context.Context, stamp Stamp) (Snapshot, error) {
+func (t *takeRun) publish(ctx context.Context, stamp Stamp) (Snapshot, error) {
 	for {
 		raw, err := t.complete(stamp)
 		if err != nil {
@@ -46,7 +46,7 @@ func (t *taking) publish(ctx context.Context, stamp Stamp) (Snapshot, error) {
 // rename publishes, or takes it back when the new name could not be made
 // durable: a snapshot that a power cut may remove must not be reported, nor be
 // left behind by a run that failed.
-func (t *taking) rename(dest string) error {
+func (t *takeRun) rename(dest string) error {
 	err := fsx.RenameNoReplace(t.dir, dest)
 	if err != nil && !exists(t.dir) {
 		err = errors.Join(err, fsx.RenameNoReplace(dest, t.dir))
@@ -56,7 +56,7 @@ func (t *taking) rename(dest string) error {
 
 // complete writes the documents for a snapshot that will be named stamp, and
 // makes everything durable. It gives the text of the metadata.
-func (t *taking) complete(stamp Stamp) (raw []byte, err error) {
+func (t *takeRun) complete(stamp Stamp) (raw []byte, err error) {
 	m := t.manifest
 	m.Stamp, m.FinishedAt = stamp, time.Now().UTC()
 	path := t.path(MetadataFile)
@@ -83,12 +83,12 @@ func (t *taking) complete(stamp Stamp) (raw []byte, err error) {
 	if err := t.store.writeJSON(t.path(ManifestFile), m); err != nil {
 		return nil, err
 	}
-	t.progress("fsync", 0)
+	t.o.Progress.Tell("fsync", 0, 0)
 	return raw, fsx.SyncDirs(t.dir) // every file was made durable when it was written
 }
 
 // quarantine keeps a copy that is not valid for somebody to look at.
-func (t *taking) quarantine(stamp Stamp) error {
+func (t *takeRun) quarantine(stamp Stamp) error {
 	dest := filepath.Join(t.store.quarantine(), string(stamp))
 	hint := "it is kept in " + dest + " for a look; take another, and when that fails too suspect the source or the disk"
 	if err := fsx.RenameNoReplace(t.dir, dest); err != nil && !exists(dest) {

@@ -39,12 +39,12 @@ func (s Share) hardlinks() bool { return s == ShareAuto || s == ShareHardlink }
 // nothing on btrfs: there one page keeps the whole extent that it was written
 // with.) Elsewhere a file that is the same in size, time and digest becomes a
 // hard link.
-func (t *taking) shareSpace(ctx context.Context) error {
+func (t *takeRun) shareSpace(ctx context.Context) error {
 	clones := t.o.Share.reflinks() && t.store.clonesFrom(t.store.snapshots())
 	if !clones && !t.o.Share.hardlinks() {
 		return nil
 	}
-	t.progress("sharing", 0)
+	t.o.Progress.Tell("sharing", 0, 0)
 	before, err := t.store.latestFiles()
 	if err != nil {
 		return nil // what is wrong with the catalog is not for this snapshot to tell
@@ -102,7 +102,7 @@ func (s *Store) latestFiles() (map[string]stored, error) {
 // linkTo replaces a staged file by a hard link to one that is the same. The
 // other is read first: a block that rotted there must not get into this
 // snapshot too. From then on both are read-only.
-func (t *taking) linkTo(ctx context.Context, last stored, f File) {
+func (t *takeRun) linkTo(ctx context.Context, last stored, f File) {
 	if last.Size != f.Size || last.SHA256 != f.SHA256 || !last.MTime.Equal(f.MTime) {
 		return
 	}

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/atocore/atobackupd/snapshot/chroma"
 )
 
 // BenchmarkRigSeventeen takes the 17 snapshots that the default retention keeps,
@@ -53,7 +55,7 @@ func seventeen(b *testing.B, in *installation, days, mount string, share Share) 
 		}
 		full := day < 11 // months and weeks, and then the days of this week
 		start := time.Now()
-		snap, err := in.take(TakeOptions{Full: full, ChromaMethod: "cold", Share: share})
+		snap, err := in.take(TakeOptions{Full: full, Chroma: chroma.Options{Method: chroma.MethodCold}, Share: share})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/atocore/atobackupd/snapshot/chroma"
 	"golang.org/x/sys/unix"
 )
 
@@ -93,7 +94,7 @@ func TestRigShare(t *testing.T) {
 					must(t, os.Rename(big+".new", big))
 				}
 				before := used(t, mount)
-				snap := in.mustTake(t, TakeOptions{Kind: Weekly, Full: true, ChromaMethod: "cold", Share: ShareAuto})
+				snap := in.mustTake(t, TakeOptions{Kind: Weekly, Full: true, Chroma: chroma.Options{Method: chroma.MethodCold}, Share: ShareAuto})
 				grown = append(grown, used(t, mount)-before)
 				start := time.Now()
 				list := []Snapshot{snap}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/atocore/atobackupd/internal/fsx/fsxtest"
+	"github.com/atocore/atobackupd/snapshot/chroma"
 )
 
 // stat gives what the file system knows of a stored file.
@@ -48,7 +49,7 @@ func linked(t testing.TB, a, b Snapshot) (names []string) {
 
 func TestHardLinksToWhatIsUnchanged(t *testing.T) {
 	in := installFull(t)
-	o := TakeOptions{Kind: Weekly, Full: true, ChromaMethod: "cold", Share: ShareHardlink}
+	o := TakeOptions{Kind: Weekly, Full: true, Chroma: chroma.Options{Method: chroma.MethodCold}, Share: ShareHardlink}
 	first := in.mustTake(t, o)
 	execDB(t, in.src.DB, "INSERT INTO memories VALUES(4, 'd', 1)")
 	second := in.mustTake(t, o)
@@ -159,7 +160,7 @@ func TestShareOnlyWhatIsTheSame(t *testing.T) {
 // the one that it shares with is, too.
 func TestSharingFailing(t *testing.T) {
 	in := installFull(t)
-	o := TakeOptions{Kind: Weekly, Full: true, ChromaMethod: "cold", Share: ShareHardlink}
+	o := TakeOptions{Kind: Weekly, Full: true, Chroma: chroma.Options{Method: chroma.MethodCold}, Share: ShareHardlink}
 	in.mustTake(t, o)
 	failed := 0
 	fsxtest.EachFailure(t, func() error {

@@ -54,7 +54,7 @@ func (s *Snapshot) SuspicionTexts() []string {
 // snapshot that counts and is not suspect itself. A source that shrank may have
 // been cleaned on purpose: so the snapshot is published, with codes that protect
 // what came before it, and with the figures among its warnings.
-func (t *taking) suspect(ctx context.Context) error {
+func (t *takeRun) suspect(ctx context.Context) error {
 	list, _, err := t.store.List(t.started)
 	if err != nil {
 		return nil // what is wrong with the catalog is not for this snapshot to tell

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/forktest"
 )
 
 // What lies in staging/ and was not made by this program stays, whatever it is
@@ -52,7 +53,7 @@ func TestSweepTakesOnlyItsOwn(t *testing.T) {
 // A mount below one of our own names is somebody else's disk.
 func TestSweepEntersNoMount(t *testing.T) {
 	in := install(t)
-	cmd := inMountNamespace(command(t, "sweep a mount", job{Store: in.store.Dir()}))
+	cmd := forktest.OwnMounts(forktest.Command("sweep a mount", job{Store: in.store.Dir()}))
 	if out, err := cmd.CombinedOutput(); err != nil || string(out) != "kept\n" {
 		t.Errorf("%v: %s", err, out)
 	}
@@ -64,7 +65,7 @@ func sweepAcrossMount(j job) error {
 	if err != nil {
 		return err
 	}
-	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
+	if err := forktest.PrivateMounts(); err != nil {
 		return err
 	}
 	disk, at := filepath.Join(j.Store, "disk"), filepath.Join(store.staging(), "20260407T060000Z.1", "mnt")

@@ -105,9 +105,9 @@ func (s *Store) Lock(ctx context.Context, purpose string, timeout time.Duration,
 	return fsx.LockFile(ctx, filepath.Join(s.dir, ".lock"), purpose, timeout, waiting)
 }
 
-// Hold takes the shared lock on a snapshot that keeps prune away from it. Who
+// LockShared takes the shared lock on a snapshot that keeps prune away from it. Who
 // reads a snapshot for long holds it meanwhile.
-func (s *Store) Hold(stamp Stamp) (*fsx.Lock, error) {
+func (s *Store) LockShared(stamp Stamp) (*fsx.Lock, error) {
 	for deadline := time.Now().Add(holdPatience); ; time.Sleep(holdPoll) {
 		lock, ok, err := s.lockPublished(stamp, false)
 		if err != nil || ok {

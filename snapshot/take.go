@@ -30,10 +30,7 @@ type TakeOptions struct {
 	MinFree     int64 // bytes that must stay free
 	Share       Share // with the live files and the last snapshots
 
-	ChromaMethod          string // "live" (also ""), "freeze", "btrfs" or "cold"
-	ChromaOptimisticTries int
-	ChromaLockDeadline    time.Duration
-	ChromaFreeze          chroma.Freeze // for "freeze"
+	Chroma chroma.Options // how Chroma is copied; Share and Scratch are set by Take
 
 	// Tolerant is for the snapshot before a restore: what is corrupt or missing
 	// is saved raw as it is, and the snapshot is published as invalid.
@@ -45,16 +42,8 @@ type TakeOptions struct {
 
 	Note string // why, in the operator's words
 
-	Progress func(step string, bytes int64) // may be nil; called from several goroutines
+	Progress fsx.Progress // may be nil
 }
-
-// Methods of copying Chroma that Take knows.
-const (
-	chromaLive   = "live"
-	chromaFreeze = "freeze"
-	chromaBtrfs  = "btrfs"
-	chromaCold   = "cold"
-)
 
 // stagingHint is for what fails when the backup directory cannot be written.
 const stagingHint = "this process must be able to write under backup.dir"
@@ -68,7 +57,7 @@ func (s *Store) Take(ctx context.Context, src Sources, o TakeOptions) (Snapshot,
 	if err := s.preflight(ctx, src, o); err != nil {
 		return Snapshot{}, err
 	}
-	t := &taking{store: s, src: src, o: o, started: time.Now().UTC(), live: make(map[string]File)}
+	t := &takeRun{store: s, src: src, o: o, started: time.Now().UTC(), live: make(map[string]File)}
 	stamp, err := s.freeStamp(ctx, t.started)
 	if err != nil {
 		return Snapshot{}, err
@@ -113,8 +102,8 @@ func (s *Store) freeStamp(ctx context.Context, now time.Time) (Stamp, error) {
 	}
 }
 
-// taking is one run of Take.
-type taking struct {
+// takeRun is one run of Take.
+type takeRun struct {
 	store    *Store
 	src      Sources
 	o        TakeOptions
@@ -128,20 +117,14 @@ type taking struct {
 
 // cleanUp leaves nothing in staging/. What it cannot remove goes with the next
 // Sweep.
-func (t *taking) cleanUp() {
+func (t *takeRun) cleanUp() {
 	if exists(t.dir) { // not once it was published
 		_ = fsx.RemoveAll(t.dir)
 	}
 }
 
-func (t *taking) progress(step string, bytes int64) {
-	if t.o.Progress != nil {
-		t.o.Progress(step, bytes)
-	}
-}
-
 // recorded returns the live places of the artifacts, which the manifest names.
-func (t *taking) recorded() Sources {
+func (t *takeRun) recorded() Sources {
 	if t.o.RecordAs.DB != "" {
 		return t.o.RecordAs
 	}
@@ -149,11 +132,11 @@ func (t *taking) recorded() Sources {
 }
 
 // path is where something of the snapshot is staged.
-func (t *taking) path(name string) string { return filepath.Join(t.dir, filepath.FromSlash(name)) }
+func (t *takeRun) path(name string) string { return filepath.Join(t.dir, filepath.FromSlash(name)) }
 
 // fill copies the artifacts into the staging directory, judges the copies and
 // completes the manifest.
-func (t *taking) fill(ctx context.Context, stamp Stamp) error {
+func (t *takeRun) fill(ctx context.Context, stamp Stamp) error {
 	t.manifest = &Manifest{
 		Schema: Schema, Stamp: stamp, Kind: t.o.Kind, Host: t.o.Host, ToolVersion: t.o.ToolVersion,
 		StartedAt: t.started, Artifacts: map[string]Artifact{}, Roots: map[string]Root{}, Note: t.o.Note, Suspect: []string{},
@@ -183,13 +166,13 @@ func (t *taking) fill(ctx context.Context, stamp Stamp) error {
 // copyArtifacts copies and judges the artifacts side by side: most of the work is
 // that of one core for each of the two databases. While the application is frozen
 // nothing but Chroma is copied, for the database may be locked until it is thawed.
-func (t *taking) copyArtifacts(ctx context.Context) error {
+func (t *takeRun) copyArtifacts(ctx context.Context) error {
 	group, copying := errgroup.WithContext(ctx)
-	if t.o.ChromaMethod == chromaFreeze || t.o.Tolerant {
+	if t.o.Chroma.Method == chroma.MethodFreeze || t.o.Tolerant {
 		group.SetLimit(1)
 	}
-	var parts []*taking
-	for _, copyOne := range []func(*taking, context.Context) error{(*taking).copyDB, (*taking).copyRegistry, (*taking).copyChroma} {
+	var parts []*takeRun
+	for _, copyOne := range []func(*takeRun, context.Context) error{(*takeRun).copyDB, (*takeRun).copyRegistry, (*takeRun).copyChroma} {
 		part := t.part()
 		parts = append(parts, part)
 		group.Go(func() error {
@@ -213,14 +196,14 @@ func (t *taking) copyArtifacts(ctx context.Context) error {
 
 // part returns a run that copies into the same directory and keeps what it finds
 // to itself, until add.
-func (t *taking) part() *taking {
+func (t *takeRun) part() *takeRun {
 	p := *t
 	p.manifest = &Manifest{Artifacts: map[string]Artifact{}, Roots: map[string]Root{}}
 	p.live, p.result = map[string]File{}, newResult(t.result.Stamp, t.dir)
 	return &p
 }
 
-func (t *taking) add(part *taking) {
+func (t *takeRun) add(part *takeRun) {
 	maps.Copy(t.manifest.Artifacts, part.manifest.Artifacts)
 	maps.Copy(t.manifest.Roots, part.manifest.Roots)
 	maps.Copy(t.live, part.live)
@@ -233,13 +216,12 @@ func (t *taking) add(part *taking) {
 
 // inventory lists what was staged with its digests, and with what the live files
 // have besides their bytes.
-func (t *taking) inventory(ctx context.Context) error {
-	t.progress("checksums", 0)
+func (t *takeRun) inventory(ctx context.Context) error {
 	files, err := scan(t.dir)
 	if err != nil {
 		return err
 	}
-	if err := digest(ctx, t.dir, files, func(n int64) { t.progress("checksums", n) }, nil); err != nil {
+	if err := digest(ctx, t.dir, files, t.o.Progress, nil); err != nil {
 		return err
 	}
 	for i, f := range files {

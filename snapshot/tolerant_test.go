@@ -7,12 +7,13 @@ import (
 	"testing"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/snapshot/chroma"
 )
 
 // before is the take before a restore.
 func (in *installation) before(t testing.TB) Snapshot {
 	t.Helper()
-	return in.mustTake(t, TakeOptions{Kind: PreRestore, Tolerant: true, Full: true, ChromaMethod: "cold"})
+	return in.mustTake(t, TakeOptions{Kind: PreRestore, Tolerant: true, Full: true, Chroma: chroma.Options{Method: chroma.MethodCold}})
 }
 
 // sameBytes fails unless two files are equal, or both missing.
@@ -31,9 +32,9 @@ func crash(t testing.TB, in *installation) {
 	t.Helper()
 	w := start(t, "write", job{Sources: in.src})
 	for range 20 {
-		w.line(t)
+		w.Line()
 	}
-	w.kill()
+	w.Kill()
 	if info, err := os.Stat(in.src.DB + "-wal"); err != nil || info.Size() == 0 {
 		t.Fatalf("no -wal: %v", err)
 	}

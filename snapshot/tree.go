@@ -14,6 +14,7 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/atocore/atobackupd/internal/fsx"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -92,15 +93,16 @@ func permissions(mode fs.FileMode) uint32 {
 	return bits
 }
 
-// digest fills in the SHA-256 of every regular file, several at a time, and
-// calls progress (which may be nil) from several goroutines. Paths are opened below dir only, whatever they say. A file that cannot be read ends
-// it, unless unreadable is given: then it is told, and its digest stays empty.
-func digest(ctx context.Context, dir string, files []File, progress func(bytes int64), unreadable func(File, error)) error {
+// digest fills in the SHA-256 of every regular file, several at a time. Paths are
+// opened below dir only, whatever they say. A file that cannot be read ends it,
+// unless unreadable is given: then it is told, and its digest stays empty.
+func digest(ctx context.Context, dir string, files []File, progress fsx.Progress, unreadable func(File, error)) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
+	read := progress.Count("checksums", filesSize(files))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	for i := range files {
@@ -108,7 +110,7 @@ func digest(ctx context.Context, dir string, files []File, progress func(bytes i
 			continue
 		}
 		group.Go(func() (err error) {
-			files[i].SHA256, err = digestFile(ctx, root, files[i].Path, progress)
+			files[i].SHA256, err = digestFile(ctx, root, files[i].Path, read)
 			if err != nil && ctx.Err() == nil && unreadable != nil {
 				unreadable(files[i], err)
 				return nil
@@ -117,6 +119,15 @@ func digest(ctx context.Context, dir string, files []File, progress func(bytes i
 		})
 	}
 	return group.Wait()
+}
+
+func filesSize(files []File) (sum int64) {
+	for _, f := range files {
+		if f.Type == TypeFile {
+			sum += f.Size
+		}
+	}
+	return sum
 }
 
 // digestBuffers are reused: a Chroma directory may have very many small files.

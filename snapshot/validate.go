@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/atocore/atobackupd/internal/fsx"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -66,7 +67,7 @@ func (r *Result) add(part Result) {
 // ValidateOptions says what the configuration asks of every snapshot.
 type ValidateOptions struct {
 	RequiredTables []string
-	Progress       func(step string, bytes int64) // may be nil; called from several goroutines
+	Progress       fsx.Progress // may be nil
 }
 
 // Validate re-reads everything of a published snapshot from disk and judges it.

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/forktest"
 	"github.com/atocore/atobackupd/internal/fsx/fsxtest"
 )
 
@@ -234,7 +235,7 @@ func TestValidateUnreadable(t *testing.T) {
 				t.Fatal(path, err)
 			}
 			must(t, os.Chmod(paths[0], 0))
-			cmd := command(t, "validate", job{Store: in.store.Dir(), Stamp: taken.Stamp})
+			cmd := forktest.Command("validate", job{Store: in.store.Dir(), Stamp: taken.Stamp})
 			if os.Geteuid() == 0 {
 				must(t, os.Chmod(filepath.Dir(in.dir), 0o755))
 				must(t, filepath.WalkDir(in.store.Dir(), func(p string, _ os.DirEntry, _ error) error { return os.Lchown(p, 65534, 65534) }))
@@ -279,7 +280,7 @@ func TestValidateCancelled(t *testing.T) {
 	snap := in.mustTake(t, TakeOptions{Full: true})
 	for _, step := range []string{"database", "registry", "chroma", "checksums"} {
 		ctx, cancel := context.WithCancel(context.Background())
-		result, err := in.store.Validate(ctx, snap.Stamp, ValidateOptions{Progress: func(s string, _ int64) {
+		result, err := in.store.Validate(ctx, snap.Stamp, ValidateOptions{Progress: func(s string, _, _ int64) {
 			if s == step {
 				cancel()
 			}

@@ -54,7 +54,7 @@ func TestTakeUnderAWriter(t *testing.T) {
 				committed := 0
 				for range 20 {
 					var err error
-					committed, err = strconv.Atoi(w.line(t))
+					committed, err = strconv.Atoi(w.Line())
 					must(t, err)
 				}
 				snap := in.mustTake(t, TakeOptions{})

@@ -36,7 +36,7 @@ type Options struct {
 	// Progress tells how far a long piece of work is: done of total bytes, or
 	// zero for both where only the step is known. It may be called from several
 	// goroutines. nil tells nobody.
-	Progress func(step string, done, total int64)
+	Progress fsx.Progress
 	// Daemon says that this is the daemon, whose runs are by the schedule.
 	Daemon bool
 	// Passphrase asks a person for the passphrase of a secret key. nil means that
@@ -220,9 +220,7 @@ func (a *App) notice(line string) {
 }
 
 func (a *App) progress(step string, done, total int64) {
-	if a.Options.Progress != nil {
-		a.Options.Progress(step, done, total)
-	}
+	a.Options.Progress.Tell(step, done, total)
 }
 
 // sources returns the live artifacts as configured.

@@ -78,15 +78,24 @@ func (a *App) backup(
 func (a *App) takeOptions(kind snapshot.Kind, full bool) snapshot.TakeOptions {
 	c := a.Config.Backup
 	method := c.ChromaMethod
-	if method == MethodAPI {
+	if method == chroma.MethodAPI {
 		method = c.ChromaFallback // of what AtoCore does not make itself
 	}
 	return snapshot.TakeOptions{
 		Kind: kind, Full: full, Host: a.Options.Host, ToolVersion: a.Options.Version,
 		MinFree: c.MinFree.Bytes(), Share: snapshot.Share(c.Share),
-		ChromaMethod: method, ChromaOptimisticTries: c.ChromaOptimisticTries, ChromaLockDeadline: c.ChromaLockDeadline.Std(),
-		ChromaFreeze: chroma.Freeze{Command: c.FreezeCommand, Thaw: c.ThawCommand, Deadline: c.FreezeDeadline.Std(), Marker: a.FreezeMarker()},
-		Progress:     func(step string, bytes int64) { a.progress(step, 0, 0) },
+		Chroma: chroma.Options{
+			Method:          method,
+			OptimisticTries: c.ChromaOptimisticTries,
+			LockDeadline:    c.ChromaLockDeadline.Std(),
+			Freeze: chroma.Freeze{
+				Command:  c.FreezeCommand,
+				Thaw:     c.ThawCommand,
+				Deadline: c.FreezeDeadline.Std(),
+				Marker:   a.FreezeMarker(),
+			},
+		},
+		Progress: func(step string, _, _ int64) { a.progress(step, 0, 0) },
 	}
 }
 
@@ -106,7 +115,7 @@ func (a *App) take(ctx context.Context, o snapshot.TakeOptions) (snapshot.Snapsh
 
 // takeBy takes by the configured method.
 func (a *App) takeBy(ctx context.Context, o snapshot.TakeOptions) (snapshot.Snapshot, error) {
-	if o.Full && a.Config.Backup.ChromaMethod == MethodAPI {
+	if o.Full && a.Config.Backup.ChromaMethod == chroma.MethodAPI {
 		return a.takeByAPI(ctx, o)
 	}
 	return a.store.Take(ctx, a.sources(), o)

@@ -23,9 +23,6 @@ const (
 	apiAnswer   = 1 << 20 // bytes of it that are read
 )
 
-// MethodAPI is the chroma_method by which AtoCore makes the snapshot itself.
-const MethodAPI = "api"
-
 // errAPIDown is of an API that cannot be reached, or does not answer. One that
 // answers and refuses is not down: that is for a person to look at.
 var errAPIDown = errors.New("AtoCore's API is down")
@@ -40,8 +37,8 @@ func (a *App) takeByAPI(ctx context.Context, o snapshot.TakeOptions) (snapshot.S
 	if !errors.Is(err, errAPIDown) {
 		return snap, err
 	}
-	a.Options.Log.Warn("a snapshot is taken without AtoCore's API", "method", o.ChromaMethod, "error", err)
-	a.notice(err.Error() + ": falling back to " + o.ChromaMethod)
+	a.Options.Log.Warn("a snapshot is taken without AtoCore's API", "method", o.Chroma.Method, "error", err)
+	a.notice(err.Error() + ": falling back to " + string(o.Chroma.Method))
 	return a.store.Take(ctx, a.sources(), o)
 }
 

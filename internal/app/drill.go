@@ -30,7 +30,7 @@ func (a *App) Drill(ctx context.Context, name string, slot time.Time) (result re
 		if err != nil {
 			return err
 		}
-		hold, err := a.store.Hold(snap.Stamp)
+		hold, err := a.store.LockShared(snap.Stamp)
 		if err != nil {
 			return err
 		}
@@ -39,7 +39,7 @@ func (a *App) Drill(ctx context.Context, name string, slot time.Time) (result re
 		result, err = restore.Drill(ctx, restore.DrillRequest{
 			Dir: snap.Path, Stamp: snap.Stamp, Scratch: filepath.Join(a.store.Dir(), "staging"), Queries: a.Config.Drill.Queries,
 			RequiredTables: a.Config.AtoCore.RequiredTables, MinFree: a.Config.Backup.MinFree.Bytes(), Share: a.Config.Backup.Share != "copy",
-			Progress: a.restoreProgress(),
+			Progress: a.progress,
 		})
 		err = a.drilled(ctx, run, result, err)
 		a.confirmDamage(ctx, snap.Stamp, err)

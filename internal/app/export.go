@@ -63,7 +63,7 @@ func (a *App) Export(ctx context.Context, r ExportRequest) (doc Exported, err er
 		return doc, &failure.Error{Op: "export", Subject: string(snap.Stamp), Kind: failure.Invalid, Err: fmt.Errorf("it is not valid: %s", strings.Join(snap.Errors, "; ")),
 			Hint: "see `atobackupd list` for others, or give --allow-invalid to export it as it is"}
 	}
-	hold, err := a.store.Hold(snap.Stamp)
+	hold, err := a.store.LockShared(snap.Stamp)
 	if err != nil {
 		return doc, err
 	}

@@ -150,7 +150,7 @@ func (a *App) holdNamed(ctx context.Context, name string) (snap snapshot.Snapsho
 	if snap, err = a.Find(ctx, name, time.Now()); err != nil {
 		return snap, nil, err
 	}
-	hold, err := a.store.Hold(snap.Stamp)
+	hold, err := a.store.LockShared(snap.Stamp)
 	if err != nil {
 		return snap, nil, err
 	}

@@ -33,7 +33,7 @@ type Repaired struct {
 // SnapshotRepair is what is damaged in one snapshot, what would heal it, and,
 // once that was done, how it validates.
 type SnapshotRepair struct {
-	snapshot.Repair
+	snapshot.RepairPlan
 	Vault  string           `json:"vault"` // the target that was, or would be, asked for good copies
 	Error  string           `json:"error"` // why it cannot be healed
 	Result *snapshot.Result `json:"result"`
@@ -115,14 +115,14 @@ func (a *App) toRepair(ctx context.Context, now time.Time, stamp snapshot.Stamp)
 }
 
 func (a *App) repairOne(ctx context.Context, s snapshot.Snapshot, r RepairRequest, now time.Time) (repair SnapshotRepair, err error) {
-	repair.Repair = snapshot.Repair{Stamp: s.Stamp, Files: []snapshot.RepairFile{}}
+	repair.RepairPlan = snapshot.RepairPlan{Stamp: s.Stamp, Files: []snapshot.RepairFile{}}
 	donors, err := a.donors(ctx, s.Stamp, now)
 	if err != nil {
 		return repair, err
 	}
 	manifest := s.Manifest
 	if manifest != nil {
-		if repair.Repair, err = a.store.PlanRepair(ctx, s.Stamp, manifest, donors); err != nil {
+		if repair.RepairPlan, err = a.store.PlanRepair(ctx, s.Stamp, manifest, donors); err != nil {
 			return repair, err
 		}
 	}
@@ -142,7 +142,7 @@ func (a *App) repairOne(ctx context.Context, s snapshot.Snapshot, r RepairReques
 		donors = append(donors, fetched.donor)
 		manifest = fetched.manifest
 		manifest.Pinned = s.Pinned // it may have been pinned since it was shipped
-		if repair.Repair, err = a.store.PlanRepair(ctx, s.Stamp, manifest, donors); err != nil {
+		if repair.RepairPlan, err = a.store.PlanRepair(ctx, s.Stamp, manifest, donors); err != nil {
 			return repair, err
 		}
 	}
@@ -152,7 +152,7 @@ func (a *App) repairOne(ctx context.Context, s snapshot.Snapshot, r RepairReques
 	case !r.Confirm:
 		return repair, nil
 	}
-	if err := a.store.Heal(ctx, repair.Repair, manifest); err != nil {
+	if err := a.store.Repair(ctx, repair.RepairPlan, manifest); err != nil {
 		return repair, err
 	}
 	result, err := a.Validate(ctx, s.Stamp)

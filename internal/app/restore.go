@@ -79,7 +79,7 @@ func (a *App) newRestoreRequest(r RestoreRequest) (request restore.Request, err 
 	request = restore.Request{
 		Options: r.Options, Store: a.store, StateDir: c.StateDir, Source: sourceName(r.From), Host: a.Options.Host, Live: a.live(),
 		RequiredTables: c.AtoCore.RequiredTables, HealthURL: c.AtoCore.HealthURL, Share: c.Backup.Share != "copy",
-		Progress: a.restoreProgress(), PreSnapshot: a.preSnapshot(),
+		Progress: a.progress, PreSnapshot: a.preSnapshot(),
 	}
 	if r.ManageService {
 		request.Service, err = a.service()
@@ -176,11 +176,6 @@ func (a *App) live() restore.Live {
 	return restore.Live{DB: c.DBPath, Registry: c.RegistryPath, Chroma: c.ChromaPath}
 }
 
-func (a *App) restoreProgress() restore.Progress {
-	count := newByteCount(func(step string, done int64) { a.progress(step, done, 0) })
-	return count.add
-}
-
 // service gives the commands that stop and start AtoCore.
 func (a *App) service() (*restore.Service, error) {
 	c := a.Config.Restore
@@ -209,7 +204,7 @@ func (a *App) ContinueRestore(ctx context.Context, abort bool, answers restore.O
 	defer lock.Unlock()
 	o := restore.ResumeOptions{Store: a.store, StateDir: a.Config.StateDir, HealthURL: a.Config.AtoCore.HealthURL,
 		RequiredTables: a.Config.AtoCore.RequiredTables, PreSnapshot: a.preSnapshot(), Force: answers.Force, NoPreSnapshot: answers.NoPreSnapshot,
-		TrustBackupDir: a.Options.TrustBackupDir, Share: a.Config.Backup.Share != "copy", Progress: a.restoreProgress()}
+		TrustBackupDir: a.Options.TrustBackupDir, Share: a.Config.Backup.Share != "copy", Progress: a.progress}
 	if abort {
 		return restore.Abort(ctx, o)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/health"
 	"github.com/atocore/atobackupd/internal/history"
 	"github.com/atocore/atobackupd/snapshot"
@@ -103,11 +104,11 @@ func (a *App) validateEach(ctx context.Context, list []snapshot.Snapshot, enough
 		if enough() && len(results) > 0 {
 			break
 		}
-		read := newByteCount(func(step string, done int64) {
+		read := func(step string, done, _ int64) {
 			if step == "checksums" { // each file once
 				a.progress("checking", bytes+done, total)
 			}
-		})
+		}
 		result, err := a.validateOne(ctx, s.Stamp, read)
 		if failure.KindOf(err) == failure.Locked || err == nil && !result.Exists {
 			total -= s.Bytes
@@ -125,8 +126,8 @@ func (a *App) validateEach(ctx context.Context, list []snapshot.Snapshot, enough
 	return results, bytes, nil
 }
 
-func (a *App) validateOne(ctx context.Context, stamp snapshot.Stamp, read *byteCount) (snapshot.Result, error) {
-	hold, err := a.store.Hold(stamp)
+func (a *App) validateOne(ctx context.Context, stamp snapshot.Stamp, progress fsx.Progress) (snapshot.Result, error) {
+	hold, err := a.store.LockShared(stamp)
 	if failure.KindOf(err) == failure.NotFound {
 		return snapshot.Result{}, nil
 	}
@@ -134,7 +135,7 @@ func (a *App) validateOne(ctx context.Context, stamp snapshot.Stamp, read *byteC
 		return snapshot.Result{}, err
 	}
 	defer hold.Unlock()
-	o := snapshot.ValidateOptions{RequiredTables: a.Config.AtoCore.RequiredTables, Progress: read.add}
+	o := snapshot.ValidateOptions{RequiredTables: a.Config.AtoCore.RequiredTables, Progress: progress}
 	return a.validateAndRecord(ctx, stamp, o, a.store.Validate)
 }
 

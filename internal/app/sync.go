@@ -436,7 +436,7 @@ func (a *App) recipients() (*crypt.Recipients, error) {
 // push ships one snapshot while it is held against pruning. o says its number
 // and whether it is to be a new base; the rest is the configuration's.
 func (a *App) push(ctx context.Context, v *Vault, s snapshot.Snapshot, recipients *crypt.Recipients, o offsite.PushOptions) (offsite.Pushed, error) {
-	lock, err := a.store.Hold(s.Stamp)
+	lock, err := a.store.LockShared(s.Stamp)
 	if err != nil {
 		return offsite.Pushed{}, &offsite.SourceError{Err: err}
 	}

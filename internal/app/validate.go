@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/history"
 	"github.com/atocore/atobackupd/snapshot"
 )
@@ -14,7 +15,7 @@ import (
 // Validate re-reads one snapshot and remembers the judgement. A snapshot that
 // does not exist is a Result too.
 func (a *App) Validate(ctx context.Context, stamp snapshot.Stamp) (snapshot.Result, error) {
-	lock, err := a.store.Hold(stamp)
+	lock, err := a.store.LockShared(stamp)
 	if err != nil && failure.KindOf(err) != failure.NotFound {
 		return snapshot.Result{}, err
 	}
@@ -62,8 +63,10 @@ func (a *App) bornValid(stamp snapshot.Stamp) (valid, known bool) {
 }
 
 func (a *App) validateOptions(stamp snapshot.Stamp) snapshot.ValidateOptions {
-	count := newByteCount(func(step string, done int64) { a.progress(string(stamp)+" "+step, done, 0) })
-	return snapshot.ValidateOptions{RequiredTables: a.Config.AtoCore.RequiredTables, Progress: count.add}
+	return snapshot.ValidateOptions{
+		RequiredTables: a.Config.AtoCore.RequiredTables,
+		Progress:       fsx.Progress(a.progress).Prefix(string(stamp)),
+	}
 }
 
 // adoptOptions says what an adopted snapshot's manifest records.

@@ -7,6 +7,8 @@
 // the moment of use.
 package config
 
+import "github.com/atocore/atobackupd/snapshot/chroma"
+
 // DefaultPath is where the configuration is read from unless --config or
 // ATOBACKUPD_CONFIG says otherwise.
 const DefaultPath = "/etc/atobackupd/config.toml"
@@ -80,11 +82,11 @@ type Backup struct {
 	// application), "api" (AtoCore's own endpoint), "freeze" (pauses the
 	// container), "btrfs" (a read-only subvolume snapshot) or "cold" (the
 	// service is known to be stopped). Default "live".
-	ChromaMethod string `toml:"chroma_method"`
+	ChromaMethod chroma.Method `toml:"chroma_method"`
 
 	// ChromaFallback is the method that stands in when the API does not answer
 	// under the method "api": "live", "freeze" or "btrfs". Default "live".
-	ChromaFallback string `toml:"chroma_fallback"`
+	ChromaFallback chroma.Method `toml:"chroma_fallback"`
 
 	// ChromaOptimisticTries is how often the method "live" tries to meet a
 	// quiet moment before it makes Chroma's writers wait. 0 makes them wait at

@@ -3,6 +3,8 @@ package config
 import (
 	"strings"
 	"time"
+
+	"github.com/atocore/atobackupd/snapshot/chroma"
 )
 
 // Default returns every default, without the two keys that have none
@@ -15,8 +17,8 @@ func Default() *Config {
 		StateDir: "/var/lib/atobackupd",
 		Backup: Backup{
 			MinFree:               1 << 30,
-			ChromaMethod:          "live",
-			ChromaFallback:        "live",
+			ChromaMethod:          chroma.MethodLive,
+			ChromaFallback:        chroma.MethodLive,
 			ChromaOptimisticTries: 5,
 			ChromaLockDeadline:    Duration(5 * time.Minute),
 			FreezeDeadline:        Duration(10 * time.Minute),

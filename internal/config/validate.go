@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/atocore/atobackupd/snapshot/chroma"
 )
 
 // Validate checks what the values mean, each by itself and together, as far as
@@ -32,7 +34,7 @@ func (c *Config) ValidateRun(cron func(expression string) error) error {
 				"schedule.%s = %q, but there is no atocore.chroma_path to save", job.Name, job.Cron)
 		}
 	}
-	if c.Backup.ChromaMethod == "api" && c.Backup.AtoCoreGroup == "" {
+	if c.Backup.ChromaMethod == chroma.MethodAPI && c.Backup.AtoCoreGroup == "" {
 		v.add("backup.chroma_method", `name AtoCore's group, e.g. atocore_group = "1000"`,
 			`backup.chroma_method = "api" needs backup.atocore_group: AtoCore adds a snapshot to backup.dir, which is private otherwise`)
 	}
@@ -123,23 +125,23 @@ func (v *validation) need(key, value, hint string) {
 
 func (v *validation) backup() {
 	a, b := v.c.AtoCore, v.c.Backup
-	v.enum("backup.chroma_method", b.ChromaMethod, "live", "api", "freeze", "btrfs", "cold")
-	v.enum("backup.chroma_fallback", b.ChromaFallback, "live", "freeze", "btrfs")
+	v.enum("backup.chroma_method", string(b.ChromaMethod), chroma.Names(chroma.Methods)...)
+	v.enum("backup.chroma_fallback", string(b.ChromaFallback), chroma.Names(chroma.Fallbacks)...)
 	v.enum("backup.share", b.Share, "auto", "reflink", "hardlink", "copy")
 	v.atLeast("backup.chroma_optimistic_tries", b.ChromaOptimisticTries, 0)
 	v.positive("backup.chroma_lock_deadline", b.ChromaLockDeadline)
 	v.positive("backup.freeze_deadline", b.FreezeDeadline)
 	v.url("atocore.api_url", a.APIURL)
 	v.url("atocore.health_url", a.HealthURL)
-	api := b.ChromaMethod == "api"
+	api := b.ChromaMethod == chroma.MethodAPI
 	if api && a.APIURL == "" {
 		v.add("backup.chroma_method", `set it, e.g. api_url = "http://127.0.0.1:8100"`,
 			`backup.chroma_method = "api" needs atocore.api_url`)
 	}
-	if b.ChromaMethod == "freeze" {
+	if b.ChromaMethod == chroma.MethodFreeze {
 		v.freeze("backup.chroma_method")
 	}
-	if api && b.ChromaFallback == "freeze" {
+	if api && b.ChromaFallback == chroma.MethodFreeze {
 		v.freeze("backup.chroma_fallback")
 	}
 	v.command("backup.freeze_command", b.FreezeCommand)

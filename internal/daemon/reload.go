@@ -15,6 +15,7 @@ import (
 	"github.com/atocore/atobackupd/internal/config"
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/health"
+	"github.com/atocore/atobackupd/snapshot/chroma"
 )
 
 // prepared is a configuration that was read, checked, and can be put to use
@@ -93,7 +94,7 @@ func (d *daemon) prepare(ctx context.Context, old *app.App) (*prepared, error) {
 	if p.outbox, err = d.tellers(next.Config); err != nil {
 		return nil, err
 	}
-	if cfg.Backup.ChromaMethod == "api" {
+	if cfg.Backup.ChromaMethod == chroma.MethodAPI {
 		if err := app.ProveAPI(cfg.Backup.Dir); err != nil {
 			return nil, err
 		}

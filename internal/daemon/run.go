@@ -24,6 +24,7 @@ import (
 	"github.com/atocore/atobackupd/internal/history"
 	"github.com/atocore/atobackupd/internal/notify"
 	"github.com/atocore/atobackupd/scheduler"
+	"github.com/atocore/atobackupd/snapshot/chroma"
 )
 
 // Undoing what Run acquired must not hang on a single step.
@@ -210,7 +211,7 @@ func ready(ctx context.Context, a *app.App) error {
 		// mounted: somebody must tell.
 		return err
 	}
-	if a.Config.Backup.ChromaMethod == "api" {
+	if a.Config.Backup.ChromaMethod == chroma.MethodAPI {
 		if err := app.ProveAPI(a.Config.Backup.Dir); err != nil {
 			return err
 		}

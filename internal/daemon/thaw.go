@@ -10,6 +10,7 @@ import (
 	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/scheduler"
+	"github.com/atocore/atobackupd/snapshot/chroma"
 )
 
 const (
@@ -20,8 +21,8 @@ const (
 // thawJobs gives the job that looks for an application that a command left
 // frozen when it was killed: the daemon's next start or take may be a day away.
 func thawJobs(a *app.App) []scheduler.Job {
-	const freeze = "freeze"
-	if b := a.Config.Backup; b.ChromaMethod != freeze && (b.ChromaMethod != app.MethodAPI || b.ChromaFallback != freeze) {
+	b, freeze := a.Config.Backup, chroma.MethodFreeze
+	if b.ChromaMethod != freeze && (b.ChromaMethod != chroma.MethodAPI || b.ChromaFallback != freeze) {
 		return nil
 	}
 	return []scheduler.Job{{

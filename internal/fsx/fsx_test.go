@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/atocore/atobackupd/internal/forktest"
 	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/fsx/fsxtest"
 )
@@ -63,7 +64,7 @@ func TestWriteFileKilled(t *testing.T) {
 	for k := 1; ; k++ {
 		dir := t.TempDir()
 		path := write(t, filepath.Join(dir, "doc"), "old")
-		cmd := command("write", path, "new")
+		cmd := forktest.Command("write", []string{path, "new"})
 		cmd.Env = append(cmd.Env, fsxtest.KillEnv(k))
 		out, err := cmd.CombinedOutput()
 		if err == nil {

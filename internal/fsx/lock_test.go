@@ -11,12 +11,13 @@ import (
 	"time"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/forktest"
 	"github.com/atocore/atobackupd/internal/fsx"
 )
 
 func TestLockFileNamesItsHolderAndDiesWithIt(t *testing.T) {
 	path := filepath.Join(t.TempDir(), ".lock")
-	holder, kill := start(t, "lock file", path, "taking a daily snapshot")
+	holder := start(t, "lock file", path, "taking a daily snapshot")
 	words := fmt.Sprintf("pid %d (taking a daily snapshot)", holder.Process.Pid)
 
 	_, err := fsx.LockFile(context.Background(), path, "pruning", 0, func(string) { t.Error("waiting was announced without any wait") })
@@ -27,7 +28,7 @@ func TestLockFileNamesItsHolderAndDiesWithIt(t *testing.T) {
 	var told []string
 	lock, err := fsx.LockFile(context.Background(), path, "pruning", time.Minute, func(h string) {
 		told = append(told, h)
-		kill()
+		holder.Kill()
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -87,7 +88,7 @@ func TestLockFileFollowsNoLink(t *testing.T) {
 
 func TestLockDir(t *testing.T) {
 	dir := t.TempDir()
-	_, kill := start(t, "share dir", dir)
+	reader := start(t, "share dir", dir)
 	if lock, ok, err := fsx.LockDir(dir, true); ok || err != nil || lock != nil {
 		t.Errorf("exclusive beside shared: %v, %v", ok, err)
 	}
@@ -95,7 +96,7 @@ func TestLockDir(t *testing.T) {
 	if !ok || err != nil {
 		t.Fatalf("shared beside shared: %v, %v", ok, err)
 	}
-	kill()
+	reader.Kill()
 	shared.Unlock()
 	exclusive, ok, err := fsx.LockDir(dir, true)
 	if !ok || err != nil {
@@ -127,13 +128,13 @@ func TestLockFileOfAnother(t *testing.T) {
 	if err := os.Chmod(filepath.Dir(filepath.Dir(path)), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	var who *syscall.Credential
+	cmd := forktest.Command("lock file", []string{path, "x"})
 	if os.Geteuid() == 0 {
-		who = &syscall.Credential{Uid: 65534, Gid: 65534}
+		forktest.As(65534, cmd)
 	}
-	_, kill := startAs(t, who, "lock file", path, "x")
+	holder := forktest.StartWhen(t, "ready", cmd)
 	if _, err := fsx.LockFile(context.Background(), path, "y", 0, nil); failure.KindOf(err) != failure.Locked {
 		t.Errorf("got %v", err)
 	}
-	kill()
+	holder.Kill()
 }

@@ -45,11 +45,6 @@ func (d *DB) Missed(ctx context.Context, job string, slots []time.Time) error {
 	return nil
 }
 
-// MissedSlots gives a job's missed slots from a time on, oldest first.
-func (d *DB) MissedSlots(ctx context.Context, job string, since time.Time) ([]time.Time, error) {
-	return list(ctx, d, scanTime, "SELECT slot FROM missed WHERE job = ? AND slot >= ? ORDER BY slot", job, since.UnixMilli())
-}
-
 func scanTime(r row) (t time.Time, err error) {
 	err = r.Scan(intoTime{&t})
 	return t, err

@@ -90,7 +90,7 @@ func (c *checker) chroma(dir string) {
 		return
 	}
 	c.chromaMethod(dir)
-	if c.cfg.Backup.ChromaMethod != "live" {
+	if c.cfg.Backup.ChromaMethod != chroma.MethodLive {
 		return
 	}
 	for _, path := range []string{file, dir} { // the journal is made in the directory
@@ -106,7 +106,7 @@ func (c *checker) chroma(dir string) {
 func (c *checker) chromaMethod(dir string) {
 	b := c.cfg.Backup
 	key, method := "backup.chroma_method", b.ChromaMethod
-	if method == app.MethodAPI {
+	if method == chroma.MethodAPI {
 		key, method = "backup.chroma_fallback", b.ChromaFallback
 	}
 	switch method {

@@ -16,6 +16,7 @@ import (
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/restore"
+	"github.com/atocore/atobackupd/snapshot/chroma"
 	"github.com/atocore/atobackupd/snapshot/sqlite"
 )
 
@@ -146,7 +147,7 @@ func (c *checker) paths(ctx context.Context) {
 	}
 	c.fail("state_dir", writableDir(c.cfg.StateDir))
 	c.space()
-	if b.ChromaMethod == "api" {
+	if b.ChromaMethod == chroma.MethodAPI {
 		c.fail("backup.chroma_method", app.ProveAPI(b.Dir))
 	}
 	for _, t := range c.cfg.Offsite {

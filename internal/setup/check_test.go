@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/atocore/atobackupd/internal/config"
+	"github.com/atocore/atobackupd/snapshot/chroma"
 )
 
 // What a method of copying Chroma needs is looked for before the first night.
@@ -27,7 +28,7 @@ func TestCheckChromaMethod(t *testing.T) {
 	check := func(method string, thaw ...string) string {
 		t.Helper()
 		b := &cfg.Backup
-		b.ChromaMethod, b.FreezeCommand, b.ThawCommand = method, []string{"true"}, thaw
+		b.ChromaMethod, b.FreezeCommand, b.ThawCommand = chroma.Method(method), []string{"true"}, thaw
 		if _, err := CheckConfig(t.Context(), cfg, time.Now()); err != nil {
 			return err.Error()
 		}

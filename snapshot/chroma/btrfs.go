@@ -105,15 +105,15 @@ func copySubvolume(ctx context.Context, volume, below, dst, scratch string, o Op
 				Err: errors.New("it is a subvolume of its own, which the snapshot does not hold"), Hint: `set chroma_method = "live"`}
 		}
 	}
-	if why, _ = disorder(entries, time.Now()); why != "" {
+	if why, _ = persistRunning(entries, time.Now()); why != "" {
 		return c, why, nil
 	}
-	m, err := copyStill(ctx, src, dst, o)
+	m, err := copyQuiescent(ctx, src, dst, o)
 	if err != nil {
 		return c, "", err
 	}
 	defer m.close()
-	c, err = conclude(ctx, m, "btrfs")
+	c, err = conclude(ctx, m, string(MethodBtrfs))
 	return c, "", err
 }
 

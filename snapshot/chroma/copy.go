@@ -21,9 +21,12 @@ const DefaultLockDeadline = 5 * time.Minute
 // Options says how a copy may be made. The zero value copies without reflinks
 // and, live, goes to the write lock at once.
 type Options struct {
+	Method          Method        // for Copy; "" is MethodLive
 	Share           bool          // reflink where the file system can
 	OptimisticTries int           // copies to try before the write lock is taken
 	LockDeadline    time.Duration // for the write lock, waiting for it included; 0 means DefaultLockDeadline
+	Freeze          Freeze        // for MethodFreeze
+	Scratch         string        // a directory for the snapshot of MethodBtrfs
 }
 
 // Copied says what was copied and how.
@@ -53,17 +56,17 @@ func CopyCold(ctx context.Context, src, dst string, o Options) (c Copied, err er
 }
 
 func copyCold(ctx context.Context, src, dst string, o Options) (c Copied, err error) {
-	m, err := copyStill(ctx, src, dst, o)
+	m, err := copyQuiescent(ctx, src, dst, o)
 	if err != nil {
 		return c, err
 	}
 	defer m.close()
-	return conclude(ctx, m, "cold")
+	return conclude(ctx, m, string(MethodCold))
 }
 
-// copyStill copies a directory that nobody writes to, and proves that nothing
+// copyQuiescent copies a directory that nobody writes to, and proves that nothing
 // has moved meanwhile. The caller closes what it gives.
-func copyStill(ctx context.Context, src, dst string, o Options) (_ *mirror, err error) {
+func copyQuiescent(ctx context.Context, src, dst string, o Options) (_ *mirror, err error) {
 	m, err := newMirror(src, dst, o.Share, func(string) bool { return false })
 	if err != nil {
 		return nil, err
@@ -75,17 +78,17 @@ func copyStill(ctx context.Context, src, dst string, o Options) (_ *mirror, err 
 	}()
 	moved := ""
 	for try := 0; try < max(o.OptimisticTries, 3); try++ {
-		seen, err := m.look()
+		seen, err := m.scan()
 		if err != nil {
 			return nil, err
 		}
 		if err := m.update(ctx, seen); err != nil {
 			return nil, err
 		}
-		if seen, err = m.look(); err != nil {
+		if seen, err = m.scan(); err != nil {
 			return nil, err
 		}
-		if moved = m.moved(seen); moved == "" {
+		if moved = m.changed(seen); moved == "" {
 			return m, nil
 		}
 	}
@@ -95,7 +98,7 @@ func copyStill(ctx context.Context, src, dst string, o Options) (_ *mirror, err 
 
 // conclude settles a raw copy's database, describes the copy and makes it durable.
 func conclude(ctx context.Context, m *mirror, method string) (Copied, error) {
-	if err := settle(ctx, m); err != nil {
+	if err := recoverJournal(ctx, m); err != nil {
 		return Copied{}, err
 	}
 	c := m.describe(method)
@@ -153,7 +156,7 @@ func (m *mirror) describe(method string) Copied {
 			c.Bytes += e.Size
 		}
 	}
-	if _, atRest := disorder(c.Entries, time.Now()); atRest != "" {
+	if _, atRest := persistRunning(c.Entries, time.Now()); atRest != "" {
 		c.Warnings = append(c.Warnings, Finding{CodeCutShort, atRest + ", and nothing has written to them since"})
 	}
 	return c

@@ -255,8 +255,8 @@ func TestCopyColdNoticesWriters(t *testing.T) {
 // SQLite will make of it, and the source is left for SQLite.
 func TestCopyColdSettlesAJournal(t *testing.T) {
 	src, dst := unpack(t, "whole"), filepath.Join(t.TempDir(), "copy")
-	kill := helperWaiting(t, "crash", databaseIn(src))
-	kill()
+	waiting := helperWaiting(t, "crash", databaseIn(src))
+	waiting.Kill()
 	if r := judge(t, src); len(r.Errors) == 0 {
 		t.Fatal("the crash did no harm: the test proves nothing")
 	}

@@ -98,7 +98,7 @@ func copyInFreeze(ctx context.Context, src, dst string, f Freeze, o Options) (c 
 	if _, why, err = PersistUnderWay(src); err != nil || why != "" {
 		return c, why, err
 	}
-	m, err := copyStill(bounded, src, dst, o)
+	m, err := copyQuiescent(bounded, src, dst, o)
 	if failure.KindOf(err) == failure.Refused && bounded.Err() == nil {
 		return c, err.Error(), fsx.RemoveAll(dst) // it was not frozen whole
 	}
@@ -112,7 +112,7 @@ func copyInFreeze(ctx context.Context, src, dst string, f Freeze, o Options) (c 
 	if err := frozen.thaw(); err != nil {
 		return c, "", err
 	}
-	c, err = conclude(ctx, m, "freeze")
+	c, err = conclude(ctx, m, string(MethodFreeze))
 	c.Locked = frozen.lasted
 	return c, "", err
 }
@@ -129,7 +129,7 @@ func (f Freeze) outOfTime(ctx, bounded context.Context, src string, err error) e
 // awaitCalm waits a while for a moment between two persists, in which a freeze
 // is worth the trouble.
 func awaitCalm(ctx context.Context, src string) error {
-	for end := time.Now().Add(calmTimeout); ; {
+	for end := time.Now().Add(idleTimeout); ; {
 		underWay, _, err := PersistUnderWay(src)
 		if err != nil || !underWay || time.Now().After(end) {
 			return err
@@ -137,7 +137,7 @@ func awaitCalm(ctx context.Context, src string) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(calmPoll):
+		case <-time.After(idlePoll):
 		}
 	}
 }
@@ -145,7 +145,7 @@ func awaitCalm(ctx context.Context, src string) error {
 // awaitStandstill waits until what was under way when the service was frozen
 // has arrived: a thread that waits for the disk stops only after that.
 func awaitStandstill(ctx context.Context, src string) error {
-	for end := time.Now().Add(calmTimeout); ; {
+	for end := time.Now().Add(idleTimeout); ; {
 		entries, err := Walk(src)
 		if err != nil || justWritten(entries, time.Now()) == "" || time.Now().After(end) {
 			return err
@@ -153,7 +153,7 @@ func awaitStandstill(ctx context.Context, src string) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(calmPoll):
+		case <-time.After(idlePoll):
 		}
 	}
 }

@@ -186,7 +186,7 @@ func TestThawIsTriedAgain(t *testing.T) {
 // the next start thaws by it.
 func TestThawLeftover(t *testing.T) {
 	src, s := unpack(t, "whole"), newService(t)
-	cmd := helper(t, "freeze", src, filepath.Join(t.TempDir(), "copy"), s.log)
+	cmd := helper("freeze", src, filepath.Join(t.TempDir(), "copy"), s.log)
 	cmd.Env = append(cmd.Env, fsxtest.KillEnv(12))
 	if out, err := cmd.CombinedOutput(); err == nil {
 		t.Fatalf("it was not killed: %s", out)

@@ -1,62 +1,57 @@
 package chroma
 
 import (
-	"bufio"
 	"context"
 	"database/sql"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
+	"github.com/atocore/atobackupd/internal/forktest"
 	"github.com/atocore/atobackupd/internal/fsx/fsxtest"
 	"github.com/atocore/atobackupd/snapshot/sqlite"
 )
 
 // Locks that this process holds do not show to itself, so what others see is
-// asked in another process: this test binary, run again with a task.
-const taskEnv = "CHROMA_TEST_TASK"
-
+// asked in another process, by a task with paths.
 func TestMain(m *testing.M) {
-	if task := os.Getenv(taskEnv); task != "" {
-		if err := runTask(task, os.Args[1:]); err != nil {
-			fmt.Println("error:", err)
-			os.Exit(1)
-		}
-		os.Exit(0)
+	roles := map[string]forktest.Role{}
+	for name, task := range tasks {
+		roles[name] = forktest.JSON(task)
 	}
-	os.Exit(m.Run())
+	os.Exit(forktest.Main(m.Run, roles))
 }
 
-// runTask does one thing to the database or directory args[0].
-func runTask(task string, args []string) error {
-	switch task {
-	case "copy": // live copy of args[0] to args[1]
+var tasks = map[string]func(args []string) error{
+	"copy": func(args []string) error { // live copy of args[0] to args[1]
 		c, err := CopyLive(context.Background(), args[0], args[1], Options{LockDeadline: time.Minute})
 		fmt.Println(c.Method)
 		return err
-	case "freeze": // copy of args[0] to args[1] while the pretended service args[2] is frozen
+	},
+	"freeze": func(args []string) error { // copy of args[0] to args[1] while the pretended service args[2] is frozen
 		fsxtest.KillIfAsked()
 		_, err := CopyFrozen(context.Background(), args[0], args[1], service{args[2]}.freeze(), Options{})
 		return err
-	case "btrfs": // copy of args[0] to args[1] by a subvolume snapshot in args[2]
+	},
+	"btrfs": func(args []string) error { // copy of args[0] to args[1] by a subvolume snapshot in args[2]
 		fsxtest.KillIfAsked()
 		_, err := CopyBtrfs(context.Background(), args[0], args[1], args[2], Options{Share: true})
 		return err
-	case "write": // whether the write lock can be had
+	},
+	"write": func(args []string) error { // whether the write lock can be had
 		return onDatabase(args[0], "BEGIN IMMEDIATE", "ROLLBACK")
-	case "hold": // hold the write lock until the parent closes the pipe
+	},
+	"hold": func(args []string) error { // hold the write lock until the parent closes the pipe
 		return onDatabase(args[0], "BEGIN IMMEDIATE", "")
-	case "crash": // die in mid-transaction with pages already in the database
+	},
+	"crash": func(args []string) error { // die in mid-transaction with pages already in the database
 		return onDatabase(args[0], "PRAGMA cache_size = 1", "PRAGMA cache_spill = 1", "BEGIN IMMEDIATE",
 			"UPDATE embedding_metadata SET string_value = hex(randomblob(400))", "DELETE FROM embeddings", "")
-	}
-	return fmt.Errorf("no task %q", task)
+	},
 }
 
 // onDatabase runs statements; an empty one says so and waits for the parent.
@@ -68,8 +63,7 @@ func onDatabase(path string, statements ...string) error {
 	defer db.Close()
 	for _, s := range statements {
 		if s == "" {
-			fmt.Println("waiting")
-			_, _ = io.Copy(io.Discard, os.Stdin)
+			_ = forktest.WaitForEnd("waiting")
 		} else if _, err := db.Exec(s); err != nil {
 			return err
 		}
@@ -77,45 +71,19 @@ func onDatabase(path string, statements ...string) error {
 	return nil
 }
 
-// helper gives a command that does a task in another process.
-func helper(t testing.TB, task string, args ...string) *exec.Cmd {
-	t.Helper()
-	cmd := exec.Command(os.Args[0], args...)
-	cmd.Env = append(os.Environ(), taskEnv+"="+task)
-	return cmd
-}
+// helper returns a command that does a task in another process.
+func helper(task string, args ...string) *exec.Cmd { return forktest.Command(task, args) }
 
-// helperWaiting starts a task that waits, and gives a function that kills it.
-func helperWaiting(t testing.TB, task string, args ...string) (kill func()) {
+// helperWaiting starts a task that waits.
+func helperWaiting(t testing.TB, task string, args ...string) *forktest.Child {
 	t.Helper()
-	cmd := helper(t, task, args...)
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	kill = func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		in.Close()
-	}
-	t.Cleanup(kill)
-	if line, err := bufio.NewReader(out).ReadString('\n'); line != "waiting\n" {
-		t.Fatalf("%s: %q, %v", task, line, err)
-	}
-	return kill
+	return forktest.StartWhen(t, "waiting", helper(task, args...))
 }
 
 // otherMayWrite asks in another process whether the write lock is free.
 func otherMayWrite(t testing.TB, dir string) bool {
 	t.Helper()
-	out, err := helper(t, "write", databaseIn(dir)).CombinedOutput()
+	out, err := helper("write", databaseIn(dir)).CombinedOutput()
 	if err != nil && !strings.Contains(string(out), "locked") {
 		t.Fatalf("write: %v: %s", err, out)
 	}
@@ -132,21 +100,12 @@ func unprivileged(t testing.TB, cmd *exec.Cmd, dir string) {
 		}
 		return
 	}
-	// The test binary lies where only root may look.
-	binary, err := os.ReadFile(os.Args[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd.Path = filepath.Join(filepath.Dir(dir), "helper.test")
-	if err := os.WriteFile(cmd.Path, binary, 0o755); err != nil {
-		t.Fatal(err)
-	}
 	for up := filepath.Dir(dir); up != filepath.Dir(up) && up != os.TempDir(); up = filepath.Dir(up) {
 		if err := os.Chmod(up, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	forktest.As(65534, cmd)
 }
 
 // openDB opens a directory's database for the rest of the test.

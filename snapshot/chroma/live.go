@@ -17,9 +17,9 @@ import (
 // How long the parts of a live copy wait.
 const (
 	busyTimeout = 30 * time.Second      // for SQLite's locks, each time
-	calmTimeout = 5 * time.Second       // for a persist to end, in an optimistic try
-	lockedCalm  = 30 * time.Second      // the same, under the write lock
-	calmPoll    = 10 * time.Millisecond // between two looks
+	idleTimeout = 5 * time.Second       // for a persist to end, in an optimistic try
+	lockedIdle  = 30 * time.Second      // the same, under the write lock
+	idlePoll    = 10 * time.Millisecond // between two looks
 )
 
 // CopyLive copies the Chroma directory src, which a running Chroma may be
@@ -145,7 +145,7 @@ func (l *live) try(ctx context.Context) (why string, err error) {
 	if err != nil {
 		return "", l.unreadable(err)
 	}
-	seen, why, err := l.calm(ctx, calmTimeout)
+	seen, why, err := l.waitIdle(ctx, idleTimeout)
 	if err != nil || why != "" {
 		return why, err
 	}
@@ -153,13 +153,13 @@ func (l *live) try(ctx context.Context) (why string, err error) {
 		return "", err
 	}
 	// Looked at twice: the database need not be copied for nothing.
-	if why, err := l.settled(); err != nil || why != "" {
+	if why, err := l.recheck(); err != nil || why != "" {
 		return why, err
 	}
 	if err := l.copyDatabase(ctx); err != nil {
 		return "", err
 	}
-	if why, err := l.settled(); err != nil || why != "" {
+	if why, err := l.recheck(); err != nil || why != "" {
 		return why, err
 	}
 	copied, err := vectorSeqs(ctx, databaseIn(l.dst), 0)
@@ -169,15 +169,15 @@ func (l *live) try(ctx context.Context) (why string, err error) {
 	return why, err
 }
 
-// calm waits until no persist is under way and every file is old enough for its
+// waitIdle waits until no persist is under way and every file is old enough for its
 // time to be telling, and gives what it saw. Past the timeout it says why not.
-func (l *live) calm(ctx context.Context, timeout time.Duration) (seen []Entry, why string, err error) {
+func (l *live) waitIdle(ctx context.Context, timeout time.Duration) (seen []Entry, why string, err error) {
 	for end := time.Now().Add(timeout); ; {
-		if seen, err = l.look(); err != nil {
+		if seen, err = l.scan(); err != nil {
 			return nil, "", err
 		}
 		now := time.Now()
-		if why, _ = disorder(seen, now); why == "" {
+		if why, _ = persistRunning(seen, now); why == "" {
 			why = justWritten(seen, now)
 		}
 		if why == "" || now.After(end) {
@@ -186,19 +186,19 @@ func (l *live) calm(ctx context.Context, timeout time.Duration) (seen []Entry, w
 		select {
 		case <-ctx.Done():
 			return nil, "", ctx.Err()
-		case <-time.After(calmPoll):
+		case <-time.After(idlePoll):
 		}
 	}
 }
 
-// settled looks again and says what has moved since it was copied.
-func (l *live) settled() (why string, err error) {
-	seen, err := l.look()
+// recheck looks again and says what has moved since it was copied.
+func (l *live) recheck() (why string, err error) {
+	seen, err := l.scan()
 	if err != nil {
 		return "", err
 	}
-	if why = l.moved(seen); why == "" {
-		why, _ = disorder(seen, time.Now())
+	if why = l.changed(seen); why == "" {
+		why, _ = persistRunning(seen, time.Now())
 	}
 	return why, nil
 }

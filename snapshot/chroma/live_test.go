@@ -126,12 +126,12 @@ func TestLiveWaitsForAPersist(t *testing.T) {
 	segment := segmentOf(t, src)
 	persist(t, segment, headerName, level0Name)
 	l := newLive(t, src, dst)
-	if _, why, err := l.calm(t.Context(), 0); err != nil || !strings.Contains(why, level0Name+" is newer than "+pickleName) {
+	if _, why, err := l.waitIdle(t.Context(), 0); err != nil || !strings.Contains(why, level0Name+" is newer than "+pickleName) {
 		t.Fatalf("calm: %q, %v", why, err)
 	}
 	done := make(chan error)
 	go func() {
-		_, why, err := l.calm(t.Context(), time.Minute)
+		_, why, err := l.waitIdle(t.Context(), time.Minute)
 		done <- errors.Join(err, errorIf(why))
 	}()
 	persist(t, segment, lengthName, linksName, pickleName)
@@ -243,7 +243,7 @@ func TestWriteLockIsGivenBackAtTheDeadline(t *testing.T) {
 // nothing. It must be told, not passed over.
 func TestWriteLockNeedsWriteAccess(t *testing.T) {
 	src, into := unpack(t, "whole"), t.TempDir()
-	cmd := helper(t, "copy", src, filepath.Join(into, "copy"))
+	cmd := helper("copy", src, filepath.Join(into, "copy"))
 	unprivileged(t, cmd, src)
 	if err := os.Chmod(into, 0o777); err != nil {
 		t.Fatal(err)
@@ -293,7 +293,7 @@ func TestLiveDatabaseThatCannotBe(t *testing.T) {
 // back, which the taker of the write lock does.
 func TestLiveAfterACrash(t *testing.T) {
 	src, dst := unpack(t, "whole"), filepath.Join(t.TempDir(), "copy")
-	helperWaiting(t, "crash", databaseIn(src))()
+	helperWaiting(t, "crash", databaseIn(src)).Kill()
 	if r := judge(t, src); len(r.Errors) == 0 {
 		t.Fatal("the crash did no harm: the test proves nothing")
 	}

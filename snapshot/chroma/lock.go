@@ -52,7 +52,7 @@ func (l *live) underLock(ctx context.Context, lock *writeLock) error {
 		}
 		// Past the wait it goes on all the same: what is out of order and does
 		// not move is for the validator to judge.
-		seen, _, err := l.calm(ctx, lockedCalm)
+		seen, _, err := l.waitIdle(ctx, lockedIdle)
 		if err != nil {
 			return err
 		}
@@ -62,10 +62,10 @@ func (l *live) underLock(ctx context.Context, lock *writeLock) error {
 		if err := l.copyDatabase(ctx); err != nil {
 			return err
 		}
-		if seen, err = l.look(); err != nil {
+		if seen, err = l.scan(); err != nil {
 			return err
 		}
-		moved = l.moved(seen)
+		moved = l.changed(seen)
 	}
 	// A lock that does not hold, as on some network file systems, shows here.
 	// (Under a WAL a checkpoint may touch the file although nothing is written.)

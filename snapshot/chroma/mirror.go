@@ -47,8 +47,8 @@ func (m *mirror) close() { m.src.Close() }
 
 func (m *mirror) path(name string) string { return filepath.Join(m.dst, filepath.FromSlash(name)) }
 
-// look lists the source without what is skipped.
-func (m *mirror) look() ([]Entry, error) {
+// scan lists the source without what is skipped.
+func (m *mirror) scan() ([]Entry, error) {
 	all, err := walk(m.src)
 	kept := all[:0]
 	for _, e := range all {
@@ -60,7 +60,7 @@ func (m *mirror) look() ([]Entry, error) {
 }
 
 // update makes the copy hold what the source looked like in seen. A file that
-// has changed or gone meanwhile is left out; moved will name it.
+// has changed or gone meanwhile is left out; changed will name it.
 func (m *mirror) update(ctx context.Context, seen []Entry) error {
 	if err := m.drop(seen); err != nil {
 		return err
@@ -147,9 +147,9 @@ func (m *mirror) addFile(ctx context.Context, e Entry) (err error) {
 	return err
 }
 
-// moved names what the copy lacks or holds otherwise than the source looks in
+// changed names what the copy lacks or holds otherwise than the source looks in
 // seen; "" when they are the same.
-func (m *mirror) moved(seen []Entry) string {
+func (m *mirror) changed(seen []Entry) string {
 	for _, e := range seen {
 		if held, ok := m.have[e.Path]; !ok || !held.unchanged(e) {
 			return e.Path + " was written meanwhile"

@@ -29,14 +29,14 @@ func PersistUnderWay(dir string) (underWay bool, why string, err error) {
 	if err != nil {
 		return false, "", err
 	}
-	why, _ = disorder(entries, time.Now())
+	why, _ = persistRunning(entries, time.Now())
 	return why != "", why, nil
 }
 
-// disorder looks for segments whose pickle is older than their other files:
+// persistRunning looks for segments whose pickle is older than their other files:
 // under way is the first that is being written at now, atRest the first that is
 // not written any more.
-func disorder(entries []Entry, now time.Time) (underWay, atRest string) {
+func persistRunning(entries []Entry, now time.Time) (underWay, atRest string) {
 	for _, s := range segmentTimes(entries) {
 		if s.newest.Path == "" || !s.newest.MTime.After(s.pickle.MTime) {
 			continue

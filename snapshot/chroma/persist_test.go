@@ -29,7 +29,7 @@ func TestDisorder(t *testing.T) {
 		"in the future":              {[]Entry{file("s/header.bin", -time.Hour), file("s/index_metadata.pickle", 8)}, "s/header.bin is newer than index_metadata.pickle", ""},
 		"other files do not count":   {[]Entry{file("s/other.bin", 7), file("s/index_metadata.pickle", 8), {Path: "s/header.bin", Type: TypeSymlink, MTime: now}}, "", ""},
 	} {
-		underWay, atRest := disorder(c.entries, now)
+		underWay, atRest := persistRunning(c.entries, now)
 		if underWay != c.underWay || atRest != c.atRest {
 			t.Errorf("%s: %q, %q", name, underWay, atRest)
 		}

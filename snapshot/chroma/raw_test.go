@@ -15,8 +15,8 @@ import (
 // could look into it any more.
 func TestCopyRawKeepsAJournal(t *testing.T) {
 	src, dst := unpack(t, "whole"), filepath.Join(t.TempDir(), "copy")
-	kill := helperWaiting(t, "crash", databaseIn(src))
-	kill()
+	waiting := helperWaiting(t, "crash", databaseIn(src))
+	waiting.Kill()
 	before := fsxtest.State(t, src)
 	c, err := CopyRaw(t.Context(), src, dst, Options{})
 	if err != nil || c.Method != "raw" || c.Consistency != Unverified || len(c.Report.Errors) == 0 {

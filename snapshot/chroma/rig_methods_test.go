@@ -135,7 +135,7 @@ func TestRigBtrfsKilled(t *testing.T) {
 	left := 0
 	for k := 1; ; k++ {
 		dst := filepath.Join(mount, "copy")
-		cmd := helper(t, "btrfs", src, dst, scratch)
+		cmd := helper("btrfs", src, dst, scratch)
 		cmd.Env = append(cmd.Env, fsxtest.KillEnv(k))
 		out, err := cmd.CombinedOutput()
 		var exit *exec.ExitError
@@ -174,13 +174,13 @@ func TestRigBtrfsUnprivileged(t *testing.T) {
 	src, scratch, into := filepath.Join(mount, "data", "chroma"), filepath.Join(mount, "staging"), filepath.Join(mount, "into")
 	run(t, "", "cp", "-a", unpack(t, "whole"), src)
 	run(t, "", "mkdir", scratch, into)
-	cmd := helper(t, "btrfs", src, filepath.Join(into, "copy"), scratch)
+	cmd := helper("btrfs", src, filepath.Join(into, "copy"), scratch)
 	unprivileged(t, cmd, filepath.Join(mount, "data"))
 	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "only root and its owner") && !strings.Contains(string(out), "permission") {
 		t.Errorf("a stranger: %v: %s", err, out)
 	}
 	run(t, "", "chown", "-R", "65534:65534", filepath.Join(mount, "data"), scratch, into)
-	cmd = helper(t, "btrfs", src, filepath.Join(into, "copy"), scratch)
+	cmd = helper("btrfs", src, filepath.Join(into, "copy"), scratch)
 	unprivileged(t, cmd, filepath.Join(mount, "data"))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("the owner: %v: %s", err, out)

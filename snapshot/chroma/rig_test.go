@@ -240,7 +240,7 @@ func TestRigNaiveCopyBreaks(t *testing.T) {
 			t.Fatal(err)
 		}
 		stop := slowly(60 * time.Millisecond)
-		seen, err := m.look()
+		seen, err := m.scan()
 		if err == nil {
 			err = m.update(context.Background(), seen)
 		}

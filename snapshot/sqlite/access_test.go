@@ -19,11 +19,11 @@ func TestChooseAccess(t *testing.T) {
 	}{
 		{"own files are welcome", false, none, none, accessNormal},
 		{"own, crashed, -shm gone", false, full, none, accessNormal},
-		{"foreign, closed cleanly", true, none, none, accessStill},
+		{"foreign, closed cleanly", true, none, none, accessQuiescent},
 		{"foreign, live", true, full, full, accessNormal},
 		{"foreign, live, nothing written yet", true, empty, full, accessNormal},
-		{"foreign, empty -wal and nobody there", true, empty, none, accessStill},
-		{"foreign, only a -shm", true, none, full, accessStill},
+		{"foreign, empty -wal and nobody there", true, empty, none, accessQuiescent},
+		{"foreign, only a -shm", true, none, full, accessQuiescent},
 		{"foreign, crashed, -shm gone", true, full, none, accessRefused},
 	} {
 		if got := chooseAccess(test.foreign, test.wal, test.shm); got != test.want {
@@ -69,12 +69,12 @@ func TestAccess(t *testing.T) {
 		}
 		return nil
 	}
-	crash := func(p *child) { p.kill() }
+	crash := func(p *child) { p.Kill() }
 	live := func(*child) {}
 	crashWithoutShm := func(p *child) {
-		p.kill()
-		if err := os.Remove(p.cmd.Env[len(p.cmd.Env)-1][len("SHM="):]); err != nil {
-			p.t.Fatal(err)
+		p.Kill()
+		if err := os.Remove(p.Cmd.Env[len(p.Cmd.Env)-1][len("SHM="):]); err != nil {
+			t.Fatal(err)
 		}
 	}
 	for _, test := range []struct {
@@ -89,18 +89,18 @@ func TestAccess(t *testing.T) {
 	}{
 		{"owner, live", false, user(appUID), false, 0o755, live, "wal-", true},
 		{"owner, crashed", false, user(appUID), false, 0o755, crash, "wal-", true},
-		{"owner, closed", false, user(appUID), false, 0o755, (*child).close, "wal-", true},
-		{"owner, closed, directory read-only", false, user(appUID), false, 0o555, (*child).close, "immutable", false},
+		{"owner, closed", false, user(appUID), false, 0o755, closeChild, "wal-", true},
+		{"owner, closed, directory read-only", false, user(appUID), false, 0o555, closeChild, "immutable", false},
 		{"owner, live, directory read-only", false, user(appUID), false, 0o555, live, "wal-", true},
 		{"other, live", true, user(otherUID), false, 0o755, live, "wal-", true},
 		{"other, crashed", true, user(otherUID), false, 0o755, crash, "wal-", true},
-		{"other, closed, directory not writable", true, user(otherUID), false, 0o755, (*child).close, "immutable", false},
-		{"other, closed, directory writable", true, user(otherUID), false, 0o777, (*child).close, "immutable", false},
+		{"other, closed, directory not writable", true, user(otherUID), false, 0o755, closeChild, "immutable", false},
+		{"other, closed, directory writable", true, user(otherUID), false, 0o777, closeChild, "immutable", false},
 		{"other, crashed and -shm gone, directory writable", true, user(otherUID), false, 0o777, crashWithoutShm,
 			"error copy database: {path}: there is a -wal but no -shm, and one made by uid 65534 would keep the application (uid 1000) from writing: run as uid 1000 or as root with CAP_CHOWN", false},
 		{"root without CAP_CHOWN, live", true, nil, true, 0o755, live, "wal-", true},
-		{"root without CAP_CHOWN, closed", true, nil, true, 0o755, (*child).close, "immutable", false},
-		{"root, closed", true, nil, false, 0o755, (*child).close, "wal-", true},
+		{"root without CAP_CHOWN, closed", true, nil, true, 0o755, closeChild, "immutable", false},
+		{"root, closed", true, nil, false, 0o755, closeChild, "wal-", true},
 	} {
 		if test.needsRoot && !root {
 			continue
@@ -114,13 +114,13 @@ func TestAccess(t *testing.T) {
 				}
 			}
 			app := start(t, "puppet", job{Path: path, Journal: "wal"}, append(user(appUID), withEnv("SHM="+path+shmSuffix))...)
-			app.do("fill 50")
+			app.do(t, "fill 50")
 			test.end(app)
 			if err := os.Chmod(filepath.Join(top, "data"), test.dir); err != nil {
 				t.Fatal(err)
 			}
 			c := start(t, "copier", job{Path: path, Dst: dst, DropChown: test.dropChown}, test.options...)
-			answer := c.line()
+			answer := c.Line()
 			if !strings.HasPrefix(answer, strings.ReplaceAll(test.answer, "{path}", path)) {
 				t.Fatalf("%s\nwant %s", answer, test.answer)
 			}
@@ -162,14 +162,14 @@ func checkSidecars(t *testing.T, path string, want bool) {
 func TestStillCopyStartsOver(t *testing.T) {
 	dir := t.TempDir()
 	j := job{Path: filepath.Join(dir, "live.db"), Journal: "wal"}
-	filled(t, j, 50).close()
+	filled(t, j, 50).Close()
 	src, err := look(j.Path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, disturb := range map[string]func(){
 		"opened":    func() { filled(t, j, 1) },
-		"committed": func() { filled(t, j, 1).close() },
+		"committed": func() { filled(t, j, 1).Close() },
 		"touched":   func() { os.Chtimes(j.Path, src.info.ModTime(), src.info.ModTime().Add(1)) },
 	} {
 		done := false
@@ -180,7 +180,7 @@ func TestStillCopyStartsOver(t *testing.T) {
 			}
 		})}
 		dst := filepath.Join(dir, "copy.db")
-		if _, err := c.copyStill(context.Background(), src, dst, ""); err != errMoved {
+		if _, err := c.copyQuiescent(context.Background(), src, dst, ""); err != errMoved {
 			t.Errorf("%s: %v", name, err)
 		}
 		if state, err := stateOf(dst); err != nil || state.exists {

@@ -41,7 +41,7 @@ func BackupOneStep(ctx context.Context, src, dst string, busy time.Duration) (er
 		return fail(path, 0, err, "")
 	}
 	defer p.release()
-	d, err := createDraft(dst, info.Mode().Perm())
+	d, err := createTempCopy(dst, info.Mode().Perm())
 	if err != nil {
 		return err
 	}
@@ -54,7 +54,7 @@ func BackupOneStep(ctx context.Context, src, dst string, busy time.Duration) (er
 const backupPages = 1024
 
 // backupTo fills a draft from a pinned database.
-func (c copier) backupTo(ctx context.Context, p *pin, d *draft) error {
+func (c copier) backupTo(ctx context.Context, p *pin, d *tempCopy) error {
 	// The draft is private and worth nothing before its fsync: no journal.
 	name, err := dataSource(d.path, "mode=rw&_pragma=synchronous(off)&_pragma=journal_mode(off)")
 	if err != nil {

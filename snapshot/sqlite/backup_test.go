@@ -26,7 +26,7 @@ func TestBackupOneStepUnderTheCallersLock(t *testing.T) {
 	dir := t.TempDir()
 	j := job{Path: filepath.Join(dir, "chroma.sqlite3"), Journal: "delete"}
 	p := filled(t, j, 3000)
-	p.do("PRAGMA busy_timeout = 0")
+	p.do(t, "PRAGMA busy_timeout = 0")
 	db, err := OpenReadWrite(j.Path, time.Second)
 	if err != nil {
 		t.Fatal(err)
@@ -36,8 +36,8 @@ func TestBackupOneStepUnderTheCallersLock(t *testing.T) {
 		t.Fatal(err)
 	}
 	blocked := func() bool {
-		p.stdin.Write([]byte("commit 1\n"))
-		return strings.Contains(p.line(), "database is locked")
+		p.Stdin.Write([]byte("commit 1\n"))
+		return strings.Contains(p.Line(), "database is locked")
 	}
 	dst := filepath.Join(dir, "copy.db")
 	if !blocked() {
@@ -63,7 +63,7 @@ func TestBackupOneStepUnderTheCallersLock(t *testing.T) {
 	if _, err := db.Exec("ROLLBACK"); err != nil {
 		t.Fatal(err)
 	}
-	if got := p.do("commit 1"); got != "3001" {
+	if got := p.do(t, "commit 1"); got != "3001" {
 		t.Errorf("the writer goes on at %s", got)
 	}
 }

@@ -87,10 +87,10 @@ func remove(b *testing.B, path string) {
 func benchWriter(b *testing.B, path string) (stop func()) {
 	b.Helper()
 	w := start(b, "writer", job{Path: path, Journal: "wal", Pause: 20 * time.Millisecond})
-	w.line()
+	w.Line()
 	go func() {
-		for w.out.Scan() {
+		for w.Scan() {
 		}
 	}()
-	return w.kill
+	return w.Kill
 }

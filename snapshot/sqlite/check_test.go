@@ -251,7 +251,7 @@ func TestQueryTrue(t *testing.T) {
 	}
 	// A live database: what is only in the WAL counts.
 	p := start(t, "puppet", job{Path: path, Journal: "wal"})
-	p.do("INSERT INTO t VALUES(3, 1)")
+	p.do(t, "INSERT INTO t VALUES(3, 1)")
 	if got, err := QueryTrue(context.Background(), path, "SELECT count(*) = 3 FROM t"); !got || err != nil {
 		t.Errorf("live: %t %v", got, err)
 	}

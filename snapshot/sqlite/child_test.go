@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,20 +11,13 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/atocore/atobackupd/internal/forktest"
 	"github.com/atocore/atobackupd/internal/fsx/fsxtest"
-)
-
-// The tests need other processes: writers, and copiers that are killed or have
-// fewer rights. They are this test binary again, told by roleEnv what to be.
-const (
-	roleEnv = "SQLITE_TEST_ROLE"
-	jobEnv  = "SQLITE_TEST_JOB"
 )
 
 // job is what a child is told.
@@ -38,51 +30,45 @@ type job struct {
 	BusyTimeout time.Duration
 }
 
+// The tests need other processes: writers, and copiers that are killed or have
+// fewer rights.
 func TestMain(m *testing.M) {
-	role := os.Getenv(roleEnv)
-	if role == "" {
-		os.Exit(m.Run())
+	roles := map[string]forktest.Role{}
+	for name, play := range map[string]func(job) error{
+		"writer": beWriter, "puppet": bePuppet, "copier": beCopier, "preflight": bePreflight,
+	} {
+		roles[name] = forktest.JSON(func(j job) error {
+			if j.DropChown {
+				return dropChown(j)
+			}
+			err := play(j)
+			if err != nil { // tests read what a child says, line by line
+				fmt.Println("error", err)
+			}
+			return err
+		})
 	}
-	var j job
-	if err := json.Unmarshal([]byte(os.Getenv(jobEnv)), &j); err != nil {
-		panic(err)
-	}
-	if j.DropChown {
-		dropChown(j)
-	}
-	if err := map[string]func(job) error{"writer": beWriter, "puppet": bePuppet, "copier": beCopier, "preflight": bePreflight}[role](j); err != nil {
-		fmt.Println("error", err)
-		os.Exit(1)
-	}
+	os.Exit(forktest.Main(m.Run, roles))
 }
 
 // dropChown starts this process again without CAP_CHOWN: what an unprivileged
 // container gives to root.
-func dropChown(j job) {
+func dropChown(j job) error {
 	if err := unix.Prctl(unix.PR_CAPBSET_DROP, unix.CAP_CHOWN, 0, 0, 0); err != nil {
-		panic(err)
+		return err
 	}
 	j.DropChown = false
-	text, _ := json.Marshal(j)
-	os.Setenv(jobEnv, string(text))
-	panic(syscall.Exec("/proc/self/exe", os.Args, os.Environ()))
+	return forktest.Become(j)
 }
 
-// child is a running copy of this test binary.
-type child struct {
-	t     testing.TB
-	cmd   *exec.Cmd
-	stdin io.WriteCloser
-	out   *bufio.Scanner
-}
+// child is a writer, a puppet or a copier.
+type child struct{ *forktest.Child }
+
+func closeChild(c *child) { c.Close() }
 
 type childOption func(*exec.Cmd)
 
-func asUser(uid uint32) childOption {
-	return func(cmd *exec.Cmd) {
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uid, Gid: uid}
-	}
-}
+func asUser(uid uint32) childOption { return func(cmd *exec.Cmd) { forktest.As(int(uid), cmd) } }
 
 func withEnv(entry string) childOption {
 	return func(cmd *exec.Cmd) { cmd.Env = append(cmd.Env, entry) }
@@ -91,66 +77,20 @@ func withEnv(entry string) childOption {
 // start runs a child that dies with the test.
 func start(t testing.TB, role string, j job, options ...childOption) *child {
 	t.Helper()
-	text, err := json.Marshal(j)
-	if err != nil {
-		t.Fatal(err)
-	}
-	// By this name it can be run by users who cannot search the build directory.
-	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), roleEnv+"="+role, jobEnv+"="+string(text))
-	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{}
+	cmd := forktest.Command(role, j)
 	for _, o := range options {
 		o(cmd)
 	}
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	c := &child{t: t, cmd: cmd, stdin: stdin, out: bufio.NewScanner(stdout)}
-	t.Cleanup(c.kill)
-	return c
-}
-
-// kill ends the child as a crash would, and waits for it.
-func (c *child) kill() {
-	_ = c.cmd.Process.Kill()
-	_ = c.cmd.Wait()
-}
-
-// close ends a writer or puppet in order: it closes its database.
-func (c *child) close() {
-	c.t.Helper()
-	c.stdin.Close()
-	for c.out.Scan() {
-	}
-	if err := c.cmd.Wait(); err != nil {
-		c.t.Fatalf("child: %v", err)
-	}
-}
-
-func (c *child) line() string {
-	c.t.Helper()
-	if !c.out.Scan() {
-		c.t.Fatal("the child said nothing more")
-	}
-	return c.out.Text()
+	return &child{forktest.Start(t, cmd)}
 }
 
 // do gives a puppet a command and returns its answer.
-func (c *child) do(format string, args ...any) string {
-	c.t.Helper()
-	fmt.Fprintf(c.stdin, format+"\n", args...)
-	answer := c.line()
+func (c *child) do(t testing.TB, format string, args ...any) string {
+	t.Helper()
+	fmt.Fprintf(c.Stdin, format+"\n", args...)
+	answer := c.Line()
 	if rest, ok := strings.CutPrefix(answer, "error "); ok {
-		c.t.Fatalf(format+": %s", append(args, rest)...)
+		t.Fatalf(format+": %s", append(args, rest)...)
 	}
 	return answer
 }

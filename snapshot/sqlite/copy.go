@@ -121,8 +121,8 @@ func (c copier) once(ctx context.Context, path, dst string) (method string, err 
 	if err != nil {
 		return "", err
 	}
-	if how == accessStill {
-		return c.copyStill(ctx, src, dst, "")
+	if how == accessQuiescent {
+		return c.copyQuiescent(ctx, src, dst, "")
 	}
 	pin, err := takePin(ctx, src.path, c.BusyTimeout)
 	if err != nil {
@@ -135,17 +135,17 @@ func (c copier) once(ctx context.Context, path, dst string) (method string, err 
 	if err := requireTables(ctx, pin.conn, path, c.RequiredTables); err != nil {
 		return "", err
 	}
-	draft, err := createDraft(dst, src.info.Mode().Perm())
+	tempCopy, err := createTempCopy(dst, src.info.Mode().Perm())
 	if err != nil {
 		return "", err
 	}
-	defer draft.discardUnless(&err)
+	defer tempCopy.discardUnless(&err)
 	if pin.journalMode != "wal" {
-		return "backup-api", c.backupTo(ctx, pin, draft)
+		return "backup-api", c.backupTo(ctx, pin, tempCopy)
 	}
-	how2, err := c.copyPinned(ctx, pin, src, draft)
+	how2, err := c.copyPinned(ctx, pin, src, tempCopy)
 	if errors.Is(err, errUnusable) {
-		return fmt.Sprintf("backup-api (fallback: %v)", err), c.backupTo(ctx, pin, draft)
+		return fmt.Sprintf("backup-api (fallback: %v)", err), c.backupTo(ctx, pin, tempCopy)
 	}
 	return how2, err
 }
@@ -160,10 +160,10 @@ func (c copier) withoutPin(ctx context.Context, src source, dst string, cause er
 	case resultCode(cause) == sqlite3.SQLITE_READONLY_ROLLBACK:
 		// An application died in mid-transaction. A reader may not roll it back,
 		// but the copy can be rolled back.
-		return c.copyStill(ctx, src, dst, journalSuffix)
+		return c.copyQuiescent(ctx, src, dst, journalSuffix)
 	case cannotMakeSidecars(cause) && src.header.wal() && wal.size == 0:
 		// Closed cleanly, in a directory where this process cannot make a -wal.
-		return c.copyStill(ctx, src, dst, "")
+		return c.copyQuiescent(ctx, src, dst, "")
 	case primaryCode(cause) == sqlite3.SQLITE_CANTOPEN, primaryCode(cause) == sqlite3.SQLITE_READONLY:
 		return "", fail(src.path, failure.Other, cause,
 			fmt.Sprintf("let uid %d search its directory, and write it if the -shm is missing, or start the application once", os.Geteuid()))
@@ -180,15 +180,15 @@ func cannotMakeSidecars(err error) bool {
 	return primaryCode(err) == sqlite3.SQLITE_CANTOPEN || resultCode(err) == sqlite3.SQLITE_READONLY_DIRECTORY
 }
 
-// draft is a copy that is being made.
-type draft struct {
+// tempCopy is a copy that is being made.
+type tempCopy struct {
 	path string
 	file *os.File
 }
 
-// createDraft creates dst. It refuses leftovers beside it, which SQLite would
+// createTempCopy creates dst. It refuses leftovers beside it, which SQLite would
 // replay into the copy.
-func createDraft(dst string, perm fs.FileMode) (*draft, error) {
+func createTempCopy(dst string, perm fs.FileMode) (*tempCopy, error) {
 	if err := standsAlone(dst); err != nil {
 		return nil, err
 	}
@@ -196,7 +196,7 @@ func createDraft(dst string, perm fs.FileMode) (*draft, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &draft{path: dst, file: f}
+	d := &tempCopy{path: dst, file: f}
 	if err := f.Chmod(perm); err != nil { // the umask took part in Create
 		d.discard()
 		return nil, err
@@ -217,13 +217,13 @@ func standsAlone(path string) error {
 }
 
 // discardUnless removes a draft that failed; for defer.
-func (d *draft) discardUnless(err *error) {
+func (d *tempCopy) discardUnless(err *error) {
 	if *err != nil {
 		d.discard()
 	}
 }
 
-func (d *draft) discard() {
+func (d *tempCopy) discard() {
 	d.file.Close()
 	os.Remove(d.path)
 	for _, suffix := range sidecarSuffixes {
@@ -232,7 +232,7 @@ func (d *draft) discard() {
 }
 
 // finish makes the bytes of a draft durable that SQLite has let go of.
-func (d *draft) finish() error {
+func (d *tempCopy) finish() error {
 	if err := standsAlone(d.path); err != nil {
 		return err
 	}

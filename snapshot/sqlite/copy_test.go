@@ -64,7 +64,7 @@ func mustCopy(t *testing.T, src, dst string) Copied {
 func filled(t *testing.T, j job, n int) *child {
 	t.Helper()
 	p := start(t, "puppet", j)
-	p.do("fill %d", n)
+	p.do(t, "fill %d", n)
 	return p
 }
 
@@ -92,13 +92,13 @@ func TestCopyUnderWriter(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()
 			test.job.Path = filepath.Join(dir, "live.db")
-			filled(t, test.job, 3000).close()
+			filled(t, test.job, 3000).Close()
 			w := start(t, "writer", test.job)
 			var committed atomic.Int64
 			first := make(chan struct{})
 			go func() {
-				for w.out.Scan() {
-					n, _ := strconv.ParseInt(w.out.Text(), 10, 64)
+				for w.Scan() {
+					n, _ := strconv.ParseInt(w.Text(), 10, 64)
 					if committed.Swap(n) == 0 {
 						close(first)
 					}
@@ -146,7 +146,7 @@ func restart(t *testing.T, p *child, commits int) func(context.Context, *os.File
 		if _, err := src.ReadAt(half, 0); err != nil {
 			return "", err
 		}
-		p.do("commit %d", commits)
+		p.do(t, "commit %d", commits)
 		rest := make([]byte, info.Size()-int64(len(half)))
 		if _, err := src.ReadAt(rest, int64(len(half))); err != nil {
 			return "", err
@@ -162,12 +162,12 @@ func TestWALRestartedDuringCopy(t *testing.T) {
 			dir := t.TempDir()
 			j := job{Path: filepath.Join(dir, "live.db"), Journal: "wal", Pragmas: []string{"PRAGMA wal_autocheckpoint = 0"}}
 			p := filled(t, j, 300)
-			p.do("commit 300")
+			p.do(t, "commit 300")
 			// All of the WAL is in the database file now: the pin gets mark 0.
-			if got := p.do("row PRAGMA wal_checkpoint(FULL)"); !strings.HasPrefix(got, "0,") {
+			if got := p.do(t, "row PRAGMA wal_checkpoint(FULL)"); !strings.HasPrefix(got, "0,") {
 				t.Fatalf("checkpoint: %s", got)
 			}
-			before, _ := strconv.ParseInt(p.do("commit 0"), 10, 64)
+			before, _ := strconv.ParseInt(p.do(t, "commit 0"), 10, 64)
 			dst := filepath.Join(dir, "copy.db")
 			c := copier{clone: restart(t, p, 250), trustWAL: trust}
 			if _, err := c.copy(context.Background(), j.Path, dst); err != nil {
@@ -193,12 +193,12 @@ func TestFallback(t *testing.T) {
 	dir := t.TempDir()
 	j := job{Path: filepath.Join(dir, "live.db"), Journal: "wal"}
 	p := filled(t, j, 500)
-	if got := p.do("row PRAGMA wal_checkpoint(FULL)"); !strings.HasPrefix(got, "0,") {
+	if got := p.do(t, "row PRAGMA wal_checkpoint(FULL)"); !strings.HasPrefix(got, "0,") {
 		t.Fatalf("checkpoint: %s", got)
 	}
 	c := copier{clone: func(ctx context.Context, dst, src *os.File, share bool) (fsx.CopyMethod, error) {
 		if strings.HasSuffix(dst.Name(), walSuffix) {
-			p.do("commit 1")
+			p.do(t, "commit 1")
 			spoil(t, src.Name())
 		}
 		return fsx.CloneOrCopy(ctx, dst, src, share)
@@ -248,12 +248,12 @@ func TestPinHoldsWhileCopying(t *testing.T) {
 	dir := t.TempDir()
 	j := job{Path: filepath.Join(dir, "live.db"), Journal: "wal", Pragmas: []string{"PRAGMA wal_autocheckpoint = 0"}}
 	p := filled(t, j, 500)
-	p.do("PRAGMA busy_timeout = 1")
+	p.do(t, "PRAGMA busy_timeout = 1")
 	var answers []string
 	c := copier{clone: func(ctx context.Context, dst, src *os.File, share bool) (fsx.CopyMethod, error) {
-		p.do("commit 1")
+		p.do(t, "commit 1")
 		method, err := fsx.CloneOrCopy(ctx, dst, src, share)
-		answers = append(answers, p.do("row PRAGMA wal_checkpoint(TRUNCATE)"))
+		answers = append(answers, p.do(t, "row PRAGMA wal_checkpoint(TRUNCATE)"))
 		return method, err
 	}}
 	dst := filepath.Join(dir, "copy.db")
@@ -271,7 +271,7 @@ func TestPinHoldsWhileCopying(t *testing.T) {
 	if last := sound(t, dst); last < 500 {
 		t.Errorf("the copy ends at %d", last)
 	}
-	if got := p.do("row PRAGMA wal_checkpoint(TRUNCATE)"); !strings.HasPrefix(got, "0,") {
+	if got := p.do(t, "row PRAGMA wal_checkpoint(TRUNCATE)"); !strings.HasPrefix(got, "0,") {
 		t.Errorf("after the copy a checkpoint is still held up: %s", got)
 	}
 }
@@ -290,7 +290,7 @@ func contents(t *testing.T, path string) (all [3]string) {
 }
 
 func TestCopyLeavesTheSourceAlone(t *testing.T) {
-	crash := func(p *child) { p.kill() }
+	crash := func(p *child) { p.Kill() }
 	for _, test := range []struct {
 		name    string
 		journal string
@@ -299,22 +299,22 @@ func TestCopyLeavesTheSourceAlone(t *testing.T) {
 	}{
 		{"wal, idle application", "wal", func(*child) {}, "wal-"},
 		{"wal, crashed application", "wal", crash, "wal-"},
-		{"wal, closed", "wal", (*child).close, "wal-"},
+		{"wal, closed", "wal", closeChild, "wal-"},
 		{"rollback, idle", "delete", func(*child) {}, "backup-api"},
-		{"rollback, closed", "delete", (*child).close, "backup-api"},
+		{"rollback, closed", "delete", closeChild, "backup-api"},
 		{"rollback, crashed in mid-transaction", "delete", func(p *child) {
-			p.do("PRAGMA cache_size = 1")
-			p.do("BEGIN")
-			p.do("UPDATE ledger SET pad = randomblob(3001)") // spills into the file
-			p.do("UPDATE state SET last = -1")
-			p.kill()
+			p.do(t, "PRAGMA cache_size = 1")
+			p.do(t, "BEGIN")
+			p.do(t, "UPDATE ledger SET pad = randomblob(3001)") // spills into the file
+			p.do(t, "UPDATE state SET last = -1")
+			p.Kill()
 		}, "immutable (rolled back the transaction that a crash had left)"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()
 			j := job{Path: filepath.Join(dir, "live.db"), Journal: test.journal, Pragmas: []string{"PRAGMA wal_autocheckpoint = 0"}}
 			p := filled(t, j, 300)
-			p.do("commit 10")
+			p.do(t, "commit 10")
 			test.end(p)
 			before := contents(t, j.Path)
 			dst := filepath.Join(dir, "copy.db")
@@ -330,7 +330,7 @@ func TestCopyLeavesTheSourceAlone(t *testing.T) {
 			}
 			// The application comes back as if nothing had been.
 			back := start(t, "puppet", j)
-			if got := back.do("commit 1"); got != "311" {
+			if got := back.do(t, "commit 1"); got != "311" {
 				t.Errorf("the application goes on at %s", got)
 			}
 		})
@@ -345,9 +345,9 @@ func TestCrashedFastWriter(t *testing.T) {
 			w := start(t, "writer", j)
 			committed := int64(0)
 			for range 200 {
-				committed, _ = strconv.ParseInt(w.line(), 10, 64)
+				committed, _ = strconv.ParseInt(w.Line(), 10, 64)
 			}
-			w.kill()
+			w.Kill()
 			dst := filepath.Join(dir, "copy.db")
 			mustCopy(t, j.Path, dst)
 			if last := sound(t, dst); last < committed {
@@ -365,10 +365,10 @@ func TestPageSizes(t *testing.T) {
 				j := job{Path: filepath.Join(dir, "live.db"), Journal: journal,
 					Pragmas: []string{fmt.Sprintf("PRAGMA page_size = %d", size), "PRAGMA auto_vacuum = full"}}
 				p := filled(t, j, 300)
-				p.do("CREATE TABLE waste AS SELECT * FROM ledger")
-				p.do("DROP TABLE waste") // auto_vacuum shortens the file, in the WAL only
-				p.do("PRAGMA user_version = 42")
-				p.do("PRAGMA application_id = 77")
+				p.do(t, "CREATE TABLE waste AS SELECT * FROM ledger")
+				p.do(t, "DROP TABLE waste") // auto_vacuum shortens the file, in the WAL only
+				p.do(t, "PRAGMA user_version = 42")
+				p.do(t, "PRAGMA application_id = 77")
 				dst := filepath.Join(dir, "copy.db")
 				mustCopy(t, j.Path, dst)
 				sound(t, dst)
@@ -402,7 +402,7 @@ func TestPaths(t *testing.T) {
 		if last := sound(t, dst); last != 20 || !strings.HasPrefix(copied.Method, "wal-") {
 			t.Errorf("%q: ends at %d, method %s", name, last, copied.Method)
 		}
-		p.close()
+		p.Close()
 	}
 }
 
@@ -466,7 +466,7 @@ func TestExclusiveHolder(t *testing.T) {
 		p := filled(t, j, 5)
 		dst := filepath.Join(dir, "copy.db")
 		_, err := Copy(context.Background(), j.Path, dst, CopyOptions{BusyTimeout: 50 * time.Millisecond})
-		want := fmt.Sprintf("copy database: %s: pid %d (", j.Path, p.cmd.Process.Pid)
+		want := fmt.Sprintf("copy database: %s: pid %d (", j.Path, p.Cmd.Process.Pid)
 		if err == nil || !strings.HasPrefix(err.Error(), want) || !strings.Contains(err.Error(), "locking_mode=EXCLUSIVE") {
 			t.Errorf("%v, want %s…", err, want)
 		}
@@ -508,10 +508,10 @@ func TestFailuresLeaveNothing(t *testing.T) {
 		{"wal", "wal", func(*child) {}},
 		{"backup", "delete", func(*child) {}},
 		{"journal", "delete", func(p *child) {
-			p.do("PRAGMA cache_size = 1")
-			p.do("BEGIN")
-			p.do("UPDATE ledger SET pad = randomblob(3001)")
-			p.kill()
+			p.do(t, "PRAGMA cache_size = 1")
+			p.do(t, "BEGIN")
+			p.do(t, "UPDATE ledger SET pad = randomblob(3001)")
+			p.Kill()
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -542,19 +542,19 @@ func TestKilledCopier(t *testing.T) {
 			dir := t.TempDir()
 			j := job{Path: filepath.Join(dir, "live.db"), Journal: journal, Pragmas: []string{"PRAGMA wal_autocheckpoint = 0"}}
 			p := filled(t, j, 100)
-			p.do("PRAGMA busy_timeout = 0")
+			p.do(t, "PRAGMA busy_timeout = 0")
 			for k := 1; ; k++ {
-				last, _ := strconv.ParseInt(p.do("commit 1"), 10, 64)
+				last, _ := strconv.ParseInt(p.do(t, "commit 1"), 10, 64)
 				before := contents(t, j.Path)
 				dst := filepath.Join(dir, fmt.Sprintf("copy%d.db", k))
 				c := start(t, "copier", job{Path: j.Path, Dst: dst}, withEnv(fsxtest.KillEnv(k)))
-				for c.out.Scan() {
+				for c.Scan() {
 				}
-				err := c.cmd.Wait()
+				err := c.Cmd.Wait()
 				if contents(t, j.Path) != before {
 					t.Fatalf("killed at call %d: the source changed", k)
 				}
-				if status := c.cmd.ProcessState.Sys().(syscall.WaitStatus); !status.Signaled() {
+				if status := c.Cmd.ProcessState.Sys().(syscall.WaitStatus); !status.Signaled() {
 					if err != nil || k < 3 {
 						t.Fatalf("call %d: %v", k, err)
 					}
@@ -576,7 +576,7 @@ func TestConcurrentCopiesTakeTurns(t *testing.T) {
 	c := copier{clone: func(ctx context.Context, dst, src *os.File, share bool) (fsx.CopyMethod, error) {
 		most.Store(max(most.Load(), inside.Add(1)))
 		defer inside.Add(-1)
-		p.do("commit 1") // only one at a time may talk to the puppet
+		p.do(t, "commit 1") // only one at a time may talk to the puppet
 		return fsx.CloneOrCopy(ctx, dst, src, share)
 	}}
 	results := make(chan error)

@@ -84,7 +84,7 @@ var errUnusable = errors.New("the WAL could not be copied")
 
 // copyPinned copies the database file and then its WAL while pin is held, and
 // replays the one into the other. On errUnusable the pin is still held.
-func (c copier) copyPinned(ctx context.Context, p *pin, src source, d *draft) (method string, err error) {
+func (c copier) copyPinned(ctx context.Context, p *pin, src source, d *tempCopy) (method string, err error) {
 	main, err := p.open(src.path)
 	if err != nil {
 		return "", err
@@ -129,7 +129,7 @@ const maxWALCopies = 3
 // pages over the newer ones in the database file, soundly structured and wrong.
 // A restart writes the header, with new salts, before any frame; so a header
 // that is the same before and after the copy proves that there was none.
-func (c copier) copyWAL(ctx context.Context, d *draft, wal *os.File) (err error) {
+func (c copier) copyWAL(ctx context.Context, d *tempCopy, wal *os.File) (err error) {
 	out, err := fsx.Create(d.path+walSuffix, 0o600)
 	if err != nil {
 		return err

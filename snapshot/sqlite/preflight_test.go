@@ -19,7 +19,7 @@ func TestPreflight(t *testing.T) {
 	top := openDir(t)
 	dir := filepath.Join(top, "data")
 	at := func(name string) string { return filepath.Join(dir, name) }
-	filled(t, job{Path: at("good.db"), Journal: "wal"}, 5).close()
+	filled(t, job{Path: at("good.db"), Journal: "wal"}, 5).Close()
 	good, err := os.ReadFile(at("good.db"))
 	if err != nil {
 		t.Fatal(err)
@@ -67,7 +67,7 @@ func TestPreflight(t *testing.T) {
 	if os.Geteuid() == 0 {
 		options = append(options, asUser(otherUID))
 	}
-	got := start(t, "preflight", job{Path: at("closed.db")}, options...).line()
+	got := start(t, "preflight", job{Path: at("closed.db")}, options...).Line()
 	if !strings.HasPrefix(got, "error copy database: "+at("closed.db")+": permission denied: let uid ") {
 		t.Error(got)
 	}

@@ -33,7 +33,7 @@ func QueryTrue(ctx context.Context, path, query string) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("%s: query %q: %w", path, query, err)
 	}
-	return truth(value), nil
+	return isTrue(value), nil
 }
 
 // openQuietly opens a database for reading so that nothing appears beside it.
@@ -77,7 +77,7 @@ func querySingle(ctx context.Context, db *sql.DB, query string) (value any, err 
 	return value, rows.Err()
 }
 
-func truth(value any) bool {
+func isTrue(value any) bool {
 	switch v := value.(type) {
 	case int64:
 		return v != 0
@@ -89,7 +89,7 @@ func truth(value any) bool {
 		number, err := strconv.ParseFloat(strings.TrimSpace(v), 64)
 		return err == nil && number != 0
 	case []byte:
-		return truth(string(v))
+		return isTrue(string(v))
 	}
 	return false
 }

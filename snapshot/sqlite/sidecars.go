@@ -39,9 +39,9 @@ func stateOf(path string) (fileState, error) {
 type access int
 
 const (
-	accessNormal  access = iota // through SQLite
-	accessStill                 // raw, because there is no WAL and nobody uses it
-	accessRefused               // not at all
+	accessNormal    access = iota // through SQLite
+	accessQuiescent               // raw, because there is no WAL and nobody uses it
+	accessRefused                 // not at all
 )
 
 // chooseAccess keeps this process from locking the application out. A
@@ -56,7 +56,7 @@ func chooseAccess(foreign bool, wal, shm fileState) access {
 	case !foreign || wal.exists && shm.exists:
 		return accessNormal
 	case wal.size == 0:
-		return accessStill
+		return accessQuiescent
 	default:
 		return accessRefused
 	}

@@ -136,6 +136,8 @@ func fieldsOf(s *ast.StructType) []field {
 		switch k := kind.(type) {
 		case *ast.Ident:
 			one.elem = k.Name
+		case *ast.SelectorExpr: // a named string of another package, such as chroma.Method
+			one.elem = "string"
 		case *ast.MapType:
 			one.elem = "table of strings"
 		}

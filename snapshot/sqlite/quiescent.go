@@ -10,15 +10,15 @@ import (
 	"github.com/atocore/atobackupd/internal/fsx"
 )
 
-// footprint is everything in which a use of a database between two looks would
+// fingerprint is everything in which a use of a database between two looks would
 // show: its header, with the change counters, and the sizes and times of its
 // files.
-type footprint struct {
+type fingerprint struct {
 	header             header
 	main, wal, journal fileState
 }
 
-func footprintOf(path string) (f footprint, err error) {
+func fingerprintOf(path string) (f fingerprint, err error) {
 	if f.header, err = readHeader(path); err != nil {
 		return f, unreadable(path, err)
 	}
@@ -30,19 +30,19 @@ func footprintOf(path string) (f footprint, err error) {
 	return f, nil
 }
 
-// copyStill copies a database that cannot be locked and that nobody seems to
+// copyQuiescent copies a database that cannot be locked and that nobody seems to
 // use, and believes it only if nothing has moved meanwhile. companion is "" for
 // one whose WAL is gone, or journalSuffix for one with the journal of a
 // transaction that a crash cut off, which is rolled back in the copy.
-func (c copier) copyStill(ctx context.Context, src source, dst, companion string) (method string, err error) {
-	before, err := footprintOf(src.path)
+func (c copier) copyQuiescent(ctx context.Context, src source, dst, companion string) (method string, err error) {
+	before, err := fingerprintOf(src.path)
 	if err != nil {
 		return "", err
 	}
 	if before.wal.size > 0 || companion == journalSuffix && !before.journal.exists {
 		return "", errMoved
 	}
-	d, err := createDraft(dst, src.info.Mode().Perm())
+	d, err := createTempCopy(dst, src.info.Mode().Perm())
 	if err != nil {
 		return "", err
 	}
@@ -55,7 +55,7 @@ func (c copier) copyStill(ctx context.Context, src source, dst, companion string
 			return "", err
 		}
 	}
-	after, err := footprintOf(src.path)
+	after, err := fingerprintOf(src.path)
 	if err != nil {
 		return "", err
 	}
@@ -87,7 +87,7 @@ func (c copier) cloneFrom(ctx context.Context, out *os.File, path string) error 
 	return err
 }
 
-func (c copier) cloneJournal(ctx context.Context, d *draft, path string) (err error) {
+func (c copier) cloneJournal(ctx context.Context, d *tempCopy, path string) (err error) {
 	out, err := fsx.Create(d.path+journalSuffix, 0o600)
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/atocore/atobackupd/internal/fsx/fsxtest"
+	"github.com/atocore/atobackupd/snapshot/chroma"
 )
 
 // rot changes a stored file's bytes and nothing else.
@@ -24,7 +25,7 @@ func rot(t testing.TB, path string) {
 	must(t, os.Chtimes(path, info.ModTime(), info.ModTime()))
 }
 
-func (in *installation) plan(t testing.TB, snap Snapshot, donors ...Snapshot) Repair {
+func (in *installation) plan(t testing.TB, snap Snapshot, donors ...Snapshot) RepairPlan {
 	t.Helper()
 	r, err := in.store.PlanRepair(context.Background(), snap.Stamp, snap.Manifest, asDonors(donors))
 	must(t, err)
@@ -38,7 +39,7 @@ func asDonors(list []Snapshot) (donors []Donor) {
 	return donors
 }
 
-func sources(r Repair) string {
+func sources(r RepairPlan) string {
 	var b strings.Builder
 	for _, f := range r.Files {
 		b.WriteString(f.Path + " < " + f.Source + "; ")
@@ -46,9 +47,9 @@ func sources(r Repair) string {
 	return b.String()
 }
 
-func TestHealFromTwins(t *testing.T) {
+func TestRepairFromTwins(t *testing.T) {
 	in := installFull(t)
-	o := TakeOptions{Kind: Weekly, Full: true, ChromaMethod: "cold"}
+	o := TakeOptions{Kind: Weekly, Full: true, Chroma: chroma.Options{Method: chroma.MethodCold}}
 	first, second := in.mustTake(t, o), in.mustTake(t, o)
 	segment := ""
 	for _, f := range first.Manifest.Files {
@@ -78,7 +79,7 @@ func TestHealFromTwins(t *testing.T) {
 	if after := fsxtest.State(t, in.store.Dir()); after != before {
 		t.Error("the plan changed something")
 	}
-	must(t, in.store.Heal(context.Background(), r, first.Manifest))
+	must(t, in.store.Repair(context.Background(), r, first.Manifest))
 	in.published(t)
 	if staged := in.staged(t); staged != "" {
 		t.Errorf("left in staging: %s", staged)
@@ -92,7 +93,7 @@ func TestHealFromTwins(t *testing.T) {
 }
 
 // A hard link to the damaged file is as damaged; a later copy is not.
-func TestHealHardLinked(t *testing.T) {
+func TestRepairHardLinked(t *testing.T) {
 	in := install(t)
 	o := TakeOptions{Share: ShareHardlink}
 	first := in.mustTake(t, o)
@@ -106,13 +107,13 @@ func TestHealHardLinked(t *testing.T) {
 		t.Errorf("healed from itself: %s", sources(r))
 	}
 	for _, snap := range []Snapshot{first, second} {
-		must(t, in.store.Heal(context.Background(), in.plan(t, snap, second, apart), snap.Manifest))
+		must(t, in.store.Repair(context.Background(), in.plan(t, snap, second, apart), snap.Manifest))
 	}
 	in.published(t)
 }
 
 // Healing may fail, or die, at each of its steps; it is then run again.
-func TestHealFailing(t *testing.T) {
+func TestRepairFailing(t *testing.T) {
 	in := install(t)
 	first, second := in.mustTake(t, TakeOptions{}), in.mustTake(t, TakeOptions{})
 	harm := func() {
@@ -121,12 +122,12 @@ func TestHealFailing(t *testing.T) {
 	}
 	fsxtest.EachFailure(t, func() error {
 		harm()
-		return in.store.Heal(context.Background(), in.plan(t, first, second), first.Manifest)
+		return in.store.Repair(context.Background(), in.plan(t, first, second), first.Manifest)
 	}, func(k int, at string, err error) {
 		if err == nil {
 			t.Fatalf("failure %d (%s) gave no error", k, at)
 		}
-		must(t, in.store.Heal(context.Background(), in.plan(t, first, second), first.Manifest))
+		must(t, in.store.Repair(context.Background(), in.plan(t, first, second), first.Manifest))
 		in.published(t)
 		if staged := in.staged(t); staged != "" {
 			t.Fatalf("failure %d (%s) left in staging: %s", k, at, staged)
@@ -136,7 +137,7 @@ func TestHealFailing(t *testing.T) {
 }
 
 // A vault's manifest is trusted more than one that rotted here.
-func TestHealTheManifest(t *testing.T) {
+func TestRepairTheManifest(t *testing.T) {
 	in := install(t)
 	snap, donor := in.mustTake(t, TakeOptions{}), t.TempDir()
 	must(t, os.CopyFS(donor, os.DirFS(snap.Path)))
@@ -155,11 +156,11 @@ func TestHealTheManifest(t *testing.T) {
 	if err != nil || len(r.Files) != 0 {
 		t.Errorf("%+v, %v", r, err)
 	}
-	must(t, in.store.Heal(context.Background(), r, trusted))
+	must(t, in.store.Repair(context.Background(), r, trusted))
 	in.published(t)
 }
 
-func TestHealStaysInside(t *testing.T) {
+func TestRepairStaysInside(t *testing.T) {
 	in := install(t)
 	snap, outside := in.mustTake(t, TakeOptions{}), t.TempDir()
 	must(t, os.RemoveAll(filepath.Join(snap.Path, "config")))
@@ -169,10 +170,10 @@ func TestHealStaysInside(t *testing.T) {
 	m.Files = append([]File{{Path: "../escaped", Type: TypeFile, Size: in.entry(t, snap, DBFile).Size, SHA256: in.entry(t, snap, DBFile).SHA256}}, m.Files...)
 	r, err := in.store.PlanRepair(context.Background(), snap.Stamp, &m, asDonors([]Snapshot{good}))
 	must(t, err)
-	if err := in.store.Heal(context.Background(), r, &m); err == nil || !strings.Contains(err.Error(), "leaves the snapshot") {
+	if err := in.store.Repair(context.Background(), r, &m); err == nil || !strings.Contains(err.Error(), "leaves the snapshot") {
 		t.Errorf("error %v", err)
 	}
-	must(t, in.store.Heal(context.Background(), in.plan(t, snap, good), snap.Manifest))
+	must(t, in.store.Repair(context.Background(), in.plan(t, snap, good), snap.Manifest))
 	if left := fsxtest.Tree(t, outside); left != ".\n" {
 		t.Errorf("written outside: %s", left)
 	}

@@ -11,11 +11,11 @@ import (
 	"github.com/atocore/atobackupd/snapshot/sqlite"
 )
 
-// settle makes the database of a raw copy one self-contained file: a journal
+// recoverJournal makes the database of a raw copy one self-contained file: a journal
 // that was left by a crash is rolled back and a WAL is checkpointed, as SQLite
 // would do it on the next start. What SQLite cannot settle stays as it is, for
 // the validator to refuse.
-func settle(ctx context.Context, m *mirror) error {
+func recoverJournal(ctx context.Context, m *mirror) error {
 	found := false
 	for name := range m.have {
 		found = found || isSidecar(name)

@@ -21,8 +21,8 @@ type Donor struct {
 	Files []File // what it should hold
 }
 
-// Repair says what is damaged in one snapshot and what would heal it.
-type Repair struct {
+// RepairPlan says what is damaged in one snapshot and what would heal it.
+type RepairPlan struct {
 	Stamp Stamp        `json:"stamp"`
 	Files []RepairFile `json:"files"`
 }
@@ -39,7 +39,7 @@ type RepairFile struct {
 }
 
 // Complete tells whether everything that is damaged can be healed.
-func (r Repair) Complete() bool {
+func (r RepairPlan) Complete() bool {
 	for _, f := range r.Files {
 		if f.Source == "" {
 			return false
@@ -56,8 +56,8 @@ const fromManifest = "the manifest"
 // nothing. A copy counts only when it was read and has the digest that m says: a
 // hard link to the damaged file has not. m is the snapshot's own manifest, or
 // one that is to be trusted more. The error is for what kept it from looking.
-func (s *Store) PlanRepair(ctx context.Context, stamp Stamp, m *Manifest, donors []Donor) (Repair, error) {
-	r := Repair{Stamp: stamp, Files: []RepairFile{}}
+func (s *Store) PlanRepair(ctx context.Context, stamp Stamp, m *Manifest, donors []Donor) (RepairPlan, error) {
+	r := RepairPlan{Stamp: stamp, Files: []RepairFile{}}
 	dir := s.Path(stamp)
 	metadata, _ := ReadMetadata(dir) // where it is damaged, the names are the usual ones
 	found := newResult(string(stamp), dir)
@@ -112,31 +112,31 @@ func (s *Store) findGood(ctx context.Context, f *RepairFile, stamp Stamp, m *Man
 	return errors.Join(err, os.Remove(made.path))
 }
 
-// remade is a file that was made in staging/.
-type remade struct{ path, sum string }
+// rebuilt is a file that was made in staging/.
+type rebuilt struct{ path, sum string }
 
 // remakeMetadata writes the metadata of one of our snapshots anew. The caller
 // removes it.
-func (s *Store) remakeMetadata(ctx context.Context, stamp Stamp, m *Manifest) (remade, error) {
+func (s *Store) remakeMetadata(ctx context.Context, stamp Stamp, m *Manifest) (rebuilt, error) {
 	path := filepath.Join(s.staging(), string(stamp)+".metadata")
 	if err := s.writeJSON(path, NewMetadata(m, s.Path(stamp))); err != nil {
-		return remade{path: path}, err
+		return rebuilt{path: path}, err
 	}
 	sum, err := digestOf(ctx, s.staging(), filepath.Base(path))
-	return remade{path, sum}, err
+	return rebuilt{path, sum}, err
 }
 
-// Heal puts good copies in the place of what is damaged, as planned, each
+// Repair puts good copies in the place of what is damaged, as planned, each
 // atomically and durably, and makes m the snapshot's manifest where it is
 // another. What has no source stays as it is. A copy shares no blocks with its
 // source. The caller holds the main lock, and validates the snapshot after it.
-func (s *Store) Heal(ctx context.Context, r Repair, m *Manifest) error {
+func (s *Store) Repair(ctx context.Context, r RepairPlan, m *Manifest) error {
 	dir := s.Path(r.Stamp)
 	for _, f := range r.Files {
 		if f.Source == "" {
 			continue
 		}
-		if err := s.healOne(ctx, dir, r.Stamp, f, m); err != nil {
+		if err := s.repairFile(ctx, dir, r.Stamp, f, m); err != nil {
 			return &failure.Error{Op: "repair", Subject: string(r.Stamp) + "/" + f.Path, Kind: failure.KindOf(err), Err: err, Hint: "what was healed before it stays so; run it again"}
 		}
 	}
@@ -158,7 +158,7 @@ func sameFiles(a, b []File) bool {
 	return true
 }
 
-func (s *Store) healOne(ctx context.Context, dir string, stamp Stamp, f RepairFile, m *Manifest) error {
+func (s *Store) repairFile(ctx context.Context, dir string, stamp Stamp, f RepairFile, m *Manifest) error {
 	if !filepath.IsLocal(filepath.FromSlash(f.Path)) { // a manifest may be somebody else's
 		return fmt.Errorf("the path %q leaves the snapshot", f.Path)
 	}
