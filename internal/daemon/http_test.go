@@ -120,7 +120,7 @@ func TestHTTPServesTheInstallation(t *testing.T) {
 	if page := ask(t, "GET", address+"/", "", 200, nil); !strings.Contains(page, "You can restore to ") || !strings.Contains(page, taken.Stamp) {
 		t.Errorf("the page does not say so: %s", page)
 	}
-	if page := ask(t, "GET", address+"/snapshot/"+taken.Stamp, "", 200, nil); !strings.Contains(page, "newest valid") || !strings.Contains(page, "db/atocore.db") {
+	if page := ask(t, "GET", address+"/snapshots/"+taken.Stamp, "", 200, nil); !strings.Contains(page, "newest valid") || !strings.Contains(page, "db/atocore.db") {
 		t.Errorf("the snapshot's page: %s", page)
 	}
 	if text := ask(t, "GET", address+"/metrics", "", 200, nil); !strings.Contains(text, `atobackupd_snapshots{kind="manual",state="valid"} 1`) {

@@ -24,6 +24,7 @@ const (
 	shownTakes  = 2000
 	shownPushes = 500
 	shownEvents = 50
+	shownRuns   = 300
 )
 
 // webState gathers everything that the dashboard, the API and the metrics show. It
@@ -85,8 +86,9 @@ func addHistory(ctx context.Context, a *app.App, now time.Time, state *web.State
 			})
 		}
 	}
-	recent, err := a.History().Runs(ctx, "", time.Time{}, shownEvents)
+	recent, err := a.History().Runs(ctx, "", time.Time{}, shownRuns)
 	a.NoteHistoryError(err)
+	state.Recent = slices.Clone(recent)
 	state.Runs = slices.DeleteFunc(recent, func(run history.Run) bool { return run.Outcome != history.Running })
 	jobs := []string{"backup", "prune", "scrub", "drill", "restore"}
 	for _, t := range a.Config.Offsite {

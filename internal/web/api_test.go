@@ -189,7 +189,7 @@ func TestStampsThatAreTricks(t *testing.T) {
 		"..", "%2e%2e", "..%2f..%2fetc", "%2Fetc%2Fpasswd", "20260407T060000Z%2F..%2F..", "20260407T060000Z%00", "20260407T060000Z%0a",
 		"20260407t060000z", "20260407T060000Z.", "latest", "20261307T060000Z", "-1", "%", "x;y", strings.Repeat("9", 4000),
 	} {
-		for _, path := range []string{"/admin/backup/" + stamp + "/validate", "/snapshot/" + stamp} {
+		for _, path := range []string{"/admin/backup/" + stamp + "/validate", "/snapshots/" + stamp} {
 			r := fromHere("GET", "/", "")
 			u, err := url.ParseRequestURI(path)
 			if err != nil {
@@ -216,7 +216,7 @@ func TestUncleanPathsAreNotFound(t *testing.T) {
 }
 
 func TestEveryAnswerForbidsWhatItDoesNotNeed(t *testing.T) {
-	for _, path := range []string{"/", "/admin/backup", "/nothing", "/assets/style.css", "/metrics", "/snapshot/20260407T060000Z"} {
+	for _, path := range []string{"/", "/admin/backup", "/nothing", "/assets/style.css", "/metrics", "/snapshots/20260407T060000Z"} {
 		h := serve(&fakeSource{state: smallState()}, Options{}, fromHere("GET", path, "")).Header()
 		policy := h.Get("Content-Security-Policy")
 		for _, part := range []string{"default-src 'none'", "script-src 'self'", "style-src 'self'", "frame-ancestors 'none'", "form-action 'none'", "base-uri 'none'"} {

@@ -115,7 +115,7 @@ func newCell(day time.Time, marks []mark) cell {
 	if len(marks) == 0 {
 		return c
 	}
-	c.Link = "/snapshot/" + string(marks[0].stamp)
+	c.Link = "/snapshots/" + string(marks[0].stamp)
 	c.Class = marks[0].class()
 	words := []string{day.Format("2 January")}
 	for _, m := range marks {

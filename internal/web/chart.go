@@ -138,21 +138,43 @@ func linear(units []unit) func(least, most float64) scale {
 }
 
 // byTens is for values that differ by orders of magnitude, such as a first push
-// and those after it.
+// and those after it. Its ticks are 1, 10 and 100 of each unit, as far as these
+// are less than the next one.
 func byTens(units []unit) func(least, most float64) scale {
 	return func(least, most float64) scale {
-		u := unitFor(units, math.Max(1, least))
-		low := math.Floor(math.Log10(math.Max(1, least) / u.size))
-		high := math.Max(low+1, math.Ceil(math.Log10(math.Max(1, most)/u.size)))
+		ticks := roundValues(units)
+		low := max(0, len(ticks)-2)
+		for low > 0 && ticks[low].At > max(1, least) {
+			low--
+		}
+		high := low + 1
+		for high < len(ticks)-1 && ticks[high].At < most {
+			high++
+		}
+		from, to := math.Log10(ticks[low].At), math.Log10(ticks[high].At)
 		s := scale{position: func(value float64) float64 {
-			place := (math.Log10(math.Max(1, value)/u.size) - low) / (high - low)
-			return round(chartBottom - (chartBottom-chartTop)*place)
+			place := (math.Log10(math.Max(1, value)) - from) / (to - from)
+			return round(chartBottom - (chartBottom-chartTop)*min(1, place))
 		}}
-		for e := low; e <= high; e++ {
-			s.ticks = append(s.ticks, tick{s.position(math.Pow(10, e) * u.size), fmt.Sprintf("%g %s", math.Pow(10, e), u.name)})
+		for _, t := range ticks[low : high+1] {
+			s.ticks = append(s.ticks, tick{s.position(t.At), t.Label})
 		}
 		return s
 	}
+}
+
+// roundValues returns the values that people find round, with their names, in
+// growing order.
+func roundValues(units []unit) (values []tick) {
+	for i, u := range units {
+		for factor := 1.0; factor <= 100; factor *= 10 {
+			if i+1 < len(units) && factor*u.size >= units[i+1].size {
+				break
+			}
+			values = append(values, tick{factor * u.size, fmt.Sprintf("%.0f %s", factor, u.name)})
+		}
+	}
+	return values
 }
 
 // unit is a name for a number of bytes or seconds.

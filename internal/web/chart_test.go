@@ -78,7 +78,7 @@ func TestTicksAreRound(t *testing.T) {
 		{labels(linear(byteUnits)(0, 480*float64(mib))), []string{"0 MiB", "200 MiB", "400 MiB", "600 MiB"}},
 		{labels(linear(timeUnits)(0, 29)), []string{"0 s", "10 s", "20 s", "30 s"}},
 		{labels(linear(timeUnits)(0, 95)), []string{"0 min", "0.5 min", "1 min", "1.5 min", "2 min"}},
-		{labels(byTens(byteUnits)(14*float64(mib), 640*float64(mib))), []string{"10 MiB", "100 MiB", "1000 MiB"}},
+		{labels(byTens(byteUnits)(14*float64(mib), 640*float64(mib))), []string{"10 MiB", "100 MiB", "1 GiB"}},
 	} {
 		if len(c.got) != len(c.want) {
 			t.Errorf("%q, want %q", c.got, c.want)

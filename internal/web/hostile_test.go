@@ -64,7 +64,7 @@ func TestHostileTextStaysText(t *testing.T) {
 	st := hostileScene(t)
 	handler := New(&fakeSource{state: st}, Options{}).Handler()
 	stamps := []string{string(st.Snapshots[0].Stamp), string(st.Snapshots[len(st.Snapshots)-3].Stamp)}
-	paths := []string{"/", "/snapshot/" + stamps[0], "/snapshot/" + stamps[1], "/snapshot/%3Cscript%3Ealert(1)%3C%2Fscript%3E", "/nothing/%3Cscript%3E"}
+	paths := []string{"/", "/snapshots/" + stamps[0], "/snapshots/" + stamps[1], "/snapshots/%3Cscript%3Ealert(1)%3C%2Fscript%3E", "/nothing/%3Cscript%3E"}
 	for _, path := range paths {
 		r := httptest.NewRequest(http.MethodGet, path, nil)
 		r.Host = "localhost:8120"

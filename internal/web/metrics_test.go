@@ -103,7 +103,7 @@ func TestFailedLookIsAMetric(t *testing.T) {
 func TestRequestsAreCounted(t *testing.T) {
 	server := New(&fakeSource{state: smallState()}, Options{})
 	handler := server.Handler()
-	for _, path := range []string{"/snapshot/20260407T060000Z", "/snapshot/20200101T000000Z", "/snapshot/x", "/nothing/1", "/nothing/2"} {
+	for _, path := range []string{"/snapshots/20260407T060000Z", "/snapshots/20200101T000000Z", "/snapshots/x", "/nothing/1", "/nothing/2"} {
 		handler.ServeHTTP(httptest.NewRecorder(), fromHere(http.MethodGet, path, ""))
 	}
 	w := httptest.NewRecorder()

@@ -19,7 +19,7 @@ var templateFiles embed.FS
 // address. Nothing is ever marked as safe.
 var templates = template.Must(template.New("").Funcs(template.FuncMap{
 	"span": span, "size": size, "count": count, "title": legTitle,
-	"level": levelTitle, "words": strings.Fields,
+	"level": levelTitle, "words": strings.Fields, "sign": func(level string) string { return levelSigns[level] },
 	"took":  func(d history.Drill) string { return span(d.Duration) },
 	"until": func(a history.Alarm) string { return span(a.ResolvedAt.Sub(a.Since)) },
 	"set":   func(t time.Time) bool { return !t.IsZero() },
@@ -52,8 +52,8 @@ func (s *Server) page(w http.ResponseWriter, status int, name string, view any) 
 // failPage says in a browser what is wrong.
 func (s *Server) failPage(w http.ResponseWriter, status int, err error) {
 	view := struct {
-		Title, Text string
-	}{http.StatusText(status), sentence(err.Error())}
+		Title, Level, Text string
+	}{Title: http.StatusText(status), Text: sentence(err.Error())}
 	if err := s.page(w, status, "failure", view); err != nil {
 		s.report(err)
 	}

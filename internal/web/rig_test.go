@@ -39,9 +39,11 @@ func TestRigDashboard(t *testing.T) {
 		{"critical", criticalScene(t), "/"},
 		{"empty", emptyScene(t), "/"},
 		{"hostile", hostileScene(t), "/"},
-		{"snapshot", bigScene(t), "/snapshot/20260405T040000Z"},
-		{"snapshot-bad", criticalScene(t), "/snapshot/20260405T040000Z"},
-		{"snapshot-away", bigScene(t), "/snapshot/20260222T040000Z"},
+		{"runs", criticalScene(t), "/runs"},
+		{"drills", bigScene(t), "/drills"},
+		{"snapshot", bigScene(t), "/snapshots/20260405T040000Z"},
+		{"snapshot-bad", criticalScene(t), "/snapshots/20260405T040000Z"},
+		{"snapshot-away", bigScene(t), "/snapshots/20260222T040000Z"},
 	}
 	for _, p := range pages {
 		server := httptest.NewServer(New(&fakeSource{state: p.state}, Options{}).Handler())

@@ -24,7 +24,11 @@ func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
 	for _, r := range []route{
 		{pattern: "/{$}", name: "dashboard", get: s.dashboard},
-		{pattern: "/snapshot/{stamp}", name: "snapshot", get: s.snapshotPage},
+		{pattern: "/snapshots/{stamp}", name: "snapshot", get: s.snapshotPage},
+		{pattern: "/runs", name: "runs", get: s.runsPage},
+		{pattern: "/drills", name: "drills", get: s.drillsPage},
+		{pattern: "/badge.svg", name: "badge", get: s.badge},
+		{pattern: "/icon/{level}", name: "icon", get: icon},
 		{pattern: "/assets/{name}", name: "assets", get: serveAsset},
 		{pattern: "/admin/backup", name: "backup", get: s.listBackups, post: s.takeBackup},
 		{pattern: "/admin/backup/{stamp}/validate", name: "validate", get: s.validateBackup},

@@ -155,6 +155,7 @@ func (st *State) take(all []snapshot.Snapshot) {
 			StartedAt: s.CreatedAt, FinishedAt: s.CreatedAt.Add(took), Outcome: history.OK, Bytes: s.Bytes})
 	}
 	slices.Reverse(st.Runs)
+	st.Recent = st.Runs
 }
 
 // keep leaves what retention keeps, by pruning after each day as the daemon

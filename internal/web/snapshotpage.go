@@ -51,7 +51,7 @@ type placeView struct {
 	There []step // on the machine that the vault lies on
 }
 
-// snapshotPage is GET /snapshot/{stamp}.
+// snapshotPage is GET /snapshots/{stamp}.
 func (s *Server) snapshotPage(w http.ResponseWriter, r *http.Request) error {
 	stamp, err := snapshot.ParseStamp(r.PathValue("stamp"))
 	if err != nil {

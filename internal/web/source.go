@@ -52,6 +52,7 @@ type State struct {
 	Pushes  []history.Push  // newest first
 	Takes   []Take          // that went well, oldest first, pruned ones too
 	Runs    []history.Run   // those under way, and the last of each job that ended, newest first
+	Recent  []history.Run   // of any job and outcome, newest first
 	Drills  []history.Drill // newest first
 	Next    []Upcoming      // in the order of the configuration
 
