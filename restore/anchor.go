@@ -13,7 +13,11 @@ import (
 // anchor makes the pre-restore snapshot out of what was moved aside, while the
 // restored service may be running already. The files are copied, never published
 // themselves: the application may still hold one of them open.
-func (s *session) anchor(ctx context.Context, store *snapshot.Store, o snapshot.TakeOptions) (snap snapshot.Snapshot, err error) {
+func (s *session) anchor(
+	ctx context.Context,
+	store *snapshot.Store,
+	o snapshot.TakeOptions,
+) (snap snapshot.Snapshot, err error) {
 	s.progress.Tell("save what was live before", 0, 0)
 	o.Kind, o.Tolerant, o.Chroma.Method, o.Full = snapshot.PreRestore, true, chroma.MethodCold, false
 	o.RecordAs = snapshot.Sources{DB: s.Live.DB, Registry: s.Live.Registry, Chroma: s.Live.Chroma}
@@ -56,9 +60,14 @@ func (s *session) keepUnsaved(t *swapSet, m *snapshot.Manifest) error {
 	for _, f := range m.Files {
 		saved[f.Path] = true
 	}
-	under := map[string]string{snapshot.DB: path.Dir(snapshot.DBFile), snapshot.Registry: path.Dir(snapshot.RegistryFile),
+	under := map[string]string{snapshot.DB: path.Dir(snapshot.DBFile), snapshot.Registry: path.Dir(
+		snapshot.RegistryFile,
+	),
 		snapshot.Chroma: snapshot.ChromaDir}[t.Artifact]
-	names := map[string]string{snapshot.DB: path.Base(snapshot.DBFile), snapshot.Registry: path.Base(snapshot.RegistryFile)}
+	names := map[string]string{
+		snapshot.DB:       path.Base(snapshot.DBFile),
+		snapshot.Registry: path.Base(snapshot.RegistryFile),
+	}
 	recovered := t.Artifact == snapshot.DB && m.Artifacts[snapshot.DB].Method != "raw"
 	var unsaved []string
 	err := t.old.Walk(false, func(n tree.Node, err error) error {

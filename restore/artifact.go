@@ -62,9 +62,15 @@ func (r *Request) artifacts(src *source) (list []*artifact, warnings []string, e
 				warnings = append(warnings, a.name+": the snapshot has one, and no place for it is configured")
 			}
 		case !a.included:
-			warnings = append(warnings, fmt.Sprintf("%s: the snapshot has none; the live %s was left as it is", a.name, what))
+			warnings = append(
+				warnings,
+				fmt.Sprintf("%s: the snapshot has none; the live %s was left as it is", a.name, what),
+			)
 		case !src.has(a.stored, false):
-			warnings = append(warnings, fmt.Sprintf("%s: %s is not there; the live %s was left as it is", a.missing, a.stored, what))
+			warnings = append(
+				warnings,
+				fmt.Sprintf("%s: %s is not there; the live %s was left as it is", a.missing, a.stored, what),
+			)
 		default:
 			one, err := r.newArtifact(a.name, a.stored)
 			if err != nil {
@@ -105,20 +111,27 @@ func (r *Request) chroma(src *source) (from, warning string, err error) {
 	case r.NoChroma:
 		return "", "", nil
 	case r.ForceChroma && !there:
-		return "", "", r.refuse(errors.New("chroma_snapshot_missing: this snapshot holds the database and the registry only"),
-			"restore an older full snapshot, or leave out --chroma and rebuild the vectors by ingestion")
+		return "", "", r.refuse(
+			errors.New("chroma_snapshot_missing: this snapshot holds the database and the registry only"),
+			"restore an older full snapshot, or leave out --chroma and rebuild the vectors by ingestion",
+		)
 	case r.ForceChroma && r.Live.Chroma == "":
-		return "", "", r.refuse(errors.New("no Chroma directory is configured"), "set atocore.chroma_path, or leave out --chroma")
+		return "", "", r.refuse(
+			errors.New("no Chroma directory is configured"),
+			"set atocore.chroma_path, or leave out --chroma",
+		)
 	case !src.content.ChromaIncluded && !r.ForceChroma:
 		if r.Live.Chroma != "" {
-			warning = "chroma: the snapshot holds the database and the registry only; the live Chroma directory was left as it is " +
+			warning = "chroma: the snapshot holds the database and the registry only; the live Chroma directory was " +
+				"left as it is " +
 				"and may not match (restore a full snapshot, or rebuild the vectors by ingestion)"
 		}
 		return "", warning, nil
 	case r.Live.Chroma == "":
 		return "", "chroma: the snapshot has one, and no place for it is configured", nil
 	case !there:
-		return "", "chroma_snapshot_missing: the snapshot should hold Chroma and does not; the live Chroma directory was left as it is", nil
+		return "", "chroma_snapshot_missing: the snapshot should hold Chroma and does not; the live Chroma " +
+			"directory was left as it is", nil
 	}
 	return src.content.Chroma, "", nil
 }
@@ -247,7 +260,11 @@ func noOverlap(list []*artifact) error {
 		}
 		for _, a := range list {
 			if rel, err := filepath.Rel(c.dir, a.live()); a.name != c.name && err == nil && filepath.IsLocal(rel) {
-				return fmt.Errorf("%s lies inside the Chroma directory %s, all of which would be replaced", a.live(), c.dir)
+				return fmt.Errorf(
+					"%s lies inside the Chroma directory %s, all of which would be replaced",
+					a.live(),
+					c.dir,
+				)
 			}
 		}
 	}

@@ -144,7 +144,13 @@ func TestInheritsNoAccessControlList(t *testing.T) {
 	live := s.live()
 	acl := binary.LittleEndian.AppendUint32(nil, 2)
 	const nobody = ^uint32(0)
-	for _, e := range []struct{ tag, perm, id uint32 }{{1, 7, nobody}, {2, 4, 1002}, {4, 5, nobody}, {0x10, 7, nobody}, {0x20, 0, nobody}} {
+	for _, e := range []struct{ tag, perm, id uint32 }{
+		{1, 7, nobody},
+		{2, 4, 1002},
+		{4, 5, nobody},
+		{0x10, 7, nobody},
+		{0x20, 0, nobody},
+	} {
 		acl = binary.LittleEndian.AppendUint16(acl, uint16(e.tag))
 		acl = binary.LittleEndian.AppendUint16(acl, uint16(e.perm))
 		acl = binary.LittleEndian.AppendUint32(acl, e.id)
@@ -183,7 +189,9 @@ func TestRefusesPlaces(t *testing.T) {
 		}, "not a regular file"},
 		"to inside chroma": {func(_ *testing.T, _ scene, r *Request) { r.To = filepath.Join(r.Live.Chroma, "here") },
 			"which this program writes itself"},
-		"to inside the backups": {func(_ *testing.T, _ scene, r *Request) { r.To = filepath.Join(r.Store.Dir(), "staging/mine") },
+		"to inside the backups": {func(_ *testing.T, _ scene, r *Request) {
+			r.To = filepath.Join(r.Store.Dir(), "staging/mine")
+		},
 			"which this program writes itself"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -422,11 +430,18 @@ func TestJournalOfTheFirstVersion(t *testing.T) {
 				t.Fatal("no schema in " + data)
 			}
 			path := filepath.Join(s.backups(), JournalFile)
-			err := errors.Join(os.WriteFile(path, []byte(first), 0o600), os.Remove(journalPath(s.backups())), os.Chmod(s.backups(), 0o777))
+			err := errors.Join(
+				os.WriteFile(path, []byte(first), 0o600),
+				os.Remove(journalPath(s.backups())),
+				os.Chmod(s.backups(), 0o777),
+			)
 			if err != nil {
 				t.Fatal(err)
 			}
-			finish := map[string]func(context.Context, ResumeOptions) (Result, error){"resume": Resume, "abort": Abort}[end]
+			finish := map[string]func(context.Context, ResumeOptions) (Result, error){
+				"resume": Resume,
+				"abort":  Abort,
+			}[end]
 			if _, err := finish(context.Background(), o); failure.KindOf(err) != failure.Refused {
 				t.Errorf("where others can write: %v", err)
 			}

@@ -90,7 +90,13 @@ func Drill(ctx context.Context, r DrillRequest) (result DrillResult, err error) 
 	result = newDrillResult(string(r.Stamp))
 	src, err := openSource(r.Dir, r.Stamp, tree.Trusted(""))
 	if err != nil {
-		return result, &failure.Error{Op: "drill", Subject: string(r.Stamp), Kind: failure.NotFound, Err: err, Hint: "see `atobackupd list`"}
+		return result, &failure.Error{
+			Op:      "drill",
+			Subject: string(r.Stamp),
+			Kind:    failure.NotFound,
+			Err:     err,
+			Hint:    "see `atobackupd list`",
+		}
 	}
 	defer src.close()
 	d := &drill{DrillRequest: r, result: &result, src: src,
@@ -110,7 +116,10 @@ func Drill(ctx context.Context, r DrillRequest) (result DrillResult, err error) 
 	}
 	defer func() {
 		if removed := fsx.RemoveAll(scratch); removed != nil {
-			result.Surprises = append(result.Surprises, fmt.Sprintf("the scratch directory could not be removed: %v", removed))
+			result.Surprises = append(
+				result.Surprises,
+				fmt.Sprintf("the scratch directory could not be removed: %v", removed),
+			)
 		}
 		result.close(start)
 	}()
@@ -137,7 +146,13 @@ func (r DrillRequest) notHeld(err error) error {
 	if isNoSpace(err) {
 		kind = failure.NoSpace
 	}
-	return &failure.Error{Op: "drill", Subject: string(r.Stamp), Kind: kind, Err: err, Hint: "nothing was restored, so nothing was proven"}
+	return &failure.Error{
+		Op:      "drill",
+		Subject: string(r.Stamp),
+		Kind:    kind,
+		Err:     err,
+		Hint:    "nothing was restored, so nothing was proven",
+	}
 }
 
 // prepare finds what is to be restored and whether there is room.

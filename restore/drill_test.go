@@ -37,7 +37,15 @@ func TestDrillPasses(t *testing.T) {
 	if !result.Passed || len(result.Errors) != 0 || result.Files != 13 || result.Bytes == 0 {
 		t.Errorf("%+v", result)
 	}
-	for _, step := range []string{"restore db", "restore registry", "restore chroma", "integrity", "rows", "chroma", "queries"} {
+	for _, step := range []string{
+		"restore db",
+		"restore registry",
+		"restore chroma",
+		"integrity",
+		"rows",
+		"chroma",
+		"queries",
+	} {
 		if _, ok := result.DurationsMS[step]; !ok {
 			t.Errorf("no duration of %q: %v", step, result.DurationsMS)
 		}
@@ -54,9 +62,15 @@ func TestDrillFindsWhatIsWrong(t *testing.T) {
 		spoil func(*testing.T, *DrillRequest)
 		says  string
 	}{
-		"query":  {func(_ *testing.T, r *DrillRequest) { r.Queries = []string{"SELECT 1 = 2"} }, "is not true"},
-		"table":  {func(_ *testing.T, r *DrillRequest) { r.RequiredTables = []string{"documents"} }, "db_required_table_missing"},
-		"digest": {func(t *testing.T, r *DrillRequest) { flip(t, filepath.Join(r.Dir, "chroma/chroma.sqlite3")) }, "checksum_mismatch"},
+		"query": {func(_ *testing.T, r *DrillRequest) { r.Queries = []string{"SELECT 1 = 2"} }, "is not true"},
+		"table": {
+			func(_ *testing.T, r *DrillRequest) { r.RequiredTables = []string{"documents"} },
+			"db_required_table_missing",
+		},
+		"digest": {
+			func(t *testing.T, r *DrillRequest) { flip(t, filepath.Join(r.Dir, "chroma/chroma.sqlite3")) },
+			"checksum_mismatch",
+		},
 		"rows": {func(t *testing.T, r *DrillRequest) {
 			path := filepath.Join(r.Dir, snapshot.ManifestFile)
 			data := strings.Replace(mustRead(t, path), `"memories": 1`, `"memories": 7`, 1)

@@ -37,7 +37,13 @@ func (r *Request) extract(ctx context.Context, plan *Plan, res *Result) (err err
 	}
 	for _, a := range list {
 		if err := s.extractArtifact(ctx, to, a, plan.src); err != nil {
-			return &failure.Error{Op: "restore", Subject: string(r.Stamp), Kind: kindOf(err), Err: err, Hint: "nothing is left in " + r.To}
+			return &failure.Error{
+				Op:      "restore",
+				Subject: string(r.Stamp),
+				Kind:    kindOf(err),
+				Err:     err,
+				Hint:    "nothing is left in " + r.To,
+			}
 		}
 		res.restored(a.name, true)
 	}
@@ -66,7 +72,10 @@ func stored(src *source, noChroma bool) (list []*artifact, missing []string) {
 		case whole:
 			list = append(list, &artifact{name: a.name, from: a.from, dir: a.to})
 		default:
-			list = append(list, &artifact{name: a.name, from: a.from, dir: filepath.Dir(a.to), file: filepath.Base(a.to)})
+			list = append(
+				list,
+				&artifact{name: a.name, from: a.from, dir: filepath.Dir(a.to), file: filepath.Base(a.to)},
+			)
 		}
 	}
 	return list, missing

@@ -133,7 +133,11 @@ func copyInto(from, to string) error {
 		return fmt.Errorf("%s is neither a file nor a directory", from)
 	}
 	owner := info.Sys().(*syscall.Stat_t)
-	return errors.Join(os.Lchown(to, int(owner.Uid), int(owner.Gid)), os.Chmod(to, info.Mode()), os.Chtimes(to, info.ModTime(), info.ModTime()))
+	return errors.Join(
+		os.Lchown(to, int(owner.Uid), int(owner.Gid)),
+		os.Chmod(to, info.Mode()),
+		os.Chtimes(to, info.ModTime(), info.ModTime()),
+	)
 }
 
 // TestNoSpaceAnywhere restores onto a file system that is full after one page,

@@ -143,8 +143,16 @@ func TestForgedManifestMakesNoRootProgram(t *testing.T) {
 		t.Fatal(err)
 	}
 	live := s.live()
-	err = errors.Join(os.Chmod(manifest, 0o600), os.WriteFile(manifest, data, 0o600),
-		os.RemoveAll(live.Chroma), os.Mkdir(live.Chroma, 0o755), os.Chown(live.Chroma, stranger, stranger), os.Chown(filepath.Dir(live.DB), stranger, stranger))
+	err = errors.Join(
+		os.Chmod(manifest, 0o600),
+		os.WriteFile(manifest, data, 0o600),
+		os.RemoveAll(
+			live.Chroma,
+		),
+		os.Mkdir(live.Chroma, 0o755),
+		os.Chown(live.Chroma, stranger, stranger),
+		os.Chown(filepath.Dir(live.DB), stranger, stranger),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +208,8 @@ func TestForgedJournal(t *testing.T) {
 	}
 	// Root's own never removes what is no workspace.
 	write(state, forged, 0)
-	if _, err := Abort(context.Background(), resumeOptions(r.Store)); err == nil || !strings.Contains(err.Error(), "is not one that a restore makes") {
+	if _, err := Abort(context.Background(), resumeOptions(r.Store)); err == nil ||
+		!strings.Contains(err.Error(), "is not one that a restore makes") {
 		t.Errorf("got %v", err)
 	}
 	untouched()

@@ -235,7 +235,10 @@ func (r *Request) inUse(ctx context.Context) (refusals []*failure.Error, warning
 	}
 	for _, h := range found {
 		if r.Force {
-			warnings = append(warnings, openIn(h).Error()+": it will not see the restored store until it is started again")
+			warnings = append(
+				warnings,
+				openIn(h).Error()+": it will not see the restored store until it is started again",
+			)
 		} else {
 			refusals = append(refusals, r.refuse(openIn(h), stopHint))
 		}

@@ -83,8 +83,13 @@ func (p Place) Pending() (*Journal, error) {
 		}
 		j, err := readJournal(dir, tree.Trusted(p.StateDir))
 		if err != nil {
-			return nil, &failure.Error{Op: "restore journal", Subject: filepath.Join(dir, JournalFile), Kind: failure.Refused,
-				Err: err, Hint: "a restore is unfinished; use the atobackupd that began it"}
+			return nil, &failure.Error{
+				Op:      "restore journal",
+				Subject: filepath.Join(dir, JournalFile),
+				Kind:    failure.Refused,
+				Err:     err,
+				Hint:    "a restore is unfinished; use the atobackupd that began it",
+			}
 		}
 		if j != nil {
 			return j, nil
@@ -202,7 +207,13 @@ func (j *Journal) pending() error {
 	case PhaseAborted:
 		why, hint = "its restore was taken back, and the copies are not removed yet", "run `atobackupd restore --abort`"
 	}
-	return &failure.Error{Op: "restore pending", Subject: string(j.Stamp), Kind: failure.Refused, Err: errors.New(why), Hint: hint}
+	return &failure.Error{
+		Op:      "restore pending",
+		Subject: string(j.Stamp),
+		Kind:    failure.Refused,
+		Err:     errors.New(why),
+		Hint:    hint,
+	}
 }
 
 func (j *Journal) close() { j.state.Close() }

@@ -39,7 +39,10 @@ type trial struct {
 
 func TestKillAnywhere(t *testing.T) {
 	t.Parallel()
-	results := runDrivers(t, []driverInput{{Layout: layouts[0]}, {Layout: layouts[1]}, {Layout: layouts[2]}, {Layout: layouts[3]}})
+	results := runDrivers(
+		t,
+		[]driverInput{{Layout: layouts[0]}, {Layout: layouts[1]}, {Layout: layouts[2]}, {Layout: layouts[3]}},
+	)
 	var table strings.Builder
 	fmt.Fprintf(&table, "\n%-10s %-8s %12s %8s %8s %8s\n", "layout", "then", "kill points", "old", "new", "bad")
 	for i, layout := range layouts {
@@ -61,7 +64,16 @@ func TestKillAnywhere(t *testing.T) {
 			if count["old"] == 0 && then == "abort" || count["new"] == 0 || count["all"] < 40 {
 				t.Errorf("%s, %s: nothing was tested: %v", layout, then, count)
 			}
-			fmt.Fprintf(&table, "%-10s %-8s %12d %8d %8d %8d\n", layout, then, count["all"], count["old"], count["new"], count["bad"])
+			fmt.Fprintf(
+				&table,
+				"%-10s %-8s %12d %8d %8d %8d\n",
+				layout,
+				then,
+				count["all"],
+				count["old"],
+				count["new"],
+				count["bad"],
+			)
 		}
 	}
 	t.Log(table.String())
@@ -95,7 +107,15 @@ func TestKillTheRepair(t *testing.T) {
 				continue
 			}
 			if r.End != want {
-				t.Errorf("%s: killed in mid-swap, %s killed before call %d (journal: %q), then %s: %s", inputs[i].Layout, inputs[i].Second, r.K, r.Phase, r.Then, r.End)
+				t.Errorf(
+					"%s: killed in mid-swap, %s killed before call %d (journal: %q), then %s: %s",
+					inputs[i].Layout,
+					inputs[i].Second,
+					r.K,
+					r.Phase,
+					r.Then,
+					r.End,
+				)
 			}
 		}
 		if len(results) < 10 {
@@ -211,7 +231,7 @@ func (d *driver) input() []byte {
 	return data
 }
 
-// mounted gives the live path that is a mount point, and what lies under it.
+// mounted returns the live path that is a mount point, and what lies under it.
 func (d *driver) mounted() (live, under string) {
 	switch d.Layout {
 	case "bind dir":
@@ -340,7 +360,7 @@ func (d *driver) verdict() string {
 	return "neither old nor new:\n" + now
 }
 
-// findMiddle gives the call in the middle of the swap, by watching one.
+// findMiddle returns the call in the middle of the swap, by watching one.
 func (d *driver) findMiddle() (int, error) {
 	if err := d.reset(); err != nil {
 		return 0, err

@@ -39,7 +39,10 @@ func readOnlyMain([]byte) error {
 	}
 	live := s.live()
 	for _, path := range []string{live.Registry, live.DB, filepath.Dir(live.DB), live.Chroma} {
-		err := errors.Join(forktest.BindOver(path), unix.Mount("", path, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""))
+		err := errors.Join(
+			forktest.BindOver(path),
+			unix.Mount("", path, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""),
+		)
 		if err != nil {
 			return err
 		}
@@ -131,7 +134,10 @@ func overlayMain([]byte) error {
 		switch {
 		case printErr != nil:
 			return printErr
-		case res.DBRestored && strings.Contains(now, "chroma/only-new.bin") && strings.Contains(now, "chroma/seg/deep/x") &&
+		case res.DBRestored && strings.Contains(now, "chroma/only-new.bin") && strings.Contains(
+			now,
+			"chroma/seg/deep/x",
+		) &&
 			!strings.Contains(now, "chroma/only-old.bin") && !strings.Contains(now, "chroma/seg/more"):
 			outcomes["new"]++
 		case k > 0 && err != nil && now == old:

@@ -46,11 +46,20 @@ func LiveDrill(ctx context.Context, r LiveDrillRequest) (result DrillResult, err
 		return result, err
 	}
 	service := memories{url: strings.TrimSuffix(r.APIURL, "/")}
-	marker := fmt.Sprintf("%s %s %s", DrillMarker, time.Now().UTC().Format("2006-01-02T15:04:05Z"), strings.ToLower(rand.Text()[:8]))
+	marker := fmt.Sprintf(
+		"%s %s %s",
+		DrillMarker,
+		time.Now().UTC().Format("2006-01-02T15:04:05Z"),
+		strings.ToLower(rand.Text()[:8]),
+	)
 	if !result.step("snapshot", func() error {
 		live := r.Restore.Live
-		snap, err := r.Restore.Store.Take(ctx, snapshot.Sources{DB: live.DB, Registry: live.Registry, Chroma: live.Chroma,
-			RequiredTables: r.Restore.RequiredTables}, r.Snapshot)
+		snap, err := r.Restore.Store.Take(
+			ctx,
+			snapshot.Sources{DB: live.DB, Registry: live.Registry, Chroma: live.Chroma,
+				RequiredTables: r.Restore.RequiredTables},
+			r.Snapshot,
+		)
 		if err != nil {
 			return err
 		}
@@ -86,13 +95,22 @@ func LiveDrill(ctx context.Context, r LiveDrillRequest) (result DrillResult, err
 // possible refuses a drill that could only leave a mess.
 func (r LiveDrillRequest) possible(ctx context.Context) error {
 	refuse := func(why, hint string) error {
-		return &failure.Error{Op: "drill refused", Subject: "live", Kind: failure.Refused, Err: errors.New(why), Hint: hint}
+		return &failure.Error{
+			Op:      "drill refused",
+			Subject: "live",
+			Kind:    failure.Refused,
+			Err:     errors.New(why),
+			Hint:    hint,
+		}
 	}
 	switch {
 	case r.APIURL == "":
 		return refuse("atocore.api_url is not set", "set it, or hold the drill without --live")
 	case r.Restore.Service == nil || len(r.Restore.Service.Stop) == 0 || len(r.Restore.Service.Start) == 0:
-		return refuse("there is no way to stop and start the service", "set restore.stop_command and restore.start_command")
+		return refuse(
+			"there is no way to stop and start the service",
+			"set restore.stop_command and restore.start_command",
+		)
 	case r.Restore.NoPreSnapshot:
 		return refuse("without a pre-restore snapshot there is no way back", "leave out --no-pre-snapshot")
 	case r.Restore.HealthURL == "":
@@ -112,7 +130,9 @@ const drillProject = "drill"
 // mark writes the marker and makes sure that the service shows it: a marker
 // that was never there would be gone afterwards too.
 func (m memories) mark(ctx context.Context, marker string) error {
-	body, err := json.Marshal(map[string]any{"memory_type": "episodic", "content": marker, "project": drillProject, "confidence": 1.0})
+	body, err := json.Marshal(
+		map[string]any{"memory_type": "episodic", "content": marker, "project": drillProject, "confidence": 1.0},
+	)
 	if err != nil {
 		return err
 	}
@@ -133,7 +153,10 @@ func (m memories) mark(ctx context.Context, marker string) error {
 func (m memories) gone(ctx context.Context, marker string) error {
 	there, err := m.has(ctx, marker)
 	if err == nil && there {
-		err = errors.New("the drill marker is still present after the restore: the wrong snapshot, or the service was still writing; roll back with the pre-restore snapshot")
+		err = errors.New(
+			"the drill marker is still present after the restore: the wrong snapshot, or the service was still " +
+				"writing; roll back with the pre-restore snapshot",
+		)
 	}
 	return err
 }

@@ -82,7 +82,10 @@ func (r *Request) checkMovable(a *artifact, src *source) error {
 		}
 		first, _, _ := strings.Cut(rel, string(filepath.Separator))
 		if a.whole() && !isExcluded(first) || exchanged[rel] {
-			return r.refuse(fmt.Errorf("%s is a mount point, and the restore would have to move or remove it", mount), a.unmountHint())
+			return r.refuse(
+				fmt.Errorf("%s is a mount point, and the restore would have to move or remove it", mount),
+				a.unmountHint(),
+			)
 		}
 	}
 	return nil

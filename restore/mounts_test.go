@@ -82,9 +82,15 @@ func busyMain([]byte) error {
 	if err != nil {
 		return err
 	}
-	for _, victim := range []string{s.live().Registry, s.live().DB, filepath.Join(s.live().Chroma, "seg"), filepath.Join(s.live().Chroma, "both.bin")} {
+	for _, victim := range []string{
+		s.live().Registry,
+		s.live().DB,
+		filepath.Join(s.live().Chroma, "seg"),
+		filepath.Join(s.live().Chroma, "both.bin"),
+	} {
 		err := s.mountInSwap(func(*Journal) error { return forktest.BindOver(victim) })
-		if err == nil || !strings.Contains(err.Error(), "busy") || !strings.Contains(err.Error(), "everything was put back") {
+		if err == nil || !strings.Contains(err.Error(), "busy") ||
+			!strings.Contains(err.Error(), "everything was put back") {
 			return fmt.Errorf("%s: got %v", victim, err)
 		}
 		if err := unix.Unmount(victim, 0); err != nil {
@@ -121,14 +127,16 @@ func crossMain([]byte) error {
 			}
 			return forktest.BindOver(over)
 		})
-		if err == nil || !strings.Contains(err.Error(), over+" is a mount point") || !strings.Contains(err.Error(), "--resume") {
+		if err == nil || !strings.Contains(err.Error(), over+" is a mount point") ||
+			!strings.Contains(err.Error(), "--resume") {
 			return fmt.Errorf("%s: got %v", over, err)
 		}
 		r, err := s.request()
 		if err != nil {
 			return err
 		}
-		if _, err := end(context.Background(), resumeOptions(r.Store)); err == nil || !exists(journalPath(s.backups())) {
+		if _, err := end(context.Background(), resumeOptions(r.Store)); err == nil ||
+			!exists(journalPath(s.backups())) {
 			return fmt.Errorf("%s: while it is mounted: %v", over, err)
 		}
 		if err := unix.Unmount(over, 0); err != nil {
@@ -138,7 +146,8 @@ func crossMain([]byte) error {
 			return fmt.Errorf("%s: after it was unmounted: %w", over, err)
 		}
 		now, err := s.print()
-		if err != nil || !strings.Contains(now, "only-new.bin") || strings.Contains(now, workPrefix) || exists(journalPath(s.backups())) {
+		if err != nil || !strings.Contains(now, "only-new.bin") || strings.Contains(now, workPrefix) ||
+			exists(journalPath(s.backups())) {
 			return fmt.Errorf("%s: the store is not the restored one: %v\n%s", over, err, now)
 		}
 		fmt.Printf("%s: restored\n", over)
@@ -157,7 +166,13 @@ func siblingsMain([]byte) error {
 	}
 	live := s.live()
 	before := map[string]*Identity{}
-	for _, path := range []string{filepath.Dir(live.DB), filepath.Dir(live.Registry), live.Registry, live.Chroma, s.backups()} {
+	for _, path := range []string{
+		filepath.Dir(live.DB),
+		filepath.Dir(live.Registry),
+		live.Registry,
+		live.Chroma,
+		s.backups(),
+	} {
 		if err := forktest.BindOver(path); err != nil {
 			return err
 		}
@@ -182,7 +197,8 @@ func siblingsMain([]byte) error {
 		}
 	}
 	data, err := os.ReadFile(live.Registry)
-	if err != nil || string(data) != `{"projects":["new"]}` || exists(live.DB+"-wal") || exists(filepath.Join(live.Chroma, "only-old.bin")) {
+	if err != nil || string(data) != `{"projects":["new"]}` || exists(live.DB+"-wal") ||
+		exists(filepath.Join(live.Chroma, "only-old.bin")) {
 		return fmt.Errorf("it is not the new store: %s, %v", data, err)
 	}
 	return nil
@@ -218,7 +234,8 @@ func nestedMain([]byte) error {
 			return err
 		}
 		_, err = Run(context.Background(), r)
-		if failure.KindOf(err) != failure.Refused || !strings.Contains(err.Error(), path+" is a mount point") || !strings.Contains(err.Error(), "unmount it first") {
+		if failure.KindOf(err) != failure.Refused || !strings.Contains(err.Error(), path+" is a mount point") ||
+			!strings.Contains(err.Error(), "unmount it first") {
 			return fmt.Errorf("%s: got %v", path, err)
 		}
 		fmt.Println(err)

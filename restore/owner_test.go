@@ -34,9 +34,14 @@ func TestKeepsOwnersModesAndAttributes(t *testing.T) {
 	err := filepath.WalkDir(filepath.Join(s.base, "live"), func(path string, _ os.DirEntry, err error) error {
 		return errors.Join(err, os.Lchown(path, 1000, 1001))
 	})
-	err = errors.Join(err, os.Chmod(live.DB, 0o604), os.Chmod(live.Registry, 0o400), os.Chmod(filepath.Join(live.Chroma, "seg"), os.ModeSetgid|0o751),
+	err = errors.Join(
+		err,
+		os.Chmod(live.DB, 0o604),
+		os.Chmod(live.Registry, 0o400),
+		os.Chmod(filepath.Join(live.Chroma, "seg"), os.ModeSetgid|0o751),
 		unix.Setxattr(live.DB, "user.origin", []byte("kept"), 0),
-		os.Chown(filepath.Join(live.Chroma, "both.bin"), 1002, 1003))
+		os.Chown(filepath.Join(live.Chroma, "both.bin"), 1002, 1003),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +121,8 @@ func TestRefusesToLoseOwners(t *testing.T) {
 	c := again("unprivileged", childInput{s.base, s.stamp})
 	c.Stderr = nil
 	out, err := c.Output()
-	if err != nil || !strings.Contains(string(out), "belongs to uid 1000") || !strings.Contains(string(out), "run it with sudo") {
+	if err != nil || !strings.Contains(string(out), "belongs to uid 1000") ||
+		!strings.Contains(string(out), "run it with sudo") {
 		t.Errorf("%v: %s", err, out)
 	}
 }
@@ -196,9 +202,13 @@ func TestSnapshotOfAtoCoresOwn(t *testing.T) {
 	if err := os.Remove(filepath.Join(r.dir(), snapshot.ManifestFile)); err != nil {
 		t.Fatal(err)
 	}
-	writeOver(t, filepath.Join(r.dir(), snapshot.MetadataFile), `{"created_at": "2026-04-07T06:00:00Z", "backup_root": "/app/backups/snapshots/x",
+	writeOver(
+		t,
+		filepath.Join(r.dir(), snapshot.MetadataFile),
+		`{"created_at": "2026-04-07T06:00:00Z", "backup_root": "/app/backups/snapshots/x",
 		"db_snapshot_path": "/app/backups/snapshots/x/db/atocore.db", "registry_snapshot_path": "/app/backups/snapshots/x/config/project-registry.json",
-		"include_chroma": true, "chroma_snapshot_included": true}`)
+		"include_chroma": true, "chroma_snapshot_included": true}`,
+	)
 	res, err := Run(context.Background(), r)
 	if err != nil {
 		t.Fatal(err)

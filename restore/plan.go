@@ -85,7 +85,13 @@ func NewPlan(ctx context.Context, r Request) (_ *Plan, err error) {
 		}
 	}()
 	if plan.src, err = openSource(r.dir(), r.Stamp, r.owners()); err != nil {
-		return nil, &failure.Error{Op: "restore", Subject: string(r.Stamp), Kind: failure.NotFound, Err: err, Hint: "see `atobackupd list`"}
+		return nil, &failure.Error{
+			Op:      "restore",
+			Subject: string(r.Stamp),
+			Kind:    failure.NotFound,
+			Err:     err,
+			Hint:    "see `atobackupd list`",
+		}
 	}
 	if r.To == "" && r.Service == nil {
 		refusals, warnings, err := r.inUse(ctx)
@@ -158,8 +164,11 @@ func (p *Plan) measure(r *Request) error {
 		if s.anchor {
 			hint += ", or go without a way back with --no-pre-snapshot"
 		}
-		refusals = append(refusals, r.refuse(fmt.Errorf("%d MiB are free on the file system of %s, and %d MiB are needed",
-			s.Free>>20, s.Path, (s.Need+spaceSlack)>>20), hint))
+		refusals = append(
+			refusals,
+			r.refuse(fmt.Errorf("%d MiB are free on the file system of %s, and %d MiB are needed",
+				s.Free>>20, s.Path, (s.Need+spaceSlack)>>20), hint),
+		)
 	}
 	p.add(refusals, nil)
 	return nil

@@ -25,7 +25,10 @@ type PlanItem struct {
 }
 
 // planItem describes one artifact, with what stands against exchanging it.
-func (r *Request) planItem(a *artifact, src *source) (item PlanItem, refusals []*failure.Error, warnings []string, err error) {
+func (r *Request) planItem(
+	a *artifact,
+	src *source,
+) (item PlanItem, refusals []*failure.Error, warnings []string, err error) {
 	item = PlanItem{Artifact: a.name, Destination: a.live(), Layout: a.layout()}
 	if work := workDir(a.dir, r.Stamp); exists(work) {
 		refusals = append(refusals, r.refuse(fmt.Errorf("%s is in the way: an earlier restore left it", work),
@@ -45,8 +48,11 @@ func (r *Request) planItem(a *artifact, src *source) (item PlanItem, refusals []
 	}
 	item.UID, item.GID, item.Mode = will.UID, will.GID, fmt.Sprintf("%04o", will.Mode)
 	if !r.Force && !mayGive(will.UID, will.GID) {
-		refusals = append(refusals, r.refuse(fmt.Errorf("%s belongs to uid %d and gid %d, and this process may not give files away",
-			a.live(), will.UID, will.GID), "run it with sudo"))
+		refusals = append(
+			refusals,
+			r.refuse(fmt.Errorf("%s belongs to uid %d and gid %d, and this process may not give files away",
+				a.live(), will.UID, will.GID), "run it with sudo"),
+		)
 	}
 	var refused *failure.Error
 	if err := r.checkWritable(a); errors.As(err, &refused) {

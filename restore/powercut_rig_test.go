@@ -43,13 +43,26 @@ func TestRigPowerCut(t *testing.T) {
 		t.Fatal(err)
 	}
 	room := t.TempDir()
-	for name, script := range map[string]string{"sweep": sweepScript, "inside": insideScript, "run": runScript, "check": checkScript} {
+	for name, script := range map[string]string{
+		"sweep":  sweepScript,
+		"inside": insideScript,
+		"run":    runScript,
+		"check":  checkScript,
+	} {
 		if err := os.WriteFile(filepath.Join(room, name), []byte(script), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
 	c := exec.Command("bash", filepath.Join(room, "sweep"))
-	c.Env = append(os.Environ(), "RIG="+rig, "ROOM="+room, "SELF="+self, "STEP="+strconv.Itoa(step), "GOMAXPROCS=1", "GOGC=off")
+	c.Env = append(
+		os.Environ(),
+		"RIG="+rig,
+		"ROOM="+room,
+		"SELF="+self,
+		"STEP="+strconv.Itoa(step),
+		"GOMAXPROCS=1",
+		"GOGC=off",
+	)
 	// Mounts and processes end with the namespaces, and those with this process:
 	// nothing is left behind however the sweep ends.
 	forktest.OwnProcesses(c)
@@ -92,7 +105,17 @@ func judgeSweep(t *testing.T, path string, step int) {
 		count[row+"\t"+fields[2]]++
 	}
 	var table strings.Builder
-	fmt.Fprintf(&table, "\n%-8s %-10s %7s %10s %5s %5s %5s\n", "then", "cut off by", "points", "not begun", "old", "new", "bad")
+	fmt.Fprintf(
+		&table,
+		"\n%-8s %-10s %7s %10s %5s %5s %5s\n",
+		"then",
+		"cut off by",
+		"points",
+		"not begun",
+		"old",
+		"new",
+		"bad",
+	)
 	for _, then := range []string{"resume", "abort"} {
 		for _, how := range []string{"kill", "power cut"} {
 			row := then + "\t" + how

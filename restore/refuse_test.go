@@ -42,7 +42,11 @@ func TestRefusals(t *testing.T) {
 			func(t *testing.T, s scene, r *Request) {
 				o := takeOptions()
 				o.Full = false
-				snap, err := r.Store.Take(context.Background(), snapshot.Sources{DB: r.Live.DB, Registry: r.Live.Registry}, o)
+				snap, err := r.Store.Take(
+					context.Background(),
+					snapshot.Sources{DB: r.Live.DB, Registry: r.Live.Registry},
+					o,
+				)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -64,7 +68,8 @@ func TestRefusals(t *testing.T) {
 			c.spoil(t, s, &r)
 			before := s.mustPrint(t)
 			_, err := Run(context.Background(), r)
-			if failure.KindOf(err) != c.kind || !strings.Contains(err.Error(), c.says) || !strings.HasPrefix(err.Error(), "restore refused: "+string(r.Stamp)) {
+			if failure.KindOf(err) != c.kind || !strings.Contains(err.Error(), c.says) ||
+				!strings.HasPrefix(err.Error(), "restore refused: "+string(r.Stamp)) {
 				t.Errorf("got %v", err)
 			}
 			if s.mustPrint(t) != before || exists(journalPath(s.backups())) {
@@ -113,7 +118,8 @@ func TestLeavesTheRestAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if res.RegistryRestored || res.ChromaRestored || !res.DBRestored || !strings.Contains(strings.Join(res.Warnings, ""), "registry") {
+	if res.RegistryRestored || res.ChromaRestored || !res.DBRestored ||
+		!strings.Contains(strings.Join(res.Warnings, ""), "registry") {
 		t.Errorf("%+v", res)
 	}
 	if mustRead(t, live.Registry) != `{"made": "since"}` || !exists(filepath.Join(live.Chroma, "since")) {
@@ -125,7 +131,7 @@ func TestLeavesTheRestAlone(t *testing.T) {
 	}
 }
 
-// pendingScene gives a scene whose restore has stopped in mid-swap: the call
+// pendingScene returns a scene whose restore has stopped in mid-swap: the call
 // that moves the new database in and every one after it fail.
 func pendingScene(t *testing.T) (scene, ResumeOptions) {
 	t.Helper()
@@ -157,7 +163,8 @@ func TestPendingRestoreIsInTheWay(t *testing.T) {
 	}
 	s, c := pendingScene(t)
 	err := placeOf(s.backups()).RefusePending()
-	if failure.KindOf(err) != failure.Refused || !strings.Contains(err.Error(), "restore --resume") || !strings.Contains(err.Error(), "restore --abort") {
+	if failure.KindOf(err) != failure.Refused || !strings.Contains(err.Error(), "restore --resume") ||
+		!strings.Contains(err.Error(), "restore --abort") {
 		t.Errorf("got %v", err)
 	}
 	if _, err := Run(context.Background(), s.mustRequest(t)); failure.KindOf(err) != failure.Refused {
@@ -184,7 +191,8 @@ func TestPendingRestoreIsInTheWay(t *testing.T) {
 	if _, err := ready.Read(make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Abort(context.Background(), c); failure.KindOf(err) != failure.Refused || !strings.Contains(err.Error(), "is open in pid") {
+	if _, err := Abort(context.Background(), c); failure.KindOf(err) != failure.Refused ||
+		!strings.Contains(err.Error(), "is open in pid") {
 		t.Errorf("got %v", err)
 	}
 	pipe.Close()
@@ -229,7 +237,11 @@ func contentsWithWAL(t *testing.T, s scene) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	snap, err := store.Take(context.Background(), snapshot.Sources{DB: s.live().DB}, snapshot.TakeOptions{Kind: snapshot.Manual, Host: "h"})
+	snap, err := store.Take(
+		context.Background(),
+		snapshot.Sources{DB: s.live().DB},
+		snapshot.TakeOptions{Kind: snapshot.Manual, Host: "h"},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

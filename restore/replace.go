@@ -23,8 +23,12 @@ func (r *Request) replace(ctx context.Context, plan *Plan, res *Result) error {
 	defer func() { res.Warnings = append(res.Warnings, s.warnings...) }()
 	for _, a := range plan.artifacts {
 		if a.newOwner != nil {
-			s.warn("%s belonged to uid %d, and the application's uid %d could not have written there: it was given back",
-				a.dir, a.newOwner.Old.UID, a.newOwner.New.UID)
+			s.warn(
+				"%s belonged to uid %d, and the application's uid %d could not have written there: it was given back",
+				a.dir,
+				a.newOwner.Old.UID,
+				a.newOwner.New.UID,
+			)
 		}
 	}
 	if err := s.prepare(ctx, plan.artifacts, plan.src); err != nil {
@@ -53,7 +57,13 @@ func (r *Request) failed(err error) error {
 	if isNoSpace(err) {
 		kind = failure.NoSpace
 	}
-	return &failure.Error{Op: "restore", Subject: string(r.Stamp), Kind: kind, Err: err, Hint: "the live store was not touched"}
+	return &failure.Error{
+		Op:      "restore",
+		Subject: string(r.Stamp),
+		Kind:    kind,
+		Err:     err,
+		Hint:    "the live store was not touched",
+	}
 }
 
 // managed swaps a service's store under it: everything is staged while the
@@ -91,7 +101,12 @@ func (r *Request) managed(ctx context.Context, s *session, res *Result) error {
 }
 
 func (r *Request) notRestored(what string, err error) error {
-	return &failure.Error{Op: "restore", Subject: string(r.Stamp), Err: fmt.Errorf("%s: %w", what, err), Hint: "the live store was not touched"}
+	return &failure.Error{
+		Op:      "restore",
+		Subject: string(r.Stamp),
+		Err:     fmt.Errorf("%s: %w", what, err),
+		Hint:    "the live store was not touched",
+	}
 }
 
 // swap exchanges what has been staged, or puts everything back. ctx ends it
@@ -134,7 +149,11 @@ func (s *session) confirm() error {
 				return err
 			}
 			if !same {
-				s.warn("%s was written to after it had been restored: the service was started before the restore had finished", t.live.Name(e.Name))
+				s.warn(
+					"%s was written to after it had been restored: the service was started before the restore had "+
+						"finished",
+					t.live.Name(e.Name),
+				)
 			}
 		}
 	}
@@ -235,8 +254,12 @@ func (s *session) settle(ctx context.Context, store *snapshot.Store, o snapshot.
 	}
 	res.PreRestoreSnapshot, res.PreRestoreInvalid = s.PreRestoreSnapshot, !snap.IsValid()
 	if res.PreRestoreInvalid {
-		s.warn("what was live before was not whole: %s holds it as it was (%s); to bring it back: %s", snap.Stamp, clip(snap.Errors),
-			res.WayBack("--confirm-service-stopped"))
+		s.warn(
+			"what was live before was not whole: %s holds it as it was (%s); to bring it back: %s",
+			snap.Stamp,
+			clip(snap.Errors),
+			res.WayBack("--confirm-service-stopped"),
+		)
 	}
 	return s.finish()
 }
@@ -250,7 +273,11 @@ func (s *session) notAnchored(ctx context.Context, err error) error {
 	if isNoSpace(err) {
 		kind = failure.NoSpace
 	}
-	return &failure.Error{Op: "pre-restore snapshot", Kind: kind, Err: fmt.Errorf("what was live before could not be saved: %w", err)}
+	return &failure.Error{
+		Op:   "pre-restore snapshot",
+		Kind: kind,
+		Err:  fmt.Errorf("what was live before could not be saved: %w", err),
+	}
 }
 
 func (s *session) replacesAny() bool {

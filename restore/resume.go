@@ -64,7 +64,8 @@ func (o ResumeOptions) end(ctx context.Context, end func(*resumption, context.Co
 	}
 	if j == nil {
 		return res, &failure.Error{Op: "restore", Subject: o.StateDir, Kind: failure.NotFound,
-			Err: errors.New("no restore is unfinished"), Hint: "to restore a snapshot: atobackupd restore STAMP --confirm-service-stopped"}
+			Err:  errors.New("no restore is unfinished"),
+			Hint: "to restore a snapshot: atobackupd restore STAMP --confirm-service-stopped"}
 	}
 	s := &session{Journal: j, resumed: true, owners: tree.Trusted(o.StateDir), share: o.Share,
 		keepOwner: !o.Force || hasChown(), progress: o.Progress}
@@ -241,8 +242,20 @@ func (r *resumption) stageAgain(ctx context.Context) error {
 	if r.Managed {
 		r.warn("the service had been stopped for this restore: start it")
 	}
-	again := Request{Options: r.Options, Store: o.Store, StateDir: o.StateDir, Dir: r.Snapshot, Stamp: r.Stamp, Source: r.Source,
-		Live: r.Live, RequiredTables: o.RequiredTables, HealthURL: o.HealthURL, PreSnapshot: o.PreSnapshot, Share: o.Share, Progress: o.Progress}
+	again := Request{
+		Options:        r.Options,
+		Store:          o.Store,
+		StateDir:       o.StateDir,
+		Dir:            r.Snapshot,
+		Stamp:          r.Stamp,
+		Source:         r.Source,
+		Live:           r.Live,
+		RequiredTables: o.RequiredTables,
+		HealthURL:      o.HealthURL,
+		PreSnapshot:    o.PreSnapshot,
+		Share:          o.Share,
+		Progress:       o.Progress,
+	}
 	again.Force = again.Force || o.Force
 	if r.Snapshot == o.Store.Path(r.Stamp) {
 		hold, err := o.Store.LockShared(r.Stamp)

@@ -77,7 +77,10 @@ func (r *Request) checkTo() error {
 			place = real
 		}
 		if rel, err := filepath.Rel(place, to); err == nil && filepath.IsLocal(rel) {
-			return r.refuse(fmt.Errorf("%s lies in %s, which this program writes itself", r.To, place), "name a directory elsewhere")
+			return r.refuse(
+				fmt.Errorf("%s lies in %s, which this program writes itself", r.To, place),
+				"name a directory elsewhere",
+			)
 		}
 	}
 	return nil

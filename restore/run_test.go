@@ -37,7 +37,8 @@ func TestRestoreReplacesEverything(t *testing.T) {
 	if got := mustRead(t, live.Registry); got != `{"projects":["new"]}` {
 		t.Errorf("registry: %s", got)
 	}
-	if exists(filepath.Join(live.Chroma, "only-old.bin")) || mustRead(t, filepath.Join(live.Chroma, "seg/data.bin")) != "new vectors" {
+	if exists(filepath.Join(live.Chroma, "only-old.bin")) ||
+		mustRead(t, filepath.Join(live.Chroma, "seg/data.bin")) != "new vectors" {
 		t.Error("the Chroma directory is not the snapshot's")
 	}
 	if after, err := inodeOf(live.Chroma); err != nil || !after.sameInode(chromaBefore) {
@@ -58,7 +59,8 @@ func TestRestoreReplacesEverything(t *testing.T) {
 	if got := contents(t, live.DB); got != "old,old in the wal" {
 		t.Errorf("after the roll-back the database says %q", got)
 	}
-	if mustRead(t, filepath.Join(live.Chroma, "only-old.bin")) != "taken" || exists(filepath.Join(live.Chroma, "only-new.bin")) {
+	if mustRead(t, filepath.Join(live.Chroma, "only-old.bin")) != "taken" ||
+		exists(filepath.Join(live.Chroma, "only-new.bin")) {
 		t.Error("after the roll-back the Chroma directory is not the old one")
 	}
 }
@@ -104,7 +106,9 @@ func TestPlanTouchesNothing(t *testing.T) {
 	if after, _ := printOf(s.base); after != before {
 		t.Error("something was touched")
 	}
-	if len(plan.Items) != 3 || len(plan.Refusals) != 0 || plan.Items[0].Layout != "plain" || plan.Items[0].NewBytes == 0 || plan.Items[2].OldFiles != 4 {
+	if len(plan.Items) != 3 || len(plan.Refusals) != 0 || plan.Items[0].Layout != "plain" ||
+		plan.Items[0].NewBytes == 0 ||
+		plan.Items[2].OldFiles != 4 {
 		t.Errorf("plan: %+v", plan)
 	}
 	if len(plan.Space) == 0 || plan.Space[0].Free == 0 {
@@ -148,7 +152,8 @@ func TestLayOutTouchesNothingLive(t *testing.T) {
 	if got := contents(t, filepath.Join(r.To, "db/atocore.db")); got != "new" || !res.RestoredIntegrityOK {
 		t.Errorf("laid out: %q, %+v", got, res)
 	}
-	if mustRead(t, filepath.Join(r.To, "chroma/seg/deep/x")) != "x" || mustRead(t, filepath.Join(r.To, "config/project-registry.json")) == "" {
+	if mustRead(t, filepath.Join(r.To, "chroma/seg/deep/x")) != "x" ||
+		mustRead(t, filepath.Join(r.To, "config/project-registry.json")) == "" {
 		t.Error("not everything was laid out")
 	}
 	if _, err := Run(context.Background(), r); failure.KindOf(err) != failure.Refused {

@@ -42,8 +42,16 @@ func (s scene) backups() string { return filepath.Join(s.base, "backups") }
 
 func (s scene) request() (Request, error) {
 	store, err := snapshot.Open(s.backups())
-	return Request{Options: Options{ConfirmServiceStopped: true}, Store: store, StateDir: stateOf(s.backups()), Stamp: s.stamp,
-		Source: "local", Live: s.live(), Host: testHost, PreSnapshot: takeOptions()}, err
+	return Request{
+		Options:     Options{ConfirmServiceStopped: true},
+		Store:       store,
+		StateDir:    stateOf(s.backups()),
+		Stamp:       s.stamp,
+		Source:      "local",
+		Live:        s.live(),
+		Host:        testHost,
+		PreSnapshot: takeOptions(),
+	}, err
 }
 
 // stateOf is the state directory beside a scene's backups.
@@ -77,7 +85,13 @@ func inodeOf(path string) (*Identity, error) {
 }
 
 func takeOptions() snapshot.TakeOptions {
-	return snapshot.TakeOptions{Kind: snapshot.Manual, Full: true, Host: testHost, ToolVersion: "test", Chroma: chroma.Options{Method: chroma.MethodCold}}
+	return snapshot.TakeOptions{
+		Kind:        snapshot.Manual,
+		Full:        true,
+		Host:        testHost,
+		ToolVersion: "test",
+		Chroma:      chroma.Options{Method: chroma.MethodCold},
+	}
 }
 
 func (s scene) mustRequest(t *testing.T) Request {
@@ -89,7 +103,7 @@ func (s scene) mustRequest(t *testing.T) Request {
 	return r
 }
 
-// scratch gives a directory in memory where there is one: these tests fsync
+// scratch returns a directory in memory where there is one: these tests fsync
 // thousands of times, and a crash of the machine is not what they are about.
 func scratch(t testing.TB) string {
 	t.Helper()
@@ -115,7 +129,12 @@ func newScene(t testing.TB) scene {
 func makeScene(base string) (scene, error) {
 	s := scene{base: base}
 	live := s.live()
-	newChroma := map[string]string{"both.bin": "new bytes", "only-new.bin": "brought", "seg/data.bin": "new vectors", "seg/deep/x": "x"}
+	newChroma := map[string]string{
+		"both.bin":     "new bytes",
+		"only-new.bin": "brought",
+		"seg/data.bin": "new vectors",
+		"seg/deep/x":   "x",
+	}
 	err := errors.Join(
 		makeDB(live.DB, "new", false),
 		writeFiles(filepath.Dir(live.Registry), map[string]string{"project-registry.json": `{"projects":["new"]}`}),
@@ -128,7 +147,11 @@ func makeScene(base string) (scene, error) {
 	if err != nil {
 		return s, err
 	}
-	snap, err := store.Take(context.Background(), snapshot.Sources{DB: live.DB, Registry: live.Registry, Chroma: live.Chroma}, takeOptions())
+	snap, err := store.Take(
+		context.Background(),
+		snapshot.Sources{DB: live.DB, Registry: live.Registry, Chroma: live.Chroma},
+		takeOptions(),
+	)
 	if err != nil {
 		return s, err
 	}
@@ -136,7 +159,12 @@ func makeScene(base string) (scene, error) {
 	if err := os.RemoveAll(filepath.Join(base, "live")); err != nil {
 		return s, err
 	}
-	oldChroma := map[string]string{"both.bin": "old bytes!", "only-old.bin": "taken", "seg/data.bin": "old vectors", "seg/more": "m"}
+	oldChroma := map[string]string{
+		"both.bin":     "old bytes!",
+		"only-old.bin": "taken",
+		"seg/data.bin": "old vectors",
+		"seg/more":     "m",
+	}
 	return s, errors.Join(
 		makeDB(live.DB, "old", true),
 		writeFiles(filepath.Dir(live.Registry), map[string]string{"project-registry.json": `{"projects":["old"]}`}),
@@ -334,7 +362,11 @@ func (s scene) take(t testing.TB) snapshot.Stamp {
 		t.Fatal(err)
 	}
 	live := s.live()
-	snap, err := store.Take(context.Background(), snapshot.Sources{DB: live.DB, Registry: live.Registry, Chroma: live.Chroma}, takeOptions())
+	snap, err := store.Take(
+		context.Background(),
+		snapshot.Sources{DB: live.DB, Registry: live.Registry, Chroma: live.Chroma},
+		takeOptions(),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,16 +47,24 @@ func (r *Request) stop(ctx context.Context) error {
 func (r *Request) startAgain(ctx context.Context) error {
 	r.Progress.Tell("start the service", 0, 0)
 	if err := r.Service.command(ctx, "restore.start_command", r.Service.Start); err != nil {
-		return &failure.Error{Op: "restore", Subject: string(r.Stamp), Err: fmt.Errorf("THE SERVICE IS DOWN: it could not be started: %w", err),
-			Hint: "start it by hand: " + strings.Join(r.Service.Start, " ")}
+		return &failure.Error{
+			Op:      "restore",
+			Subject: string(r.Stamp),
+			Err:     fmt.Errorf("THE SERVICE IS DOWN: it could not be started: %w", err),
+			Hint:    "start it by hand: " + strings.Join(r.Service.Start, " "),
+		}
 	}
 	return nil
 }
 
 // isDown says that the service was left stopped.
 func (r *Request) isDown() error {
-	return &failure.Error{Op: "restore", Subject: string(r.Stamp), Err: errors.New("THE SERVICE IS DOWN: its store is between old and new"),
-		Hint: "once the restore is finished or taken back: " + strings.Join(r.Service.Start, " ")}
+	return &failure.Error{
+		Op:      "restore",
+		Subject: string(r.Stamp),
+		Err:     errors.New("THE SERVICE IS DOWN: its store is between old and new"),
+		Hint:    "once the restore is finished or taken back: " + strings.Join(r.Service.Start, " "),
+	}
 }
 
 // waitFree waits until no other process has a file of the store open.

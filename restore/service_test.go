@@ -246,7 +246,8 @@ func TestManagedRestoreRollsBack(t *testing.T) {
 			r := managedRequest(t, s, in)
 			spoil(&in, &r)
 			res, err := Run(context.Background(), r)
-			if failure.KindOf(err) != failure.Other || !strings.Contains(fmt.Sprint(err), "rolled back, because the restored service was not well") {
+			if failure.KindOf(err) != failure.Other ||
+				!strings.Contains(fmt.Sprint(err), "rolled back, because the restored service was not well") {
 				t.Errorf("got %v", err)
 			}
 			if !res.RolledBack || res.DBRestored || res.PreRestoreSnapshot != "" || len(res.Errors) != 1 {
@@ -293,7 +294,10 @@ func TestRollBackThatIsStuck(t *testing.T) {
 	if res.DBRestored || res.RolledBack || exists(in.PIDFile) {
 		t.Errorf("between old and new: %+v, the service runs: %v", res, exists(in.PIDFile))
 	}
-	if _, err := Abort(context.Background(), ResumeOptions{Store: r.Store, StateDir: r.StateDir, HealthURL: r.HealthURL}); err != nil {
+	if _, err := Abort(
+		context.Background(),
+		ResumeOptions{Store: r.Store, StateDir: r.StateDir, HealthURL: r.HealthURL},
+	); err != nil {
 		t.Fatal(err)
 	}
 	if got := contentsWithWAL(t, s); got != "old,old in the wal" {
@@ -327,7 +331,8 @@ func TestRefusesWhileTheServiceRuns(t *testing.T) {
 	pid := mustRead(t, in.PIDFile)
 	_, err := Run(context.Background(), s.mustRequest(t))
 	want := fmt.Sprintf("restore refused: %s: database is open in pid %s (", s.stamp, pid)
-	if failure.KindOf(err) != failure.Refused || !strings.HasPrefix(fmt.Sprint(err), want) || !strings.HasSuffix(fmt.Sprint(err), "): "+stopHint) {
+	if failure.KindOf(err) != failure.Refused || !strings.HasPrefix(fmt.Sprint(err), want) ||
+		!strings.HasSuffix(fmt.Sprint(err), "): "+stopHint) {
 		t.Errorf("got %v", err)
 	}
 	// Only the health URL gives it away.
@@ -336,7 +341,8 @@ func TestRefusesWhileTheServiceRuns(t *testing.T) {
 	quiet := newScene(t)
 	r := quiet.mustRequest(t)
 	r.HealthURL = elsewhere.URL
-	if _, err := Run(context.Background(), r); failure.KindOf(err) != failure.Refused || !strings.Contains(err.Error(), "answers at") {
+	if _, err := Run(context.Background(), r); failure.KindOf(err) != failure.Refused ||
+		!strings.Contains(err.Error(), "answers at") {
 		t.Errorf("got %v", err)
 	}
 	elsewhere.Close()
@@ -360,7 +366,10 @@ func TestLiveDrill(t *testing.T) {
 			request.Stamp = ""
 			take := takeOptions()
 			take.Chroma = chroma.Options{OptimisticTries: 5, LockDeadline: time.Minute}
-			result, err := LiveDrill(context.Background(), LiveDrillRequest{Restore: request, APIURL: in.url("/"), Snapshot: take})
+			result, err := LiveDrill(
+				context.Background(),
+				LiveDrillRequest{Restore: request, APIURL: in.url("/"), Snapshot: take},
+			)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -388,7 +397,12 @@ func TestChecks(t *testing.T) {
 		if r.URL.Path == "/teapot" {
 			w.WriteHeader(http.StatusTeapot)
 		}
-		fmt.Fprintf(w, `{"documents": 3, "stats": {"rows": [1, 2]}, "method": %q, "body": %q, "words": "x"}`, r.Method, body)
+		fmt.Fprintf(
+			w,
+			`{"documents": 3, "stats": {"rows": [1, 2]}, "method": %q, "body": %q, "words": "x"}`,
+			r.Method,
+			body,
+		)
 	}))
 	defer server.Close()
 	number := func(f float64) *float64 { return &f }

@@ -230,7 +230,8 @@ func (s *session) stuck(err error) error {
 	case errors.Is(err, errNoWorkspace):
 		hint = "give it up with `atobackupd restore --abort --force`, then restore " + s.nextBest()
 	case s.Phase == PhaseAnchoring:
-		hint = "the store is restored and may be used; remove the cause, then `atobackupd restore --resume` saves what was live before " +
+		hint = "the store is restored and may be used; remove the cause, then `atobackupd restore --resume` saves " +
+			"what was live before " +
 			"(with --no-pre-snapshot it drops it)"
 	case s.Phase == PhaseCommitted:
 		hint = "the store is restored; remove the cause, then `atobackupd restore --resume` removes the old copies"
@@ -279,7 +280,10 @@ func (s *session) kept() (paths []string) {
 // reportKept tells what somebody else made during the restore.
 func (s *session) reportKept() {
 	for _, path := range s.kept() {
-		s.warn("%s was made or written to by somebody else during the restore; it was moved aside and is yours to look at", path)
+		s.warn(
+			"%s was made or written to by somebody else during the restore; it was moved aside and is yours to look at",
+			path,
+		)
 	}
 }
 

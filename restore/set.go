@@ -127,7 +127,12 @@ func (t *swapSet) open(owners tree.Owners) (err error) {
 		return err
 	}
 	if !owners.Has(info.UID) || info.Mode&0o022 != 0 {
-		return fmt.Errorf("%s belongs to uid %d with mode %04o, and so is not what a restore made", t.Work, info.UID, info.Mode)
+		return fmt.Errorf(
+			"%s belongs to uid %d with mode %04o, and so is not what a restore made",
+			t.Work,
+			info.UID,
+			info.Mode,
+		)
 	}
 	if t.fresh, err = t.work.OpenDir("new"); err != nil {
 		return err

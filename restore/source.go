@@ -79,7 +79,10 @@ func (s *source) validate(ctx context.Context, chroma bool, requiredTables []str
 
 // checkSource returns what stands against restoring a snapshot that is not valid
 // or comes from elsewhere.
-func (r *Request) checkSource(ctx context.Context, s *source) (refusals []*failure.Error, warnings []string, err error) {
+func (r *Request) checkSource(
+	ctx context.Context,
+	s *source,
+) (refusals []*failure.Error, warnings []string, err error) {
 	r.Progress.Tell("validate", 0, 0)
 	if err := s.validate(ctx, !r.NoChroma, r.RequiredTables, r.Progress); err != nil {
 		return nil, nil, err

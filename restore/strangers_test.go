@@ -25,7 +25,10 @@ func TestStrangersAreMovedAside(t *testing.T) {
 			if err := makeDB(live.DB, "stranger", true); err != nil {
 				t.Fatal(err)
 			}
-			if err := writeFiles(live.Chroma, map[string]string{"stranger.bin": "s", "seg-of-a-stranger/x": "y"}); err != nil {
+			if err := writeFiles(
+				live.Chroma,
+				map[string]string{"stranger.bin": "s", "seg-of-a-stranger/x": "y"},
+			); err != nil {
 				t.Fatal(err)
 			}
 			finish, want := Resume, "new"
@@ -40,7 +43,8 @@ func TestStrangersAreMovedAside(t *testing.T) {
 				t.Errorf("the database says %q", got)
 			}
 			kept := keptDir(filepath.Dir(live.DB), s.stamp)
-			if got := contents(t, filepath.Join(kept, "atocore.db")); got != "stranger" || !exists(filepath.Join(kept, "atocore.db-wal")) {
+			if got := contents(t, filepath.Join(kept, "atocore.db")); got != "stranger" ||
+				!exists(filepath.Join(kept, "atocore.db-wal")) {
 				t.Errorf("the stranger's database was not kept whole: %q", got)
 			}
 			if !strings.Contains(strings.Join(res.Warnings, "\n"), filepath.Join(kept, "atocore.db-wal")) {
@@ -92,7 +96,8 @@ func TestWritesSinceTheInterruptionAreKept(t *testing.T) {
 	if _, err := Resume(context.Background(), resumeOptions(r.Store)); err != nil {
 		t.Fatal(err)
 	}
-	if contents(t, s.live().DB) != "new" || !exists(filepath.Join(keptDir(filepath.Dir(s.live().DB), s.stamp), "atocore.db")) {
+	if contents(t, s.live().DB) != "new" ||
+		!exists(filepath.Join(keptDir(filepath.Dir(s.live().DB), s.stamp), "atocore.db")) {
 		t.Error("the database that was written to was not kept")
 	}
 }
@@ -113,7 +118,9 @@ func TestSwapsBackWhatIsExchanged(t *testing.T) {
 		spoilt := false
 		stop := fsx.Observe(func(op fsx.Op, p string) error {
 			// The last call of the swap: the directory of Chroma's new children.
-			if op == fsx.OpSyncDir && strings.HasSuffix(p, "chroma/old") && exists(filepath.Join(s.live().Chroma, "only-new.bin")) && !spoilt {
+			if op == fsx.OpSyncDir && strings.HasSuffix(p, "chroma/old") &&
+				exists(filepath.Join(s.live().Chroma, "only-new.bin")) &&
+				!spoilt {
 				spoilt = true
 				replaceFile(t, path)
 			}

@@ -71,7 +71,7 @@ func byDate(f facts) string  { return f.date }
 func byWeek(f facts) string  { return f.week }
 func byMonth(f facts) string { return f.month }
 
-// any tells whether a counted snapshot is as asked.
+// any reports whether a counted snapshot is as asked.
 func (o oracle) any(asked func(facts) bool) bool {
 	return slices.ContainsFunc(o.all, func(f facts) bool { return f.known && asked(f) })
 }
@@ -112,7 +112,7 @@ func (o oracle) holds(n int, s facts, key func(facts) string) bool {
 	})
 }
 
-// newest tells whether s is as asked and nothing newer is.
+// newest reports whether s is as asked and nothing newer is.
 func (o oracle) newest(s facts, asked func(facts) bool) bool {
 	return s.known && asked(s) && !o.any(func(other facts) bool { return asked(other) && other.Time.After(s.Time) })
 }
@@ -140,14 +140,19 @@ func (o oracle) keep(s facts) bool {
 	case o.newest(s, func(x facts) bool { return x.slotKind() && !x.adopted() }):
 	case o.newest(s, func(x facts) bool { return x.slotKind() && x.Full && !x.adopted() }):
 	case s.Valid && age < o.p.KeepWithin:
-	case s.Suspect && o.protects(s) && !slices.ContainsFunc(o.all, func(x facts) bool { return o.protects(x) && x.Time.After(s.Time) }):
+	case s.Suspect && o.protects(s) && !slices.ContainsFunc(
+		o.all,
+		func(x facts) bool { return o.protects(x) && x.Time.After(s.Time) },
+	):
 	case s.Valid && slices.ContainsFunc(o.all, func(x facts) bool {
 		return o.protects(x) && x.Time.After(s.Time)
 	}):
 	case o.newest(s, func(x facts) bool { return x.Kind == "pre-restore" }):
 	case preRestore && o.p.PreRestore > 0 && age <= o.p.PreRestore:
 	case !s.Valid && o.p.Invalid > 0 && invalidFor <= o.p.Invalid:
-	case !s.Valid && !o.any(func(x facts) bool { return x.slotKind() && x.Time.After(s.Time) && (s.adopted() || !x.adopted()) }):
+	case !s.Valid && !o.any(
+		func(x facts) bool { return x.slotKind() && x.Time.After(s.Time) && (s.adopted() || !x.adopted()) },
+	):
 	default:
 		return false
 	}
@@ -169,7 +174,14 @@ func (o oracle) held() bool {
 
 // zones have clocks that change at 1:00, at 2:00, at midnight, just past
 // midnight, and not at all, and dates on both sides of UTC's.
-var zones = []string{"UTC", "Europe/Berlin", "America/New_York", "America/St_Johns", "America/Havana", "Pacific/Kiritimati"}
+var zones = []string{
+	"UTC",
+	"Europe/Berlin",
+	"America/New_York",
+	"America/St_Johns",
+	"America/Havana",
+	"Pacific/Kiritimati",
+}
 
 // randomHistory bunches stamps around the edges of days, weeks, months and
 // clock changes: far from edges every rule is the same.
@@ -182,7 +194,19 @@ func randomHistory(r *rand.Rand, location *time.Location) ([]Snapshot, Policy, t
 		time.Date(2027, 1, 1, 0, 0, 0, 0, location),
 	}
 	start := starts[r.IntN(len(starts))]
-	kinds := []string{"daily", "daily", "daily", "weekly", "monthly", "manual", "adopted", "adopted", "adopted", "pre-restore", "pre-restore"}
+	kinds := []string{
+		"daily",
+		"daily",
+		"daily",
+		"weekly",
+		"monthly",
+		"manual",
+		"adopted",
+		"adopted",
+		"adopted",
+		"pre-restore",
+		"pre-restore",
+	}
 	stride := []int{1, 1, 5, 12}[r.IntN(4)]
 	var all []Snapshot
 	for range r.IntN(16) {
@@ -247,7 +271,14 @@ func TestPlanAgainstOracle(t *testing.T) {
 		}
 		for _, s := range o.all {
 			if want := o.keep(s); verdicts[s.Stamp] != want {
-				t.Fatalf("-seed=%d history %d: oracle keeps %s: %v\n%s", seed, i, s.Stamp, want, describe(all, p, now, d))
+				t.Fatalf(
+					"-seed=%d history %d: oracle keeps %s: %v\n%s",
+					seed,
+					i,
+					s.Stamp,
+					want,
+					describe(all, p, now, d),
+				)
 			}
 		}
 		if len(d.Verdicts) != len(all) || d.Held != o.held() {

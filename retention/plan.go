@@ -31,7 +31,7 @@ type plan struct {
 	lastSuspect Snapshot // the newest whose protection has not ended
 }
 
-// Plan gives every snapshot a verdict with all its reasons. now is the moment
+// Plan returns a verdict on every snapshot, with all its reasons. now is the moment
 // for which ages and the future are judged; the newest of everything is kept
 // whatever now says.
 func Plan(snapshots []Snapshot, p Policy, now time.Time) Decision {
@@ -240,7 +240,12 @@ func tooMany(lost, valid int, fraction float64) string {
 	if lost <= fewDeletions || float64(lost)/float64(valid) <= fraction {
 		return ""
 	}
-	return fmt.Sprintf("%d of %d valid snapshots would be deleted, more than max_delete_fraction %v allows", lost, valid, fraction)
+	return fmt.Sprintf(
+		"%d of %d valid snapshots would be deleted, more than max_delete_fraction %v allows",
+		lost,
+		valid,
+		fraction,
+	)
 }
 
 // age writes a lifetime: in days where it is whole days.

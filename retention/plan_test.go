@@ -320,11 +320,16 @@ func TestPlanTotal(t *testing.T) {
 	good := parse(t, "20260601T000000Z daily full")
 	p := Policy{Daily: 1, MaxDeleteFraction: 1}
 	for name, s := range map[string]Snapshot{
-		"nothing set":        {},
-		"zero time":          {Stamp: "20260401T060000Z", Kind: KindDaily, Valid: true},
-		"another time":       {Stamp: "20260401T060000Z", Time: now.AddDate(0, 0, -1), Kind: KindDaily},
-		"malformed stamp":    {Stamp: "../../etc", Time: now.AddDate(-1, 0, 0), Kind: KindDaily, Valid: true},
-		"the end of time":    {Stamp: "99991231T235959Z", Time: time.Unix(math.MaxInt64, 0), Kind: KindDaily, Valid: true},
+		"nothing set":     {},
+		"zero time":       {Stamp: "20260401T060000Z", Kind: KindDaily, Valid: true},
+		"another time":    {Stamp: "20260401T060000Z", Time: now.AddDate(0, 0, -1), Kind: KindDaily},
+		"malformed stamp": {Stamp: "../../etc", Time: now.AddDate(-1, 0, 0), Kind: KindDaily, Valid: true},
+		"the end of time": {
+			Stamp: "99991231T235959Z",
+			Time:  time.Unix(math.MaxInt64, 0),
+			Kind:  KindDaily,
+			Valid: true,
+		},
 		"the start of time":  {Stamp: "00010101T000000Z", Time: time.Unix(math.MinInt64, 0), Kind: KindDaily},
 		"no kind":            {Stamp: "20260401T060000Z", Time: at(t, "20260401T060000Z"), Valid: true},
 		"kind in capitals":   {Stamp: "20260401T060000Z", Time: at(t, "20260401T060000Z"), Kind: "Daily"},
@@ -334,7 +339,11 @@ func TestPlanTotal(t *testing.T) {
 		if len(d.Delete()) != 0 || len(d.Verdicts) != 2 || len(d.Warnings) != 1 {
 			t.Errorf("%s: %+v", name, d)
 		}
-		Plan([]Snapshot{good, s}, Policy{Daily: math.MaxInt, Weekly: math.MinInt, Invalid: math.MaxInt64, PreRestore: math.MinInt64}, time.Time{})
+		Plan(
+			[]Snapshot{good, s},
+			Policy{Daily: math.MaxInt, Weekly: math.MinInt, Invalid: math.MaxInt64, PreRestore: math.MinInt64},
+			time.Time{},
+		)
 	}
 }
 
@@ -362,18 +371,43 @@ func TestPlanHeld(t *testing.T) {
 		want                   string
 	}{
 		{valid: 4, fraction: 0.5},
-		{valid: 5, fraction: 0.5, want: "4 of 5 valid snapshots would be deleted, more than max_delete_fraction 0.5 allows"},
+		{
+			valid:    5,
+			fraction: 0.5,
+			want:     "4 of 5 valid snapshots would be deleted, more than max_delete_fraction 0.5 allows",
+		},
 		{valid: 5, fraction: 0.8},
-		{valid: 5, fraction: 0.79, want: "4 of 5 valid snapshots would be deleted, more than max_delete_fraction 0.79 allows"},
+		{
+			valid:    5,
+			fraction: 0.79,
+			want:     "4 of 5 valid snapshots would be deleted, more than max_delete_fraction 0.79 allows",
+		},
 		{valid: 4, invalid: 20, fraction: 0.5},
 		{valid: 5, invalid: 20, fraction: 0.8},
-		{valid: 5, future: 20, fraction: 0.5, want: "4 of 5 valid snapshots would be deleted, more than max_delete_fraction 0.5 allows"},
+		{
+			valid:    5,
+			future:   20,
+			fraction: 0.5,
+			want:     "4 of 5 valid snapshots would be deleted, more than max_delete_fraction 0.5 allows",
+		},
 		{valid: 50, fraction: 1},
 		{valid: 50, fraction: math.Inf(1)},
 		{valid: 4, fraction: 0},
-		{valid: 5, fraction: 0, want: "4 of 5 valid snapshots would be deleted, more than max_delete_fraction 0 allows"},
-		{valid: 5, fraction: -1, want: "4 of 5 valid snapshots would be deleted, more than max_delete_fraction -1 allows"},
-		{valid: 5, fraction: math.NaN(), want: "4 of 5 valid snapshots would be deleted, more than max_delete_fraction NaN allows"},
+		{
+			valid:    5,
+			fraction: 0,
+			want:     "4 of 5 valid snapshots would be deleted, more than max_delete_fraction 0 allows",
+		},
+		{
+			valid:    5,
+			fraction: -1,
+			want:     "4 of 5 valid snapshots would be deleted, more than max_delete_fraction -1 allows",
+		},
+		{
+			valid:    5,
+			fraction: math.NaN(),
+			want:     "4 of 5 valid snapshots would be deleted, more than max_delete_fraction NaN allows",
+		},
 	} {
 		now := at(t, "20260405T120000Z")
 		var all []Snapshot

@@ -47,9 +47,18 @@ func TestReadPolicy(t *testing.T) {
 			want: Policy{Daily: 3, PreRestore: 30 * Day, Invalid: 7 * Day, MaxDeleteFraction: 0.5},
 		},
 		{name: "nothing in it", json: `{}`},
-		{name: "days that no duration holds", json: `{"invalid_days": 9223372036854775807}`, want: Policy{Invalid: 106751 * Day}},
+		{
+			name: "days that no duration holds",
+			json: `{"invalid_days": 9223372036854775807}`,
+			want: Policy{Invalid: 106751 * Day},
+		},
 		{name: "days below nothing", json: `{"invalid_days": -9223372036854775808}`},
-		{name: "a zone of another year", json: `{"daily": 9, "timezone": "Mars/Base"}`, want: Policy{Daily: 9}, check: "Mars/Base"},
+		{
+			name:  "a zone of another year",
+			json:  `{"daily": 9, "timezone": "Mars/Base"}`,
+			want:  Policy{Daily: 9},
+			check: "Mars/Base",
+		},
 		{name: "no weekday", json: `{"week_start": "someday"}`, err: `week_start: "someday" is no weekday`},
 		{name: "no duration", json: `{"keep_within": "2d"}`, err: "keep_within: "},
 		{name: "another type", json: `{"daily": "7"}`, err: "daily"},
@@ -66,7 +75,8 @@ func TestReadPolicy(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := got.Check(); (err == nil) != (test.check == "") || err != nil && !strings.Contains(err.Error(), test.check) {
+			if err := got.Check(); (err == nil) != (test.check == "") ||
+				err != nil && !strings.Contains(err.Error(), test.check) {
 				t.Errorf("check: %v, want %q", err, test.check)
 			}
 			got.Location = nil

@@ -29,9 +29,12 @@ func history(rt *rapid.T, location *time.Location) ([]Snapshot, time.Time) {
 		return Snapshot{
 			InvalidSince: when.AddDate(0, 0, rapid.IntRange(-5, 40).Draw(rt, "rotten after")),
 
-			Stamp:   when.Format(StampLayout),
-			Time:    when,
-			Kind:    rapid.SampledFrom([]string{KindDaily, KindWeekly, KindMonthly, KindManual, KindAdopted, KindPreRestore, "hourly"}).Draw(rt, "kind"),
+			Stamp: when.Format(StampLayout),
+			Time:  when,
+			Kind: rapid.SampledFrom(
+				[]string{KindDaily, KindWeekly, KindMonthly, KindManual, KindAdopted, KindPreRestore, "hourly"},
+			).
+				Draw(rt, "kind"),
 			Full:    rapid.Bool().Draw(rt, "full"),
 			Valid:   rapid.IntRange(0, 3).Draw(rt, "valid") > 0,
 			Suspect: rapid.IntRange(0, 19).Draw(rt, "suspect") == 19,
@@ -74,7 +77,7 @@ func check(t *testing.T, property func(*rapid.T, []Snapshot, Policy, time.Time))
 	}
 }
 
-// deleted gives the stamps that a plan deletes.
+// deleted returns the stamps that a plan deletes.
 func deleted(d Decision) map[string]bool {
 	found := map[string]bool{}
 	for _, v := range d.Delete() {
@@ -93,7 +96,7 @@ func subset(rt *rapid.T, fewer, more Decision) {
 	}
 }
 
-// kept gives the snapshots that survive a plan.
+// kept returns the snapshots that survive a plan.
 func kept(snapshots []Snapshot, d Decision) []Snapshot {
 	gone := deleted(d)
 	return slices.DeleteFunc(slices.Clone(snapshots), func(s Snapshot) bool { return gone[s.Stamp] })
@@ -243,7 +246,8 @@ func TestPlanForgedChangesNothing(t *testing.T) {
 			verdicts[v.Stamp] = v
 		}
 		for i, v := range before.Verdicts {
-			twin := i > 0 && before.Verdicts[i-1].Stamp == v.Stamp || i+1 < len(before.Verdicts) && before.Verdicts[i+1].Stamp == v.Stamp
+			twin := i > 0 && before.Verdicts[i-1].Stamp == v.Stamp ||
+				i+1 < len(before.Verdicts) && before.Verdicts[i+1].Stamp == v.Stamp
 			if got := verdicts[v.Stamp]; !twin && !reflect.DeepEqual(got, v) {
 				rt.Errorf("was %+v, is %+v", v, got)
 			}
@@ -260,7 +264,10 @@ func TestPlanAdoptedDeletesNothingOfOurs(t *testing.T) {
 	check(t, func(rt *rapid.T, snapshots []Snapshot, p Policy, now time.Time) {
 		var ours []Snapshot
 		for _, s := range snapshots {
-			twin := slices.ContainsFunc(snapshots, func(o Snapshot) bool { return o.Stamp == s.Stamp && o.Kind == KindAdopted })
+			twin := slices.ContainsFunc(
+				snapshots,
+				func(o Snapshot) bool { return o.Stamp == s.Stamp && o.Kind == KindAdopted },
+			)
 			if s.Kind != KindAdopted && !twin {
 				ours = append(ours, s)
 			}
@@ -281,10 +288,15 @@ func TestPlanSuspectProtects(t *testing.T) {
 	check(t, func(rt *rapid.T, snapshots []Snapshot, p Policy, now time.Time) {
 		gone := deleted(Plan(snapshots, p, now))
 		for _, suspect := range snapshots {
-			if !suspect.Suspect || suspect.Kind == "hourly" || suspect.Time.After(now) || now.Sub(suspect.Time) > p.Suspect || p.Suspect == 0 {
+			if !suspect.Suspect || suspect.Kind == "hourly" || suspect.Time.After(now) ||
+				now.Sub(suspect.Time) > p.Suspect ||
+				p.Suspect == 0 {
 				continue
 			}
-			if slices.ContainsFunc(snapshots, func(o Snapshot) bool { return o.Stamp == suspect.Stamp && o != suspect }) {
+			if slices.ContainsFunc(
+				snapshots,
+				func(o Snapshot) bool { return o.Stamp == suspect.Stamp && o != suspect },
+			) {
 				continue
 			}
 			for _, s := range snapshots {

@@ -1,6 +1,6 @@
 // Package retention decides which snapshots to keep, and says why.
 //
-// Plan is a pure function: it reads no clock and no disk, gives the same answer
+// Plan is a pure function: it reads no clock and no disk, returns the same answer
 // whatever the order of its input, and answers for every input. It deletes
 // nothing; the caller carries the decision out, under its own locks.
 //

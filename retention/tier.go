@@ -110,7 +110,14 @@ func (t *tier) slot(s Snapshot) (Slot, bool) {
 		Day:    b.day.Format(time.DateOnly),
 		Number: b.number,
 		Of:     t.count,
-		Label:  fmt.Sprintf("%s %s (%s%d of %d)", t.name, b.day.Format(time.DateOnly), t.place(b.day), b.number, t.count),
+		Label: fmt.Sprintf(
+			"%s %s (%s%d of %d)",
+			t.name,
+			b.day.Format(time.DateOnly),
+			t.place(b.day),
+			b.number,
+			t.count,
+		),
 	}, true
 }
 

@@ -43,7 +43,10 @@ func (y *year) local(date string, hour, minute int) time.Time {
 
 func (y *year) take(when time.Time, kind string, full, valid bool) {
 	when = when.UTC()
-	y.snapshots = append(y.snapshots, Snapshot{Stamp: when.Format(StampLayout), Time: when, Kind: kind, Full: full, Valid: valid})
+	y.snapshots = append(
+		y.snapshots,
+		Snapshot{Stamp: when.Format(StampLayout), Time: when, Kind: kind, Full: full, Valid: valid},
+	)
 }
 
 // note writes an event of the script.
@@ -93,7 +96,8 @@ func (y *year) incidents(date string) {
 	case "2028-06-20":
 		y.note(date, "the 1st and the 18th are found rotten")
 		for i, s := range y.snapshots {
-			if d := s.Time.In(y.location).Format(time.DateOnly); d == "2028-06-01" && s.Kind == KindDaily || d == "2028-06-18" {
+			if d := s.Time.In(y.location).Format(time.DateOnly); d == "2028-06-01" && s.Kind == KindDaily ||
+				d == "2028-06-18" {
 				y.snapshots[i].Valid, y.snapshots[i].InvalidSince = false, y.local(date, 3, 0)
 			}
 		}

@@ -48,7 +48,13 @@ func (s *Store) Adopt(ctx context.Context, stamp Stamp, o AdoptOptions) (Result,
 		return result, err
 	}
 	m.StartedAt, m.FinishedAt = stamp.Time(), time.Now().UTC()
-	m.Validation = Validation{Valid: true, Errors: result.Errors, Warnings: result.Warnings, CheckedAt: started, DurationMS: result.DurationMS}
+	m.Validation = Validation{
+		Valid:      true,
+		Errors:     result.Errors,
+		Warnings:   result.Warnings,
+		CheckedAt:  started,
+		DurationMS: result.DurationMS,
+	}
 	if err := s.writeJSON(filepath.Join(snap.Path, ManifestFile), m); err != nil {
 		return result, &failure.Error{Op: "adopt", Subject: string(stamp), Err: err,
 			Hint: "the directory belongs to the application's user; give this process write access to it"}

@@ -21,7 +21,7 @@ import (
 // Archive writes the snapshot to w as a tar file (the pax format of POSIX),
 // everything below one directory that is named by the stamp. Owners, modes and
 // times are those of the live files, as a restore gives them back; our own
-// documents have their own. It gives the number and the bytes of the regular
+// documents have their own. It returns the number and the bytes of the regular
 // files.
 //
 // Every file is compared with its digest while it is read. One that is missing
@@ -29,7 +29,11 @@ import (
 // has got until then is of no use. Files that the manifest does not name are
 // left out. progress may be nil. The caller holds the snapshot (see Hold), and
 // w is not closed.
-func (s *Snapshot) Archive(ctx context.Context, w io.Writer, progress func(bytes int64)) (files int, bytes int64, err error) {
+func (s *Snapshot) Archive(
+	ctx context.Context,
+	w io.Writer,
+	progress func(bytes int64),
+) (files int, bytes int64, err error) {
 	entries, err := s.archived(ctx)
 	if err != nil {
 		return 0, 0, err
@@ -55,7 +59,7 @@ func (s *Snapshot) Archive(ctx context.Context, w io.Writer, progress func(bytes
 	return files, bytes, a.tar.Close()
 }
 
-// archived gives what belongs into the archive, parents before children: what
+// archived returns what belongs into the archive, parents before children: what
 // the inventory names, the directory itself and our manifest.
 func (s *Snapshot) archived(ctx context.Context) ([]File, error) {
 	inventory, err := s.Inventory(ctx)
@@ -140,7 +144,7 @@ func (a *archive) file(f File, header *tar.Header) error {
 	return err
 }
 
-// copy sends exactly size bytes into the archive and gives their digest.
+// copy sends exactly size bytes into the archive and returns their digest.
 func (a *archive) copy(in io.Reader, size int64) (sum string, err error) {
 	hash := sha256.New()
 	buf := digestBuffers.Get().(*[1 << 20]byte)

@@ -86,8 +86,11 @@ func TestArchiveNoticesRot(t *testing.T) {
 	}{
 		"other bytes": {func(path string) { edit(t, path, overwrite(5000, "rot")) }, "checksum_mismatch: " + DBFile},
 		"shorter":     {func(path string) { must(t, os.Truncate(path, 4096)) }, "file_size_mismatch"},
-		"longer":      {func(path string) { edit(t, path, func(b []byte) []byte { return append(b, 0) }) }, "file_size_mismatch"},
-		"gone":        {func(path string) { must(t, os.Remove(path)) }, "file_missing"},
+		"longer": {
+			func(path string) { edit(t, path, func(b []byte) []byte { return append(b, 0) }) },
+			"file_size_mismatch",
+		},
+		"gone": {func(path string) { must(t, os.Remove(path)) }, "file_missing"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			snap := in.mustTake(t, TakeOptions{})

@@ -69,21 +69,67 @@ func TestSnapshotsOfAtoCore(t *testing.T) {
 		harm     func(t *testing.T, dir string)
 		want     string // codes of errors
 	}{
-		"all keys":             {"atocore.db", allKeys("atocore.db", false), false, nil, ""},
-		"all keys, full":       {"atocore.db", allKeys("atocore.db", true), true, nil, ""},
-		"another name":         {"live.sqlite", allKeys("live.sqlite", false), false, nil, ""},
-		"no keys":              {"atocore.db", map[string]any{}, true, nil, ""},
-		"some keys":            {"atocore.db", map[string]any{"backup_root": "/x", "registry_snapshot_path": nil}, false, nil, ""},
-		"a time without zone":  {"atocore.db", with(allKeys("atocore.db", false), "created_at", "2026-04-07 06:00"), false, nil, ""},
-		"strange types":        {"atocore.db", with(allKeys("atocore.db", false), "include_chroma", "no", "db_size_bytes", 1.5, "created_at", 7), false, nil, ""},
-		"hostile path":         {"atocore.db", with(allKeys("atocore.db", false), "db_snapshot_path", "../../.."), false, nil, ""},
-		"metadata null":        {"atocore.db", json.RawMessage("null"), false, nil, "metadata_invalid_json"},
-		"claims more":          {"atocore.db", allKeys("atocore.db", true), false, nil, "chroma_snapshot_missing"},
-		"registry named, gone": {"atocore.db", allKeys("atocore.db", false), false, func(t *testing.T, dir string) { must(t, os.Remove(filepath.Join(dir, RegistryFile))) }, "registry_missing"},
-		"registry not named, gone": {"atocore.db", with(allKeys("atocore.db", false), "registry_snapshot_path", ""), false,
+		"all keys":       {"atocore.db", allKeys("atocore.db", false), false, nil, ""},
+		"all keys, full": {"atocore.db", allKeys("atocore.db", true), true, nil, ""},
+		"another name":   {"live.sqlite", allKeys("live.sqlite", false), false, nil, ""},
+		"no keys":        {"atocore.db", map[string]any{}, true, nil, ""},
+		"some keys": {
+			"atocore.db",
+			map[string]any{"backup_root": "/x", "registry_snapshot_path": nil},
+			false,
+			nil,
+			"",
+		},
+		"a time without zone": {
+			"atocore.db",
+			with(allKeys("atocore.db", false), "created_at", "2026-04-07 06:00"),
+			false,
+			nil,
+			"",
+		},
+		"strange types": {
+			"atocore.db",
+			with(allKeys("atocore.db", false), "include_chroma", "no", "db_size_bytes", 1.5, "created_at", 7),
+			false,
+			nil,
+			"",
+		},
+		"hostile path": {
+			"atocore.db",
+			with(allKeys("atocore.db", false), "db_snapshot_path", "../../.."),
+			false,
+			nil,
+			"",
+		},
+		"metadata null": {"atocore.db", json.RawMessage("null"), false, nil, "metadata_invalid_json"},
+		"claims more":   {"atocore.db", allKeys("atocore.db", true), false, nil, "chroma_snapshot_missing"},
+		"registry named, gone": {
+			"atocore.db",
+			allKeys("atocore.db", false),
+			false,
+			func(t *testing.T, dir string) { must(t, os.Remove(filepath.Join(dir, RegistryFile))) },
+			"registry_missing",
+		},
+		"registry not named, gone": {"atocore.db", with(
+			allKeys("atocore.db", false),
+			"registry_snapshot_path",
+			"",
+		), false,
 			func(t *testing.T, dir string) { must(t, os.RemoveAll(filepath.Join(dir, "config"))) }, ""},
-		"rotten":        {"atocore.db", allKeys("atocore.db", false), false, func(t *testing.T, dir string) { rotDB(t, filepath.Join(dir, DBFile)) }, "db_integrity_check_failed"},
-		"database gone": {"atocore.db", allKeys("atocore.db", false), false, func(t *testing.T, dir string) { must(t, os.RemoveAll(filepath.Join(dir, "db"))) }, "db_snapshot_missing"},
+		"rotten": {
+			"atocore.db",
+			allKeys("atocore.db", false),
+			false,
+			func(t *testing.T, dir string) { rotDB(t, filepath.Join(dir, DBFile)) },
+			"db_integrity_check_failed",
+		},
+		"database gone": {
+			"atocore.db",
+			allKeys("atocore.db", false),
+			false,
+			func(t *testing.T, dir string) { must(t, os.RemoveAll(filepath.Join(dir, "db"))) },
+			"db_snapshot_missing",
+		},
 		"with a sidecar": {"other.db", allKeys("other.db", false), false, func(t *testing.T, dir string) {
 			must(t, os.WriteFile(filepath.Join(dir, "db/other.db-wal"), nil, 0o600))
 		}, "db_sidecar_present"},
@@ -100,10 +146,16 @@ func TestSnapshotsOfAtoCore(t *testing.T) {
 			if err != nil || len(list) != 1 || len(warnings) != 0 {
 				t.Fatalf("%v, %q, %v", list, warnings, err)
 			}
-			if s := list[0]; s.Kind != Adopted || s.Valid != nil || s.Manifest != nil || s.Full != test.full || s.RawMetadata == nil || s.Bytes == 0 {
+			if s := list[0]; s.Kind != Adopted || s.Valid != nil || s.Manifest != nil || s.Full != test.full ||
+				s.RawMetadata == nil ||
+				s.Bytes == 0 {
 				t.Errorf("%+v", s)
 			}
-			result, err := in.store.Adopt(context.Background(), theirs, AdoptOptions{Host: "dalidou", ToolVersion: "1", Sources: in.src})
+			result, err := in.store.Adopt(
+				context.Background(),
+				theirs,
+				AdoptOptions{Host: "dalidou", ToolVersion: "1", Sources: in.src},
+			)
 			if err != nil || codes(result.Errors) != test.want || result.Valid != (test.want == "") {
 				t.Fatalf("%+v, %v", result, err)
 			}
@@ -127,7 +179,10 @@ func TestSnapshotsOfAtoCore(t *testing.T) {
 			}
 			m := snap.Manifest
 			if m == nil || m.Kind != Adopted || !snap.IsValid() || snap.Full != test.full || m.Artifacts[DB].Method != "atocore" ||
-				m.Artifacts[DB].Bytes != 12288 || m.Artifacts[DB].Files != 1 || m.DB.Tables["memories"] != 3 || m.Roots[DB].Path != filepath.Dir(in.src.DB) {
+				m.Artifacts[DB].Bytes != 12288 ||
+				m.Artifacts[DB].Files != 1 ||
+				m.DB.Tables["memories"] != 3 ||
+				m.Roots[DB].Path != filepath.Dir(in.src.DB) {
 				t.Errorf("%+v", m)
 			}
 			in.published(t)
@@ -154,7 +209,11 @@ func TestAtoCoreIsStillWriting(t *testing.T) {
 		if err != nil || len(list) != 0 || len(warnings) != want {
 			t.Errorf("after %s: %v, %q, %v", after, list, warnings, err)
 		}
-		if want == 1 && warnings[0] != fmt.Sprintf("%s has no backup-metadata.json for more than an hour: whoever made it did not finish", dir) {
+		if want == 1 &&
+			warnings[0] != fmt.Sprintf(
+				"%s has no backup-metadata.json for more than an hour: whoever made it did not finish",
+				dir,
+			) {
 			t.Error(warnings[0])
 		}
 	}
@@ -162,7 +221,13 @@ func TestAtoCoreIsStillWriting(t *testing.T) {
 	wantError(t, err, failure.NotFound, "no such snapshot")
 	wantError(t, in.store.Pin(theirs, true), failure.NotFound)
 	must(t, os.WriteFile(filepath.Join(dir, MetadataFile), []byte("{}"), 0o600))
-	wantError(t, in.store.Pin(theirs, true), failure.Invalid, "no manifest to carry the mark", "the next prune adopts it")
+	wantError(
+		t,
+		in.store.Pin(theirs, true),
+		failure.Invalid,
+		"no manifest to carry the mark",
+		"the next prune adopts it",
+	)
 }
 
 // An adoption that fails, at whatever call, leaves AtoCore's directory as it was.
@@ -187,7 +252,12 @@ func TestAdoptFailing(t *testing.T) {
 // days of grace begin anew with every look.
 func TestUnreadableManifestsInTheList(t *testing.T) {
 	now := time.Now().Add(time.Hour)
-	for text, grace := range map[string]bool{`{"schema": 9}`: true, `{"schema": 1, "files": 3}`: false, `{`: false, ``: false} {
+	for text, grace := range map[string]bool{
+		`{"schema": 9}`:             true,
+		`{"schema": 1, "files": 3}`: false,
+		`{`:                         false,
+		``:                          false,
+	} {
 		in := install(t)
 		snap := in.mustTake(t, TakeOptions{})
 		must(t, os.WriteFile(filepath.Join(snap.Path, ManifestFile), []byte(text), 0o600))
@@ -195,7 +265,8 @@ func TestUnreadableManifestsInTheList(t *testing.T) {
 		if err != nil || len(list) != 1 || len(warnings) != 1 || !strings.Contains(warnings[0], ManifestFile) {
 			t.Fatalf("%q: %v, %q, %v", text, list, warnings, err)
 		}
-		if s := list[0]; s.IsValid() || s.Valid == nil || codes(s.Errors) != "metadata_invalid_json" || s.Checked.Equal(now) != grace {
+		if s := list[0]; s.IsValid() || s.Valid == nil || codes(s.Errors) != "metadata_invalid_json" ||
+			s.Checked.Equal(now) != grace {
 			t.Errorf("%q: %+v", text, s)
 		}
 	}

@@ -129,7 +129,10 @@ func addChromaFindings(dir string, errors, warnings []chroma.Finding, result *Re
 const codeUnverified = "chroma_unverified"
 
 func warnUnverified(result *Result) {
-	result.warn(codeUnverified, "the format of the Chroma directory is not known to this program; only its bytes were checked")
+	result.warn(
+		codeUnverified,
+		"the format of the Chroma directory is not known to this program; only its bytes were checked",
+	)
 }
 
 // lstatInside is Lstat of a path below dir none of whose parents may be a

@@ -72,7 +72,14 @@ func compareEntry(disk, m File) (code, text string) {
 
 // checkDigests reads files and compares their digests. One that cannot be read
 // is a finding: a rotten sector must not hide what else is wrong.
-func checkDigests(ctx context.Context, dir string, files []File, want map[string]string, o ValidateOptions, result *Result) error {
+func checkDigests(
+	ctx context.Context,
+	dir string,
+	files []File,
+	want map[string]string,
+	o ValidateOptions,
+	result *Result,
+) error {
 	var mu sync.Mutex
 	unreadable := make(map[string]error)
 	err := digest(ctx, dir, files, o.Progress, func(f File, err error) {

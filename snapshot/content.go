@@ -45,7 +45,7 @@ func ContentOf(dir string, manifest *Manifest, metadata *Metadata) Content {
 	return c
 }
 
-// storedAs gives where AtoCore put an artifact: the last element of the path
+// storedAs returns where AtoCore put an artifact: the last element of the path
 // that it recorded (the rest is a path inside its container), in its own
 // subdirectory.
 func storedAs(dir, sub string, recorded *string, otherwise string) string {

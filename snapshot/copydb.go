@@ -30,7 +30,12 @@ func (t *takeRun) copyDB(ctx context.Context) error {
 	if err := t.root(DB, filepath.Dir(t.recorded().DB)); err != nil {
 		return err
 	}
-	copied, err := sqlite.Copy(ctx, t.src.DB, dst, sqlite.CopyOptions{Share: t.o.Share.reflinks(), BusyTimeout: dbBusyTimeout, Deadline: dbCopyDeadline})
+	copied, err := sqlite.Copy(
+		ctx,
+		t.src.DB,
+		dst,
+		sqlite.CopyOptions{Share: t.o.Share.reflinks(), BusyTimeout: dbBusyTimeout, Deadline: dbCopyDeadline},
+	)
 	if err == nil {
 		err = t.judgeDB(ctx)
 	}
@@ -70,7 +75,7 @@ func dbInfo(info sqlite.Info) *DBInfo {
 	}
 }
 
-// timeJudging counts the time until the function that it gives is called.
+// timeJudging counts the time until the function that it returns is called.
 func (t *takeRun) timeJudging() func() {
 	start := time.Now()
 	return func() { t.judging += time.Since(start) }

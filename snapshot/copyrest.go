@@ -79,7 +79,12 @@ func (t *takeRun) copyChroma(ctx context.Context) error {
 	artifact.Included, artifact.Method, artifact.Consistency = true, copied.Method, copied.Consistency
 	artifact.Bytes, artifact.Files = copied.Bytes, copied.Files
 	for _, e := range copied.Entries {
-		t.live[ChromaDir+"/"+e.Path] = File{Mode: permissions(e.Mode), UID: int(e.UID), GID: int(e.GID), MTime: e.MTime.UTC()}
+		t.live[ChromaDir+"/"+e.Path] = File{
+			Mode:  permissions(e.Mode),
+			UID:   int(e.UID),
+			GID:   int(e.GID),
+			MTime: e.MTime.UTC(),
+		}
 	}
 	live, err := describeTarget(t.recorded().Chroma)
 	t.live[ChromaDir] = live

@@ -98,7 +98,10 @@ func LiveContents(ctx context.Context, src Sources, owners tree.Owners, busy tim
 			return nil // it went meanwhile
 		}
 		if err == nil && n.IsRegular() {
-			c.Files = append(c.Files, File{Path: path.Join(ChromaDir, n.Path), Type: TypeFile, Size: n.Size, MTime: n.MTime})
+			c.Files = append(
+				c.Files,
+				File{Path: path.Join(ChromaDir, n.Path), Type: TypeFile, Size: n.Size, MTime: n.MTime},
+			)
 		}
 		return err
 	})
@@ -171,7 +174,11 @@ func Diff(from, to Contents) Difference {
 	for _, key := range keysOf(from.Registry, to.Registry) {
 		a, b := entriesOf(from.Registry[key]), entriesOf(to.Registry[key])
 		for _, name := range keysOf(a, b) {
-			if change := changeOf(find(a, name), find(b, name), func(x, y any) bool { return reflect.DeepEqual(x, y) }); change != "" {
+			if change := changeOf(
+				find(a, name),
+				find(b, name),
+				func(x, y any) bool { return reflect.DeepEqual(x, y) },
+			); change != "" {
 				d.Registry = append(d.Registry, EntryChange{Key: key, Name: name, Change: change})
 			}
 		}
@@ -181,7 +188,10 @@ func Diff(from, to Contents) Difference {
 	for _, name := range keysOf(a, b) {
 		x, y := find(a, name), find(b, name)
 		if change := changeOf(x, y, func(x, y File) bool { return sameFile(x, y, live) }); change != "" {
-			d.Files = append(d.Files, FileChange{Path: name, Change: change, FromBytes: bytesOf(x), ToBytes: bytesOf(y)})
+			d.Files = append(
+				d.Files,
+				FileChange{Path: name, Change: change, FromBytes: bytesOf(x), ToBytes: bytesOf(y)},
+			)
 		}
 	}
 	return d
@@ -236,7 +246,8 @@ func filesOf(c Contents, chroma, live bool) map[string]File {
 	all := map[string]File{}
 	for _, f := range c.Files {
 		inChroma := strings.HasPrefix(f.Path, ChromaDir+"/")
-		if f.Type == TypeDir || f.Path == MetadataFile || inChroma && !chroma || live && (!inChroma || f.Type != TypeFile) {
+		if f.Type == TypeDir || f.Path == MetadataFile || inChroma && !chroma ||
+			live && (!inChroma || f.Type != TypeFile) {
 			continue
 		}
 		all[f.Path] = f

@@ -33,15 +33,42 @@ func TestDiff(t *testing.T) {
 		},
 		{
 			name: "entries of lists by id, of objects by key, plain values",
-			from: Contents{Registry: topLevel([]byte(`{"projects": [{"id": "p1", "n": 1}, {"id": "p2"}], "by": {"k": 1}, "v": 1, "same": [1, 2]}`))},
-			to:   Contents{Registry: topLevel([]byte(`{"projects": [{"id": "p2"}, {"id": "p1", "n": 2}, "p3"], "by": {"l": 1}, "v": 2, "same": [1, 2]}`))},
-			registry: []EntryChange{{"by", "k", Removed}, {"by", "l", Added}, {"projects", "p1", Changed}, {"projects", "p3", Added},
+			from: Contents{
+				Registry: topLevel(
+					[]byte(
+						`{"projects": [{"id": "p1", "n": 1}, {"id": "p2"}], "by": {"k": 1}, "v": 1, "same": [1, 2]}`,
+					),
+				),
+			},
+			to: Contents{
+				Registry: topLevel([]byte(
+					`{"projects": [{"id": "p2"}, {"id": "p1", "n": 2}, "p3"], "by": {"l": 1}, "v": 2, "same": [1, 2]}`,
+				)),
+			},
+			registry: []EntryChange{{"by", "k", Removed}, {"by", "l", Added}, {"projects", "p1", Changed}, {
+				"projects",
+				"p3",
+				Added,
+			},
 				{"v", "", Changed}},
 		},
 		{
-			name:  "files by digest; directories, our own document and times mean nothing",
-			from:  Contents{Files: []File{file("db/x", 1, "aa"), file("db/y", 1, "aa"), file(MetadataFile, 1, "aa"), {Path: "db", Type: TypeDir}}},
-			to:    Contents{Files: []File{file("db/x", 1, "bb"), {Path: "db/z", Type: TypeFile, SHA256: "cc"}, file(MetadataFile, 2, "bb")}},
+			name: "files by digest; directories, our own document and times mean nothing",
+			from: Contents{
+				Files: []File{
+					file("db/x", 1, "aa"),
+					file("db/y", 1, "aa"),
+					file(MetadataFile, 1, "aa"),
+					{Path: "db", Type: TypeDir},
+				},
+			},
+			to: Contents{
+				Files: []File{
+					file("db/x", 1, "bb"),
+					{Path: "db/z", Type: TypeFile, SHA256: "cc"},
+					file(MetadataFile, 2, "bb"),
+				},
+			},
 			files: []string{"db/x", Changed, "db/y", Removed, "db/z", Added},
 		},
 		{
@@ -51,9 +78,18 @@ func TestDiff(t *testing.T) {
 		},
 		{
 			name: "the live store: Chroma by size and time, no other file",
-			from: Contents{HasChroma: true, Files: []File{file("chroma/same", 1, "aa"), file("chroma/grown", 1, "aa"), file("db/x", 1, "aa"),
+			from: Contents{HasChroma: true, Files: []File{file("chroma/same", 1, "aa"), file(
+				"chroma/grown",
+				1,
+				"aa",
+			), file("db/x", 1, "aa"),
 				{Path: "chroma/link", Type: TypeSymlink, Target: "same"}}},
-			to: Contents{HasChroma: true, Live: true, Files: []File{{Path: "chroma/same", Type: TypeFile, Size: 1, MTime: at},
+			to: Contents{HasChroma: true, Live: true, Files: []File{{
+				Path:  "chroma/same",
+				Type:  TypeFile,
+				Size:  1,
+				MTime: at,
+			},
 				{Path: "chroma/grown", Type: TypeFile, Size: 2, MTime: at}, {Path: "chroma/new", Type: TypeFile}}},
 			files:  []string{"chroma/grown", Changed, "chroma/new", Added},
 			chroma: true,
@@ -68,7 +104,8 @@ func TestDiff(t *testing.T) {
 			for _, x := range d.Files {
 				files = append(files, x.Path, x.Change)
 			}
-			if !slices.Equal(tables, c.tables) || !slices.Equal(files, c.files) || !slices.Equal(d.Registry, c.registry) ||
+			if !slices.Equal(tables, c.tables) || !slices.Equal(files, c.files) ||
+				!slices.Equal(d.Registry, c.registry) ||
 				d.ChromaCompared != c.chroma {
 				t.Errorf("tables %q, registry %v, files %q, chroma %v", tables, d.Registry, files, d.ChromaCompared)
 			}

@@ -44,13 +44,14 @@ func (s *Store) estimate(src Sources, o TakeOptions) (int64, error) {
 	return sum, err
 }
 
-// clonesFrom tells whether files in dir can be cloned into staging/. It tries
+// clonesFrom reports whether files in dir can be cloned into staging/. It tries
 // that with files of ours: closing a live database would drop the locks that
 // this process has on it. Between two subvolumes of one btrfs it would work, but
 // they do not show to be of one; then a whole copy is counted.
 func (s *Store) clonesFrom(dir string) bool {
 	var here, there unix.Statfs_t
-	if unix.Statfs(s.staging(), &here) != nil || unix.Statfs(dir, &there) != nil || here.Fsid != there.Fsid || here.Type != there.Type {
+	if unix.Statfs(s.staging(), &here) != nil || unix.Statfs(dir, &there) != nil || here.Fsid != there.Fsid ||
+		here.Type != there.Type {
 		return false
 	}
 	a, err := os.CreateTemp(s.staging(), "atobackupd-clone-")

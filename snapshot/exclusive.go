@@ -20,7 +20,7 @@ func (s *Store) MeasureExclusive(list []Snapshot) {
 	}
 }
 
-// Freed gives the bytes that deleting all of these snapshots would free. Blocks
+// Freed returns the bytes that deleting all of these snapshots would free. Blocks
 // that only they share among each other by reflink are not counted, so it may be
 // more; hard links among them are.
 func Freed(list []Snapshot) (bytes int64) {
@@ -67,7 +67,7 @@ const (
 	extentShared = 0x2000
 )
 
-// ownBytes gives how many of a file's bytes lie in blocks that no other file
+// ownBytes returns how many of a file's bytes lie in blocks that no other file
 // shares. Where the file system cannot tell, it is all of them.
 func ownBytes(path string, size int64) int64 {
 	own := size
@@ -79,13 +79,14 @@ func ownBytes(path string, size int64) int64 {
 	return max(0, own)
 }
 
-// sharedBlocks gives how many bytes of two files lie at the same place in the
+// sharedBlocks returns how many bytes of two files lie at the same place in the
 // same blocks.
 func sharedBlocks(a, b string) (bytes int64) {
 	x, y := extentsOf(a), extentsOf(b)
 	for len(x) > 0 && len(y) > 0 {
 		start, end := max(x[0].logical, y[0].logical), min(x[0].end(), y[0].end())
-		if start < end && x[0].flags&y[0].flags&extentShared != 0 && x[0].physical-x[0].logical == y[0].physical-y[0].logical {
+		if start < end && x[0].flags&y[0].flags&extentShared != 0 &&
+			x[0].physical-x[0].logical == y[0].physical-y[0].logical {
 			bytes += int64(end - start)
 		}
 		if x[0].end() <= y[0].end() {
@@ -99,7 +100,7 @@ func sharedBlocks(a, b string) (bytes int64) {
 
 func (e extent) end() uint64 { return e.logical + e.length }
 
-// extentsOf gives the block runs of a file in order, or none where the file
+// extentsOf returns the block runs of a file in order, or none where the file
 // system does not tell.
 func extentsOf(path string) (all []extent) {
 	f, err := openPlain(path)

@@ -83,7 +83,7 @@ func TestTakeKilled(t *testing.T) {
 }
 
 // afterKill checks what a take left that was killed before its k-th call, and
-// tells whether it was done before that.
+// reports whether it was done before that.
 func (in *installation) afterKill(t *testing.T, k int, cmd *exec.Cmd, err error) (done bool) {
 	t.Helper()
 	stamps := in.publishedOf(t)
@@ -96,7 +96,8 @@ func (in *installation) afterKill(t *testing.T, k int, cmd *exec.Cmd, err error)
 	if !cmd.ProcessState.Sys().(syscall.WaitStatus).Signaled() {
 		t.Fatalf("call %d: %v", k, err)
 	}
-	if removed, _, err := in.store.Sweep(); err != nil || in.staged(t) != "" || len(stamps) == 0 && k > 1 && len(removed) == 0 {
+	if removed, _, err := in.store.Sweep(); err != nil || in.staged(t) != "" ||
+		len(stamps) == 0 && k > 1 && len(removed) == 0 {
 		t.Errorf("call %d: swept %q, %v", k, removed, err)
 	}
 	if k%16 == 0 {
@@ -138,7 +139,11 @@ func TestTakeCancelled(t *testing.T) {
 			}
 			return nil
 		})
-		_, err := in.store.Take(ctx, in.src, TakeOptions{Kind: Daily, Full: true, Chroma: chroma.Options{OptimisticTries: 3}})
+		_, err := in.store.Take(
+			ctx,
+			in.src,
+			TakeOptions{Kind: Daily, Full: true, Chroma: chroma.Options{OptimisticTries: 3}},
+		)
 		stop()
 		cancel()
 		published := len(in.published(t))
@@ -174,8 +179,15 @@ func TestTakeCancelledBeforehand(t *testing.T) {
 // each of the writes the one that does not fit.
 func TestTakeOnAFullDisk(t *testing.T) {
 	in := installFull(t)
-	execDB(t, in.src.DB, "INSERT INTO memories(content) SELECT hex(randomblob(100000)) FROM source_documents, source_documents AS b")
-	if out, err := forktest.OwnMounts(forktest.Command("full disk", job{Store: t.TempDir(), Sources: in.src})).CombinedOutput(); err != nil || !strings.HasPrefix(string(out), "full ") {
+	execDB(
+		t,
+		in.src.DB,
+		"INSERT INTO memories(content) SELECT hex(randomblob(100000)) FROM source_documents, source_documents AS b",
+	)
+	if out, err := forktest.OwnMounts(
+		forktest.Command("full disk", job{Store: t.TempDir(), Sources: in.src}),
+	).CombinedOutput(); err != nil ||
+		!strings.HasPrefix(string(out), "full ") {
 		t.Errorf("%v: %s", err, out)
 	} else {
 		t.Logf("%s", out)
@@ -199,7 +211,11 @@ func takeOnFullDisks(j job) error {
 			return err
 		}
 		// The estimate must not save us: min_free is below what is missing.
-		_, err = store.Take(context.Background(), j.Sources, TakeOptions{Kind: Daily, Full: true, Chroma: chroma.Options{OptimisticTries: 3}, MinFree: -(1 << 40)})
+		_, err = store.Take(
+			context.Background(),
+			j.Sources,
+			TakeOptions{Kind: Daily, Full: true, Chroma: chroma.Options{OptimisticTries: 3}, MinFree: -(1 << 40)},
+		)
 		if err == nil {
 			if full < 5 {
 				return fmt.Errorf("it fits into %d KiB, after %d full disks", kib, full)

@@ -16,7 +16,11 @@ import (
 func TestForeignSnapshotIsNotBelieved(t *testing.T) {
 	const stranger = 61234
 	in := install(t)
-	snap, err := in.store.Take(context.Background(), in.src, TakeOptions{Kind: Daily, Host: "dalidou", ToolVersion: "1"})
+	snap, err := in.store.Take(
+		context.Background(),
+		in.src,
+		TakeOptions{Kind: Daily, Host: "dalidou", ToolVersion: "1"},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +41,11 @@ func TestForeignSnapshotIsNotBelieved(t *testing.T) {
 	if err != nil || seen.Manifest != nil || seen.Kind != Adopted || seen.Pinned || seen.Valid != nil {
 		t.Fatalf("believed: %+v, %v", seen, err)
 	}
-	result, err := in.store.Adopt(context.Background(), snap.Stamp, AdoptOptions{Host: "dalidou", ToolVersion: "1", Sources: in.src})
+	result, err := in.store.Adopt(
+		context.Background(),
+		snap.Stamp,
+		AdoptOptions{Host: "dalidou", ToolVersion: "1", Sources: in.src},
+	)
 	if err != nil || !result.Valid {
 		t.Fatalf("%+v, %v", result, err)
 	}

@@ -43,7 +43,11 @@ var roles = map[string]func(job) error{
 			return err
 		}
 		fsxtest.KillIfAsked()
-		snap, err := store.Take(context.Background(), j.Sources, TakeOptions{Kind: Daily, Full: j.Full, Chroma: chroma.Options{OptimisticTries: 3}})
+		snap, err := store.Take(
+			context.Background(),
+			j.Sources,
+			TakeOptions{Kind: Daily, Full: j.Full, Chroma: chroma.Options{OptimisticTries: 3}},
+		)
 		fmt.Println(snap.Stamp)
 		return err
 	},
@@ -160,14 +164,18 @@ func (in *installation) mustTake(t testing.TB, o TakeOptions) Snapshot {
 
 func (in *installation) validate(t testing.TB, stamp Stamp) Result {
 	t.Helper()
-	result, err := in.store.Validate(context.Background(), stamp, ValidateOptions{RequiredTables: in.src.RequiredTables})
+	result, err := in.store.Validate(
+		context.Background(),
+		stamp,
+		ValidateOptions{RequiredTables: in.src.RequiredTables},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return result
 }
 
-// published gives the names in snapshots/ after checking that each is whole and
+// published returns the names in snapshots/ after checking that each is whole and
 // valid, and that nothing of SQLite's lies anywhere.
 func (in *installation) published(t testing.TB) []Stamp {
 	t.Helper()
@@ -305,7 +313,7 @@ func wantError(t testing.TB, err error, kind failure.Kind, words ...string) {
 	}
 }
 
-// codes gives the codes of findings, each once, in order.
+// codes returns the codes of findings, each once, in order.
 func codes(findings []string) string {
 	var list []string
 	for _, f := range findings {

@@ -29,7 +29,7 @@ type Snapshot struct {
 	RawMetadata    json.RawMessage
 }
 
-// IsValid tells whether the snapshot was found valid, and nothing since says
+// IsValid reports whether the snapshot was found valid, and nothing since says
 // otherwise.
 func (s *Snapshot) IsValid() bool { return s.Valid != nil && *s.Valid }
 
@@ -37,26 +37,38 @@ func (s *Snapshot) IsValid() bool { return s.Valid != nil && *s.Valid }
 // AtoCore is still writing.
 const beingMade = time.Hour
 
-// List gives every published snapshot, oldest first, and warnings about what
+// List returns every published snapshot, oldest first, and warnings about what
 // looks wrong. Directories that AtoCore is still writing are left out, with a
 // warning when that goes on for more than an hour.
 func (s *Store) List(now time.Time) (list []Snapshot, warnings []string, err error) {
 	stamps, strangers, err := s.stamps()
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, []string{s.snapshots() + " does not exist: is its disk mounted? the first `atobackupd backup` makes it"}, nil
+		return nil, []string{
+			s.snapshots() + " does not exist: is its disk mounted? the first `atobackupd backup` makes it",
+		}, nil
 	}
 	if err != nil {
 		return nil, nil, err
 	}
 	for _, name := range strangers {
-		warnings = append(warnings, fmt.Sprintf("%s is not a snapshot: it does not belong there", filepath.Join(s.snapshots(), name)))
+		warnings = append(
+			warnings,
+			fmt.Sprintf("%s is not a snapshot: it does not belong there", filepath.Join(s.snapshots(), name)),
+		)
 	}
 	for _, stamp := range stamps {
 		snap, err := s.load(stamp, now)
 		switch {
 		case errors.Is(err, errBeingMade):
 			if info, err := os.Lstat(s.Path(stamp)); err == nil && now.Sub(info.ModTime()) > beingMade {
-				warnings = append(warnings, fmt.Sprintf("%s has no %s for more than an hour: whoever made it did not finish", s.Path(stamp), MetadataFile))
+				warnings = append(
+					warnings,
+					fmt.Sprintf(
+						"%s has no %s for more than an hour: whoever made it did not finish",
+						s.Path(stamp),
+						MetadataFile,
+					),
+				)
 			}
 			continue
 		case errors.Is(err, fs.ErrNotExist):
@@ -69,7 +81,7 @@ func (s *Store) List(now time.Time) (list []Snapshot, warnings []string, err err
 	return list, warnings, nil
 }
 
-// stamps gives the names in snapshots/, oldest first: those of directories that
+// stamps returns the names in snapshots/, oldest first: those of directories that
 // may be snapshots, and the others.
 func (s *Store) stamps() (stamps []Stamp, strangers []string, err error) {
 	entries, err := os.ReadDir(s.snapshots())
@@ -87,7 +99,7 @@ func (s *Store) stamps() (stamps []Stamp, strangers []string, err error) {
 	return stamps, strangers, nil
 }
 
-// Get gives one published snapshot; kind NotFound when there is none. One whose
+// Get returns one published snapshot; kind NotFound when there is none. One whose
 // manifest cannot be read comes with an error and marked as invalid.
 func (s *Store) Get(stamp Stamp) (Snapshot, error) {
 	snap, err := s.load(stamp, time.Now())

@@ -122,7 +122,17 @@ func TestOpenExistingMakesNothing(t *testing.T) {
 }
 
 func TestStamps(t *testing.T) {
-	for _, bad := range []string{"", "latest", "20260407T060000", "20260407t060000z", "20260230T000000Z", "20260407T250000Z", "../20260407T060000Z", "20260407T060000Z\n", "20260407T060000.5Z"} {
+	for _, bad := range []string{
+		"",
+		"latest",
+		"20260407T060000",
+		"20260407t060000z",
+		"20260230T000000Z",
+		"20260407T250000Z",
+		"../20260407T060000Z",
+		"20260407T060000Z\n",
+		"20260407T060000.5Z",
+	} {
 		_, err := ParseStamp(bad)
 		wantError(t, err, failure.Usage, "a stamp looks like 20260407T060000Z")
 	}

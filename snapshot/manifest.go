@@ -124,7 +124,7 @@ type Validation struct {
 var errNewer = errors.New("use a newer atobackupd")
 
 // ReadManifest reads atobackupd.json of the snapshot directory dir. A directory
-// without one gives fs.ErrNotExist.
+// without one is fs.ErrNotExist.
 func ReadManifest(dir string) (*Manifest, error) {
 	path := filepath.Join(dir, ManifestFile)
 	data, err := readDocument(path)

@@ -60,7 +60,7 @@ func NewMetadata(m *Manifest, root string) *Metadata {
 }
 
 // ReadMetadata reads backup-metadata.json of the snapshot directory dir. A
-// directory without one gives fs.ErrNotExist. A key of another type than ours,
+// directory without one is fs.ErrNotExist. A key of another type than ours,
 // or a time in another format, is unknown like a missing one: only a document
 // that is no JSON object is an error.
 func ReadMetadata(dir string) (*Metadata, error) {

@@ -151,7 +151,7 @@ func patch(ctx context.Context, out *os.File, want, from io.Reader, most int64) 
 	}
 }
 
-// samePage tells whether two chunks have the same page at the offset i.
+// samePage reports whether two chunks have the same page at the offset i.
 func samePage(a, b []byte, i int) bool {
 	end := min(i+pageSize, len(a))
 	return end <= len(b) && bytes.Equal(a[i:end], b[i:end])

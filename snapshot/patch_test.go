@@ -40,7 +40,13 @@ func TestPatch(t *testing.T) {
 		out, err := os.OpenFile(path, os.O_RDWR, 0)
 		must(t, err)
 		defer out.Close()
-		if err := patch(context.Background(), out, bytes.NewReader(want), bytes.NewReader(from), int64(len(changed)*pageSize)); err != nil {
+		if err := patch(
+			context.Background(),
+			out,
+			bytes.NewReader(want),
+			bytes.NewReader(from),
+			int64(len(changed)*pageSize),
+		); err != nil {
 			rt.Fatalf("%d pages of %d changed: %v", len(changed), pages, err)
 		}
 		got, err := os.ReadFile(path)

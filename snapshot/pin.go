@@ -33,7 +33,12 @@ func (s *Store) editManifest(op string, stamp Stamp, edit func(*Manifest) (chang
 		return nil
 	}
 	if err := s.writeJSON(filepath.Join(snap.Path, ManifestFile), snap.Manifest); err != nil {
-		return &failure.Error{Op: op, Subject: string(stamp), Err: err, Hint: "this process must be able to write into the snapshot's directory"}
+		return &failure.Error{
+			Op:      op,
+			Subject: string(stamp),
+			Err:     err,
+			Hint:    "this process must be able to write into the snapshot's directory",
+		}
 	}
 	return nil
 }

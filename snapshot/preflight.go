@@ -82,7 +82,8 @@ func (s *Store) checkDBSource(ctx context.Context, src Sources) error {
 func checkChromaSource(dir string) error {
 	if dir == "" {
 		return &failure.Error{Op: "backup", Subject: "chroma", Kind: failure.Config,
-			Err: errors.New("a full snapshot was asked for and no Chroma directory is configured"), Hint: "set atocore.chroma_path, or use --no-chroma"}
+			Err:  errors.New("a full snapshot was asked for and no Chroma directory is configured"),
+			Hint: "set atocore.chroma_path, or use --no-chroma"}
 	}
 	info, err := os.Stat(dir)
 	switch {
@@ -92,7 +93,12 @@ func checkChromaSource(dir string) error {
 	case err != nil:
 		return &failure.Error{Op: "backup", Subject: dir, Err: err, Hint: "this process must be able to read it"}
 	case !info.IsDir():
-		return &failure.Error{Op: "backup", Subject: dir, Err: errors.New("it is not a directory"), Hint: "correct atocore.chroma_path"}
+		return &failure.Error{
+			Op:      "backup",
+			Subject: dir,
+			Err:     errors.New("it is not a directory"),
+			Hint:    "correct atocore.chroma_path",
+		}
 	}
 	return nil
 }

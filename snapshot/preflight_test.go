@@ -25,8 +25,11 @@ func TestPreflight(t *testing.T) {
 		words   []string
 	}{
 		{"no database", func(t *testing.T, in *installation) { must(t, os.Remove(in.src.DB)) }, TakeOptions{},
-			failure.NotFound, []string{"atocore.db", "no such file", "check the path, and that its file system is mounted"}},
-		{"no directory of the database", func(t *testing.T, in *installation) { in.src.DB = filepath.Join(in.dir, "none/atocore.db") }, TakeOptions{},
+			failure.NotFound, []string{"atocore.db", "no such file", "check the path, and that its file system is " +
+				"mounted"}},
+		{"no directory of the database", func(t *testing.T, in *installation) {
+			in.src.DB = filepath.Join(in.dir, "none/atocore.db")
+		}, TakeOptions{},
 			failure.NotFound, []string{"none/atocore.db", "no such file"}},
 		{"a directory", func(t *testing.T, in *installation) { in.src.DB = filepath.Dir(in.src.DB) }, TakeOptions{},
 			failure.Other, []string{"data/db", "not a regular file"}},
@@ -34,23 +37,31 @@ func TestPreflight(t *testing.T) {
 			must(t, os.Remove(in.src.DB))
 			must(t, syscall.Mkfifo(in.src.DB, 0o600))
 		}, TakeOptions{}, failure.Other, []string{"not a regular file"}},
-		{"not SQLite", func(t *testing.T, in *installation) { edit(t, in.src.DB, overwrite(0, "PK\x03\x04")) }, TakeOptions{},
+		{"not SQLite", func(t *testing.T, in *installation) {
+			edit(t, in.src.DB, overwrite(0, "PK\x03\x04"))
+		}, TakeOptions{},
 			failure.Other, []string{"not a SQLite database", "its header is not one"}},
 		{"nothing in it", func(t *testing.T, in *installation) { must(t, os.Truncate(in.src.DB, 0)) }, TakeOptions{},
 			failure.Other, []string{"not a SQLite database: the file is empty"}},
 		{"cut short", func(t *testing.T, in *installation) { must(t, os.Truncate(in.src.DB, 60)) }, TakeOptions{},
 			failure.Other, []string{"not a SQLite database: the file has only 60 bytes"}},
-		{"a table is missing", func(t *testing.T, in *installation) { in.src.RequiredTables = []string{"MEMORIES", "projects"} }, TakeOptions{},
+		{"a table is missing", func(t *testing.T, in *installation) {
+			in.src.RequiredTables = []string{"MEMORIES", "projects"}
+		}, TakeOptions{},
 			failure.Other, []string{`required_tables: there is no table "projects"`, "atocore.required_tables"}},
 		{"no chroma", func(t *testing.T, in *installation) {}, TakeOptions{Full: true},
 			failure.Other, []string{"data/chroma", "the Chroma directory does not exist", "--no-chroma"}},
-		{"chroma is a file", func(t *testing.T, in *installation) { must(t, os.WriteFile(in.src.Chroma, nil, 0o600)) }, TakeOptions{Full: true},
+		{"chroma is a file", func(t *testing.T, in *installation) {
+			must(t, os.WriteFile(in.src.Chroma, nil, 0o600))
+		}, TakeOptions{Full: true},
 			failure.Other, []string{"it is not a directory"}},
 		{"chroma not configured", func(t *testing.T, in *installation) { in.src.Chroma = "" }, TakeOptions{Full: true},
 			failure.Config, []string{"no Chroma directory is configured", "atocore.chroma_path"}},
 		{"no space", func(t *testing.T, in *installation) {}, TakeOptions{MinFree: 1 << 60},
 			failure.NoSpace, []string{"must stay free (min_free)", "free some space, or lower backup.min_free"}},
-		{"staging is gone", func(t *testing.T, in *installation) { must(t, os.Remove(in.store.staging())) }, TakeOptions{},
+		{"staging is gone", func(t *testing.T, in *installation) {
+			must(t, os.Remove(in.store.staging()))
+		}, TakeOptions{},
 			failure.Config, []string{"staging", "no such file", "is its disk mounted?"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -136,7 +147,8 @@ func TestSnapshotsOfAnother(t *testing.T) {
 		forktest.As(65534, cmd)
 	}
 	out, err := cmd.CombinedOutput()
-	if want := fmt.Sprintf("error: backup.dir: %s: permission denied: let uid ", in.store.snapshots()); err == nil || !contains(fmt.Errorf("%s", out), want) {
+	if want := fmt.Sprintf("error: backup.dir: %s: permission denied: let uid ", in.store.snapshots()); err == nil ||
+		!contains(fmt.Errorf("%s", out), want) {
 		t.Errorf("%v: %s; want %s", err, out, want)
 	}
 	if in.staged(t) != "" {

@@ -55,7 +55,7 @@ func (t *takeRun) rename(dest string) error {
 }
 
 // complete writes the documents for a snapshot that will be named stamp, and
-// makes everything durable. It gives the text of the metadata.
+// makes everything durable. It returns the text of the metadata.
 func (t *takeRun) complete(stamp Stamp) (raw []byte, err error) {
 	m := t.manifest
 	m.Stamp, m.FinishedAt = stamp, time.Now().UTC()
@@ -90,9 +90,11 @@ func (t *takeRun) complete(stamp Stamp) (raw []byte, err error) {
 // quarantine keeps a copy that is not valid for somebody to look at.
 func (t *takeRun) quarantine(stamp Stamp) error {
 	dest := filepath.Join(t.store.quarantine(), string(stamp))
-	hint := "it is kept in " + dest + " for a look; take another, and when that fails too suspect the source or the disk"
+	hint := "it is kept in " + dest + " for a look; take another, and when that fails too suspect the source or " +
+		"the disk"
 	if err := fsx.RenameNoReplace(t.dir, dest); err != nil && !exists(dest) {
-		hint = "it could not be kept (" + err.Error() + "); take another, and when that fails too suspect the source or the disk"
+		hint = "it could not be kept (" + err.Error() + "); take another, and when that fails too suspect the " +
+			"source or the disk"
 	}
 	return &failure.Error{Op: "backup", Subject: string(stamp), Kind: failure.Invalid,
 		Err: fmt.Errorf("the copy did not validate: %s", strings.Join(t.manifest.Validation.Errors, "; ")), Hint: hint}

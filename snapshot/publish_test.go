@@ -23,8 +23,14 @@ func TestInvalidCopyGoesToQuarantine(t *testing.T) {
 		harm  func(t *testing.T, in *installation)
 		words []string
 	}{
-		"a rotten page":   {func(t *testing.T, in *installation) { rotDB(t, in.src.DB) }, []string{"db_integrity_check_failed: db/atocore.db: "}},
-		"a table missing": {func(t *testing.T, in *installation) { in.src.RequiredTables = []string{"Memories", "notes"} }, nil},
+		"a rotten page": {
+			func(t *testing.T, in *installation) { rotDB(t, in.src.DB) },
+			[]string{"db_integrity_check_failed: db/atocore.db: "},
+		},
+		"a table missing": {
+			func(t *testing.T, in *installation) { in.src.RequiredTables = []string{"Memories", "notes"} },
+			nil,
+		},
 		"a segment without its pickle": {func(t *testing.T, in *installation) {
 			pickles, _ := filepath.Glob(filepath.Join(in.src.Chroma, "*/index_metadata.pickle"))
 			must(t, os.Remove(pickles[0]))
@@ -39,7 +45,11 @@ func TestInvalidCopyGoesToQuarantine(t *testing.T) {
 				wantError(t, err, failure.Other, "notes")
 				return
 			}
-			wantError(t, err, failure.Invalid, append(test.words, "the copy did not validate: ", "it is kept in "+in.store.quarantine())...)
+			wantError(
+				t,
+				err,
+				failure.Invalid,
+				append(test.words, "the copy did not validate: ", "it is kept in "+in.store.quarantine())...)
 			if strings.Contains(err.Error(), "staging") {
 				t.Errorf("it speaks of staging: %v", err)
 			}
@@ -55,10 +65,12 @@ func TestInvalidCopyGoesToQuarantine(t *testing.T) {
 				t.Errorf("%+v, %v", m, err)
 			}
 			stamp := Stamp(kept[0].Name()).Time()
-			if removed, err := in.store.SweepQuarantine(stamp.Add(7*24*time.Hour), 7*24*time.Hour); err != nil || len(removed) != 0 {
+			if removed, err := in.store.SweepQuarantine(stamp.Add(7*24*time.Hour), 7*24*time.Hour); err != nil ||
+				len(removed) != 0 {
 				t.Errorf("too early: %q, %v", removed, err)
 			}
-			if removed, err := in.store.SweepQuarantine(stamp.Add(7*24*time.Hour+1), 7*24*time.Hour); err != nil || len(removed) != 1 {
+			if removed, err := in.store.SweepQuarantine(stamp.Add(7*24*time.Hour+1), 7*24*time.Hour); err != nil ||
+				len(removed) != 1 {
 				t.Errorf("after a week: %q, %v", removed, err)
 			}
 		})
@@ -141,7 +153,7 @@ func TestAtoCoreTakesTheSameStamp(t *testing.T) {
 	}
 }
 
-// What Take gives is what Get and List give.
+// What Take returns is what Get and List return.
 func TestTakeGetAndListAgree(t *testing.T) {
 	in := install(t)
 	taken := in.mustTake(t, TakeOptions{})
@@ -150,8 +162,12 @@ func TestTakeGetAndListAgree(t *testing.T) {
 	list, _, err := in.store.List(time.Now())
 	must(t, err)
 	for _, s := range []Snapshot{got, list[0]} {
-		if s.Path != taken.Path || s.Bytes != taken.Bytes || s.BytesExclusive != s.Bytes || s.Kind != Daily || !s.IsValid() || !s.Checked.Equal(taken.Checked) ||
-			string(s.RawMetadata) != string(taken.RawMetadata) || len(s.Manifest.Files) != len(taken.Manifest.Files) || !s.CreatedAt.Equal(taken.Stamp.Time()) {
+		if s.Path != taken.Path || s.Bytes != taken.Bytes || s.BytesExclusive != s.Bytes || s.Kind != Daily || !s.IsValid() || !s.Checked.Equal(
+			taken.Checked,
+		) ||
+			string(s.RawMetadata) != string(taken.RawMetadata) ||
+			len(s.Manifest.Files) != len(taken.Manifest.Files) ||
+			!s.CreatedAt.Equal(taken.Stamp.Time()) {
 			t.Errorf("%+v\nis not\n%+v", s, taken)
 		}
 	}

@@ -50,7 +50,10 @@ func (s *Store) BoundQuarantine(limit int64) (removed []string, err error) {
 
 // surplus returns the failed takes that are to go, oldest first.
 func surplus(list []failedTake, limit int64) (gone []string) {
-	newestFirst := slices.SortedFunc(slices.Values(list), func(a, b failedTake) int { return strings.Compare(b.name, a.name) })
+	newestFirst := slices.SortedFunc(
+		slices.Values(list),
+		func(a, b failedTake) int { return strings.Compare(b.name, a.name) },
+	)
 	var held int64
 	for i, take := range newestFirst {
 		held += take.bytes

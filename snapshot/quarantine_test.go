@@ -8,7 +8,19 @@ import (
 )
 
 func TestSurplus(t *testing.T) {
-	a, b, c, d := failedTake{"20260401T060000Z", 60}, failedTake{"20260402T060000Z", 60}, failedTake{"20260403T060000Z", 30}, failedTake{"20260404T060000Z", 300}
+	a, b, c, d := failedTake{
+		"20260401T060000Z",
+		60,
+	}, failedTake{
+		"20260402T060000Z",
+		60,
+	}, failedTake{
+		"20260403T060000Z",
+		30,
+	}, failedTake{
+		"20260404T060000Z",
+		300,
+	}
 	tests := []struct {
 		name string
 		list []failedTake
@@ -39,7 +51,11 @@ func TestBoundQuarantine(t *testing.T) {
 		if err := os.MkdirAll(filepath.Join(s.quarantine(), name, "db"), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(s.quarantine(), name, "db", "a.db"), make([]byte, 100), 0o600); err != nil {
+		if err := os.WriteFile(
+			filepath.Join(s.quarantine(), name, "db", "a.db"),
+			make([]byte, 100),
+			0o600,
+		); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -68,7 +84,11 @@ func TestLiveBytes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got := LiveBytes(Sources{DB: filepath.Join(dir, "a.db"), Chroma: filepath.Join(dir, "chroma"), Registry: filepath.Join(dir, "none")}); got != 23 {
+	if got := LiveBytes(Sources{
+		DB:       filepath.Join(dir, "a.db"),
+		Chroma:   filepath.Join(dir, "chroma"),
+		Registry: filepath.Join(dir, "none"),
+	}); got != 23 {
 		t.Errorf("%d bytes, want 23", got)
 	}
 	if got := LiveBytes(Sources{}); got != 0 {

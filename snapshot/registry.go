@@ -25,7 +25,7 @@ const (
 	registryPause = 650 * time.Millisecond
 )
 
-// readRegistry gives the registry's bytes, once they are whole JSON and did not
+// readRegistry returns the registry's bytes, once they are whole JSON and did not
 // move while they were read. A missing registry is fs.ErrNotExist.
 func readRegistry(ctx context.Context, path string) ([]byte, error) {
 	wasMissing := false
@@ -37,12 +37,17 @@ func readRegistry(ctx context.Context, path string) ([]byte, error) {
 			return nil, err
 		case err != nil && !missing:
 			return nil, &failure.Error{Op: "backup", Subject: path, Err: reason(err),
-				Hint: "this process must be able to read the registry; correct its permissions, or atocore.registry_path"}
+				Hint: "this process must be able to read the registry; correct its permissions, or " +
+					"atocore.registry_path"}
 		case err == nil && unsettled == nil:
 			return data, nil
 		case try == registryTries:
-			return nil, &failure.Error{Op: "backup", Subject: path, Err: fmt.Errorf("registry_invalid_json: %w", unsettled),
-				Hint: "repair the registry, or wait until its editor is done, and take the snapshot again"}
+			return nil, &failure.Error{
+				Op:      "backup",
+				Subject: path,
+				Err:     fmt.Errorf("registry_invalid_json: %w", unsettled),
+				Hint:    "repair the registry, or wait until its editor is done, and take the snapshot again",
+			}
 		}
 		wasMissing = missing
 		select {
@@ -67,7 +72,8 @@ func readStable(path string) (data []byte, unsettled, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if !os.SameFile(before, after) || before.Size() != after.Size() || !before.ModTime().Equal(after.ModTime()) || int64(len(data)) != after.Size() {
+	if !os.SameFile(before, after) || before.Size() != after.Size() || !before.ModTime().Equal(after.ModTime()) ||
+		int64(len(data)) != after.Size() {
 		return nil, errors.New("it changed while it was read"), nil
 	}
 	return data, checkJSON(data), nil
@@ -94,7 +100,11 @@ func readWhole(path string) ([]byte, error) {
 	case !info.Mode().IsRegular():
 		return nil, errNotRegular
 	case info.Size() > maxRegistry:
-		return nil, fmt.Errorf("it has %d bytes, more than the %d MiB that are read of a registry", info.Size(), maxRegistry>>20)
+		return nil, fmt.Errorf(
+			"it has %d bytes, more than the %d MiB that are read of a registry",
+			info.Size(),
+			maxRegistry>>20,
+		)
 	}
 	return io.ReadAll(io.LimitReader(f, maxRegistry))
 }

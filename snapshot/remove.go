@@ -18,7 +18,13 @@ func (s *Store) Delete(stamp Stamp) error {
 		return err
 	}
 	if !ok {
-		return &failure.Error{Op: "prune", Subject: string(stamp), Kind: failure.Locked, Err: errors.New("it is being read"), Hint: "the next prune will look again"}
+		return &failure.Error{
+			Op:      "prune",
+			Subject: string(stamp),
+			Kind:    failure.Locked,
+			Err:     errors.New("it is being read"),
+			Hint:    "the next prune will look again",
+		}
 	}
 	defer lock.Unlock()
 	failed := func(err error, hint string) error {

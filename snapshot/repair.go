@@ -38,7 +38,7 @@ type RepairFile struct {
 	from string // the good copy; "" for one that is made from the manifest
 }
 
-// Complete tells whether everything that is damaged can be healed.
+// Complete reports whether everything that is damaged can be healed.
 func (r RepairPlan) Complete() bool {
 	for _, f := range r.Files {
 		if f.Source == "" {
@@ -137,7 +137,13 @@ func (s *Store) Repair(ctx context.Context, r RepairPlan, m *Manifest) error {
 			continue
 		}
 		if err := s.repairFile(ctx, dir, r.Stamp, f, m); err != nil {
-			return &failure.Error{Op: "repair", Subject: string(r.Stamp) + "/" + f.Path, Kind: failure.KindOf(err), Err: err, Hint: "what was healed before it stays so; run it again"}
+			return &failure.Error{
+				Op:      "repair",
+				Subject: string(r.Stamp) + "/" + f.Path,
+				Kind:    failure.KindOf(err),
+				Err:     err,
+				Hint:    "what was healed before it stays so; run it again",
+			}
 		}
 	}
 	if own, err := ReadManifest(dir); err == nil && sameFiles(own.Files, m.Files) {
@@ -151,7 +157,8 @@ func sameFiles(a, b []File) bool {
 		return false
 	}
 	for i := range a {
-		if a[i].Path != b[i].Path || a[i].SHA256 != b[i].SHA256 || a[i].Size != b[i].Size || a[i].Type != b[i].Type || a[i].Target != b[i].Target {
+		if a[i].Path != b[i].Path || a[i].SHA256 != b[i].SHA256 || a[i].Size != b[i].Size || a[i].Type != b[i].Type ||
+			a[i].Target != b[i].Target {
 			return false
 		}
 	}
@@ -163,7 +170,8 @@ func (s *Store) repairFile(ctx context.Context, dir string, stamp Stamp, f Repai
 		return fmt.Errorf("the path %q leaves the snapshot", f.Path)
 	}
 	path := filepath.Join(dir, filepath.FromSlash(f.Path))
-	if info, err := lstatInside(dir, filepath.FromSlash(f.Path)); err == nil && (info.IsDir() || f.want.Type != TypeFile) {
+	if info, err := lstatInside(dir, filepath.FromSlash(f.Path)); err == nil &&
+		(info.IsDir() || f.want.Type != TypeFile) {
 		if err := fsx.RemoveAll(path); err != nil { // it should be something else
 			return err
 		}

@@ -87,7 +87,8 @@ func TestRepairFromTwins(t *testing.T) {
 	// A twin that has rotted too is none.
 	rot(t, filepath.Join(first.Path, segment))
 	rot(t, filepath.Join(second.Path, segment))
-	if r := in.plan(t, first, second); len(r.Files) != 1 || r.Complete() || r.Files[0].Why != "checksum_mismatch: "+segment {
+	if r := in.plan(t, first, second); len(r.Files) != 1 || r.Complete() ||
+		r.Files[0].Why != "checksum_mismatch: "+segment {
 		t.Errorf("plan %+v", r)
 	}
 }
@@ -167,10 +168,20 @@ func TestRepairStaysInside(t *testing.T) {
 	must(t, os.Symlink(outside, filepath.Join(snap.Path, "config")))
 	good := in.mustTake(t, TakeOptions{})
 	m := *snap.Manifest
-	m.Files = append([]File{{Path: "../escaped", Type: TypeFile, Size: in.entry(t, snap, DBFile).Size, SHA256: in.entry(t, snap, DBFile).SHA256}}, m.Files...)
+	m.Files = append(
+		[]File{
+			{
+				Path:   "../escaped",
+				Type:   TypeFile,
+				Size:   in.entry(t, snap, DBFile).Size,
+				SHA256: in.entry(t, snap, DBFile).SHA256,
+			},
+		},
+		m.Files...)
 	r, err := in.store.PlanRepair(context.Background(), snap.Stamp, &m, asDonors([]Snapshot{good}))
 	must(t, err)
-	if err := in.store.Repair(context.Background(), r, &m); err == nil || !strings.Contains(err.Error(), "leaves the snapshot") {
+	if err := in.store.Repair(context.Background(), r, &m); err == nil ||
+		!strings.Contains(err.Error(), "leaves the snapshot") {
 		t.Errorf("error %v", err)
 	}
 	must(t, in.store.Repair(context.Background(), in.plan(t, snap, good), snap.Manifest))

@@ -74,7 +74,7 @@ type stored struct {
 
 func (f stored) path() string { return filepath.Join(f.dir, filepath.FromSlash(f.Path)) }
 
-// latestFiles gives the files of the newest valid snapshot, and of the newest
+// latestFiles returns the files of the newest valid snapshot, and of the newest
 // valid full one where the other does not have them. Those that AtoCore made do
 // not count: it may still write to them.
 func (s *Store) latestFiles() (map[string]stored, error) {
@@ -84,7 +84,8 @@ func (s *Store) latestFiles() (map[string]stored, error) {
 	}
 	files := make(map[string]stored)
 	for _, snap := range slices.Backward(list) {
-		if !snap.IsValid() || snap.Manifest == nil || snap.Manifest.Artifacts[DB].Method == methodAtoCore || len(files) > 0 && !snap.Full {
+		if !snap.IsValid() || snap.Manifest == nil || snap.Manifest.Artifacts[DB].Method == methodAtoCore ||
+			len(files) > 0 && !snap.Full {
 			continue
 		}
 		for _, f := range snap.Manifest.Files {

@@ -34,7 +34,10 @@ func BenchmarkRigSeventeen(b *testing.B) {
 					if place == "same" {
 						live = filepath.Join(mount, "live")
 					}
-					in := &installation{dir: live, src: Sources{DB: filepath.Join(live, "db/atocore.db"), Chroma: filepath.Join(live, "chroma")}}
+					in := &installation{
+						dir: live,
+						src: Sources{DB: filepath.Join(live, "db/atocore.db"), Chroma: filepath.Join(live, "chroma")},
+					}
 					var err error
 					in.store, err = Open(filepath.Join(mount, "backups"))
 					must(b, err)
@@ -75,8 +78,20 @@ func seventeen(b *testing.B, in *installation, days, mount string, share Share) 
 			b.Fatalf("%s: %q, %v", snap.Stamp, r.Errors, err)
 		}
 	}
-	b.Logf("%d snapshots, %d MiB as plain copies, %d MiB on disk (%.1f %%); a take %v, at most %v; exclusive bytes in %v", len(list), plain>>20, took>>20,
-		100*float64(took)/float64(plain), (spent / 17).Round(time.Millisecond), longest.Round(time.Millisecond), measured.Round(time.Millisecond))
+	b.Logf(
+		"%d snapshots, %d MiB as plain copies, %d MiB on disk (%.1f %%); a take %v, at most %v; exclusive bytes in %v",
+		len(list),
+		plain>>20,
+		took>>20,
+		100*float64(
+			took,
+		)/float64(
+			plain,
+		),
+		(spent / 17).Round(time.Millisecond),
+		longest.Round(time.Millisecond),
+		measured.Round(time.Millisecond),
+	)
 }
 
 // liveDay brings the live store to a day, as the application would: a database
@@ -103,7 +118,8 @@ func liveDay(b *testing.B, from, to string) {
 		must(b, err)
 		for at := 0; at < len(data); at += pageSize {
 			page := data[at:min(at+pageSize, len(data))]
-			if inPlace := strings.Contains(rel, "sqlite3") || strings.HasSuffix(rel, ".db"); inPlace && samePage(page, was[min(at, len(was)):], 0) {
+			if inPlace := strings.Contains(rel, "sqlite3") || strings.HasSuffix(rel, ".db"); inPlace &&
+				samePage(page, was[min(at, len(was)):], 0) {
 				continue
 			}
 			_, err := f.WriteAt(page, int64(at))

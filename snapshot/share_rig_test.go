@@ -94,13 +94,28 @@ func TestRigShare(t *testing.T) {
 					must(t, os.Rename(big+".new", big))
 				}
 				before := used(t, mount)
-				snap := in.mustTake(t, TakeOptions{Kind: Weekly, Full: true, Chroma: chroma.Options{Method: chroma.MethodCold}, Share: ShareAuto})
+				snap := in.mustTake(
+					t,
+					TakeOptions{
+						Kind:   Weekly,
+						Full:   true,
+						Chroma: chroma.Options{Method: chroma.MethodCold},
+						Share:  ShareAuto,
+					},
+				)
 				grown = append(grown, used(t, mount)-before)
 				start := time.Now()
 				list := []Snapshot{snap}
 				in.store.MeasureExclusive(list)
-				t.Logf("%s file system, day %d: %d MiB, %d KiB more on disk, %d KiB exclusive (measured in %v)", place, day, snap.Bytes>>20,
-					grown[day]>>10, list[0].BytesExclusive>>10, time.Since(start).Round(10*time.Microsecond))
+				t.Logf(
+					"%s file system, day %d: %d MiB, %d KiB more on disk, %d KiB exclusive (measured in %v)",
+					place,
+					day,
+					snap.Bytes>>20,
+					grown[day]>>10,
+					list[0].BytesExclusive>>10,
+					time.Since(start).Round(10*time.Microsecond),
+				)
 			}
 			in.published(t)
 			reflinks := !strings.HasSuffix(t.Name(), "ext4")

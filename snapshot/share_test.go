@@ -14,7 +14,7 @@ import (
 	"github.com/atocore/atobackupd/snapshot/chroma"
 )
 
-// stat gives what the file system knows of a stored file.
+// stat returns what the file system knows of a stored file.
 func stat(t testing.TB, snap Snapshot, name string) *syscall.Stat_t {
 	t.Helper()
 	info, err := os.Lstat(filepath.Join(snap.Path, filepath.FromSlash(name)))
@@ -40,7 +40,8 @@ func linked(t testing.TB, a, b Snapshot) (names []string) {
 		if f.Type != TypeFile {
 			continue
 		}
-		if _, err := os.Lstat(filepath.Join(a.Path, f.Path)); err == nil && stat(t, a, f.Path).Ino == stat(t, b, f.Path).Ino {
+		if _, err := os.Lstat(filepath.Join(a.Path, f.Path)); err == nil &&
+			stat(t, a, f.Path).Ino == stat(t, b, f.Path).Ino {
 			names = append(names, f.Path)
 		}
 	}
@@ -172,7 +173,8 @@ func TestSharingFailing(t *testing.T) {
 				t.Errorf("failure %d (%s): %v", k, at, err)
 			}
 		}
-		if err != nil && !errors.Is(err, fsxtest.ErrInjected) && !strings.Contains(err.Error(), fsxtest.ErrInjected.Error()) {
+		if err != nil && !errors.Is(err, fsxtest.ErrInjected) &&
+			!strings.Contains(err.Error(), fsxtest.ErrInjected.Error()) {
 			t.Errorf("failure %d (%s): %v", k, at, err)
 		}
 		if k%40 == 0 {

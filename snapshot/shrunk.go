@@ -63,7 +63,8 @@ func (t *takeRun) suspect(ctx context.Context) error {
 	codes := make(map[string]bool)
 	for _, artifact := range []string{DB, Registry, Chroma} {
 		before := lastWith(list, artifact, t.started)
-		if before == nil || before.Manifest.Artifacts[artifact].SourcePath != t.manifest.Artifacts[artifact].SourcePath {
+		if before == nil ||
+			before.Manifest.Artifacts[artifact].SourcePath != t.manifest.Artifacts[artifact].SourcePath {
 			continue // none to compare with, or another source was configured since
 		}
 		var shrank []shrinkage
@@ -137,9 +138,15 @@ func shrunkTables(before, now map[string]int64) (found []shrinkage) {
 		switch {
 		case isIndexTable(name, before):
 		case was > 0 && is == 0:
-			found = append(found, shrinkage{suspectTableEmptied, fmt.Sprintf("table %s had %d rows and has none", name, was)})
+			found = append(
+				found,
+				shrinkage{suspectTableEmptied, fmt.Sprintf("table %s had %d rows and has none", name, was)},
+			)
 		case was >= 100 && is < was-was/2:
-			found = append(found, shrinkage{suspectDBShrunk, fmt.Sprintf("table %s had %d rows and has %d", name, was, is)})
+			found = append(
+				found,
+				shrinkage{suspectDBShrunk, fmt.Sprintf("table %s had %d rows and has %d", name, was, is)},
+			)
 		}
 	}
 	return found
@@ -164,7 +171,10 @@ func shrunkRegistry(before, now map[string]any) (found []shrinkage) {
 	}
 	for _, key := range slices.Sorted(maps.Keys(before)) {
 		if was, is := length(before[key]), length(now[key]); was > 0 && is == 0 {
-			found = append(found, shrinkage{suspectRegistry, fmt.Sprintf("%q of the registry had %d entries and has none", key, was)})
+			found = append(
+				found,
+				shrinkage{suspectRegistry, fmt.Sprintf("%q of the registry had %d entries and has none", key, was)},
+			)
 		}
 	}
 	return found
@@ -179,7 +189,8 @@ func length(v any) int {
 }
 
 func shrunkChroma(ctx context.Context, before, now contents) (found []shrinkage) {
-	if before.manifest.Artifacts[Chroma].Consistency == Consistent && now.manifest.Artifacts[Chroma].Consistency != Consistent {
+	if before.manifest.Artifacts[Chroma].Consistency == Consistent &&
+		now.manifest.Artifacts[Chroma].Consistency != Consistent {
 		found = append(found, shrinkage{suspectChromaUnknown, "Chroma could be verified and now cannot"})
 	}
 	was, err := before.collections(ctx)
@@ -194,7 +205,10 @@ func shrunkChroma(ctx context.Context, before, now contents) (found []shrinkage)
 	for _, name := range slices.Sorted(maps.Keys(was)) {
 		had += was[name]
 		if _, there := is[name]; !there && was[name] > 0 {
-			found = append(found, shrinkage{suspectChroma, fmt.Sprintf("collection %s had %d records and is gone", name, was[name])})
+			found = append(
+				found,
+				shrinkage{suspectChroma, fmt.Sprintf("collection %s had %d records and is gone", name, was[name])},
+			)
 		}
 	}
 	for _, n := range is {

@@ -11,7 +11,8 @@ import (
 
 // A source that shrank is published, suspect, and names its figures.
 func TestSuspect(t *testing.T) {
-	fill := "WITH RECURSIVE n(i) AS (SELECT 10 UNION ALL SELECT i+1 FROM n WHERE i < 209) INSERT INTO memories SELECT i, 'x', 1 FROM n"
+	fill := "WITH RECURSIVE n(i) AS (SELECT 10 UNION ALL SELECT i+1 FROM n WHERE i < 209) INSERT INTO memories " +
+		"SELECT i, 'x', 1 FROM n"
 	for _, test := range []struct {
 		name   string
 		shrink func(t *testing.T, in *installation)
@@ -19,8 +20,15 @@ func TestSuspect(t *testing.T) {
 		text   string
 	}{
 		{"nothing", func(t *testing.T, in *installation) {}, nil, ""},
-		{"half of a table stays", func(t *testing.T, in *installation) { execDB(t, in.src.DB, "DELETE FROM memories WHERE id > 108") }, nil, ""},
-		{"less than half stays", func(t *testing.T, in *installation) { execDB(t, in.src.DB, "DELETE FROM memories WHERE id > 20") },
+		{
+			"half of a table stays",
+			func(t *testing.T, in *installation) { execDB(t, in.src.DB, "DELETE FROM memories WHERE id > 108") },
+			nil,
+			"",
+		},
+		{"less than half stays", func(t *testing.T, in *installation) {
+			execDB(t, in.src.DB, "DELETE FROM memories WHERE id > 20")
+		},
 			[]string{"db_shrunk"}, "table memories had 203 rows and has 14"},
 		{"a table is empty", func(t *testing.T, in *installation) {
 			execDB(t, in.src.DB, "DELETE FROM memories", "DELETE FROM source_documents")
@@ -28,7 +36,12 @@ func TestSuspect(t *testing.T) {
 			[]string{"db_table_emptied"}, "table source_documents had 2 rows and has none"},
 		{"a table is gone", func(t *testing.T, in *installation) { execDB(t, in.src.DB, "DROP TABLE memories") },
 			[]string{"db_table_emptied"}, "table memories had 203 rows"},
-		{"no registry", func(t *testing.T, in *installation) { must(t, os.Remove(in.src.Registry)) }, []string{"registry_shrunk"}, "now there is none"},
+		{
+			"no registry",
+			func(t *testing.T, in *installation) { must(t, os.Remove(in.src.Registry)) },
+			[]string{"registry_shrunk"},
+			"now there is none",
+		},
 		{"an empty registry", func(t *testing.T, in *installation) {
 			must(t, os.WriteFile(in.src.Registry, []byte(`{"projects": []}`), 0o600))
 		},

@@ -102,7 +102,8 @@ func (s *Store) checkOwnDirs() error {
 		}
 		if err != nil {
 			return &failure.Error{Op: "backup.dir", Subject: s.dir, Kind: failure.Refused, Err: err,
-				Hint: "move it away; to keep the backups on another disk, mount that disk at backup.dir or set backup.dir to it"}
+				Hint: "move it away; to keep the backups on another disk, mount that disk at backup.dir or set " +
+					"backup.dir to it"}
 		}
 	}
 	return nil

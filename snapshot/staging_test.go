@@ -22,8 +22,19 @@ func TestSweepTakesOnlyItsOwn(t *testing.T) {
 		"20260407T060000Z.healing", "20260407T060000Z.metadata", "atobackupd-drill-20260407T060000Z-99", "atobackupd-from-laptop-7",
 		".atobackupd.json.42", ".backup-metadata.json.42",
 	}
-	foreign := []string{"20260407T060000Z", "20260407T060000Z.bak", "20260407T060000Z.3141592653.old", "clone-7", "mine",
-		"precious", "mount", "atobackupd", ".atobackupd.json", "x20260407T060000Z.1", "20260407T060000Z.1\n"}
+	foreign := []string{
+		"20260407T060000Z",
+		"20260407T060000Z.bak",
+		"20260407T060000Z.3141592653.old",
+		"clone-7",
+		"mine",
+		"precious",
+		"mount",
+		"atobackupd",
+		".atobackupd.json",
+		"x20260407T060000Z.1",
+		"20260407T060000Z.1\n",
+	}
 	for _, name := range append(slices.Clone(ours), foreign...) {
 		must(t, os.MkdirAll(filepath.Join(in.store.staging(), name, "inside"), 0o755))
 		must(t, os.WriteFile(filepath.Join(in.store.staging(), name, "thesis"), []byte("x"), 0o600))
@@ -43,7 +54,10 @@ func TestSweepTakesOnlyItsOwn(t *testing.T) {
 	if !slices.Equal(removed, ours) || !slices.Equal(left, foreign) {
 		t.Errorf("removed %q\nwant    %q\nleft    %q\nwant    %q", removed, ours, left, foreign)
 	}
-	for _, path := range []string{filepath.Join(elsewhere, "photo"), filepath.Join(in.store.staging(), "precious", "thesis")} {
+	for _, path := range []string{
+		filepath.Join(elsewhere, "photo"),
+		filepath.Join(in.store.staging(), "precious", "thesis"),
+	} {
 		if !exists(path) {
 			t.Errorf("%s is gone", path)
 		}
@@ -69,7 +83,13 @@ func sweepAcrossMount(j job) error {
 		return err
 	}
 	disk, at := filepath.Join(j.Store, "disk"), filepath.Join(store.staging(), "20260407T060000Z.1", "mnt")
-	if err := errors.Join(os.Mkdir(disk, 0o755), os.MkdirAll(at, 0o755), syscall.Mount(disk, at, "", syscall.MS_BIND, ""),
+	if err := errors.Join(os.Mkdir(disk, 0o755), os.MkdirAll(at, 0o755), syscall.Mount(
+		disk,
+		at,
+		"",
+		syscall.MS_BIND,
+		"",
+	),
 		os.WriteFile(filepath.Join(at, "photo"), nil, 0o600)); err != nil {
 		return err
 	}

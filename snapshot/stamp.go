@@ -13,7 +13,7 @@ type Stamp string
 
 const stampLayout = "20060102T150405Z"
 
-// StampOf gives the stamp of the second that holds t.
+// StampOf returns the stamp of the second that holds t.
 func StampOf(t time.Time) Stamp { return Stamp(t.UTC().Format(stampLayout)) }
 
 // ParseStamp accepts exactly the form YYYYMMDDTHHMMSSZ of a real date.
@@ -26,7 +26,7 @@ func ParseStamp(s string) (Stamp, error) {
 	return Stamp(s), nil
 }
 
-// Time gives the instant that the stamp names; the zero time for a Stamp that
+// Time returns the instant that the stamp names; the zero time for a Stamp that
 // was not made by StampOf or ParseStamp.
 func (s Stamp) Time() time.Time {
 	t, err := time.Parse(stampLayout, string(s))
@@ -59,6 +59,6 @@ func ParseKind(s string) (Kind, error) {
 		Err: fmt.Errorf("not a kind of snapshot"), Hint: "use daily, weekly, monthly or manual"}
 }
 
-// HoldsSlots tells whether retention may count a snapshot of this kind as a
+// HoldsSlots reports whether retention may count a snapshot of this kind as a
 // daily, weekly or monthly one, and `latest` may mean it.
 func (k Kind) HoldsSlots() bool { return k != PreRestore }

@@ -48,11 +48,21 @@ func (s *Store) checkPlace() error {
 	for _, sub := range []string{s.snapshots(), s.quarantine()} {
 		same, err := sameMount(s.staging(), sub)
 		if err != nil {
-			return &failure.Error{Op: "backup.dir", Subject: s.dir, Kind: failure.Config, Err: err, Hint: "is its disk mounted?"}
+			return &failure.Error{
+				Op:      "backup.dir",
+				Subject: s.dir,
+				Kind:    failure.Config,
+				Err:     err,
+				Hint:    "is its disk mounted?",
+			}
 		}
 		if !same {
 			return &failure.Error{Op: "backup.dir", Subject: s.dir, Kind: failure.Config,
-				Err:  fmt.Errorf("staging/ and %s/ lie on different file systems or mounts, so that a finished snapshot cannot be renamed into place", filepath.Base(sub)),
+				Err: fmt.Errorf(
+					"staging/ and %s/ lie on different file systems or mounts, so that a finished snapshot cannot "+
+						"be renamed into place",
+					filepath.Base(sub),
+				),
 				Hint: "mount the backup directory as a whole"}
 		}
 	}
@@ -76,7 +86,7 @@ func sameMount(a, b string) (bool, error) {
 	return mounts[0] == mounts[1] && devices[0] == devices[1], nil
 }
 
-// OpenExisting gives the store at dir for reading; it makes nothing. A directory
+// OpenExisting returns the store at dir for reading; it makes nothing. A directory
 // that is not there is a store with no snapshots: List warns about it.
 func OpenExisting(dir string) (*Store, error) {
 	dir, err := filepath.Abs(dir)
@@ -84,7 +94,12 @@ func OpenExisting(dir string) (*Store, error) {
 		return nil, err
 	}
 	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
-		return nil, &failure.Error{Op: "backup.dir", Subject: dir, Kind: failure.Config, Err: errors.New("not a directory")}
+		return nil, &failure.Error{
+			Op:      "backup.dir",
+			Subject: dir,
+			Kind:    failure.Config,
+			Err:     errors.New("not a directory"),
+		}
 	}
 	return &Store{dir: dir}, nil
 }
@@ -101,7 +116,12 @@ func (s *Store) quarantine() string { return filepath.Join(s.dir, "quarantine") 
 
 // Lock takes the main lock, which take, prune, restore and sync-prune hold one
 // at a time. See fsx.LockFile for waiting and timeout.
-func (s *Store) Lock(ctx context.Context, purpose string, timeout time.Duration, waiting func(holder string)) (*fsx.Lock, error) {
+func (s *Store) Lock(
+	ctx context.Context,
+	purpose string,
+	timeout time.Duration,
+	waiting func(holder string),
+) (*fsx.Lock, error) {
 	return fsx.LockFile(ctx, filepath.Join(s.dir, ".lock"), purpose, timeout, waiting)
 }
 
@@ -114,8 +134,13 @@ func (s *Store) LockShared(stamp Stamp) (*fsx.Lock, error) {
 			return lock, err
 		}
 		if time.Now().After(deadline) {
-			return nil, &failure.Error{Op: "lock", Subject: string(stamp), Kind: failure.Locked, Err: errors.New("it is being pruned"),
-				Hint: "try again in a moment"}
+			return nil, &failure.Error{
+				Op:      "lock",
+				Subject: string(stamp),
+				Kind:    failure.Locked,
+				Err:     errors.New("it is being pruned"),
+				Hint:    "try again in a moment",
+			}
 		}
 	}
 }

@@ -63,7 +63,10 @@ func (s *Store) Take(ctx context.Context, src Sources, o TakeOptions) (Snapshot,
 		return Snapshot{}, err
 	}
 	if t.dir, err = fsx.MkdirTemp(s.staging(), string(stamp)+".", 0o750); err != nil {
-		return Snapshot{}, takeFailure(stamp, &failure.Error{Op: "backup", Subject: s.staging(), Err: err, Hint: stagingHint})
+		return Snapshot{}, takeFailure(
+			stamp,
+			&failure.Error{Op: "backup", Subject: s.staging(), Err: err, Hint: stagingHint},
+		)
 	}
 	defer t.cleanUp()
 	if err := t.fill(ctx, stamp); err != nil {
@@ -77,14 +80,20 @@ func takeFailure(stamp Stamp, err error) error {
 	var f *failure.Error
 	switch known := errors.As(err, &f); {
 	case isNoSpace(err) && failure.KindOf(err) != failure.NoSpace:
-		return &failure.Error{Op: "backup", Subject: string(stamp), Kind: failure.NoSpace, Err: err, Hint: "free some space under backup.dir and take it again"}
+		return &failure.Error{
+			Op:      "backup",
+			Subject: string(stamp),
+			Kind:    failure.NoSpace,
+			Err:     err,
+			Hint:    "free some space under backup.dir and take it again",
+		}
 	case known, failure.KindOf(err) == failure.Interrupted:
 		return err
 	}
 	return &failure.Error{Op: "backup", Subject: string(stamp), Err: err}
 }
 
-// freeStamp gives the stamp of now, or of a later second while one exists. It
+// freeStamp returns the stamp of now, or of a later second while one exists. It
 // does not wait for that second to end: Take comes back here if somebody else
 // uses it first.
 func (s *Store) freeStamp(ctx context.Context, now time.Time) (Stamp, error) {
@@ -172,7 +181,11 @@ func (t *takeRun) copyArtifacts(ctx context.Context) error {
 		group.SetLimit(1)
 	}
 	var parts []*takeRun
-	for _, copyOne := range []func(*takeRun, context.Context) error{(*takeRun).copyDB, (*takeRun).copyRegistry, (*takeRun).copyChroma} {
+	for _, copyOne := range []func(*takeRun, context.Context) error{
+		(*takeRun).copyDB,
+		(*takeRun).copyRegistry,
+		(*takeRun).copyChroma,
+	} {
 		part := t.part()
 		parts = append(parts, part)
 		group.Go(func() error {

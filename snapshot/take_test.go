@@ -19,7 +19,7 @@ import (
 	"github.com/atocore/atobackupd/internal/fsx/fsxtest"
 )
 
-// keys gives the sorted keys of a JSON object.
+// keys returns the sorted keys of a JSON object.
 func keys(t *testing.T, doc any) string {
 	t.Helper()
 	object, ok := doc.(map[string]any)
@@ -50,7 +50,8 @@ func TestTakeLaysOutAsAtoCoreDoes(t *testing.T) {
 	if got := fsxtest.Tree(t, snap.Path); got != tree {
 		t.Errorf("the tree is\n%s", got)
 	}
-	if snap.Path != in.store.Path(snap.Stamp) || snap.Kind != Weekly || snap.Full || !snap.IsValid() || snap.Stamp.Time().Before(before) {
+	if snap.Path != in.store.Path(snap.Stamp) || snap.Kind != Weekly || snap.Full || !snap.IsValid() ||
+		snap.Stamp.Time().Before(before) {
 		t.Errorf("%+v", snap)
 	}
 	if in.staged(t) != "" {
@@ -58,7 +59,9 @@ func TestTakeLaysOutAsAtoCoreDoes(t *testing.T) {
 	}
 
 	meta := readAny(t, filepath.Join(snap.Path, MetadataFile))
-	if got, want := keys(t, meta), "backup_root chroma_snapshot_bytes chroma_snapshot_files chroma_snapshot_included chroma_snapshot_path created_at created_by db_size_bytes db_snapshot_path include_chroma registry_size_bytes registry_snapshot_path vector_store_note"; got != want {
+	if got, want := keys(t, meta), "backup_root chroma_snapshot_bytes chroma_snapshot_files "+
+		"chroma_snapshot_included chroma_snapshot_path created_at created_by db_size_bytes db_snapshot_path "+
+		"include_chroma registry_size_bytes registry_snapshot_path vector_store_note"; got != want {
 		t.Errorf("keys of the metadata: %s", got)
 	}
 	for key, want := range map[string]any{
@@ -70,7 +73,9 @@ func TestTakeLaysOutAsAtoCoreDoes(t *testing.T) {
 			t.Errorf("%s is %v, want %v", key, meta[key], want)
 		}
 	}
-	if at, err := time.Parse(time.RFC3339, meta["created_at"].(string)); err != nil || !strings.HasSuffix(meta["created_at"].(string), "Z") || at.Before(before) {
+	if at, err := time.Parse(time.RFC3339, meta["created_at"].(string)); err != nil ||
+		!strings.HasSuffix(meta["created_at"].(string), "Z") ||
+		at.Before(before) {
 		t.Errorf("created_at %v, %v", meta["created_at"], err)
 	}
 	if !filepath.IsAbs(meta["backup_root"].(string)) {
@@ -79,7 +84,11 @@ func TestTakeLaysOutAsAtoCoreDoes(t *testing.T) {
 
 	m := readAny(t, filepath.Join(snap.Path, ManifestFile))
 	for name, pair := range map[string][2]any{
-		"manifest":   {m, "accepted_at artifacts db files finished_at host kind note pinned roots schema stamp started_at suspect tool_version validation"},
+		"manifest": {
+			m,
+			"accepted_at artifacts db files finished_at host kind note pinned roots schema stamp started_at suspect " +
+				"tool_version validation",
+		},
 		"artifacts":  {m["artifacts"], "chroma db registry"},
 		"artifact":   {m["artifacts"].(map[string]any)["db"], "bytes consistency files included method source_path"},
 		"db":         {m["db"], "application_id journal_mode_of_source page_count page_size tables user_version"},
@@ -91,7 +100,8 @@ func TestTakeLaysOutAsAtoCoreDoes(t *testing.T) {
 			t.Errorf("keys of the %s: %s", name, got)
 		}
 	}
-	if got := snap.Manifest.DB; got.UserVersion != 7 || got.JournalModeOfSource != "wal" || !maps.Equal(got.Tables, map[string]int64{"source_documents": 2, "memories": 3}) {
+	if got := snap.Manifest.DB; got.UserVersion != 7 || got.JournalModeOfSource != "wal" ||
+		!maps.Equal(got.Tables, map[string]int64{"source_documents": 2, "memories": 3}) {
 		t.Errorf("%+v", got)
 	}
 	if m["host"] != "dalidou" || m["schema"] != 1.0 || m["stamp"] != string(snap.Stamp) || m["kind"] != "weekly" {
@@ -111,7 +121,13 @@ func TestTakeRecordsTheLiveFiles(t *testing.T) {
 	must(t, err)
 	segment := filepath.Dir(segments[0])
 	must(t, os.Symlink("chroma.sqlite3", filepath.Join(in.src.Chroma, "inner-link")))
-	must(t, filepath.WalkDir(filepath.Join(in.dir, "data"), func(path string, _ fs.DirEntry, _ error) error { return os.Lchown(path, uid, gid) }))
+	must(
+		t,
+		filepath.WalkDir(
+			filepath.Join(in.dir, "data"),
+			func(path string, _ fs.DirEntry, _ error) error { return os.Lchown(path, uid, gid) },
+		),
+	)
 	must(t, os.Lchown(in.src.Registry, uid, gid))
 	old := time.Date(2020, 2, 29, 12, 0, 0, 123456789, time.UTC)
 	for path, mode := range map[string]fs.FileMode{
@@ -177,7 +193,9 @@ func TestTakeRecordsTheLiveFiles(t *testing.T) {
 	}
 	a, meta := snap.Manifest.Artifacts[Chroma], readAny(t, filepath.Join(snap.Path, MetadataFile))
 	if !a.Included || a.Method != "live: optimistic (1 try)" || a.Consistency != Consistent || meta["chroma_snapshot_path"] != snap.Path+"/chroma" ||
-		meta["chroma_snapshot_files"] != float64(a.Files) || meta["chroma_snapshot_bytes"] != float64(a.Bytes) || meta["include_chroma"] != true {
+		meta["chroma_snapshot_files"] != float64(a.Files) ||
+		meta["chroma_snapshot_bytes"] != float64(a.Bytes) ||
+		meta["include_chroma"] != true {
 		t.Errorf("%+v, %v", a, meta)
 	}
 	bytes, files2 := treeSize(filepath.Join(snap.Path, ChromaDir))
@@ -230,7 +248,13 @@ func TestTakeWhateverTheUmask(t *testing.T) {
 	in := install(t)
 	defer syscall.Umask(syscall.Umask(0o077))
 	snap := in.mustTake(t, TakeOptions{})
-	for path, want := range map[string]fs.FileMode{".": 0o750, ManifestFile: 0o640, MetadataFile: 0o640, DBFile: 0o644, RegistryFile: 0o640} {
+	for path, want := range map[string]fs.FileMode{
+		".":          0o750,
+		ManifestFile: 0o640,
+		MetadataFile: 0o640,
+		DBFile:       0o644,
+		RegistryFile: 0o640,
+	} {
 		if info, err := os.Stat(filepath.Join(snap.Path, path)); err != nil || info.Mode().Perm() != want {
 			t.Errorf("%s: %v, want %o", path, info.Mode(), want)
 		}
@@ -244,7 +268,11 @@ func TestRelativeStore(t *testing.T) {
 	var err error
 	in.store, err = Open("relative")
 	must(t, err)
-	if snap := in.mustTake(t, TakeOptions{}); snap.Path != filepath.Join(in.dir, "relative/snapshots", string(snap.Stamp)) {
+	if snap := in.mustTake(t, TakeOptions{}); snap.Path != filepath.Join(
+		in.dir,
+		"relative/snapshots",
+		string(snap.Stamp),
+	) {
 		t.Errorf("path %s", snap.Path)
 	}
 }
@@ -256,7 +284,8 @@ func TestTakeWithoutRegistry(t *testing.T) {
 	if a := snap.Manifest.Artifacts[Registry]; a.Included || a.SourcePath != in.src.Registry {
 		t.Errorf("%+v", a)
 	}
-	if meta := readAny(t, filepath.Join(snap.Path, MetadataFile)); meta["registry_snapshot_path"] != "" || meta["registry_size_bytes"] != 0.0 {
+	if meta := readAny(t, filepath.Join(snap.Path, MetadataFile)); meta["registry_snapshot_path"] != "" ||
+		meta["registry_size_bytes"] != 0.0 {
 		t.Errorf("%v", meta)
 	}
 	if exists(filepath.Join(snap.Path, "config")) {

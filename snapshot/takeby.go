@@ -12,12 +12,17 @@ import (
 )
 
 // TakeBy is Take where AtoCore makes the snapshot itself: ask has it made in
-// this store's snapshots directory and gives its stamp. The snapshot is judged
+// this store's snapshots directory and returns its stamp. The snapshot is judged
 // and given our manifest, with the kind that o names, so that it counts like one
 // of ours. One that does not validate is moved to quarantine/ and the error is
 // of kind Invalid. An error of ask's is given back as it is. The caller holds
 // the main lock.
-func (s *Store) TakeBy(ctx context.Context, src Sources, o TakeOptions, ask func(context.Context) (Stamp, error)) (Snapshot, error) {
+func (s *Store) TakeBy(
+	ctx context.Context,
+	src Sources,
+	o TakeOptions,
+	ask func(context.Context) (Stamp, error),
+) (Snapshot, error) {
 	o.Share = "" // AtoCore shares nothing
 	if err := s.preflight(ctx, src, o); err != nil {
 		return Snapshot{}, err
@@ -30,16 +35,29 @@ func (s *Store) TakeBy(ctx context.Context, src Sources, o TakeOptions, ask func
 	switch {
 	case failure.KindOf(err) == failure.NotFound:
 		return Snapshot{}, &failure.Error{Op: "backup", Subject: string(stamp), Kind: failure.Config,
-			Err: fmt.Errorf("AtoCore made it, and not in %s", s.snapshots()), Hint: "set backup.dir to this machine's side of AtoCore's own backup directory"}
+			Err:  fmt.Errorf("AtoCore made it, and not in %s", s.snapshots()),
+			Hint: "set backup.dir to this machine's side of AtoCore's own backup directory"}
 	case err != nil:
 		return Snapshot{}, err
 	case snap.Manifest != nil:
-		return Snapshot{}, &failure.Error{Op: "backup", Subject: string(stamp), Err: errors.New("AtoCore names a snapshot that was there before")}
+		return Snapshot{}, &failure.Error{
+			Op:      "backup",
+			Subject: string(stamp),
+			Err:     errors.New("AtoCore names a snapshot that was there before"),
+		}
 	case o.Full && !snap.Full:
-		return Snapshot{}, &failure.Error{Op: "backup", Subject: string(stamp), Err: errors.New("AtoCore made it without Chroma")}
+		return Snapshot{}, &failure.Error{
+			Op:      "backup",
+			Subject: string(stamp),
+			Err:     errors.New("AtoCore made it without Chroma"),
+		}
 	}
-	result, err := s.Adopt(ctx, stamp, AdoptOptions{Kind: o.Kind, Host: o.Host, ToolVersion: o.ToolVersion, Sources: src,
-		Validate: ValidateOptions{RequiredTables: src.RequiredTables, Progress: o.Progress}})
+	result, err := s.Adopt(
+		ctx,
+		stamp,
+		AdoptOptions{Kind: o.Kind, Host: o.Host, ToolVersion: o.ToolVersion, Sources: src,
+			Validate: ValidateOptions{RequiredTables: src.RequiredTables, Progress: o.Progress}},
+	)
 	if err != nil {
 		return Snapshot{}, err
 	}

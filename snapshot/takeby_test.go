@@ -13,7 +13,12 @@ import (
 )
 
 func (in *installation) takeBy(ask func(context.Context) (Stamp, error)) (Snapshot, error) {
-	return in.store.TakeBy(context.Background(), in.src, TakeOptions{Kind: Weekly, Full: true, Host: "dalidou", ToolVersion: "1.2.3"}, ask)
+	return in.store.TakeBy(
+		context.Background(),
+		in.src,
+		TakeOptions{Kind: Weekly, Full: true, Host: "dalidou", ToolVersion: "1.2.3"},
+		ask,
+	)
 }
 
 // What AtoCore makes on request is this run's snapshot: it has its kind, and
@@ -27,18 +32,21 @@ func TestTakeByAtoCore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if snap.Stamp != theirs || snap.Kind != Weekly || !snap.Full || !snap.IsValid() || snap.Manifest.Artifacts[Chroma].Method != methodAtoCore {
+	if snap.Stamp != theirs || snap.Kind != Weekly || !snap.Full || !snap.IsValid() ||
+		snap.Manifest.Artifacts[Chroma].Method != methodAtoCore {
 		t.Errorf("%+v", snap)
 	}
 	// Its database has AtoCore's name for it, by which it is found again.
 	if c := ContentOf(snap.Path, snap.Manifest, nil); c.DB != filepath.FromSlash(DBFile) {
 		t.Errorf("without metadata: %+v", c)
 	}
-	if r := in.validate(t, theirs); !r.Valid || strings.Join(r.Checked, " ") != "metadata db registry chroma checksums" {
+	if r := in.validate(t, theirs); !r.Valid ||
+		strings.Join(r.Checked, " ") != "metadata db registry chroma checksums" {
 		t.Errorf("%+v", r)
 	}
 	// And the next one is a new one.
-	if _, err := in.takeBy(func(context.Context) (Stamp, error) { return theirs, nil }); err == nil || !strings.Contains(err.Error(), "was there before") {
+	if _, err := in.takeBy(func(context.Context) (Stamp, error) { return theirs, nil }); err == nil ||
+		!strings.Contains(err.Error(), "was there before") {
 		t.Errorf("the same again: %v", err)
 	}
 }
@@ -50,8 +58,16 @@ func TestTakeByAtoCoreFails(t *testing.T) {
 		kind failure.Kind
 		text string
 	}{
-		"it cannot be asked": {func(*installation, *testing.T) (Stamp, error) { return "", down }, failure.Other, "down"},
-		"elsewhere":          {func(*installation, *testing.T) (Stamp, error) { return theirs, nil }, failure.Config, "and not in "},
+		"it cannot be asked": {
+			func(*installation, *testing.T) (Stamp, error) { return "", down },
+			failure.Other,
+			"down",
+		},
+		"elsewhere": {
+			func(*installation, *testing.T) (Stamp, error) { return theirs, nil },
+			failure.Config,
+			"and not in ",
+		},
 		"without Chroma": {func(in *installation, t *testing.T) (Stamp, error) {
 			in.made(t, "a.db", allKeys("a.db", false), false)
 			return theirs, nil
@@ -69,7 +85,8 @@ func TestTakeByAtoCoreFails(t *testing.T) {
 			t.Errorf("%s: %+v, %v (kind %v)", name, snap, err, failure.KindOf(err))
 		}
 		if name == "broken" {
-			if list, _, err := in.store.List(time.Now()); err != nil || len(list) != 0 || !exists(filepath.Join(in.store.quarantine(), string(theirs))) {
+			if list, _, err := in.store.List(time.Now()); err != nil || len(list) != 0 ||
+				!exists(filepath.Join(in.store.quarantine(), string(theirs))) {
 				t.Errorf("%s: %v, %v", name, list, err)
 			}
 		}

@@ -13,7 +13,10 @@ import (
 // before is the take before a restore.
 func (in *installation) before(t testing.TB) Snapshot {
 	t.Helper()
-	return in.mustTake(t, TakeOptions{Kind: PreRestore, Tolerant: true, Full: true, Chroma: chroma.Options{Method: chroma.MethodCold}})
+	return in.mustTake(
+		t,
+		TakeOptions{Kind: PreRestore, Tolerant: true, Full: true, Chroma: chroma.Options{Method: chroma.MethodCold}},
+	)
 }
 
 // sameBytes fails unless two files are equal, or both missing.
@@ -61,9 +64,21 @@ func TestTakeBeforeARestore(t *testing.T) {
 			crash(t, in)
 			edit(t, in.src.DB, overwrite(0, "not a database"))
 		}, "db_integrity_check_failed", true},
-		"empty":            {func(t *testing.T, in *installation) { must(t, os.Truncate(in.src.DB, 0)) }, "db_integrity_check_failed", true},
-		"table missing":    {func(t *testing.T, in *installation) { in.src.RequiredTables = []string{"notes"} }, "db_required_table_missing", true},
-		"database missing": {func(t *testing.T, in *installation) { must(t, os.Remove(in.src.DB)) }, "db_snapshot_missing", true},
+		"empty": {
+			func(t *testing.T, in *installation) { must(t, os.Truncate(in.src.DB, 0)) },
+			"db_integrity_check_failed",
+			true,
+		},
+		"table missing": {
+			func(t *testing.T, in *installation) { in.src.RequiredTables = []string{"notes"} },
+			"db_required_table_missing",
+			true,
+		},
+		"database missing": {
+			func(t *testing.T, in *installation) { must(t, os.Remove(in.src.DB)) },
+			"db_snapshot_missing",
+			true,
+		},
 		"database and its directory missing": {func(t *testing.T, in *installation) {
 			must(t, os.RemoveAll(filepath.Dir(in.src.DB)))
 		}, "db_snapshot_missing", true},
@@ -85,7 +100,11 @@ func TestTakeBeforeARestore(t *testing.T) {
 		"chroma corrupt": {func(t *testing.T, in *installation) {
 			edit(t, filepath.Join(in.src.Chroma, "chroma.sqlite3"), overwrite(4096, strings.Repeat("rotten", 1000)))
 		}, "chroma_db_integrity_check_failed", false},
-		"chroma missing": {func(t *testing.T, in *installation) { must(t, os.RemoveAll(in.src.Chroma)) }, "chroma_snapshot_missing", false},
+		"chroma missing": {
+			func(t *testing.T, in *installation) { must(t, os.RemoveAll(in.src.Chroma)) },
+			"chroma_snapshot_missing",
+			false,
+		},
 		"chroma is a file": {func(t *testing.T, in *installation) {
 			must(t, os.RemoveAll(in.src.Chroma))
 			must(t, os.WriteFile(in.src.Chroma, nil, 0o600))
@@ -105,7 +124,8 @@ func TestTakeBeforeARestore(t *testing.T) {
 			if now := in.liveState(t); now != live {
 				t.Errorf("the live store was\n%s\nis\n%s", live, now)
 			}
-			if got := codes(snap.Errors); got != test.want || snap.IsValid() != (test.want == "") || snap.Kind != PreRestore {
+			if got := codes(snap.Errors); got != test.want || snap.IsValid() != (test.want == "") ||
+				snap.Kind != PreRestore {
 				t.Errorf("%q, want %q: %+v", got, test.want, snap.Errors)
 			}
 			if test.raw {
@@ -127,13 +147,18 @@ func TestTakeBeforeARestore(t *testing.T) {
 				sameBytes(t, in.src.Registry, filepath.Join(snap.Path, RegistryFile))
 			}
 			if name == "chroma corrupt" {
-				sameBytes(t, filepath.Join(in.src.Chroma, "chroma.sqlite3"), filepath.Join(snap.Path, ChromaDir, "chroma.sqlite3"))
+				sameBytes(
+					t,
+					filepath.Join(in.src.Chroma, "chroma.sqlite3"),
+					filepath.Join(snap.Path, ChromaDir, "chroma.sqlite3"),
+				)
 				if a := snap.Manifest.Artifacts[Chroma]; !a.Included || a.Consistency != Unverified {
 					t.Errorf("%+v", a)
 				}
 			}
 			result := in.validate(t, snap.Stamp)
-			if result.Valid != snap.IsValid() || test.want != "" && !hasCode(result.Errors, strings.Fields(test.want)[0]) {
+			if result.Valid != snap.IsValid() ||
+				test.want != "" && !hasCode(result.Errors, strings.Fields(test.want)[0]) {
 				t.Errorf("validated again: %q", result.Errors)
 			}
 			for _, code := range []string{"file_", "checksum_"} {

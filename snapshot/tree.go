@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// walk gives everything below a snapshot directory except our manifest, sorted
+// walk returns everything below a snapshot directory except our manifest, sorted
 // by path, without digests. It follows no symbolic link. What cannot be read
 // comes as an error with its Path, and the walk goes on.
 func walk(dir string) iter.Seq2[File, error] {
@@ -54,7 +54,7 @@ func scan(dir string) (files []File, err error) {
 // typeOther is a device, socket or FIFO: no snapshot of ours has one.
 const typeOther = "special file"
 
-// describe gives the entry for one path, without a digest.
+// describe returns the entry for one path, without a digest.
 func describe(path, name string) (File, error) {
 	info, err := os.Lstat(path)
 	if err != nil {
@@ -78,7 +78,7 @@ func describe(path, name string) (File, error) {
 	return f, err
 }
 
-// permissions gives the bits that chmod(2) takes.
+// permissions returns the bits that chmod(2) takes.
 func permissions(mode fs.FileMode) uint32 {
 	bits := uint32(mode.Perm())
 	if mode&fs.ModeSetuid != 0 {
@@ -161,7 +161,7 @@ func digestFile(ctx context.Context, root *os.Root, name string, progress func(b
 	}
 }
 
-// Inventory gives every file of a snapshot with its digest, without our
+// Inventory returns every file of a snapshot with its digest, without our
 // manifest: what the manifest says, or, for one that AtoCore's own tools made,
 // what lies there now.
 func (s *Snapshot) Inventory(ctx context.Context) ([]File, error) {

@@ -66,7 +66,12 @@ func TestValidateFindsDamage(t *testing.T) {
 			must(t, os.Remove(at(dir, MetadataFile)))
 			must(t, os.Remove(at(dir, ManifestFile)))
 		}, "metadata_missing", "it was never finished"},
-		{"no metadata", func(t *testing.T, dir string) { must(t, os.Remove(at(dir, MetadataFile))) }, "metadata_missing file_missing", ""},
+		{
+			"no metadata",
+			func(t *testing.T, dir string) { must(t, os.Remove(at(dir, MetadataFile))) },
+			"metadata_missing file_missing",
+			"",
+		},
 		{"metadata is a list", func(t *testing.T, dir string) {
 			must(t, os.WriteFile(at(dir, MetadataFile), []byte("[]"), 0o600))
 			agree(t, dir)
@@ -75,8 +80,18 @@ func TestValidateFindsDamage(t *testing.T) {
 			must(t, os.Truncate(at(dir, MetadataFile), 100))
 			agree(t, dir)
 		}, "metadata_invalid_json", "backup-metadata.json: unexpected end"},
-		{"manifest cut", func(t *testing.T, dir string) { must(t, os.Truncate(at(dir, ManifestFile), 100)) }, "metadata_invalid_json", ManifestFile},
-		{"manifest empty", func(t *testing.T, dir string) { must(t, os.Truncate(at(dir, ManifestFile), 0)) }, "metadata_invalid_json", ""},
+		{
+			"manifest cut",
+			func(t *testing.T, dir string) { must(t, os.Truncate(at(dir, ManifestFile), 100)) },
+			"metadata_invalid_json",
+			ManifestFile,
+		},
+		{
+			"manifest empty",
+			func(t *testing.T, dir string) { must(t, os.Truncate(at(dir, ManifestFile), 0)) },
+			"metadata_invalid_json",
+			"",
+		},
 		{"manifest is a link", func(t *testing.T, dir string) {
 			must(t, os.Rename(at(dir, ManifestFile), dir+".json"))
 			must(t, os.Symlink(dir+".json", at(dir, ManifestFile)))
@@ -95,7 +110,12 @@ func TestValidateFindsDamage(t *testing.T) {
 			must(t, os.WriteFile(at(dir, ManifestFile), []byte(`{}`), 0o600))
 		}, "metadata_invalid_json", "schema 0, which never was one"},
 
-		{"no database", func(t *testing.T, dir string) { must(t, os.Remove(at(dir, DBFile))) }, "db_snapshot_missing file_missing", "no such file"},
+		{
+			"no database",
+			func(t *testing.T, dir string) { must(t, os.Remove(at(dir, DBFile))) },
+			"db_snapshot_missing file_missing",
+			"no such file",
+		},
 		{"database is a directory", func(t *testing.T, dir string) {
 			must(t, os.Remove(at(dir, DBFile)))
 			must(t, os.Mkdir(at(dir, DBFile), 0o700))
@@ -112,13 +132,29 @@ func TestValidateFindsDamage(t *testing.T) {
 			must(t, os.Rename(at(dir, "db"), dir+".dir"))
 			must(t, os.Symlink(dir+".dir", at(dir, "db")))
 		}, "db_snapshot_missing file_missing", "not a directory"},
-		{"not SQLite", func(t *testing.T, dir string) { edit(t, at(dir, DBFile), overwrite(0, "PK")) }, "db_not_sqlite checksum_mismatch", ""},
-		{"rotten page", func(t *testing.T, dir string) { rotDB(t, at(dir, DBFile)) }, "db_integrity_check_failed checksum_mismatch", "db/atocore.db: "},
+		{
+			"not SQLite",
+			func(t *testing.T, dir string) { edit(t, at(dir, DBFile), overwrite(0, "PK")) },
+			"db_not_sqlite checksum_mismatch",
+			"",
+		},
+		{
+			"rotten page",
+			func(t *testing.T, dir string) { rotDB(t, at(dir, DBFile)) },
+			"db_integrity_check_failed checksum_mismatch",
+			"db/atocore.db: ",
+		},
 		{"a -wal beside it", func(t *testing.T, dir string) {
 			must(t, os.WriteFile(at(dir, DBFile+"-wal"), []byte("x"), 0o600))
 		}, "db_sidecar_present", "db/atocore.db-wal"},
 		{"foreign key", func(t *testing.T, dir string) {
-			execDB(t, at(dir, DBFile), "PRAGMA journal_mode = DELETE", "PRAGMA foreign_keys = OFF", "DELETE FROM source_documents WHERE id = 2")
+			execDB(
+				t,
+				at(dir, DBFile),
+				"PRAGMA journal_mode = DELETE",
+				"PRAGMA foreign_keys = OFF",
+				"DELETE FROM source_documents WHERE id = 2",
+			)
 			agree(t, dir)
 		}, "db_foreign_key_check_failed", "2 violations, the first: row 2 of memories"},
 		{"table gone", func(t *testing.T, dir string) {
@@ -126,7 +162,12 @@ func TestValidateFindsDamage(t *testing.T) {
 			agree(t, dir)
 		}, "db_required_table_missing", "no table memories"},
 
-		{"no registry", func(t *testing.T, dir string) { must(t, os.Remove(at(dir, RegistryFile))) }, "registry_missing file_missing", ""},
+		{
+			"no registry",
+			func(t *testing.T, dir string) { must(t, os.Remove(at(dir, RegistryFile))) },
+			"registry_missing file_missing",
+			"",
+		},
 		{"registry is a directory", func(t *testing.T, dir string) {
 			must(t, os.Remove(at(dir, RegistryFile)))
 			must(t, os.Mkdir(at(dir, RegistryFile), 0o700))
@@ -136,7 +177,12 @@ func TestValidateFindsDamage(t *testing.T) {
 			agree(t, dir)
 		}, "registry_invalid_json", "config/project-registry.json: line 3: invalid character"},
 
-		{"no chroma", func(t *testing.T, dir string) { must(t, os.RemoveAll(at(dir, ChromaDir))) }, "chroma_snapshot_missing file_missing", ""},
+		{
+			"no chroma",
+			func(t *testing.T, dir string) { must(t, os.RemoveAll(at(dir, ChromaDir))) },
+			"chroma_snapshot_missing file_missing",
+			"",
+		},
 		{"chroma is a link", func(t *testing.T, dir string) {
 			must(t, os.Rename(at(dir, ChromaDir), dir+".chroma"))
 			must(t, os.Symlink(dir+".chroma", at(dir, ChromaDir)))
@@ -154,7 +200,11 @@ func TestValidateFindsDamage(t *testing.T) {
 			agree(t, dir)
 		}, "chroma_segment_corrupt", ""},
 		{"log cut", func(t *testing.T, dir string) {
-			execDB(t, atChromaDB(dir), "DELETE FROM embeddings_queue WHERE seq_id = (SELECT max(seq_id) - 3 FROM embeddings_queue)")
+			execDB(
+				t,
+				atChromaDB(dir),
+				"DELETE FROM embeddings_queue WHERE seq_id = (SELECT max(seq_id) - 3 FROM embeddings_queue)",
+			)
 			agree(t, dir)
 		}, "chroma_log_gap chroma_ids_differ", ""},
 		{"records lost", func(t *testing.T, dir string) {
@@ -165,7 +215,12 @@ func TestValidateFindsDamage(t *testing.T) {
 		{"one file too many", func(t *testing.T, dir string) {
 			must(t, os.WriteFile(at(dir, "chroma/extra"), nil, 0o600))
 		}, "file_unexpected", "chroma/extra"},
-		{"a directory too many", func(t *testing.T, dir string) { must(t, os.Mkdir(at(dir, "extra"), 0o700)) }, "file_unexpected", "extra"},
+		{
+			"a directory too many",
+			func(t *testing.T, dir string) { must(t, os.Mkdir(at(dir, "extra"), 0o700)) },
+			"file_unexpected",
+			"extra",
+		},
 		{"grown", func(t *testing.T, dir string) {
 			edit(t, at(dir, RegistryFile), func(b []byte) []byte { return append(b, '\n') })
 		}, "file_size_mismatch", "config/project-registry.json has 46 bytes, not 45"},
@@ -176,7 +231,12 @@ func TestValidateFindsDamage(t *testing.T) {
 		{"hostile paths", func(t *testing.T, dir string) {
 			must(t, os.WriteFile(filepath.Join(filepath.Dir(dir), "secret"), nil, 0o600))
 			rewrite(t, dir, func(m *Manifest) {
-				m.Files = append(m.Files, File{Path: "../secret", Type: TypeFile}, File{Path: "/etc/passwd", Type: TypeFile}, m.Files[0])
+				m.Files = append(
+					m.Files,
+					File{Path: "../secret", Type: TypeFile},
+					File{Path: "/etc/passwd", Type: TypeFile},
+					m.Files[0],
+				)
 			})
 		}, "file_missing", "../secret"},
 		{"a FIFO that the manifest allows", func(t *testing.T, dir string) {
@@ -193,7 +253,12 @@ func TestValidateFindsDamage(t *testing.T) {
 			if exists(dir) && test.want != "snapshot_missing" {
 				before = fsxtest.State(t, filepath.Dir(dir))
 			}
-			result, err := ValidateDir(context.Background(), dir, string(taken.Stamp), ValidateOptions{RequiredTables: []string{"memories"}})
+			result, err := ValidateDir(
+				context.Background(),
+				dir,
+				string(taken.Stamp),
+				ValidateOptions{RequiredTables: []string{"memories"}},
+			)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -238,7 +303,13 @@ func TestValidateUnreadable(t *testing.T) {
 			cmd := forktest.Command("validate", job{Store: in.store.Dir(), Stamp: taken.Stamp})
 			if os.Geteuid() == 0 {
 				must(t, os.Chmod(filepath.Dir(in.dir), 0o755))
-				must(t, filepath.WalkDir(in.store.Dir(), func(p string, _ os.DirEntry, _ error) error { return os.Lchown(p, 65534, 65534) }))
+				must(
+					t,
+					filepath.WalkDir(
+						in.store.Dir(),
+						func(p string, _ os.DirEntry, _ error) error { return os.Lchown(p, 65534, 65534) },
+					),
+				)
 				cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 			}
 			out, err := cmd.CombinedOutput()
@@ -287,7 +358,8 @@ func TestValidateCancelled(t *testing.T) {
 		}})
 		cancel()
 		// The last checksum may be done already.
-		if result.Valid && step != "checksums" || err == nil && step != "checksums" && step != "registry" || err != nil && failure.KindOf(err) != failure.Interrupted {
+		if result.Valid && step != "checksums" || err == nil && step != "checksums" && step != "registry" ||
+			err != nil && failure.KindOf(err) != failure.Interrupted {
 			t.Errorf("%s: %+v, %v", step, result, err)
 		}
 	}

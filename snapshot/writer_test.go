@@ -60,11 +60,13 @@ func TestTakeUnderAWriter(t *testing.T) {
 				snap := in.mustTake(t, TakeOptions{})
 				db := filepath.Join(snap.Path, DBFile)
 				rows := countRows(t, db, "ledger")
-				if rows < committed || countRows(t, db, "ledger WHERE id > (SELECT last FROM state)") != 0 || countRows(t, db, fmt.Sprintf("state WHERE last = %d", rows)) != 1 {
+				if rows < committed || countRows(t, db, "ledger WHERE id > (SELECT last FROM state)") != 0 ||
+					countRows(t, db, fmt.Sprintf("state WHERE last = %d", rows)) != 1 {
 					t.Errorf("%d were committed, the copy has %d", committed, rows)
 				}
 				wantMethod := map[string]string{"wal": "wal-copy", "delete": "backup-api"}[mode]
-				if a := snap.Manifest.Artifacts[DB]; a.Method != wantMethod || snap.Manifest.DB.JournalModeOfSource != mode {
+				if a := snap.Manifest.Artifacts[DB]; a.Method != wantMethod ||
+					snap.Manifest.DB.JournalModeOfSource != mode {
 					t.Errorf("%+v, %+v", a, snap.Manifest.DB)
 				}
 			}

@@ -42,7 +42,7 @@ type CatalogEntry struct {
 	Offsite        []string       `json:"offsite"`
 }
 
-// List gives the catalog, oldest first.
+// List returns the catalog, oldest first.
 func (a *App) List(ctx context.Context, now time.Time) (Catalog, error) {
 	c := Catalog{BackupDir: a.Config.Backup.Dir, Backups: []CatalogEntry{}, Warnings: []string{}}
 	list, warnings, err := a.Snapshots(ctx, now)

@@ -42,7 +42,7 @@ func (a *App) takeByAPI(ctx context.Context, o snapshot.TakeOptions) (snapshot.S
 	return a.store.Take(ctx, a.sources(), o)
 }
 
-// askAtoCore has AtoCore make a full snapshot under its ingestion lock and gives
+// askAtoCore has AtoCore make a full snapshot under its ingestion lock and returns
 // its stamp. The path in the answer is that of AtoCore's container: only its
 // last element means anything here.
 func askAtoCore(ctx context.Context, url string) (stamp snapshot.Stamp, err error) {

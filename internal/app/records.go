@@ -51,7 +51,7 @@ func (a *App) NoteHistoryError(err error) {
 	}
 }
 
-// servedBy gives the legs that a run for a leg counts for: a full snapshot is a
+// servedBy returns the legs that a run for a leg counts for: a full snapshot is a
 // snapshot too.
 func servedBy(leg string) []string {
 	if leg == health.LegFull {

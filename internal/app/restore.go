@@ -176,7 +176,7 @@ func (a *App) live() restore.Live {
 	return restore.Live{DB: c.DBPath, Registry: c.RegistryPath, Chroma: c.ChromaPath}
 }
 
-// service gives the commands that stop and start AtoCore.
+// service returns the commands that stop and start AtoCore.
 func (a *App) service() (*restore.Service, error) {
 	c := a.Config.Restore
 	if len(c.StopCommand) == 0 || len(c.StartCommand) == 0 {

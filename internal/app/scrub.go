@@ -69,7 +69,7 @@ func (a *App) Scrub(ctx context.Context, now time.Time, bounds ScrubBounds) (Scr
 	return doc, err
 }
 
-// within gives the first snapshots that have no more bytes than most, and at
+// within returns the first snapshots that have no more bytes than most, and at
 // least one.
 func within(list []snapshot.Snapshot, most int64) []snapshot.Snapshot {
 	var sum int64
@@ -139,7 +139,7 @@ func (a *App) validateOne(ctx context.Context, stamp snapshot.Stamp, progress fs
 	return a.validateAndRecord(ctx, stamp, o, a.store.Validate)
 }
 
-// damaged gives the snapshots that are not valid and were not taken as such,
+// damaged returns the snapshots that are not valid and were not taken as such,
 // oldest first.
 func (a *App) damaged(ctx context.Context, now time.Time) (rotten []snapshot.Snapshot, err error) {
 	list, _, err := a.Snapshots(ctx, now)
@@ -168,7 +168,7 @@ func damagedError(op string, rotten []snapshot.Snapshot) error {
 		Err: fmt.Errorf("no longer valid: %s", strings.Join(texts, ", ")), Hint: "suspect the disk; see what would heal them: atobackupd scrub --repair"}
 }
 
-// firstFew gives the first findings of a list, and how many more there are.
+// firstFew returns the first findings of a list, and how many more there are.
 func firstFew(findings []string) string {
 	const most = 3
 	switch n := len(findings); {

@@ -46,7 +46,7 @@ const (
 	tooFar        = 10 * 365          // days
 )
 
-// forecast gives the bytes by which a disk fills a day, and in how many days
+// forecast returns the bytes by which a disk fills a day, and in how many days
 // only keep bytes of the free ones are left. It takes the median of the slopes
 // between all pairs of samples (Theil and Sen): that somebody deleted a film, or
 // put one there, moves a mean for weeks and a median hardly at all.

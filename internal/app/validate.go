@@ -77,7 +77,7 @@ func (a *App) adoptOptions(o snapshot.ValidateOptions) snapshot.AdoptOptions {
 // validateAgain is how long a bad snapshot without a manifest is left alone.
 const validateAgain = 20 * time.Hour
 
-// needsValidation tells whether a snapshot was never validated, or is good and can
+// needsValidation reports whether a snapshot was never validated, or is good and can
 // be adopted, or may have been healed by hand.
 func needsValidation(s *snapshot.Snapshot, now time.Time) bool {
 	switch {

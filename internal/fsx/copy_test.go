@@ -34,7 +34,8 @@ func TestCopyFile(t *testing.T) {
 			if info, err := os.Stat(dst); err != nil || info.Mode() != 0o444 {
 				t.Errorf("%v, %v", info.Mode(), err)
 			}
-			if _, err := fsx.CopyFile(context.Background(), dst, src, 0o444, share); !errors.Is(err, os.ErrExist) || content(t, dst) != string(data) {
+			if _, err := fsx.CopyFile(context.Background(), dst, src, 0o444, share); !errors.Is(err, os.ErrExist) ||
+				content(t, dst) != string(data) {
 				t.Errorf("over a file: %v", err)
 			}
 		}
@@ -87,7 +88,8 @@ func TestCopyKeepsHoles(t *testing.T) {
 // Files that only read(2) can read have no size.
 func TestCopyFileFromProc(t *testing.T) {
 	dst := filepath.Join(t.TempDir(), "copy")
-	if method, err := fsx.CopyFile(context.Background(), dst, "/proc/self/status", 0o600, true); err != nil || len(content(t, dst)) < 100 {
+	if method, err := fsx.CopyFile(context.Background(), dst, "/proc/self/status", 0o600, true); err != nil ||
+		len(content(t, dst)) < 100 {
 		t.Errorf("%s, %v", method, err)
 	}
 }

@@ -98,7 +98,8 @@ func TestWriteFileVia(t *testing.T) {
 		return nil
 	})
 	defer stop()
-	if err := fsx.WriteFileVia(temp, filepath.Join(dir, "doc"), []byte("newer"), 0o600); err != nil || content(t, filepath.Join(dir, "doc")) != "newer" {
+	if err := fsx.WriteFileVia(temp, filepath.Join(dir, "doc"), []byte("newer"), 0o600); err != nil ||
+		content(t, filepath.Join(dir, "doc")) != "newer" {
 		t.Error(err)
 	}
 }
@@ -176,7 +177,8 @@ func TestRenames(t *testing.T) {
 	if err := fsx.RenameNoReplace(at("b"), at("c")); err != nil || content(t, at("c")) != "b" {
 		t.Errorf("no-replace to a free name: %v", err)
 	}
-	if err := fsx.Rename(at("none"), at("x")); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(fmt.Sprint(err), at("none")) {
+	if err := fsx.Rename(at("none"), at("x")); !errors.Is(err, fs.ErrNotExist) ||
+		!strings.Contains(fmt.Sprint(err), at("none")) {
 		t.Errorf("of nothing: %v", err)
 	}
 }

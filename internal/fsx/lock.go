@@ -29,7 +29,12 @@ const lockPoll = 100 * time.Millisecond
 // wait. When another process has it, waiting is called once with the holder's
 // words (nil is allowed), and after timeout the error is of kind Locked. A
 // timeout of zero does not wait.
-func LockFile(ctx context.Context, path, purpose string, timeout time.Duration, waiting func(holder string)) (*Lock, error) {
+func LockFile(
+	ctx context.Context,
+	path, purpose string,
+	timeout time.Duration,
+	waiting func(holder string),
+) (*Lock, error) {
 	f, err := openLock(path)
 	if err != nil {
 		return nil, err

@@ -20,8 +20,15 @@ func TestLockFileNamesItsHolderAndDiesWithIt(t *testing.T) {
 	holder := start(t, "lock file", path, "taking a daily snapshot")
 	words := fmt.Sprintf("pid %d (taking a daily snapshot)", holder.Process.Pid)
 
-	_, err := fsx.LockFile(context.Background(), path, "pruning", 0, func(string) { t.Error("waiting was announced without any wait") })
-	if failure.KindOf(err) != failure.Locked || err.Error() != "lock: "+path+": held by "+words+": wait for it to finish, or raise --lock-timeout" {
+	_, err := fsx.LockFile(
+		context.Background(),
+		path,
+		"pruning",
+		0,
+		func(string) { t.Error("waiting was announced without any wait") },
+	)
+	if failure.KindOf(err) != failure.Locked ||
+		err.Error() != "lock: "+path+": held by "+words+": wait for it to finish, or raise --lock-timeout" {
 		t.Errorf("got %v", err)
 	}
 	// A waiter is told once whom it waits for, and gets the lock by the death.

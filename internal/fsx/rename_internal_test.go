@@ -22,7 +22,13 @@ func TestRenameClaimed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, pair := range [][2]string{{"file", "file2"}, {"file", "dir2"}, {"dir", "file2"}, {"dir", "dir2"}, {"dir", "full"}} {
+	for _, pair := range [][2]string{
+		{"file", "file2"},
+		{"file", "dir2"},
+		{"dir", "file2"},
+		{"dir", "dir2"},
+		{"dir", "full"},
+	} {
 		if err := renameClaimed(at(pair[0]), at(pair[1])); !errors.Is(err, fs.ErrExist) {
 			t.Errorf("%s over %s: %v", pair[0], pair[1], err)
 		}
@@ -33,7 +39,14 @@ func TestRenameClaimed(t *testing.T) {
 	if err := renameClaimed(at("dir"), at("newdir")); err != nil {
 		t.Error(err)
 	}
-	for path, want := range map[string]bool{"file": false, "new": true, "dir": false, "newdir/child": true, "dir2": true, "full/child": true} {
+	for path, want := range map[string]bool{
+		"file":         false,
+		"new":          true,
+		"dir":          false,
+		"newdir/child": true,
+		"dir2":         true,
+		"full/child":   true,
+	} {
 		if _, err := os.Lstat(at(path)); (err == nil) != want {
 			t.Errorf("%s: %v", path, err)
 		}

@@ -9,7 +9,7 @@ import (
 	"github.com/atocore/atobackupd/internal/failure"
 )
 
-// Free gives the bytes that this process may still write on the file system
+// Free returns the bytes that this process may still write on the file system
 // that holds path.
 func Free(path string) (int64, error) {
 	var s unix.Statfs_t
@@ -36,13 +36,18 @@ func RequireFree(path string, need, keep int64) error {
 	}
 	if free-need < keep {
 		return &failure.Error{Op: "space", Subject: path, Kind: failure.NoSpace,
-			Err:  fmt.Errorf("%d MiB are free, %d MiB are needed and %d MiB must stay free (min_free)", free>>20, (need+1<<20-1)>>20, keep>>20),
+			Err: fmt.Errorf(
+				"%d MiB are free, %d MiB are needed and %d MiB must stay free (min_free)",
+				free>>20,
+				(need+1<<20-1)>>20,
+				keep>>20,
+			),
 			Hint: "free some space, or lower backup.min_free"}
 	}
 	return nil
 }
 
-// Device gives the number of the file system that holds path. Two bind mounts
+// Device returns the number of the file system that holds path. Two bind mounts
 // of one file system have the same, and a rename between them still fails.
 func Device(path string) (uint64, error) {
 	var s unix.Stat_t
@@ -52,7 +57,7 @@ func Device(path string) (uint64, error) {
 	return s.Dev, nil
 }
 
-// MountID gives the number of the mount that holds path: what decides whether
+// MountID returns the number of the mount that holds path: what decides whether
 // a rename can work.
 func MountID(path string) (uint64, error) {
 	var s unix.Statx_t

@@ -47,8 +47,12 @@ func CopyBtrfs(ctx context.Context, src, dst, scratch string, o Options) (Copied
 				return c, err
 			}
 			if try == btrfsTries {
-				return c, &failure.Error{Op: "chroma", Subject: src, Err: fmt.Errorf("each of %d subvolume snapshots met a persist (%s)", try, why),
-					Hint: "try again when the service writes less"}
+				return c, &failure.Error{
+					Op:      "chroma",
+					Subject: src,
+					Err:     fmt.Errorf("each of %d subvolume snapshots met a persist (%s)", try, why),
+					Hint:    "try again when the service writes less",
+				}
 			}
 			if err := awaitCalm(ctx, src); err != nil {
 				return c, err
@@ -75,13 +79,22 @@ func CheckBtrfs(src string) error {
 }
 
 func notTheOwner(volume string, err error) error {
-	return &failure.Error{Op: "chroma", Subject: volume, Kind: failure.Config, Err: fmt.Errorf("btrfs subvolume snapshot: %w", err),
-		Hint: `only root and its owner may take one; set chroma_method = "live"`}
+	return &failure.Error{
+		Op:      "chroma",
+		Subject: volume,
+		Kind:    failure.Config,
+		Err:     fmt.Errorf("btrfs subvolume snapshot: %w", err),
+		Hint:    `only root and its owner may take one; set chroma_method = "live"`,
+	}
 }
 
 // copySubvolume makes one copy from one instant; why tells that the instant met
 // a persist, and nothing was copied.
-func copySubvolume(ctx context.Context, volume, below, dst, scratch string, o Options) (c Copied, why string, err error) {
+func copySubvolume(
+	ctx context.Context,
+	volume, below, dst, scratch string,
+	o Options,
+) (c Copied, why string, err error) {
 	instant, err := snapshotSubvolume(volume, scratch)
 	if err != nil {
 		return c, "", err
@@ -101,8 +114,13 @@ func copySubvolume(ctx context.Context, volume, below, dst, scratch string, o Op
 		// A subvolume inside the one that was snapshotted is an empty directory
 		// of this inode number there.
 		if e.Type == TypeDir && e.Inode == emptySubvolumeInode {
-			return c, "", &failure.Error{Op: "chroma", Subject: filepath.Join(volume, below, e.Path), Kind: failure.Refused,
-				Err: errors.New("it is a subvolume of its own, which the snapshot does not hold"), Hint: `set chroma_method = "live"`}
+			return c, "", &failure.Error{
+				Op:      "chroma",
+				Subject: filepath.Join(volume, below, e.Path),
+				Kind:    failure.Refused,
+				Err:     errors.New("it is a subvolume of its own, which the snapshot does not hold"),
+				Hint:    `set chroma_method = "live"`,
+			}
 		}
 	}
 	if why, _ = persistRunning(entries, time.Now()); why != "" {
@@ -183,8 +201,13 @@ func subvolumeOf(src string) (volume, below string, err error) {
 			break
 		}
 	}
-	return "", "", &failure.Error{Op: "chroma", Subject: src, Kind: failure.Config, Err: errors.New("no btrfs subvolume holds it"),
-		Hint: `make its directory a subvolume, or set chroma_method = "live"`}
+	return "", "", &failure.Error{
+		Op:      "chroma",
+		Subject: src,
+		Kind:    failure.Config,
+		Err:     errors.New("no btrfs subvolume holds it"),
+		Hint:    `make its directory a subvolume, or set chroma_method = "live"`,
+	}
 }
 
 // The calls are made here and not by the btrfs program, which need not be
@@ -242,8 +265,12 @@ func snapshotSubvolume(volume, scratch string) (path string, err error) {
 	if errors.Is(err, unix.EPERM) {
 		return "", notTheOwner(volume, err)
 	}
-	return "", &failure.Error{Op: "chroma", Subject: volume, Err: fmt.Errorf("btrfs subvolume snapshot at %s: %w", path, err),
-		Hint: "let this process write in " + filepath.Dir(volume) + `, or set chroma_method = "live"`}
+	return "", &failure.Error{
+		Op:      "chroma",
+		Subject: volume,
+		Err:     fmt.Errorf("btrfs subvolume snapshot at %s: %w", path, err),
+		Hint:    "let this process write in " + filepath.Dir(volume) + `, or set chroma_method = "live"`,
+	}
 }
 
 // otherFileSystem tells the errors of a place that is on no btrfs, or on another

@@ -61,7 +61,11 @@ var schema = []struct {
 func missingSchema(ctx context.Context, db *sql.DB) (string, error) {
 	for _, s := range schema {
 		var real int
-		err := db.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_master WHERE type='table' AND name=? AND rootpage>0", s.table).Scan(&real)
+		err := db.QueryRowContext(
+			ctx,
+			"SELECT count(*) FROM sqlite_master WHERE type='table' AND name=? AND rootpage>0",
+			s.table,
+		).Scan(&real)
 		if err != nil {
 			return "", err
 		}
@@ -83,12 +87,17 @@ func missingSchema(ctx context.Context, db *sql.DB) (string, error) {
 
 func readCatalog(ctx context.Context, db *sql.DB) (*catalog, error) {
 	c := &catalog{}
-	err := eachRow(ctx, db, "SELECT CAST(id AS TEXT), CAST(name AS TEXT), CAST(dimension AS INTEGER) FROM collections ORDER BY id", func(rows *sql.Rows) error {
-		var col collection
-		err := rows.Scan(&col.id, &col.name, &col.dimension)
-		c.collections = append(c.collections, col)
-		return err
-	})
+	err := eachRow(
+		ctx,
+		db,
+		"SELECT CAST(id AS TEXT), CAST(name AS TEXT), CAST(dimension AS INTEGER) FROM collections ORDER BY id",
+		func(rows *sql.Rows) error {
+			var col collection
+			err := rows.Scan(&col.id, &col.name, &col.dimension)
+			c.collections = append(c.collections, col)
+			return err
+		},
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -96,21 +105,26 @@ func readCatalog(ctx context.Context, db *sql.DB) (*catalog, error) {
 	for i := range c.collections {
 		byID[c.collections[i].id] = &c.collections[i]
 	}
-	err = eachRow(ctx, db, "SELECT CAST(id AS TEXT), CAST(type AS TEXT), CAST(scope AS TEXT), CAST(collection AS TEXT) FROM segments", func(rows *sql.Rows) error {
-		var s segmentRow
-		var scope, owner string
-		if err := rows.Scan(&s.id, &s.kind, &scope, &owner); err != nil {
-			return err
-		}
-		switch col := byID[owner]; {
-		case col == nil: // of a collection that was deleted
-		case scope == "VECTOR":
-			col.vectors = append(col.vectors, s)
-		case scope == "METADATA":
-			col.records = append(col.records, s)
-		}
-		return nil
-	})
+	err = eachRow(
+		ctx,
+		db,
+		"SELECT CAST(id AS TEXT), CAST(type AS TEXT), CAST(scope AS TEXT), CAST(collection AS TEXT) FROM segments",
+		func(rows *sql.Rows) error {
+			var s segmentRow
+			var scope, owner string
+			if err := rows.Scan(&s.id, &s.kind, &scope, &owner); err != nil {
+				return err
+			}
+			switch col := byID[owner]; {
+			case col == nil: // of a collection that was deleted
+			case scope == "VECTOR":
+				col.vectors = append(col.vectors, s)
+			case scope == "METADATA":
+				col.records = append(col.records, s)
+			}
+			return nil
+		},
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +134,7 @@ func readCatalog(ctx context.Context, db *sql.DB) (*catalog, error) {
 	return c, c.readLog(ctx, db, byID)
 }
 
-// readMaxSeq gives the last log entry that each segment holds.
+// readMaxSeq returns the last log entry that each segment holds.
 func readMaxSeq(ctx context.Context, db *sql.DB) (map[string]int64, error) {
 	seqs := map[string]int64{}
 	err := eachRow(ctx, db, "SELECT CAST(segment_id AS TEXT), seq_id FROM max_seq_id", func(rows *sql.Rows) error {
@@ -146,31 +160,36 @@ func readMaxSeq(ctx context.Context, db *sql.DB) (map[string]int64, error) {
 // keeps of it what a segment still lacks. Chroma purges the rest sooner or
 // later, but older versions never did, so there may be gigabytes of it.
 func (c *catalog) readLog(ctx context.Context, db *sql.DB, byID map[string]*collection) error {
-	return eachRow(ctx, db, `SELECT CAST(seq_id AS INTEGER), CAST(operation AS INTEGER), CAST(topic AS TEXT), CAST(id AS TEXT), length(CAST(vector AS BLOB))
-		FROM embeddings_queue ORDER BY seq_id`, func(rows *sql.Rows) error {
-		var e logEntry
-		var topic string
-		var vector sql.NullInt64
-		if err := rows.Scan(&e.seq, &e.operation, &topic, &e.id, &vector); err != nil {
-			return err
-		}
-		c.lastInLog = max(c.lastInLog, e.seq)
-		col := byID[topic[strings.LastIndexByte(topic, '/')+1:]]
-		if col == nil {
+	return eachRow(
+		ctx,
+		db,
+		`SELECT CAST(seq_id AS INTEGER), CAST(operation AS INTEGER), CAST(topic AS TEXT), CAST(id AS TEXT), length(CAST(vector AS BLOB))
+		FROM embeddings_queue ORDER BY seq_id`,
+		func(rows *sql.Rows) error {
+			var e logEntry
+			var topic string
+			var vector sql.NullInt64
+			if err := rows.Scan(&e.seq, &e.operation, &topic, &e.id, &vector); err != nil {
+				return err
+			}
+			c.lastInLog = max(c.lastInLog, e.seq)
+			col := byID[topic[strings.LastIndexByte(topic, '/')+1:]]
+			if col == nil {
+				return nil
+			}
+			carries := e.operation == opAdd || e.operation == opUpsert || (e.operation == opUpdate && vector.Valid)
+			if carries && col.dimension.Valid && vector.Int64 != 4*col.dimension.Int64 && col.badVector == 0 {
+				col.badVector = e.seq
+			}
+			if e.operation < opAdd || e.operation > opDelete {
+				c.strangeOperations++
+			}
+			if e.seq > c.floor(col) {
+				col.log = append(col.log, e)
+			}
 			return nil
-		}
-		carries := e.operation == opAdd || e.operation == opUpsert || (e.operation == opUpdate && vector.Valid)
-		if carries && col.dimension.Valid && vector.Int64 != 4*col.dimension.Int64 && col.badVector == 0 {
-			col.badVector = e.seq
-		}
-		if e.operation < opAdd || e.operation > opDelete {
-			c.strangeOperations++
-		}
-		if e.seq > c.floor(col) {
-			col.log = append(col.log, e)
-		}
-		return nil
-	})
+		},
+	)
 }
 
 // floor is the entry up to which both segments of a collection hold the log.

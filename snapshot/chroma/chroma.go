@@ -63,7 +63,7 @@ type Finding struct{ Code, Text string }
 func (f Finding) String() string { return f.Code + ": " + f.Text }
 
 // Report is the judgement of one copied directory. It is valid when it has no
-// errors; Consistency then still says whether the format was recognised.
+// errors; Consistency then still reports whether the format was recognised.
 type Report struct {
 	Errors      []Finding // at most maxFindings, the rest is counted in the last one
 	Warnings    []Finding // likewise
@@ -109,7 +109,7 @@ func (r *Report) close(recognised bool) {
 	}
 }
 
-// Err gives nil for a report without errors, else an error of kind Invalid that
+// Err returns nil for a report without errors, else an error of kind Invalid that
 // lists the first of them.
 func (r Report) Err(dir string) error {
 	if len(r.Errors) == 0 {

@@ -65,7 +65,7 @@ func copyCold(ctx context.Context, src, dst string, o Options) (c Copied, err er
 }
 
 // copyQuiescent copies a directory that nobody writes to, and proves that nothing
-// has moved meanwhile. The caller closes what it gives.
+// has moved meanwhile. The caller closes what is returned.
 func copyQuiescent(ctx context.Context, src, dst string, o Options) (_ *mirror, err error) {
 	m, err := newMirror(src, dst, o.Share, func(string) bool { return false })
 	if err != nil {
@@ -139,7 +139,8 @@ func copyAndJudge(ctx context.Context, src, dst string, tries int, make func() (
 		}
 		if try == tries {
 			return c, &failure.Error{Op: "chroma", Subject: src, Kind: failure.Invalid,
-				Err: fmt.Errorf("%d copies in a row do not validate: %w", try, c.Report.Err(dst)), Hint: "look at the live directory: it is probably damaged"}
+				Err:  fmt.Errorf("%d copies in a row do not validate: %w", try, c.Report.Err(dst)),
+				Hint: "look at the live directory: it is probably damaged"}
 		}
 		if err := fsx.RemoveAll(dst); err != nil {
 			return c, err
@@ -162,7 +163,7 @@ func (m *mirror) describe(method string) Copied {
 	return c
 }
 
-// present says whether there is something at path.
+// present reports whether there is something at path.
 func present(path string) (bool, error) {
 	_, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {

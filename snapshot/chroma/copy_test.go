@@ -106,12 +106,14 @@ func TestCopyWhole(t *testing.T) {
 		if after := list(t, src); after != before {
 			t.Errorf("the source was changed:\n%s\n%s", before, after)
 		}
-		if c.Files != 12 || len(c.Entries) != 16 || c.Consistency != Consistent || c.Report.Vectors != 240 || len(c.Warnings) != 0 {
+		if c.Files != 12 || len(c.Entries) != 16 || c.Consistency != Consistent || c.Report.Vectors != 240 ||
+			len(c.Warnings) != 0 {
 			t.Errorf("copied: %+v", c)
 		}
 		var bytes int64
 		for _, e := range c.Entries {
-			if info, err := os.Lstat(filepath.Join(dst, e.Path)); err != nil || e.Type == TypeFile && info.Size() != e.Size {
+			if info, err := os.Lstat(filepath.Join(dst, e.Path)); err != nil ||
+				e.Type == TypeFile && info.Size() != e.Size {
 				t.Errorf("entry %+v: %v", e, err)
 			}
 			bytes += e.Size
@@ -119,7 +121,10 @@ func TestCopyWhole(t *testing.T) {
 		if c.Bytes != bytes {
 			t.Errorf("%d bytes, the entries have %d", c.Bytes, bytes)
 		}
-		if !strings.HasSuffix(t.Name(), strings.ReplaceAll(strings.TrimPrefix(strings.TrimSuffix(c.Method, " (1 try)"), "live: "), " ", "_")) {
+		if !strings.HasSuffix(
+			t.Name(),
+			strings.ReplaceAll(strings.TrimPrefix(strings.TrimSuffix(c.Method, " (1 try)"), "live: "), " ", "_"),
+		) {
 			t.Errorf("method %q", c.Method)
 		}
 	})
@@ -131,7 +136,8 @@ func TestCopyRefusesStrangeFiles(t *testing.T) {
 		if err := os.Symlink("/etc/passwd", filepath.Join(src, "passwd")); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := copy(src, dst); failure.KindOf(err) != failure.Refused || !strings.Contains(err.Error(), filepath.Join(src, "passwd")) {
+		if _, err := copy(src, dst); failure.KindOf(err) != failure.Refused ||
+			!strings.Contains(err.Error(), filepath.Join(src, "passwd")) {
 			t.Errorf("error %v", err)
 		}
 		if _, err := os.Lstat(dst); !errors.Is(err, fs.ErrNotExist) {
@@ -166,7 +172,8 @@ func TestCopyOfBrokenIsInvalid(t *testing.T) {
 		if c.Consistency != Unverified || len(c.Report.Errors) == 0 || c.Files != 11 {
 			t.Errorf("copied: %+v", c)
 		}
-		if len(c.Warnings) != 1 || c.Warnings[0].Code != CodeCutShort || !strings.Contains(c.Warnings[0].Text, level0Name+" is newer than "+pickleName) {
+		if len(c.Warnings) != 1 || c.Warnings[0].Code != CodeCutShort ||
+			!strings.Contains(c.Warnings[0].Text, level0Name+" is newer than "+pickleName) {
 			t.Errorf("warnings: %v", c.Warnings)
 		}
 		sameTree(t, src, dst)
@@ -180,7 +187,9 @@ func TestCopyWithoutDatabase(t *testing.T) {
 			t.Fatal(err)
 		}
 		c, err := copy(src, dst)
-		if err != nil || c.Method != "cold" && c.Method != "freeze" || c.Consistency != Unverified || len(c.Warnings) != 1 || c.Warnings[0].Code != CodeUnrecognised {
+		if err != nil || c.Method != "cold" && c.Method != "freeze" || c.Consistency != Unverified ||
+			len(c.Warnings) != 1 ||
+			c.Warnings[0].Code != CodeUnrecognised {
 			t.Errorf("copied %+v, %v", c, err)
 		}
 		sameTree(t, src, dst)
@@ -246,7 +255,8 @@ func TestCopyColdNoticesWriters(t *testing.T) {
 	})
 	defer stop()
 	_, err := CopyCold(t.Context(), src, dst, Options{})
-	if failure.KindOf(err) != failure.Refused || !strings.Contains(err.Error(), lengthName+" was written meanwhile") || !strings.Contains(err.Error(), "stop the service first") {
+	if failure.KindOf(err) != failure.Refused || !strings.Contains(err.Error(), lengthName+" was written meanwhile") ||
+		!strings.Contains(err.Error(), "stop the service first") {
 		t.Errorf("error %v", err)
 	}
 }

@@ -56,7 +56,8 @@ const (
 func CopyFrozen(ctx context.Context, src, dst string, f Freeze, o Options) (Copied, error) {
 	if len(f.Command) == 0 || len(f.Thaw) == 0 {
 		return Copied{}, &failure.Error{Op: "chroma", Subject: src, Kind: failure.Config,
-			Err: errors.New("there is no command to freeze the service, or none to thaw it"), Hint: "set backup.freeze_command and backup.thaw_command"}
+			Err:  errors.New("there is no command to freeze the service, or none to thaw it"),
+			Hint: "set backup.freeze_command and backup.thaw_command"}
 	}
 	if f.Deadline <= 0 {
 		f.Deadline = DefaultFreezeDeadline
@@ -68,7 +69,12 @@ func CopyFrozen(ctx context.Context, src, dst string, f Freeze, o Options) (Copi
 				return c, err
 			}
 			if try == freezeTries {
-				return c, &failure.Error{Op: "chroma", Subject: src, Err: fmt.Errorf("none of %d freezes met a quiet moment (%s)", try, why), Hint: "try again when the service writes less"}
+				return c, &failure.Error{
+					Op:      "chroma",
+					Subject: src,
+					Err:     fmt.Errorf("none of %d freezes met a quiet moment (%s)", try, why),
+					Hint:    "try again when the service writes less",
+				}
 			}
 		}
 	})
@@ -122,8 +128,12 @@ func (f Freeze) outOfTime(ctx, bounded context.Context, src string, err error) e
 	if bounded.Err() == nil || ctx.Err() != nil {
 		return err
 	}
-	return &failure.Error{Op: "chroma", Subject: src, Err: fmt.Errorf("no copy within %s, after which the service was thawed: %w", f.Deadline, err),
-		Hint: "raise backup.freeze_deadline"}
+	return &failure.Error{
+		Op:      "chroma",
+		Subject: src,
+		Err:     fmt.Errorf("no copy within %s, after which the service was thawed: %w", f.Deadline, err),
+		Hint:    "raise backup.freeze_deadline",
+	}
 }
 
 // awaitCalm waits a while for a moment between two persists, in which a freeze
@@ -186,7 +196,7 @@ func (f Freeze) freeze(ctx context.Context) (*frozen, error) {
 	return z, nil
 }
 
-// thaw sets the service going again, once; it gives the same answer each time.
+// thaw sets the service going again, once; it returns the same answer each time.
 func (z *frozen) thaw() error {
 	z.once.Do(func() {
 		z.err = thaw(z.f.Thaw, z.f.Marker, thawTries)
@@ -206,8 +216,12 @@ func thaw(command []string, marker string, tries int) (err error) {
 			return removeMarker(marker)
 		}
 		if try == tries {
-			return &failure.Error{Op: "chroma", Subject: "thaw_command", Err: fmt.Errorf("the service may still be frozen: %w", err),
-				Hint: "run it by hand: " + strings.Join(command, " ")}
+			return &failure.Error{
+				Op:      "chroma",
+				Subject: "thaw_command",
+				Err:     fmt.Errorf("the service may still be frozen: %w", err),
+				Hint:    "run it by hand: " + strings.Join(command, " "),
+			}
 		}
 		time.Sleep(pause)
 	}
@@ -262,11 +276,20 @@ func ThawLeftover(path string, command []string, owners tree.Owners) (thawed boo
 		err = errors.New("backup.thaw_command is not configured any more")
 	}
 	if err != nil {
-		return false, &failure.Error{Op: "chroma", Subject: path, Err: fmt.Errorf("a service may still be frozen: %w", err),
-			Hint: "set it going by hand, then remove the file"}
+		return false, &failure.Error{
+			Op:      "chroma",
+			Subject: path,
+			Err:     fmt.Errorf("a service may still be frozen: %w", err),
+			Hint:    "set it going by hand, then remove the file",
+		}
 	}
 	if err := thaw(command, path, 1); err != nil {
-		return false, fmt.Errorf("frozen at %s by process %d, which is gone: %w", m.Since.Format(time.RFC3339), m.PID, err)
+		return false, fmt.Errorf(
+			"frozen at %s by process %d, which is gone: %w",
+			m.Since.Format(time.RFC3339),
+			m.PID,
+			err,
+		)
 	}
 	return true, nil
 }

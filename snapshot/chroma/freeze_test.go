@@ -28,7 +28,7 @@ func (s service) freeze() Freeze {
 	return Freeze{Command: say("freeze"), Thaw: say("thaw"), Marker: s.log + ".frozen"}
 }
 
-// said gives what was done to the service.
+// said returns what was done to the service.
 func (s service) said(t *testing.T) string {
 	t.Helper()
 	data, err := os.ReadFile(s.log)
@@ -74,7 +74,15 @@ func TestFreezeMeetsAPersist(t *testing.T) {
 	src, s := unpack(t, "whole"), newService(t)
 	segment, f := segmentOf(t, src), s.freeze()
 	first := filepath.Join(t.TempDir(), "first")
-	f.Command = []string{"sh", "-c", `echo freeze >>"$1"; [ -e "$2" ] || { touch "$3"; touch "$2"; }`, "sh", s.log, first, filepath.Join(segment, headerName)}
+	f.Command = []string{
+		"sh",
+		"-c",
+		`echo freeze >>"$1"; [ -e "$2" ] || { touch "$3"; touch "$2"; }`,
+		"sh",
+		s.log,
+		first,
+		filepath.Join(segment, headerName),
+	}
 	f.Thaw = []string{"sh", "-c", `echo thaw >>"$1"; touch "$2"`, "sh", s.log, filepath.Join(segment, pickleName)}
 	c, err := CopyFrozen(t.Context(), src, filepath.Join(t.TempDir(), "copy"), f, Options{})
 	if err != nil || c.Consistency != Consistent {
@@ -112,7 +120,8 @@ func TestFreezeCommandFails(t *testing.T) {
 	f := s.freeze()
 	f.Command = []string{"sh", "-c", "echo no such container >&2; exit 3"}
 	_, err := CopyFrozen(t.Context(), src, filepath.Join(into, "copy"), f, Options{})
-	if err == nil || !strings.Contains(err.Error(), "freeze_command") || !strings.Contains(err.Error(), "exit status 3: no such container") {
+	if err == nil || !strings.Contains(err.Error(), "freeze_command") ||
+		!strings.Contains(err.Error(), "exit status 3: no such container") {
 		t.Errorf("error %v", err)
 	}
 	if said := s.said(t); said != "thaw" {
@@ -265,7 +274,13 @@ func TestThawLeftoverRunsTheConfiguredCommandOnly(t *testing.T) {
 }
 
 func TestFreezeNeedsBothCommands(t *testing.T) {
-	_, err := CopyFrozen(t.Context(), unpack(t, "whole"), filepath.Join(t.TempDir(), "copy"), Freeze{Command: []string{"true"}}, Options{})
+	_, err := CopyFrozen(
+		t.Context(),
+		unpack(t, "whole"),
+		filepath.Join(t.TempDir(), "copy"),
+		Freeze{Command: []string{"true"}},
+		Options{},
+	)
 	if failure.KindOf(err) != failure.Config {
 		t.Errorf("error %v", err)
 	}

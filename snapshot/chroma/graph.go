@@ -33,7 +33,13 @@ var errMany = errors.New("too many problems")
 // vector, and a u64 label. alive holds the labels that the pickle names. Each
 // problem is given to say, which returns false when it has heard enough. The
 // error is one of reading.
-func checkLevel0(ctx context.Context, r io.Reader, h header, alive bitset, say func(format string, args ...any) bool) error {
+func checkLevel0(
+	ctx context.Context,
+	r io.Reader,
+	h header,
+	alive bitset,
+	say func(format string, args ...any) bool,
+) error {
 	in := bufio.NewReaderSize(r, streamBuffer)
 	element := make([]byte, h.elementSize)
 	found := newBitset(h.count)
@@ -67,7 +73,8 @@ func checkLevel0(ctx context.Context, r io.Reader, h header, alive bitset, say f
 		}
 	}
 	for label := uint64(1); label <= h.count; label++ {
-		if alive.has(label) && !found.has(label) && !say("%s: label %d of %s is absent", level0Name, label, pickleName) {
+		if alive.has(label) && !found.has(label) &&
+			!say("%s: label %d of %s is absent", level0Name, label, pickleName) {
 			return errMany
 		}
 	}
@@ -91,10 +98,18 @@ func checkLinks(ctx context.Context, r io.Reader, h header, say func(format stri
 		levels := n / h.linkBlock()
 		if n%h.linkBlock() != 0 || levels > h.maxLevel {
 			// Where the next element begins is not known from here on.
-			say("%s: element %d has %d bytes of links, %d a level and at most %d levels", linksName, i, n, h.linkBlock(), h.maxLevel)
+			say(
+				"%s: element %d has %d bytes of links, %d a level and at most %d levels",
+				linksName,
+				i,
+				n,
+				h.linkBlock(),
+				h.maxLevel,
+			)
 			return nil
 		}
-		if i == h.entry && levels != h.maxLevel && !say("%s: entry point %d has level %d, not %d", linksName, i, levels, h.maxLevel) {
+		if i == h.entry && levels != h.maxLevel &&
+			!say("%s: entry point %d has level %d, not %d", linksName, i, levels, h.maxLevel) {
 			return errMany
 		}
 		for level := uint64(1); level <= levels; level++ {

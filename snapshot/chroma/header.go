@@ -63,7 +63,13 @@ func parseHeader(b []byte, dimension uint64) (header, error) {
 	}
 	vectorAt := 4 + 4*h.neighbors0
 	if u64(44) != vectorAt || h.labelAt != vectorAt+4*dimension || h.elementSize != h.labelAt+8 {
-		return header{}, fmt.Errorf("elements of %d bytes (vector at %d, label at %d) do not fit dimension %d", h.elementSize, u64(44), h.labelAt, dimension)
+		return header{}, fmt.Errorf(
+			"elements of %d bytes (vector at %d, label at %d) do not fit dimension %d",
+			h.elementSize,
+			u64(44),
+			h.labelAt,
+			dimension,
+		)
 	}
 	// With one neighbour the factor is infinite; it is not worth a check then.
 	factor := math.Float64frombits(u64(84))
@@ -71,7 +77,13 @@ func parseHeader(b []byte, dimension uint64) (header, error) {
 		return header{}, fmt.Errorf("level factor %g for %d neighbours", factor, h.neighbors)
 	}
 	if h.count > h.capacity || h.count > math.MaxUint32 || h.entry >= h.count || h.maxLevel > math.MaxInt32 {
-		return header{}, fmt.Errorf("%d of %d elements, entry point %d on level %d", h.count, h.capacity, h.entry, int32(h.maxLevel))
+		return header{}, fmt.Errorf(
+			"%d of %d elements, entry point %d on level %d",
+			h.count,
+			h.capacity,
+			h.entry,
+			int32(h.maxLevel),
+		)
 	}
 	return h, nil
 }

@@ -116,12 +116,13 @@ func (l *live) lookAtDatabase() (Entry, error) {
 	e, err := newEntry(databaseName, info)
 	if err == nil && e.Type != TypeFile {
 		err = &failure.Error{Op: "chroma", Subject: databaseIn(l.from), Kind: failure.Refused,
-			Err: errors.New("it is not a regular file"), Hint: "set chroma_path to the directory that holds the file itself"}
+			Err:  errors.New("it is not a regular file"),
+			Hint: "set chroma_path to the directory that holds the file itself"}
 	}
 	return e, err
 }
 
-// optimistic tries to copy between two writes. It gives the reason why the last
+// optimistic tries to copy between two writes. It returns the reason why the last
 // try was not accepted, or "" when it was.
 func (l *live) optimistic(ctx context.Context, most int) (tries int, why string, err error) {
 	why = "no optimistic try was asked for"
@@ -170,7 +171,7 @@ func (l *live) try(ctx context.Context) (why string, err error) {
 }
 
 // waitIdle waits until no persist is under way and every file is old enough for its
-// time to be telling, and gives what it saw. Past the timeout it says why not.
+// time to be telling, and returns what it saw. Past the timeout it says why not.
 func (l *live) waitIdle(ctx context.Context, timeout time.Duration) (seen []Entry, why string, err error) {
 	for end := time.Now().Add(timeout); ; {
 		if seen, err = l.scan(); err != nil {
@@ -224,7 +225,7 @@ func (l *live) unreadable(err error) error {
 		Hint: "let this process read the file and its directory, and look whether something holds its lock"}
 }
 
-// vectorSeqs gives how far each vector segment had got. A database of another
+// vectorSeqs returns how far each vector segment had got. A database of another
 // format has none; the validator will say so. With busy the database is a live
 // one, whose locks are waited for.
 func vectorSeqs(ctx context.Context, path string, busy time.Duration) (seqs map[string]string, err error) {

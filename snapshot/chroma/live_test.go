@@ -85,13 +85,24 @@ func TestLiveTriesAgainWhatMoved(t *testing.T) {
 func TestLiveFollowsRemovals(t *testing.T) {
 	src, dst := unpack(t, "whole"), filepath.Join(t.TempDir(), "copy")
 	for _, name := range []string{"a/b/file", "c/file", "later", "zz"} {
-		if err := errors.Join(os.MkdirAll(filepath.Join(src, filepath.Dir(name)), 0o755), os.WriteFile(filepath.Join(src, name), nil, 0o600)); err != nil {
+		if err := errors.Join(
+			os.MkdirAll(filepath.Join(src, filepath.Dir(name)), 0o755),
+			os.WriteFile(filepath.Join(src, name), nil, 0o600),
+		); err != nil {
 			t.Fatal(err)
 		}
 	}
 	onCopy(t, "zz", 1, func() {
-		err := errors.Join(os.RemoveAll(filepath.Join(src, "a")), os.RemoveAll(filepath.Join(src, "c")), os.Symlink("later", filepath.Join(src, "c")),
-			os.Remove(filepath.Join(src, "later")), os.Mkdir(filepath.Join(src, "later"), 0o700), os.WriteFile(filepath.Join(src, "later", "in"), nil, 0o600))
+		err := errors.Join(
+			os.RemoveAll(filepath.Join(src, "a")),
+			os.RemoveAll(filepath.Join(src, "c")),
+			os.Symlink("later", filepath.Join(src, "c")),
+			os.Remove(
+				filepath.Join(src, "later"),
+			),
+			os.Mkdir(filepath.Join(src, "later"), 0o700),
+			os.WriteFile(filepath.Join(src, "later", "in"), nil, 0o600),
+		)
 		if err != nil {
 			t.Error(err)
 		}
@@ -109,7 +120,8 @@ func TestLiveNoticesMaxSeqID(t *testing.T) {
 	src, dst := unpack(t, "whole"), filepath.Join(t.TempDir(), "copy")
 	db := openDB(t, src)
 	onCopy(t, linksName, 1, func() {
-		if _, err := db.Exec("UPDATE max_seq_id SET seq_id = seq_id - 1 WHERE segment_id IN (SELECT id FROM segments WHERE scope = 'VECTOR')"); err != nil {
+		if _, err := db.Exec("UPDATE max_seq_id SET seq_id = seq_id - 1 WHERE segment_id IN (SELECT id FROM " +
+			"segments WHERE scope = 'VECTOR')"); err != nil {
 			t.Error(err)
 		}
 	})
@@ -126,7 +138,8 @@ func TestLiveWaitsForAPersist(t *testing.T) {
 	segment := segmentOf(t, src)
 	persist(t, segment, headerName, level0Name)
 	l := newLive(t, src, dst)
-	if _, why, err := l.waitIdle(t.Context(), 0); err != nil || !strings.Contains(why, level0Name+" is newer than "+pickleName) {
+	if _, why, err := l.waitIdle(t.Context(), 0); err != nil ||
+		!strings.Contains(why, level0Name+" is newer than "+pickleName) {
 		t.Fatalf("calm: %q, %v", why, err)
 	}
 	done := make(chan error)
@@ -214,7 +227,8 @@ func TestWriteLockHasADeadline(t *testing.T) {
 	src, into := unpack(t, "whole"), t.TempDir()
 	helperWaiting(t, "hold", databaseIn(src))
 	_, err := CopyLive(t.Context(), src, filepath.Join(into, "copy"), Options{LockDeadline: 50 * time.Millisecond})
-	if err == nil || !strings.Contains(err.Error(), "no copy under the write lock within 50ms") || !strings.Contains(err.Error(), `set chroma_method = "api" or "freeze"`) {
+	if err == nil || !strings.Contains(err.Error(), "no copy under the write lock within 50ms") ||
+		!strings.Contains(err.Error(), `set chroma_method = "api" or "freeze"`) {
 		t.Errorf("error %v", err)
 	}
 	if entries, _ := os.ReadDir(into); len(entries) > 0 {
@@ -249,7 +263,8 @@ func TestWriteLockNeedsWriteAccess(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, err := cmd.CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "is read-only for this process") || !strings.Contains(string(out), "give this process write access to the file") {
+	if err == nil || !strings.Contains(string(out), "is read-only for this process") ||
+		!strings.Contains(string(out), "give this process write access to the file") {
 		t.Errorf("%v: %s", err, out)
 	}
 	if strings.Contains(string(out), "write lock\n") {
@@ -273,8 +288,11 @@ func TestLiveDatabaseThatCannotBe(t *testing.T) {
 		make  func(path string) error
 		words string
 	}{
-		"a link":       {func(path string) error { return os.Symlink("notes", path) }, "not a regular file"},
-		"not SQLite":   {func(path string) error { return os.WriteFile(path, []byte(strings.Repeat("x", 9000)), 0o600) }, "not a database"},
+		"a link": {func(path string) error { return os.Symlink("notes", path) }, "not a regular file"},
+		"not SQLite": {
+			func(path string) error { return os.WriteFile(path, []byte(strings.Repeat("x", 9000)), 0o600) },
+			"not a database",
+		},
 		"a directory":  {func(path string) error { return os.Mkdir(path, 0o700) }, "not a regular file"},
 		"quite absent": {func(path string) error { return os.Remove(filepath.Dir(path)) }, "no such file"},
 	} {
@@ -311,7 +329,10 @@ func TestLiveOfAWAL(t *testing.T) {
 	for name, tries := range map[string]int{"optimistic": 3, "write lock": 0} {
 		src, dst := unpack(t, "whole"), filepath.Join(t.TempDir(), "copy")
 		db := openDB(t, src)
-		for _, s := range []string{"PRAGMA journal_mode = WAL", "UPDATE collections SET name = 'in_the_wal' WHERE name = 'docs_0'"} {
+		for _, s := range []string{
+			"PRAGMA journal_mode = WAL",
+			"UPDATE collections SET name = 'in_the_wal' WHERE name = 'docs_0'",
+		} {
 			if _, err := db.Exec(s); err != nil {
 				t.Fatal(err)
 			}

@@ -11,7 +11,7 @@ import (
 	"github.com/atocore/atobackupd/snapshot/sqlite"
 )
 
-// locked copies under SQLite's write lock on the live database, and gives how
+// locked copies under SQLite's write lock on the live database, and returns how
 // long it was held. reason is why the copy could not be made without it.
 func (l *live) locked(ctx context.Context, o Options, reason string) (held time.Duration, err error) {
 	deadline := o.LockDeadline
@@ -27,13 +27,21 @@ func (l *live) locked(ctx context.Context, o Options, reason string) (held time.
 		held = time.Since(since)
 	}
 	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
-		return held, &failure.Error{Op: "chroma", Subject: l.from, Err: fmt.Errorf("no copy under the write lock within %s (%s): %w", deadline, reason, err),
-			Hint: `raise chroma_lock_deadline, or set chroma_method = "api" or "freeze"`}
+		return held, &failure.Error{
+			Op:      "chroma",
+			Subject: l.from,
+			Err:     fmt.Errorf("no copy under the write lock within %s (%s): %w", deadline, reason, err),
+			Hint:    `raise chroma_lock_deadline, or set chroma_method = "api" or "freeze"`,
+		}
 	}
 	var readOnly *readOnlyError
 	if errors.As(err, &readOnly) {
-		return held, &failure.Error{Op: "chroma", Subject: databaseIn(l.from), Err: fmt.Errorf("no quiet moment was met (%s), and %w", reason, err),
-			Hint: `give this process write access to the file, or set chroma_method = "api" or "freeze"`}
+		return held, &failure.Error{
+			Op:      "chroma",
+			Subject: databaseIn(l.from),
+			Err:     fmt.Errorf("no quiet moment was met (%s), and %w", reason, err),
+			Hint:    `give this process write access to the file, or set chroma_method = "api" or "freeze"`,
+		}
 	}
 	return held, err
 }

@@ -66,5 +66,6 @@ func Copy(ctx context.Context, src, dst string, o Options) (Copied, error) {
 		return CopyCold(ctx, src, dst, o)
 	}
 	return Copied{}, &failure.Error{Op: "backup", Subject: "chroma", Kind: failure.Config,
-		Err: fmt.Errorf("the method %q is AtoCore's, not one to copy by", method), Hint: "use one of " + strings.Join(Names(Fallbacks), ", ")}
+		Err:  fmt.Errorf("the method %q is AtoCore's, not one to copy by", method),
+		Hint: "use one of " + strings.Join(Names(Fallbacks), ", ")}
 }

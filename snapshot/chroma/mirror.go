@@ -221,7 +221,7 @@ func setTimes(path string, mtime time.Time) error {
 	return nil
 }
 
-// entries gives what was copied, as its source looked.
+// entries returns what was copied, as its source looked.
 func (m *mirror) entries() []Entry {
 	var all []Entry
 	for _, name := range m.order {
@@ -232,7 +232,7 @@ func (m *mirror) entries() []Entry {
 	return all
 }
 
-// isSidecar says whether a path is one of SQLite's files beside the database.
+// isSidecar reports whether a path is one of SQLite's files beside the database.
 func isSidecar(path string) bool {
 	suffix, ok := strings.CutPrefix(path, databaseName)
 	return ok && (suffix == "-journal" || suffix == "-wal" || suffix == "-shm")

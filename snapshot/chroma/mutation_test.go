@@ -59,7 +59,7 @@ func TestValidateMutations(t *testing.T) {
 	}
 }
 
-// damage gives a damaged copy, and whether the validator has to notice.
+// damage returns a damaged copy, and whether the validator has to notice.
 func damage(rnd *rand.Rand, name string, whole []byte) (damaged []byte, what string, certain bool) {
 	damaged = bytes.Clone(whole)
 	at := rnd.IntN(len(whole))
@@ -96,13 +96,14 @@ func FuzzGraph(f *testing.F) {
 		if err := checkLevel0(t.Context(), bytes.NewReader(level0), h, alive, say); err != nil {
 			t.Fatalf("level 0 of the right size: %v", err)
 		}
-		if err := checkLinks(t.Context(), bytes.NewReader(links), h, say); err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		if err := checkLinks(t.Context(), bytes.NewReader(links), h, say); err != nil && err != io.EOF &&
+			err != io.ErrUnexpectedEOF {
 			t.Fatal(err)
 		}
 	})
 }
 
-// tinySegment gives the files of a sound segment: two elements of one dimension,
+// tinySegment returns the files of a sound segment: two elements of one dimension,
 // two neighbours, the first on level 1.
 func tinySegment() (head, level0, links []byte) {
 	const neighbors, vectorAt = 2, 4 + 4*4

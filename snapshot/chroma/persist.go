@@ -21,7 +21,7 @@ const staleAfter = 30 * time.Second
 // was written less than this ago, the next write may not show.
 const timeGrain = 20 * time.Millisecond
 
-// PersistUnderWay says whether Chroma is, by the times of its files, in the
+// PersistUnderWay reports whether Chroma is, by the times of its files, in the
 // middle of writing a segment in dir, and which. A copy that is made then is
 // worthless. Files that were at rest for half a minute do not count.
 func PersistUnderWay(dir string) (underWay bool, why string, err error) {
@@ -65,7 +65,8 @@ func segmentTimes(entries []Entry) []segmentTime {
 	for _, e := range entries {
 		name := path.Base(e.Path)
 		pickle := name == pickleName
-		if e.Type != TypeFile || !pickle && name != headerName && name != level0Name && name != lengthName && name != linksName {
+		if e.Type != TypeFile ||
+			!pickle && name != headerName && name != level0Name && name != lengthName && name != linksName {
 			continue
 		}
 		i, ok := index[path.Dir(e.Path)]

@@ -42,7 +42,7 @@ type dict struct{ pairs []pair }
 
 type pair struct{ key, val value }
 
-// get gives the value of a string key, or a value of kind noneValue.
+// get returns the value of a string key, or a value of kind noneValue.
 func (d *dict) get(key string) value {
 	for i := len(d.pairs) - 1; i >= 0; i-- {
 		if p := d.pairs[i]; p.key.kind == stringValue && p.key.str == key {
@@ -67,7 +67,7 @@ type unpickler struct {
 
 var errPickleShort = errors.New("it ends early")
 
-// unpickle gives the dictionary that data holds.
+// unpickle returns the dictionary that data holds.
 func unpickle(data string) (*dict, error) {
 	if len(data) > maxPickleBytes {
 		return nil, fmt.Errorf("it has more than %d MiB", maxPickleBytes>>20)

@@ -69,7 +69,7 @@ func (m *mirror) salvage(ctx context.Context, seen []Entry, leaveOut func(name s
 	return nil
 }
 
-// cannotRead tells whether it is the source that fails: it does so again when it
+// cannotRead reports whether it is the source that fails: it does so again when it
 // is only read.
 func (m *mirror) cannotRead(e Entry) bool {
 	if e.Type != TypeFile {

@@ -53,7 +53,13 @@ func TestCopyRawLeavesOut(t *testing.T) {
 			left = append(left, w.Text)
 		}
 	}
-	if want := []string{"fifo could not be saved: it is a FIFO", "outside could not be saved: it is a link to /etc/passwd, outside the directory"}; !slices.Equal(left, want) {
+	if want := []string{
+		"fifo could not be saved: it is a FIFO",
+		"outside could not be saved: it is a link to /etc/passwd, outside the directory",
+	}; !slices.Equal(
+		left,
+		want,
+	) {
 		t.Errorf("left out: %q", left)
 	}
 	if err := os.Remove(filepath.Join(src, "fifo")); err != nil {

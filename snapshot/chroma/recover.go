@@ -48,7 +48,7 @@ func recoverJournal(ctx context.Context, m *mirror) error {
 	return nil
 }
 
-// unfinished says whether the journal or WAL at path holds something. One that
+// unfinished reports whether the journal or WAL at path holds something. One that
 // begins with zero is one that was committed and kept for the next time.
 func unfinished(path string) bool {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)

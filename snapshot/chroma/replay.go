@@ -24,17 +24,42 @@ func (v *validator) replay(ctx context.Context, db *sql.DB, c *catalog, col *col
 	}
 	recordSeq := c.maxSeq[col.records[0].id]
 	if !seg.persisted && vectorSeq > 0 {
-		v.report.fail(CodeSegmentMissing, "segment %s of collection %s: max_seq_id is %d, but %s is missing", col.vectors[0].id, col.label(), vectorSeq, pickleName)
+		v.report.fail(
+			CodeSegmentMissing,
+			"segment %s of collection %s: max_seq_id is %d, but %s is missing",
+			col.vectors[0].id,
+			col.label(),
+			vectorSeq,
+			pickleName,
+		)
 		return nil
 	}
 	if vectorSeq > recordSeq {
-		v.report.fail(CodeLogGap, "collection %s: max_seq_id of the vectors is %d, of the records only %d", col.label(), vectorSeq, recordSeq)
+		v.report.fail(
+			CodeLogGap,
+			"collection %s: max_seq_id of the vectors is %d, of the records only %d",
+			col.label(),
+			vectorSeq,
+			recordSeq,
+		)
 	}
 	if most := max(vectorSeq, recordSeq); most > c.lastInLog {
-		v.report.fail(CodeLogGap, "collection %s: the log ends at %d, before max_seq_id %d: new writes would be taken for old ones", col.label(), c.lastInLog, most)
+		v.report.fail(
+			CodeLogGap,
+			"collection %s: the log ends at %d, before max_seq_id %d: new writes would be taken for old ones",
+			col.label(),
+			c.lastInLog,
+			most,
+		)
 	}
 	if col.badVector > 0 {
-		v.report.fail(CodeLogGap, "collection %s: log entry %d has a vector that does not fit dimension %d", col.label(), col.badVector, col.dimension.Int64)
+		v.report.fail(
+			CodeLogGap,
+			"collection %s: log entry %d has a vector that does not fit dimension %d",
+			col.label(),
+			col.badVector,
+			col.dimension.Int64,
+		)
 	}
 	if !seg.judged {
 		return nil // what is wrong with its ids has been said
@@ -67,7 +92,13 @@ func (v *validator) replay(ctx context.Context, db *sql.DB, c *catalog, col *col
 
 // records adds the names in the metadata segment to held, and looks for writes
 // that the vectors lack and the log has lost.
-func (v *validator) records(ctx context.Context, db *sql.DB, col *collection, vectorSeq int64, held map[string]uint8) error {
+func (v *validator) records(
+	ctx context.Context,
+	db *sql.DB,
+	col *collection,
+	vectorSeq int64,
+	held map[string]uint8,
+) error {
 	lost, first := 0, int64(0)
 	// Numbers stored as blobs are older than every log that is still replayed.
 	const query = `SELECT CAST(embedding_id AS TEXT), CASE typeof(seq_id) WHEN 'integer' THEN seq_id ELSE 0 END
@@ -87,12 +118,19 @@ func (v *validator) records(ctx context.Context, db *sql.DB, col *collection, ve
 		return nil
 	}, col.records[0].id)
 	if lost > 0 {
-		v.report.fail(CodeLogGap, "collection %s: %d writes after %d are not in the log, e.g. %d", col.label(), lost, vectorSeq, first)
+		v.report.fail(
+			CodeLogGap,
+			"collection %s: %d writes after %d are not in the log, e.g. %d",
+			col.label(),
+			lost,
+			vectorSeq,
+			first,
+		)
 	}
 	return err
 }
 
-// logged says whether the log holds an entry of this number.
+// logged reports whether the log holds an entry of this number.
 func (c *collection) logged(seq int64) bool {
 	i := sort.Search(len(c.log), func(i int) bool { return c.log[i].seq >= seq })
 	return i < len(c.log) && c.log[i].seq == seq
@@ -117,9 +155,21 @@ func (v *validator) compare(col *collection, held map[string]uint8) {
 		}
 	}
 	if lost > 0 {
-		v.report.fail(CodeIDsDiffer, "collection %s: %d records have no vector, e.g. %q", col.label(), lost, clip(lostID, 64))
+		v.report.fail(
+			CodeIDsDiffer,
+			"collection %s: %d records have no vector, e.g. %q",
+			col.label(),
+			lost,
+			clip(lostID, 64),
+		)
 	}
 	if ghosts > 0 {
-		v.report.fail(CodeIDsDiffer, "collection %s: %d vectors have no record, e.g. %q", col.label(), ghosts, clip(ghostID, 64))
+		v.report.fail(
+			CodeIDsDiffer,
+			"collection %s: %d vectors have no record, e.g. %q",
+			col.label(),
+			ghosts,
+			clip(ghostID, 64),
+		)
 	}
 }

@@ -19,7 +19,7 @@ import (
 
 // These tests need what those of rig_test.go need, and root for loop mounts.
 
-// mountBtrfs gives a fresh btrfs.
+// mountBtrfs returns a fresh btrfs.
 func mountBtrfs(t *testing.T) string {
 	t.Helper()
 	shared := os.Getenv("ATOBACKUPD_SHARED")
@@ -71,8 +71,18 @@ func copiesMany(t *testing.T, name string, w *writer, into string, copy func(dst
 func TestRigFreeze(t *testing.T) {
 	w := startWriter(t)
 	group := strconv.Itoa(-w.cmd.Process.Pid)
-	f := Freeze{Command: []string{"kill", "-STOP", "--", group}, Thaw: []string{"kill", "-CONT", "--", group}, Marker: filepath.Join(t.TempDir(), "frozen.json")}
-	copiesMany(t, "freeze", w, t.TempDir(), func(dst string) (Copied, error) { return CopyFrozen(t.Context(), w.dir, dst, f, Options{}) })
+	f := Freeze{
+		Command: []string{"kill", "-STOP", "--", group},
+		Thaw:    []string{"kill", "-CONT", "--", group},
+		Marker:  filepath.Join(t.TempDir(), "frozen.json"),
+	}
+	copiesMany(
+		t,
+		"freeze",
+		w,
+		t.TempDir(),
+		func(dst string) (Copied, error) { return CopyFrozen(t.Context(), w.dir, dst, f, Options{}) },
+	)
 }
 
 func TestRigBtrfs(t *testing.T) {
@@ -87,7 +97,13 @@ func TestRigBtrfs(t *testing.T) {
 		return CopyBtrfs(t.Context(), w.dir, dst, scratch, Options{Share: true})
 	})
 	// Backups on another file system: the snapshot lies beside the subvolume.
-	copiesMany(t, "btrfs", w, elsewhere, func(dst string) (Copied, error) { return CopyBtrfs(t.Context(), w.dir, dst, elsewhere, Options{}) })
+	copiesMany(
+		t,
+		"btrfs",
+		w,
+		elsewhere,
+		func(dst string) (Copied, error) { return CopyBtrfs(t.Context(), w.dir, dst, elsewhere, Options{}) },
+	)
 	if left, _ := filepath.Glob(filepath.Join(mount, "*", btrfsPrefix+"*")); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}
@@ -171,12 +187,23 @@ func TestRigBtrfsKilled(t *testing.T) {
 func TestRigBtrfsUnprivileged(t *testing.T) {
 	mount := mountBtrfs(t)
 	run(t, mount, "btrfs", "subvolume", "create", "data")
-	src, scratch, into := filepath.Join(mount, "data", "chroma"), filepath.Join(mount, "staging"), filepath.Join(mount, "into")
+	src, scratch, into := filepath.Join(
+		mount,
+		"data",
+		"chroma",
+	), filepath.Join(
+		mount,
+		"staging",
+	), filepath.Join(
+		mount,
+		"into",
+	)
 	run(t, "", "cp", "-a", unpack(t, "whole"), src)
 	run(t, "", "mkdir", scratch, into)
 	cmd := helper("btrfs", src, filepath.Join(into, "copy"), scratch)
 	unprivileged(t, cmd, filepath.Join(mount, "data"))
-	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "only root and its owner") && !strings.Contains(string(out), "permission") {
+	if out, err := cmd.CombinedOutput(); err == nil ||
+		!strings.Contains(string(out), "only root and its owner") && !strings.Contains(string(out), "permission") {
 		t.Errorf("a stranger: %v: %s", err, out)
 	}
 	run(t, "", "chown", "-R", "65534:65534", filepath.Join(mount, "data"), scratch, into)

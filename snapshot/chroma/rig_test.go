@@ -25,7 +25,7 @@ import (
 // fail, and say what to install, when one is missing. ATOBACKUPD_RIG_COPIES sets
 // how many copies of each kind are made.
 
-// kit gives a directory with the Chroma kit set up. It is kept in the user's
+// kit returns a directory with the Chroma kit set up. It is kept in the user's
 // cache directory, so that the server is downloaded once.
 func kit(t *testing.T) string {
 	t.Helper()
@@ -97,8 +97,34 @@ func startWriter(t *testing.T) *writer { return startWriterIn(t, t.TempDir()) }
 
 func startWriterIn(t *testing.T, into string) *writer {
 	w := &writer{kit: kit(t)}
-	w.dir, w.expected, w.oplog = filepath.Join(into, "live"), filepath.Join(into, "before.json"), filepath.Join(into, "oplog")
-	run(t, w.kit, "node", "gen.mjs", "--dir", w.dir, "--vectors", "3000", "--dim", "32", "--collections", "2", "--seed", "3", "--sync", "100")
+	w.dir, w.expected, w.oplog = filepath.Join(
+		into,
+		"live",
+	), filepath.Join(
+		into,
+		"before.json",
+	), filepath.Join(
+		into,
+		"oplog",
+	)
+	run(
+		t,
+		w.kit,
+		"node",
+		"gen.mjs",
+		"--dir",
+		w.dir,
+		"--vectors",
+		"3000",
+		"--dim",
+		"32",
+		"--collections",
+		"2",
+		"--seed",
+		"3",
+		"--sync",
+		"100",
+	)
 	run(t, "", "cp", w.dir+".expected.json", w.expected)
 	w.cmd = exec.Command("node", "live.mjs", "--dir", w.dir, "--oplog", w.oplog)
 	w.cmd.Dir, w.cmd.Stderr = w.kit, os.Stderr
@@ -222,7 +248,14 @@ func TestRigLive(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		t.Logf("%s: %d of %d copies broken; %v; lock held for %v at most", kind.name, broken, n, methods, held.Round(time.Millisecond))
+		t.Logf(
+			"%s: %d of %d copies broken; %v; lock held for %v at most",
+			kind.name,
+			broken,
+			n,
+			methods,
+			held.Round(time.Millisecond),
+		)
 	}
 	w.resume()
 }

@@ -172,7 +172,7 @@ func (j *segmentJudge) judgeGraph(ctx context.Context, l labels) error {
 	return j.stream(linksName, func(r io.Reader) error { return checkLinks(ctx, r, h, j.corrupt) })
 }
 
-// stream gives a file to check, and turns an early end into a finding.
+// stream returns a file to check, and turns an early end into a finding.
 func (j *segmentJudge) stream(name string, check func(io.Reader) error) error {
 	f, err := openRegular(j.root, j.id+"/"+name)
 	if err != nil {
@@ -198,7 +198,7 @@ func (j *segmentJudge) size(name string) (uint64, error) {
 	return uint64(info.Size()), nil
 }
 
-// readAll reads a small file; of one that is longer than limit it gives one
+// readAll reads a small file; of one that is longer than limit it returns one
 // byte more than that, which its parser refuses.
 func (j *segmentJudge) readAll(name string, limit int64) (string, error) {
 	f, err := openRegular(j.root, j.id+"/"+name)

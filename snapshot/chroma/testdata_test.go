@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// unpack lays a directory of testdata out in a temporary one and gives its path.
+// unpack lays a directory of testdata out in a temporary one and returns its path.
 // Its files keep the order of their times; the newest is an hour old.
 func unpack(t testing.TB, name string) string {
 	t.Helper()
@@ -60,7 +60,7 @@ func unpack(t testing.TB, name string) string {
 	return filepath.Join(into, name)
 }
 
-// segmentOf gives the directory of the first segment in a directory.
+// segmentOf returns the directory of the first segment in a directory.
 func segmentOf(t testing.TB, dir string) string {
 	t.Helper()
 	headers, err := filepath.Glob(filepath.Join(dir, "*", headerName))

@@ -72,7 +72,11 @@ func (v *validator) run(ctx context.Context) error {
 		return err
 	}
 	f.Close()
-	err = sqlite.WithStored(ctx, filepath.Join(v.dir, databaseName), func(db *sql.DB) error { return v.database(ctx, db) })
+	err = sqlite.WithStored(
+		ctx,
+		filepath.Join(v.dir, databaseName),
+		func(db *sql.DB) error { return v.database(ctx, db) },
+	)
 	var inFile *readError
 	switch {
 	case ctx.Err() != nil:
@@ -115,7 +119,12 @@ func (v *validator) sidecars() error {
 		f.Close()
 		// A journal that begins with zero is one that was committed.
 		if n == 1 && (suffix == "-wal" || first[0] != 0) {
-			v.report.fail(CodeDatabase, "%s%s lies beside it: the copy holds an unfinished transaction", databaseName, suffix)
+			v.report.fail(
+				CodeDatabase,
+				"%s%s lies beside it: the copy holds an unfinished transaction",
+				databaseName,
+				suffix,
+			)
 		}
 	}
 	return nil
@@ -171,7 +180,13 @@ func (v *validator) integrity(ctx context.Context, db *sql.DB) (bool, error) {
 // log over both segments will leave.
 func (v *validator) collection(ctx context.Context, db *sql.DB, c *catalog, col *collection) error {
 	if len(col.vectors) != 1 || len(col.records) != 1 {
-		v.report.fail(CodeSegmentMissing, "collection %s has %d vector and %d metadata segments", col.label(), len(col.vectors), len(col.records))
+		v.report.fail(
+			CodeSegmentMissing,
+			"collection %s has %d vector and %d metadata segments",
+			col.label(),
+			len(col.vectors),
+			len(col.records),
+		)
 		return nil
 	}
 	if !col.dimension.Valid {
@@ -180,11 +195,21 @@ func (v *validator) collection(ctx context.Context, db *sql.DB, c *catalog, col 
 	v.report.Collections++
 	vectors := col.vectors[0]
 	if vectors.kind != localVectors {
-		v.unrecognised("segment %s of collection %s is a %s", clip(vectors.id, 64), col.label(), clip(vectors.kind, 100))
+		v.unrecognised(
+			"segment %s of collection %s is a %s",
+			clip(vectors.id, 64),
+			col.label(),
+			clip(vectors.kind, 100),
+		)
 		return nil
 	}
 	if !segmentDir.MatchString(vectors.id) {
-		v.report.fail(CodeSegmentMissing, "collection %s: %q is no name of a segment", col.label(), clip(vectors.id, 64))
+		v.report.fail(
+			CodeSegmentMissing,
+			"collection %s: %q is no name of a segment",
+			col.label(),
+			clip(vectors.id, 64),
+		)
 		return nil
 	}
 	judge := &segmentJudge{root: v.root, report: &v.report, id: vectors.id, dimension: col.dimension.Int64}

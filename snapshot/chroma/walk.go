@@ -102,7 +102,10 @@ func (w *walker) dir(dir string, depth int) error {
 
 func (w *walker) entry(name string, depth int) error {
 	if !utf8.ValidString(name) {
-		return w.refuse(strings.ToValidUTF8(name, "?"), fmt.Errorf("its name %q is not UTF-8, and no manifest could hold it", path.Base(name)))
+		return w.refuse(
+			strings.ToValidUTF8(name, "?"),
+			fmt.Errorf("its name %q is not UTF-8, and no manifest could hold it", path.Base(name)),
+		)
 	}
 	info, err := w.root.Lstat(name)
 	if err != nil {
@@ -175,7 +178,7 @@ func newEntry(name string, info fs.FileInfo) (Entry, error) {
 	return e, nil
 }
 
-// staysInside says whether a link at name leads to something inside the
+// staysInside reports whether a link at name leads to something inside the
 // directory. All of its ".." must come first: there they climb over directories
 // that the walk has seen, while behind a name they would climb from wherever
 // another link leads.
@@ -198,7 +201,7 @@ func staysInside(name, target string) bool {
 	return true
 }
 
-// unchanged says whether two looks at one path saw the same content: by size,
+// unchanged reports whether two looks at one path saw the same content: by size,
 // modification time in nanoseconds, and inode. Of a directory only its being
 // there counts, because its entries are looked at themselves.
 func (e Entry) unchanged(later Entry) bool {

@@ -19,7 +19,12 @@ func TestWalk(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, f := range []string{databaseName, databaseName + "-journal", "seg/" + headerName, restorePrefix + "20260407T060000Z/x"} {
+	for _, f := range []string{
+		databaseName,
+		databaseName + "-journal",
+		"seg/" + headerName,
+		restorePrefix + "20260407T060000Z/x",
+	} {
 		if err := os.WriteFile(filepath.Join(dir, f), []byte("12345"), 0o640); err != nil {
 			t.Fatal(err)
 		}
@@ -41,7 +46,14 @@ func TestWalk(t *testing.T) {
 			t.Errorf("entry %+v", e)
 		}
 	}
-	want := []string{"file chroma.sqlite3 ", "file chroma.sqlite3-journal ", "dir seg ", "dir seg/empty ", "file seg/header.bin ", "symlink seg/link ../chroma.sqlite3"}
+	want := []string{
+		"file chroma.sqlite3 ",
+		"file chroma.sqlite3-journal ",
+		"dir seg ",
+		"dir seg/empty ",
+		"file seg/header.bin ",
+		"symlink seg/link ../chroma.sqlite3",
+	}
 	if strings.Join(got, "|") != strings.Join(want, "|") {
 		t.Errorf("entries %q\nwant    %q", got, want)
 	}
@@ -55,8 +67,11 @@ func TestWalkRefusesByName(t *testing.T) {
 		make func(path string) error
 		why  string
 	}{
-		"a FIFO":             {func(path string) error { return unix.Mkfifo(path, 0o600) }, "it is a FIFO"},
-		"a socket":           {func(path string) error { l, err := net.Listen("unix", path); keep(t, l); return err }, "it is a socket"},
+		"a FIFO": {func(path string) error { return unix.Mkfifo(path, 0o600) }, "it is a FIFO"},
+		"a socket": {
+			func(path string) error { l, err := net.Listen("unix", path); keep(t, l); return err },
+			"it is a socket",
+		},
 		"an absolute link":   {link("/etc/passwd"), "a link to /etc/passwd, outside the directory"},
 		"a link up":          {link("../../outside"), "outside the directory"},
 		"a link to dir/..":   {link("other/../../outside"), "outside the directory"},
@@ -71,7 +86,8 @@ func TestWalkRefusesByName(t *testing.T) {
 			t.Fatal(name, err)
 		}
 		_, err := Walk(dir)
-		if failure.KindOf(err) != failure.Refused || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), c.why) {
+		if failure.KindOf(err) != failure.Refused || !strings.Contains(err.Error(), path) ||
+			!strings.Contains(err.Error(), c.why) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

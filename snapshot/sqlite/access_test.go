@@ -48,7 +48,11 @@ func openDir(t *testing.T) string {
 		_ = os.Chmod(filepath.Join(top, "data"), 0o755)
 		os.RemoveAll(top)
 	})
-	for dir, mode := range map[string]os.FileMode{top: 0o755, filepath.Join(top, "data"): 0o777, filepath.Join(top, "out"): 0o777} {
+	for dir, mode := range map[string]os.FileMode{
+		top:                        0o755,
+		filepath.Join(top, "data"): 0o777,
+		filepath.Join(top, "out"):  0o777,
+	} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -97,7 +101,8 @@ func TestAccess(t *testing.T) {
 		{"other, closed, directory not writable", true, user(otherUID), false, 0o755, closeChild, "immutable", false},
 		{"other, closed, directory writable", true, user(otherUID), false, 0o777, closeChild, "immutable", false},
 		{"other, crashed and -shm gone, directory writable", true, user(otherUID), false, 0o777, crashWithoutShm,
-			"error copy database: {path}: there is a -wal but no -shm, and one made by uid 65534 would keep the application (uid 1000) from writing: run as uid 1000 or as root with CAP_CHOWN", false},
+			"error copy database: {path}: there is a -wal but no -shm, and one made by uid 65534 would keep the " +
+				"application (uid 1000) from writing: run as uid 1000 or as root with CAP_CHOWN", false},
 		{"root without CAP_CHOWN, live", true, nil, true, 0o755, live, "wal-", true},
 		{"root without CAP_CHOWN, closed", true, nil, true, 0o755, closeChild, "immutable", false},
 		{"root, closed", true, nil, false, 0o755, closeChild, "wal-", true},
@@ -113,7 +118,11 @@ func TestAccess(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			app := start(t, "puppet", job{Path: path, Journal: "wal"}, append(user(appUID), withEnv("SHM="+path+shmSuffix))...)
+			app := start(
+				t,
+				"puppet",
+				job{Path: path, Journal: "wal"},
+				append(user(appUID), withEnv("SHM="+path+shmSuffix))...)
 			app.do(t, "fill 50")
 			test.end(app)
 			if err := os.Chmod(filepath.Join(top, "data"), test.dir); err != nil {

@@ -89,11 +89,15 @@ func Check(ctx context.Context, path string, o CheckOptions) (problems, warnings
 	return nil, nil, fmt.Errorf("%s: %w", path, err)
 }
 
-// damaged says whether an error is the database's own fault: damage that ends a
+// damaged reports whether an error is the database's own fault: damage that ends a
 // check before it can report, or bytes that the disk does not give back.
 func damaged(err error) bool {
 	switch primaryCode(err) {
-	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_TOOBIG:
+	case sqlite3.SQLITE_CORRUPT,
+		sqlite3.SQLITE_IOERR,
+		sqlite3.SQLITE_FORMAT,
+		sqlite3.SQLITE_ERROR,
+		sqlite3.SQLITE_TOOBIG:
 		return true
 	}
 	return errors.Is(err, errFault)

@@ -18,7 +18,7 @@ import (
 	"github.com/atocore/atobackupd/internal/fsx/fsxtest"
 )
 
-// stored makes a database by SQL and gives its path.
+// stored makes a database by SQL and returns its path.
 func stored(t *testing.T, statements ...string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "stored.db")
@@ -59,7 +59,12 @@ func overwrite(t *testing.T, path string, offset int64, data []byte) {
 
 func TestCheck(t *testing.T) {
 	rows := `WITH RECURSIVE c(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM c WHERE i < 5000) INSERT INTO t SELECT i, hex(randomblob(50)) FROM c`
-	schema := []string{"PRAGMA page_size = 1024", "CREATE TABLE t(a INTEGER PRIMARY KEY, b TEXT)", "CREATE INDEX tb ON t(b)", rows}
+	schema := []string{
+		"PRAGMA page_size = 1024",
+		"CREATE TABLE t(a INTEGER PRIMARY KEY, b TEXT)",
+		"CREATE INDEX tb ON t(b)",
+		rows,
+	}
 	for _, test := range []struct {
 		name             string
 		statements       []string
@@ -69,22 +74,68 @@ func TestCheck(t *testing.T) {
 	}{
 		{"sound", schema, nil, []string{"T"}, "", ""},
 		{"sound in wal mode", append([]string{"PRAGMA journal_mode = wal"}, schema...), nil, nil, "", ""},
-		{"no such table", schema, nil, []string{"t", "memories", "notes"}, CodeTableMissing + " " + CodeTableMissing, ""},
+		{
+			"no such table",
+			schema,
+			nil,
+			[]string{"t", "memories", "notes"},
+			CodeTableMissing + " " + CodeTableMissing,
+			"",
+		},
 		{"empty file", nil, nil, nil, CodeNotSQLite, ""},
 		{"overwritten header", schema, func(p string) { overwrite(t, p, 0, make([]byte, 16)) }, nil, CodeNotSQLite, ""},
 		{"truncated", schema, func(p string) { os.Truncate(p, 200*1024) }, nil, CodeIntegrity, ""},
 		{"truncated to its first page", schema, func(p string) { os.Truncate(p, 1024) }, nil, CodeIntegrity, ""},
-		{"one page of zeros", schema, func(p string) { overwrite(t, p, 100*1024, make([]byte, 1024)) }, nil, CodeIntegrity, ""},
+		{
+			"one page of zeros",
+			schema,
+			func(p string) { overwrite(t, p, 100*1024, make([]byte, 1024)) },
+			nil,
+			CodeIntegrity,
+			"",
+		},
 		{"damaged schema", schema, func(p string) { overwrite(t, p, 100, make([]byte, 900)) }, nil, CodeIntegrity, ""},
 		{"impossible page size", schema, func(p string) { overwrite(t, p, 16, []byte{3, 3}) }, nil, CodeNotSQLite, ""},
-		{"-wal beside it", schema, func(p string) { os.WriteFile(p+walSuffix, nil, 0o600) }, nil, CodeSidecarPresent, ""},
+		{
+			"-wal beside it",
+			schema,
+			func(p string) { os.WriteFile(p+walSuffix, nil, 0o600) },
+			nil,
+			CodeSidecarPresent,
+			"",
+		},
 		{"-shm and -journal beside it", schema, func(p string) {
 			os.WriteFile(p+shmSuffix, nil, 0o600)
 			os.WriteFile(p+journalSuffix, nil, 0o600)
 		}, nil, CodeSidecarPresent + " " + CodeSidecarPresent, ""},
-		{"orphans", append(schema, "CREATE TABLE child(x REFERENCES t(a))", "INSERT INTO child VALUES(1), (9999), (8888)"), nil, nil, "", CodeForeignKeys},
-		{"orphan without rowid", append(schema, "CREATE TABLE child(x PRIMARY KEY REFERENCES t(a)) WITHOUT ROWID", "INSERT INTO child VALUES(9999)"), nil, nil, "", CodeForeignKeys},
-		{"key that cannot be checked", append(schema, "CREATE TABLE p(x)", "CREATE TABLE child(x REFERENCES p(x))", "INSERT INTO child VALUES(1)"), nil, nil, "", CodeForeignKeys},
+		{
+			"orphans",
+			append(schema, "CREATE TABLE child(x REFERENCES t(a))", "INSERT INTO child VALUES(1), (9999), (8888)"),
+			nil,
+			nil,
+			"",
+			CodeForeignKeys,
+		},
+		{
+			"orphan without rowid",
+			append(
+				schema,
+				"CREATE TABLE child(x PRIMARY KEY REFERENCES t(a)) WITHOUT ROWID",
+				"INSERT INTO child VALUES(9999)",
+			),
+			nil,
+			nil,
+			"",
+			CodeForeignKeys,
+		},
+		{
+			"key that cannot be checked",
+			append(schema, "CREATE TABLE p(x)", "CREATE TABLE child(x REFERENCES p(x))", "INSERT INTO child VALUES(1)"),
+			nil,
+			nil,
+			"",
+			CodeForeignKeys,
+		},
 		{"broken constraint", append(schema, "CREATE TABLE n(x NOT NULL)", "PRAGMA ignore_check_constraints = 1", "PRAGMA writable_schema = 1",
 			"UPDATE sqlite_master SET sql = 'CREATE TABLE n(x)' WHERE name = 'n'", "PRAGMA writable_schema = reset", "INSERT INTO n VALUES(NULL)",
 			"PRAGMA writable_schema = 1", "UPDATE sqlite_master SET sql = 'CREATE TABLE n(x NOT NULL)' WHERE name = 'n'"), nil, nil, CodeIntegrity, ""},
@@ -122,7 +173,8 @@ func TestCheckGivesNoVerdict(t *testing.T) {
 		t.Errorf("cancelled: %v %v", problems, err)
 	}
 	missing := path + ".missing"
-	if problems, _, err := Check(context.Background(), missing, CheckOptions{}); !errors.Is(err, fs.ErrNotExist) || problems != nil {
+	if problems, _, err := Check(context.Background(), missing, CheckOptions{}); !errors.Is(err, fs.ErrNotExist) ||
+		problems != nil {
 		t.Errorf("missing: %v %v", problems, err)
 	}
 	if _, err := os.Lstat(missing); !errors.Is(err, fs.ErrNotExist) {
@@ -173,22 +225,42 @@ func mapFile(path string) ([]byte, error) {
 }
 
 func TestInspect(t *testing.T) {
-	path := stored(t, "PRAGMA user_version = 3", "PRAGMA application_id = -5",
-		"CREATE TABLE plain(a)", "INSERT INTO plain VALUES(1), (2)",
-		`CREATE TABLE "odd ""name"" with 'quotes', %_ and 資料"(a)`, `INSERT INTO "odd ""name"" with 'quotes', %_ and 資料" VALUES(1)`,
-		"CREATE TABLE noid(a PRIMARY KEY) WITHOUT ROWID", "INSERT INTO noid VALUES(1), (2), (3)",
-		"CREATE TABLE sqliteish(a)", `CREATE TABLE "select"(a)`,
-		"CREATE TABLE counted(a INTEGER PRIMARY KEY AUTOINCREMENT)", "INSERT INTO counted DEFAULT VALUES",
-		"CREATE VIEW seen AS SELECT * FROM plain", "CREATE VIRTUAL TABLE words USING fts5(a)", "INSERT INTO words VALUES('x')")
+	path := stored(
+		t,
+		"PRAGMA user_version = 3",
+		"PRAGMA application_id = -5",
+		"CREATE TABLE plain(a)",
+		"INSERT INTO plain VALUES(1), (2)",
+		`CREATE TABLE "odd ""name"" with 'quotes', %_ and 資料"(a)`,
+		`INSERT INTO "odd ""name"" with 'quotes', %_ and 資料" VALUES(1)`,
+		"CREATE TABLE noid(a PRIMARY KEY) WITHOUT ROWID",
+		"INSERT INTO noid VALUES(1), (2), (3)",
+		"CREATE TABLE sqliteish(a)",
+		`CREATE TABLE "select"(a)`,
+		"CREATE TABLE counted(a INTEGER PRIMARY KEY AUTOINCREMENT)",
+		"INSERT INTO counted DEFAULT VALUES",
+		"CREATE VIEW seen AS SELECT * FROM plain",
+		"CREATE VIRTUAL TABLE words USING fts5(a)",
+		"INSERT INTO words VALUES('x')",
+	)
 	info, err := Inspect(context.Background(), path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if info.UserVersion != 3 || info.ApplicationID != -5 || info.PageSize != 4096 || info.PageCount < 9 || info.JournalMode != "delete" {
+	if info.UserVersion != 3 || info.ApplicationID != -5 || info.PageSize != 4096 || info.PageCount < 9 ||
+		info.JournalMode != "delete" {
 		t.Errorf("%+v", info)
 	}
-	want := map[string]int64{"plain": 2, `odd "name" with 'quotes', %_ and 資料`: 1, "noid": 3, "sqliteish": 0, "select": 0, "counted": 1,
-		"words_content": 1, "words_docsize": 1}
+	want := map[string]int64{
+		"plain": 2,
+		`odd "name" with 'quotes', %_ and 資料`: 1,
+		"noid":          3,
+		"sqliteish":     0,
+		"select":        0,
+		"counted":       1,
+		"words_content": 1,
+		"words_docsize": 1,
+	}
 	for name, rows := range want {
 		if got, ok := info.Tables[name]; !ok || got != rows {
 			t.Errorf("%s: %d rows, want %d", name, got, rows)

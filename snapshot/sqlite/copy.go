@@ -165,11 +165,22 @@ func (c copier) withoutPin(ctx context.Context, src source, dst string, cause er
 		// Closed cleanly, in a directory where this process cannot make a -wal.
 		return c.copyQuiescent(ctx, src, dst, "")
 	case primaryCode(cause) == sqlite3.SQLITE_CANTOPEN, primaryCode(cause) == sqlite3.SQLITE_READONLY:
-		return "", fail(src.path, failure.Other, cause,
-			fmt.Sprintf("let uid %d search its directory, and write it if the -shm is missing, or start the application once", os.Geteuid()))
+		return "", fail(
+			src.path,
+			failure.Other,
+			cause,
+			fmt.Sprintf(
+				"let uid %d search its directory, and write it if the -shm is missing, or start the application once",
+				os.Geteuid(),
+			),
+		)
 	case primaryCode(cause) == sqlite3.SQLITE_BUSY:
-		return "", fail(src.path, failure.Other, fmt.Errorf("%s: no read lock within %s: %w", lockHolder(src.path), c.BusyTimeout, cause),
-			"locking_mode=EXCLUSIVE in the application would do this: turn it off, or stop the application")
+		return "", fail(
+			src.path,
+			failure.Other,
+			fmt.Errorf("%s: no read lock within %s: %w", lockHolder(src.path), c.BusyTimeout, cause),
+			"locking_mode=EXCLUSIVE in the application would do this: turn it off, or stop the application",
+		)
 	}
 	return "", fail(src.path, failure.Other, cause, "run PRAGMA integrity_check on it")
 }

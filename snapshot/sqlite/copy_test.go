@@ -19,7 +19,7 @@ import (
 	"github.com/atocore/atobackupd/internal/fsx/fsxtest"
 )
 
-// sound checks a copy by SQLite and by the rules of store, and gives the last
+// sound checks a copy by SQLite and by the rules of store, and returns the last
 // transaction in it.
 func sound(t *testing.T, path string) (last int64) {
 	t.Helper()
@@ -31,7 +31,11 @@ func sound(t *testing.T, path string) (last int64) {
 }
 
 func judge(path string) (last int64, err error) {
-	problems, warnings, err := Check(context.Background(), path, CheckOptions{RequiredTables: []string{"ledger", "state"}})
+	problems, warnings, err := Check(
+		context.Background(),
+		path,
+		CheckOptions{RequiredTables: []string{"ledger", "state"}},
+	)
 	if err != nil || problems != nil || warnings != nil {
 		return 0, fmt.Errorf("problems %v, warnings %v, error %w", problems, warnings, err)
 	}
@@ -41,12 +45,19 @@ func judge(path string) (last int64, err error) {
 	}
 	defer db.Close()
 	var total, rows, highest, sum int64
-	if err := db.QueryRow("SELECT last, total, (SELECT count(*) FROM ledger), (SELECT max(id) FROM ledger), (SELECT sum(id) FROM ledger) FROM state").
-		Scan(&last, &total, &rows, &highest, &sum); err != nil {
+	if err := db.QueryRow("SELECT last, total, (SELECT count(*) FROM ledger), (SELECT max(id) FROM ledger), (SELECT "+
+		"sum(id) FROM ledger) FROM state").Scan(&last, &total, &rows, &highest, &sum); err != nil {
 		return 0, err
 	}
 	if last != rows || last != highest || total != sum {
-		return last, fmt.Errorf("state says %d (sum %d), ledger has %d rows to %d (sum %d)", last, total, rows, highest, sum)
+		return last, fmt.Errorf(
+			"state says %d (sum %d), ledger has %d rows to %d (sum %d)",
+			last,
+			total,
+			rows,
+			highest,
+			sum,
+		)
 	}
 	return last, nil
 }
@@ -85,7 +96,12 @@ func TestCopyUnderWriter(t *testing.T) {
 		mode   string
 	}{
 		{"wal, 50 commits a second", job{Journal: "wal", Pause: 20 * time.Millisecond}, 10, "wal"},
-		{"wal, fast, checkpoint every 200 pages", job{Journal: "wal", Pragmas: []string{"PRAGMA wal_autocheckpoint = 200"}}, 25, "wal"},
+		{
+			"wal, fast, checkpoint every 200 pages",
+			job{Journal: "wal", Pragmas: []string{"PRAGMA wal_autocheckpoint = 200"}},
+			25,
+			"wal",
+		},
 		{"rollback journal, fast", job{Journal: "delete"}, 5, "delete"},
 		{"truncated journal, 50 commits a second", job{Journal: "truncate", Pause: 20 * time.Millisecond}, 5, "delete"},
 	} {
@@ -115,7 +131,8 @@ func TestCopyUnderWriter(t *testing.T) {
 				if mode := journalMode(t, dst); mode != test.mode {
 					t.Errorf("the copy's journal mode is %s", mode)
 				}
-				if want := test.mode == "wal"; strings.HasPrefix(copied.Method, "wal-") != want || strings.Contains(copied.Method, "fallback") {
+				if want := test.mode == "wal"; strings.HasPrefix(copied.Method, "wal-") != want ||
+					strings.Contains(copied.Method, "fallback") {
 					t.Errorf("method %s", copied.Method)
 				}
 				if info, err := os.Stat(dst); err != nil || info.Size() != copied.Bytes {
@@ -131,7 +148,11 @@ func TestCopyUnderWriter(t *testing.T) {
 
 // restart makes the race of copyWAL: half of the WAL is copied, then a writer
 // starts it anew and overwrites more than that half, then the rest is copied.
-func restart(t *testing.T, p *child, commits int) func(context.Context, *os.File, *os.File, bool) (fsx.CopyMethod, error) {
+func restart(
+	t *testing.T,
+	p *child,
+	commits int,
+) func(context.Context, *os.File, *os.File, bool) (fsx.CopyMethod, error) {
 	done := false
 	return func(ctx context.Context, dst, src *os.File, share bool) (fsx.CopyMethod, error) {
 		if done || !strings.HasSuffix(dst.Name(), walSuffix) {
@@ -160,7 +181,11 @@ func TestWALRestartedDuringCopy(t *testing.T) {
 	for _, trust := range []bool{true, false} {
 		t.Run(fmt.Sprintf("header ignored %t", trust), func(t *testing.T) {
 			dir := t.TempDir()
-			j := job{Path: filepath.Join(dir, "live.db"), Journal: "wal", Pragmas: []string{"PRAGMA wal_autocheckpoint = 0"}}
+			j := job{
+				Path:    filepath.Join(dir, "live.db"),
+				Journal: "wal",
+				Pragmas: []string{"PRAGMA wal_autocheckpoint = 0"},
+			}
 			p := filled(t, j, 300)
 			p.do(t, "commit 300")
 			// All of the WAL is in the database file now: the pin gets mark 0.
@@ -312,7 +337,11 @@ func TestCopyLeavesTheSourceAlone(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()
-			j := job{Path: filepath.Join(dir, "live.db"), Journal: test.journal, Pragmas: []string{"PRAGMA wal_autocheckpoint = 0"}}
+			j := job{
+				Path:    filepath.Join(dir, "live.db"),
+				Journal: test.journal,
+				Pragmas: []string{"PRAGMA wal_autocheckpoint = 0"},
+			}
 			p := filled(t, j, 300)
 			p.do(t, "commit 10")
 			test.end(p)
@@ -390,7 +419,18 @@ func TestPageSizes(t *testing.T) {
 }
 
 func TestPaths(t *testing.T) {
-	for _, name := range []string{"with space.db", "100%.db", "what?mode=memory", "a#b", "a;b&c=d", "données-über-資料.db", `quote"'.db`, "%41.db", "colon:db", "line\nbreak"} {
+	for _, name := range []string{
+		"with space.db",
+		"100%.db",
+		"what?mode=memory",
+		"a#b",
+		"a;b&c=d",
+		"données-über-資料.db",
+		`quote"'.db`,
+		"%41.db",
+		"colon:db",
+		"line\nbreak",
+	} {
 		dir := filepath.Join(t.TempDir(), "dir "+name)
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			t.Fatal(err)
@@ -462,15 +502,25 @@ func TestDestinationIsNeverReplaced(t *testing.T) {
 func TestExclusiveHolder(t *testing.T) {
 	for _, journal := range []string{"wal", "delete"} {
 		dir := t.TempDir()
-		j := job{Path: filepath.Join(dir, "live.db"), Journal: journal, Pragmas: []string{"PRAGMA locking_mode = exclusive"}}
+		j := job{
+			Path:    filepath.Join(dir, "live.db"),
+			Journal: journal,
+			Pragmas: []string{"PRAGMA locking_mode = exclusive"},
+		}
 		p := filled(t, j, 5)
 		dst := filepath.Join(dir, "copy.db")
 		_, err := Copy(context.Background(), j.Path, dst, CopyOptions{BusyTimeout: 50 * time.Millisecond})
 		want := fmt.Sprintf("copy database: %s: pid %d (", j.Path, p.Cmd.Process.Pid)
-		if err == nil || !strings.HasPrefix(err.Error(), want) || !strings.Contains(err.Error(), "locking_mode=EXCLUSIVE") {
+		if err == nil || !strings.HasPrefix(err.Error(), want) ||
+			!strings.Contains(err.Error(), "locking_mode=EXCLUSIVE") {
 			t.Errorf("%v, want %s…", err, want)
 		}
-		_, err = Copy(context.Background(), j.Path, dst, CopyOptions{BusyTimeout: time.Hour, Deadline: 50 * time.Millisecond})
+		_, err = Copy(
+			context.Background(),
+			j.Path,
+			dst,
+			CopyOptions{BusyTimeout: time.Hour, Deadline: 50 * time.Millisecond},
+		)
 		if err == nil || !strings.Contains(err.Error(), "not finished within 50ms") {
 			t.Errorf("%v, want the deadline", err)
 		}
@@ -540,7 +590,11 @@ func TestKilledCopier(t *testing.T) {
 	for _, journal := range []string{"wal", "delete"} {
 		t.Run(journal, func(t *testing.T) {
 			dir := t.TempDir()
-			j := job{Path: filepath.Join(dir, "live.db"), Journal: journal, Pragmas: []string{"PRAGMA wal_autocheckpoint = 0"}}
+			j := job{
+				Path:    filepath.Join(dir, "live.db"),
+				Journal: journal,
+				Pragmas: []string{"PRAGMA wal_autocheckpoint = 0"},
+			}
 			p := filled(t, j, 100)
 			p.do(t, "PRAGMA busy_timeout = 0")
 			for k := 1; ; k++ {
@@ -603,7 +657,11 @@ func TestRequiredTables(t *testing.T) {
 		filled(t, j, 5)
 		dst := filepath.Join(dir, "copy.db")
 		_, err := Copy(context.Background(), j.Path, dst, CopyOptions{RequiredTables: []string{"Ledger", "memories"}})
-		if err == nil || !strings.Contains(err.Error(), "required table memories is missing: check that this is the right database") {
+		if err == nil ||
+			!strings.Contains(
+				err.Error(),
+				"required table memories is missing: check that this is the right database",
+			) {
 			t.Errorf("%v", err)
 		}
 		if _, err := os.Lstat(dst); !errors.Is(err, fs.ErrNotExist) {

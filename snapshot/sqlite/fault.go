@@ -12,7 +12,7 @@ var errFault = errors.New("the disk did not give back a page of the file")
 
 // guardFault runs read, which reads mapped files. A sector that cannot be read,
 // or a file that is cut short meanwhile, then arrives as SIGBUS, which would end
-// the process: one bad sector in one snapshot must not stop the daemon. It gives
+// the process: one bad sector in one snapshot must not stop the daemon. It returns
 // errFault instead, and whatever read was using is left as it was.
 func guardFault(read func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))

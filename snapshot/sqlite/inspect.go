@@ -97,7 +97,7 @@ func queryStrings(ctx context.Context, db queryer, query string) (result []strin
 	return result, rows.Err()
 }
 
-// missingTables gives those of names that are not tables or views of the
+// missingTables returns those of names that are not tables or views of the
 // database. SQLite's names ignore the case of ASCII letters.
 func missingTables(ctx context.Context, db queryer, names []string) (missing []string, err error) {
 	if len(names) == 0 {

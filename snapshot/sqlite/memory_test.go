@@ -14,7 +14,11 @@ func TestSpareMemory(t *testing.T) {
 		want  int64
 	}{
 		{name: "nothing is told"},
-		{name: "no cgroup", want: 1000 * mib, files: map[string]string{"proc/meminfo": "MemTotal: 9 kB\nMemAvailable:    1024000 kB\n"}},
+		{
+			name:  "no cgroup",
+			want:  1000 * mib,
+			files: map[string]string{"proc/meminfo": "MemTotal: 9 kB\nMemAvailable:    1024000 kB\n"},
+		},
 		{name: "no limit", want: 1000 * mib, files: map[string]string{"proc/meminfo": "MemAvailable: 1024000 kB\n",
 			"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/b/memory.max": "max\n", "sys/fs/cgroup/a/b/memory.current": "5\n"}},
 		{name: "a limit, and pages that it would give back", want: 182 * mib, files: map[string]string{"proc/meminfo": "MemAvailable: 1024000 kB\n",

@@ -78,7 +78,7 @@ func dataSource(path, query string) (string, error) {
 	return (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: query}).String(), nil
 }
 
-// resultCode gives SQLite's extended result code of an error, 0 if it has none.
+// resultCode returns SQLite's extended result code of an error, 0 if it has none.
 func resultCode(err error) int {
 	var e *driver.Error
 	if errors.As(err, &e) {

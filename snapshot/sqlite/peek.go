@@ -60,7 +60,10 @@ func readLive[T any](
 }
 
 func overview(ctx context.Context, db *sql.DB) (Overview, error) {
-	rows, err := db.QueryContext(ctx, `select name from sqlite_master where type = 'table' and name not like 'sqlite\_%' escape '\'`)
+	rows, err := db.QueryContext(
+		ctx,
+		`select name from sqlite_master where type = 'table' and name not like 'sqlite\_%' escape '\'`,
+	)
 	if err != nil {
 		return Overview{}, err
 	}

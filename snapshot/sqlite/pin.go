@@ -193,7 +193,13 @@ func replayWAL(ctx context.Context, path string) (err error) {
 		return err
 	}
 	if busy != 0 || frames < 0 || frames != checkpointed {
-		return fmt.Errorf("%s: the WAL was not replayed whole: busy %d, %d of %d frames", path, busy, checkpointed, frames)
+		return fmt.Errorf(
+			"%s: the WAL was not replayed whole: busy %d, %d of %d frames",
+			path,
+			busy,
+			checkpointed,
+			frames,
+		)
 	}
 	return nil
 }

@@ -24,12 +24,20 @@ func TestPreflight(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, data := range map[string]string{"empty.db": "", "short.db": string(good[:50]), "text.db": strings.Repeat("not a database\n", 100), "closed.db": string(good)} {
+	for name, data := range map[string]string{
+		"empty.db":  "",
+		"short.db":  string(good[:50]),
+		"text.db":   strings.Repeat("not a database\n", 100),
+		"closed.db": string(good),
+	} {
 		if err := os.WriteFile(at(name), []byte(data), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := errors.Join(unix.Mkfifo(at("fifo.db"), 0o644), os.Mkdir(at("dir.db"), 0o755), os.Chmod(at("closed.db"), 0),
+	if err := errors.Join(unix.Mkfifo(at("fifo.db"), 0o644), os.Mkdir(at("dir.db"), 0o755), os.Chmod(
+		at("closed.db"),
+		0,
+	),
 		os.Symlink("good.db", at("link.db")), os.Symlink("nowhere", at("dangling.db"))); err != nil {
 		t.Fatal(err)
 	}
@@ -39,20 +47,44 @@ func TestPreflight(t *testing.T) {
 		kind failure.Kind
 		want string // between the subject and the end
 	}{
-		{"missing.db", failure.NotFound, "no such file or directory: check the path, and that its file system is mounted"},
-		{"dangling.db", failure.NotFound, "no such file or directory: check the path, and that its file system is mounted"},
+		{
+			"missing.db",
+			failure.NotFound,
+			"no such file or directory: check the path, and that its file system is mounted",
+		},
+		{
+			"dangling.db",
+			failure.NotFound,
+			"no such file or directory: check the path, and that its file system is mounted",
+		},
 		{"dir.db", failure.Other, "not a regular file (d---------): give the path of the database file itself"},
 		{"fifo.db", failure.Other, "not a regular file (p---------): give the path of the database file itself"},
-		{"empty.db", failure.Other, "not a SQLite database: the file is empty: check the path; an encrypted or overwritten database cannot be copied"},
-		{"short.db", failure.Other, "not a SQLite database: the file has only 50 bytes: check the path; an encrypted or overwritten database cannot be copied"},
-		{"text.db", failure.Other, "not a SQLite database: its header is not one: check the path; an encrypted or overwritten database cannot be copied"},
+		{
+			"empty.db",
+			failure.Other,
+			"not a SQLite database: the file is empty: check the path; an encrypted or overwritten database cannot " +
+				"be copied",
+		},
+		{
+			"short.db",
+			failure.Other,
+			"not a SQLite database: the file has only 50 bytes: check the path; an encrypted or overwritten " +
+				"database cannot be copied",
+		},
+		{
+			"text.db",
+			failure.Other,
+			"not a SQLite database: its header is not one: check the path; an encrypted or overwritten database " +
+				"cannot be copied",
+		},
 	} {
 		want := "copy database: " + at(test.name) + ": " + test.want
 		err := Preflight(at(test.name))
 		if err == nil || err.Error() != want || failure.KindOf(err) != test.kind {
 			t.Errorf("%v (kind %d)\nwant %s", err, failure.KindOf(err), want)
 		}
-		if _, err := Copy(context.Background(), at(test.name), at("copy.db"), CopyOptions{}); err == nil || err.Error() != want {
+		if _, err := Copy(context.Background(), at(test.name), at("copy.db"), CopyOptions{}); err == nil ||
+			err.Error() != want {
 			t.Errorf("Copy: %v\nwant %s", err, want)
 		}
 	}

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// QueryTrue runs one SQL query that must give one row of one column and says
+// QueryTrue runs one SQL query that must give one row of one column and reports
 // whether that value is true in SQL's sense: a number other than zero. NULL and
 // text that is not a number are false. Queries that write fail.
 //

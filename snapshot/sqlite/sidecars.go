@@ -62,13 +62,13 @@ func chooseAccess(foreign bool, wal, shm fileState) access {
 	}
 }
 
-// foreign says whether files that SQLite makes for this process would belong to
+// foreign reports whether files that SQLite makes for this process would belong to
 // somebody else than the database's owner.
 func foreign(owner int) bool {
 	return os.Geteuid() != owner && !(os.Geteuid() == 0 && mayChown())
 }
 
-// mayChown says whether this thread has CAP_CHOWN.
+// mayChown reports whether this thread has CAP_CHOWN.
 func mayChown() bool {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
@@ -93,9 +93,16 @@ func (s source) access() (access, error) {
 	}
 	chosen := chooseAccess(true, wal, shm)
 	if chosen == accessRefused {
-		return chosen, fail(s.path, failure.Refused,
-			fmt.Errorf("there is a -wal but no -shm, and one made by uid %d would keep the application (uid %d) from writing", os.Geteuid(), s.owner()),
-			fmt.Sprintf("run as uid %d or as root with CAP_CHOWN, or start the application once", s.owner()))
+		return chosen, fail(
+			s.path,
+			failure.Refused,
+			fmt.Errorf(
+				"there is a -wal but no -shm, and one made by uid %d would keep the application (uid %d) from writing",
+				os.Geteuid(),
+				s.owner(),
+			),
+			fmt.Sprintf("run as uid %d or as root with CAP_CHOWN, or start the application once", s.owner()),
+		)
 	}
 	return chosen, nil
 }
@@ -113,9 +120,17 @@ func (s source) returnSidecars() error {
 			continue
 		}
 		if err := os.Lchown(s.path+suffix, s.owner(), -1); err != nil {
-			return fail(s.path+suffix, failure.Refused,
-				fmt.Errorf("it belongs to uid %d and keeps the application (uid %d) from writing: %w", state.owner, s.owner(), err),
-				fmt.Sprintf("stop the application, chown the file to uid %d, start the application", s.owner()))
+			return fail(
+				s.path+suffix,
+				failure.Refused,
+				fmt.Errorf(
+					"it belongs to uid %d and keeps the application (uid %d) from writing: %w",
+					state.owner,
+					s.owner(),
+					err,
+				),
+				fmt.Sprintf("stop the application, chown the file to uid %d, start the application", s.owner()),
+			)
 		}
 	}
 	return nil

@@ -30,7 +30,7 @@ const magic = "SQLite format 3\x00"
 // header is the first 100 bytes of a database file.
 type header [100]byte
 
-// wal says whether the database is in WAL mode: the read version decides, as in
+// wal reports whether the database is in WAL mode: the read version decides, as in
 // SQLite. The other journal modes are not recorded in the file.
 func (h header) wal() bool { return h[19] == 2 }
 
@@ -41,7 +41,7 @@ type source struct {
 	header header
 }
 
-// same says whether info is of the file that the source was.
+// same reports whether info is of the file that the source was.
 func (s source) same(info os.FileInfo) bool { return os.SameFile(s.info, info) }
 
 // owner is the user whom the database belongs to.
@@ -52,7 +52,7 @@ func fail(path string, kind failure.Kind, err error, hint string) error {
 	return &failure.Error{Op: "copy database", Subject: path, Kind: kind, Err: err, Hint: hint}
 }
 
-// Preflight says whether path can be the source of a Copy: it exists, is a
+// Preflight reports whether path can be the source of a Copy: it exists, is a
 // regular file (or a symbolic link to one), may be read, and starts like a
 // SQLite database. The error is a *failure.Error with a hint; a missing file is
 // of kind NotFound. It never creates anything, and does not look past the
@@ -83,7 +83,12 @@ func look(path string) (source, error) {
 	}
 	s := source{path: path, info: info}
 	if s.header, err = readHeader(path); errors.Is(err, errNotSQLite) {
-		return source{}, fail(path, failure.Other, err, "check the path; an encrypted or overwritten database cannot be copied")
+		return source{}, fail(
+			path,
+			failure.Other,
+			err,
+			"check the path; an encrypted or overwritten database cannot be copied",
+		)
 	} else if err != nil {
 		return source{}, unreadable(path, err)
 	}

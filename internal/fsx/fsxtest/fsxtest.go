@@ -18,7 +18,7 @@ import (
 	"github.com/atocore/atobackupd/internal/fsx"
 )
 
-// ErrInjected is what an injected failure gives unless the test names another.
+// ErrInjected is what an injected failure returns unless the test names another.
 var ErrInjected = errors.New("injected failure")
 
 // EachFailure runs body once with its first file-changing call failing, once

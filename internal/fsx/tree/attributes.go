@@ -186,7 +186,11 @@ func (d *Dir) TakeOver(uid, gid int) error {
 				return err
 			}
 			defer child.Close()
-			return n.In.err("take over", n.Name, errors.Join(unix.Fchown(child.fd, uid, gid), unix.Fchmod(child.fd, 0o700)))
+			return n.In.err(
+				"take over",
+				n.Name,
+				errors.Join(unix.Fchown(child.fd, uid, gid), unix.Fchmod(child.fd, 0o700)),
+			)
 		case n.IsLink():
 			return n.In.err("take over", n.Name, unix.Fchownat(n.In.fd, n.Name, uid, gid, unix.AT_SYMLINK_NOFOLLOW))
 		case n.Links != 1:
@@ -198,7 +202,11 @@ func (d *Dir) TakeOver(uid, gid int) error {
 		}
 		defer f.Close()
 		fd := int(f.Fd())
-		return n.In.err("take over", n.Name, errors.Join(unix.Fchown(fd, uid, gid), unix.Fchmod(fd, n.Mode&0o740|0o400)))
+		return n.In.err(
+			"take over",
+			n.Name,
+			errors.Join(unix.Fchown(fd, uid, gid), unix.Fchmod(fd, n.Mode&0o740|0o400)),
+		)
 	})
 }
 

@@ -293,7 +293,8 @@ func (d *Dir) chmodNew(perm fs.FileMode) error {
 // process has just made at base.
 func (d *Dir) proveNew(dir int, base string) error {
 	var named unix.Stat_t
-	if err := unix.Fstatat(dir, base, &named, unix.AT_SYMLINK_NOFOLLOW); err != nil || d.id != (ID{named.Dev, named.Ino}) {
+	if err := unix.Fstatat(dir, base, &named, unix.AT_SYMLINK_NOFOLLOW); err != nil ||
+		d.id != (ID{named.Dev, named.Ino}) {
 		return ErrSwapped
 	}
 	for _, err := range d.names() {

@@ -28,11 +28,13 @@ func TestRaces(t *testing.T) {
 			made.Close()
 			return err
 		},
-		"write":      func(d *Dir, n int) error { return d.WriteFile("x/new", []byte("x"), 0o600) },
-		"symlink":    func(d *Dir, n int) error { return d.Symlink("/", "x/new") },
-		"remove":     func(d *Dir, n int) error { return d.Remove("x/file") },
-		"rename":     func(d *Dir, n int) error { return d.Rename("x/file", d, "taken", Replace) },
-		"attributes": func(d *Dir, n int) error { return d.SetAttributes("x/file", Attributes{UID: app, Mode: 0o666}, true) },
+		"write":   func(d *Dir, n int) error { return d.WriteFile("x/new", []byte("x"), 0o600) },
+		"symlink": func(d *Dir, n int) error { return d.Symlink("/", "x/new") },
+		"remove":  func(d *Dir, n int) error { return d.Remove("x/file") },
+		"rename":  func(d *Dir, n int) error { return d.Rename("x/file", d, "taken", Replace) },
+		"attributes": func(d *Dir, n int) error {
+			return d.SetAttributes("x/file", Attributes{UID: app, Mode: 0o666}, true)
+		},
 		"attributes of dir": func(d *Dir, n int) error {
 			return d.SetAttributes("x/sub", Attributes{UID: app, Mode: 0o777}, true)
 		},

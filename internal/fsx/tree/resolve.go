@@ -236,7 +236,8 @@ func (r *resolver) link(info Info) (string, error) {
 // quote makes a path one word of a shell.
 func quote(path string) string {
 	plain := func(c rune) bool {
-		return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("/._-+,:@%", c)
+		return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' ||
+			strings.ContainsRune("/._-+,:@%", c)
 	}
 	if path != "" && strings.TrimFunc(path, plain) == "" {
 		return path

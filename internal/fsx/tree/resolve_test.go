@@ -127,7 +127,10 @@ func TestOpenParent(t *testing.T) {
 	top.put(t, "real/file", "x")
 	must(t, os.Symlink("real/file", top.Name("link")), os.Symlink("real/none", top.Name("dangling")))
 	for path, want := range map[string][2]string{
-		"real/file": {"real", "file"}, "real/none": {"real", "none"}, "link": {"real", "file"}, "dangling": {"real", "none"},
+		"real/file": {"real", "file"}, "real/none": {"real", "none"}, "link": {"real", "file"}, "dangling": {
+			"real",
+			"none",
+		},
 	} {
 		d, base, err := OpenParent(top.Name(path), Trusted(""))
 		must(t, err)
@@ -229,7 +232,11 @@ func TestPrivate(t *testing.T) {
 		{name: "a named user who reads", make: acl("a/b/c", 2, 5, app)},
 		{name: "a named group", make: acl("a/b", 8, 2, app), offender: "a/b", why: "group 61234",
 			mend: "setfacl -b"},
-		{name: "root's link", path: "link/c", make: func(t *testing.T, top string) { must(t, os.Symlink("a/b", top+"/link")) }},
+		{
+			name: "root's link",
+			path: "link/c",
+			make: func(t *testing.T, top string) { must(t, os.Symlink("a/b", top+"/link")) },
+		},
 		{name: "a link to what is shared", path: "link/c", offender: "a", why: "uid 61234", mend: "chown root",
 			make: func(t *testing.T, top string) {
 				must(t, os.Symlink("a/b", top+"/link"))
@@ -275,8 +282,14 @@ func TestPrivate(t *testing.T) {
 // is private.
 func TestOffencesAreMendedByTheirCommands(t *testing.T) {
 	top := root(t)
-	must(t, os.MkdirAll(top.Name("a b/c'd"), 0o755), os.Chown(top.Name("a b"), app, app), os.Chmod(top.Name("a b"), 0o777),
-		os.Mkdir(top.Name("state"), 0o700), os.Chown(top.Name("state"), app+1, 0))
+	must(
+		t,
+		os.MkdirAll(top.Name("a b/c'd"), 0o755),
+		os.Chown(top.Name("a b"), app, app),
+		os.Chmod(top.Name("a b"), 0o777),
+		os.Mkdir(top.Name("state"), 0o700),
+		os.Chown(top.Name("state"), app+1, 0),
+	)
 	owners := Trusted(top.Name("state"))
 	if !owners.Has(app + 1) {
 		t.Fatal("the state directory's owner is not the service's user")
@@ -296,14 +309,21 @@ func TestOffencesAreMendedByTheirCommands(t *testing.T) {
 }
 
 func TestGroupMembers(t *testing.T) {
-	passwd := []string{"root:x:0:0:root:/root:/bin/sh", "bob:x:1000:1000::/home/bob:/bin/sh", "", "bad:x:y:1000", "eve:x:1001:1000:"}
+	passwd := []string{
+		"root:x:0:0:root:/root:/bin/sh",
+		"bob:x:1000:1000::/home/bob:/bin/sh",
+		"",
+		"bad:x:y:1000",
+		"eve:x:1001:1000:",
+	}
 	groups := []string{"root:x:0:", "backup:x:34:bob,ghost", "alone:x:77:", "bad"}
 	for gid, want := range map[int]struct {
 		members string
 		known   bool
 	}{0: {"[0]", true}, 1000: {"[1000 1001]", true}, 34: {"[1000 -1]", true}, 77: {"[]", true}, 5: {"[]", false}} {
 		members, known := membersIn(passwd, groups, gid)
-		if got := strings.ReplaceAll(strings.TrimSpace(fmt.Sprint(members)), "<nil>", "[]"); got != want.members || known != want.known {
+		if got := strings.ReplaceAll(strings.TrimSpace(fmt.Sprint(members)), "<nil>", "[]"); got != want.members ||
+			known != want.known {
 			t.Errorf("%d: %s, %v", gid, got, known)
 		}
 	}
@@ -383,7 +403,8 @@ func TestRestorable(t *testing.T) {
 			t.Errorf("below %+v: %+v", c.root, got)
 		}
 	}
-	if got := (Attributes{UID: 5, GID: 6, Mode: 0o600}).Restorable(Attributes{UID: app, GID: app}); got.UID != 5 || got.GID != 6 {
+	if got := (Attributes{UID: 5, GID: 6, Mode: 0o600}).Restorable(Attributes{UID: app, GID: app}); got.UID != 5 ||
+		got.GID != 6 {
 		t.Errorf("several owners in one tree: %+v", got)
 	}
 }
@@ -391,8 +412,13 @@ func TestRestorable(t *testing.T) {
 func TestGrantRead(t *testing.T) {
 	d := root(t)
 	d.put(t, "a/file", "x")
-	must(t, os.Symlink("/etc/passwd", d.Name("a/link")), os.Chmod(d.Name("a/file"), 0o4666), os.Chmod(d.Name("a"), 0o700),
-		d.GrantRead(app))
+	must(
+		t,
+		os.Symlink("/etc/passwd", d.Name("a/link")),
+		os.Chmod(d.Name("a/file"), 0o4666),
+		os.Chmod(d.Name("a"), 0o700),
+		d.GrantRead(app),
+	)
 	for name, want := range map[string]uint32{".": 0o750, "a": 0o750, "a/file": 0o640} {
 		if info, err := d.Lstat(name); err != nil || info.Mode != want || info.GID != app || info.UID != 0 {
 			t.Errorf("%s: %+v, %v", name, info, err)

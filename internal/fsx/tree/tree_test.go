@@ -89,8 +89,10 @@ func TestNoNameLeavesTheDirectory(t *testing.T) {
 		"expect":     func(d, _ *Dir, name string) error { return d.Expect(name, ID{}) },
 		"mount":      func(d, _ *Dir, name string) error { _, err := d.IsMount(name); return err },
 		"attributes": func(d, _ *Dir, name string) error { _, err := d.Attributes(name); return err },
-		"set":        func(d, _ *Dir, name string) error { return d.SetAttributes(name, Attributes{Mode: 0o777}, true) },
-		"give":       func(d, _ *Dir, name string) error { return d.Give(name) },
+		"set": func(d, _ *Dir, name string) error {
+			return d.SetAttributes(name, Attributes{Mode: 0o777}, true)
+		},
+		"give": func(d, _ *Dir, name string) error { return d.Give(name) },
 	}
 	eachWay(t, func(t *testing.T) {
 		victim := root(t)
@@ -281,7 +283,8 @@ func TestReadingIsBounded(t *testing.T) {
 	d := root(t)
 	f, err := d.Create("huge", 0o600)
 	must(t, err, f.Truncate(6<<30))
-	if _, err := d.ReadFile("huge", 64<<20); !errors.Is(err, ErrTooLarge) || !strings.Contains(err.Error(), d.Name("huge")) {
+	if _, err := d.ReadFile("huge", 64<<20); !errors.Is(err, ErrTooLarge) ||
+		!strings.Contains(err.Error(), d.Name("huge")) {
 		t.Errorf("%v", err)
 	}
 	if at, err := f.Seek(0, io.SeekCurrent); err != nil || at != 0 {
@@ -494,7 +497,8 @@ func TestEachFailureLeavesOldOrNew(t *testing.T) {
 		return d.WriteFile("file", []byte("new"), 0o600)
 	}, func(k int, at string, err error) {
 		data, readErr := os.ReadFile(d.Name("file"))
-		if tree := fsxtest.Tree(t, d.path); tree != ".\nfile\n" || readErr != nil || !errors.Is(err, fsxtest.ErrInjected) {
+		if tree := fsxtest.Tree(t, d.path); tree != ".\nfile\n" || readErr != nil ||
+			!errors.Is(err, fsxtest.ErrInjected) {
 			t.Errorf("%s: %v, left\n%s", at, err, tree)
 		}
 		if s := string(data); s != "old" && !(s == "new" && strings.HasPrefix(at, "fsync-dir")) {
