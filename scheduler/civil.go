@@ -23,10 +23,10 @@ func (c *Cron) eraAt(t time.Time) era {
 func (e era) reading(t time.Time) time.Time    { return t.UTC().Add(e.offset) }
 func (e era) instant(read time.Time) time.Time { return read.Add(-e.offset) }
 
-// holds tells whether t, which is not before the era, lies in it.
+// holds reports whether t, which is not before the era, lies in it.
 func (e era) holds(t time.Time) bool { return e.end.IsZero() || t.Before(e.end) }
 
-// nextShown gives the first instant after a time at which the clock matches.
+// nextShown returns the first instant after a time at which the clock matches.
 func (c *Cron) nextShown(after time.Time) time.Time {
 	e := c.eraAt(after)
 	from := e.reading(after)
@@ -43,7 +43,7 @@ func (c *Cron) nextShown(after time.Time) time.Time {
 	}
 }
 
-// nextNamed gives the first instant after a time at which the clock shows, for
+// nextNamed returns the first instant after a time at which the clock shows, for
 // the first time, a matching reading or one beyond it. Readings that the clock
 // has passed before are over, even while it shows them again.
 func (c *Cron) nextNamed(after time.Time) time.Time {
@@ -62,7 +62,7 @@ func (c *Cron) nextNamed(after time.Time) time.Time {
 	}
 }
 
-// highest gives the highest reading that the clock had shown by a time. It is
+// highest returns the highest reading that the clock had shown by a time. It is
 // not the present one for a while after the clock was put back. No zone was
 // ever put back by more than a day.
 func (c *Cron) highest(by time.Time) time.Time {

@@ -39,7 +39,7 @@ var parser = cron.NewParser(cron.Minute | cron.Hour | cron.Dom | cron.Month | cr
 
 // Parse reads a cron expression: five fields, "@daily" and its like, or
 // "@every 90m". loc is the zone whose clock it follows; nil means UTC. The
-// empty expression, which turns a job off, gives nil and no error. A zone
+// empty expression, which turns a job off, is nil and no error. A zone
 // inside the expression is refused, and so is a date that never comes.
 func Parse(expr string, loc *time.Location) (*Cron, error) {
 	expr = strings.TrimSpace(expr)
@@ -58,7 +58,8 @@ func Parse(expr string, loc *time.Location) (*Cron, error) {
 	}
 	schedule, err := parser.Parse(expr)
 	if err != nil {
-		return nil, fmt.Errorf("cron expression %q: %w: five fields are minute, hour, day of month, month, day of week (Sunday is 0)", expr, err)
+		return nil, fmt.Errorf("cron expression %q: %w: five fields are minute, hour, day of month, month, day of "+
+			"week (Sunday is 0)", expr, err)
 	}
 	civil, ok := schedule.(*cron.SpecSchedule)
 	if !ok {
@@ -142,7 +143,7 @@ func (c *Cron) Next(after time.Time) time.Time {
 	return c.nextNamed(after.Round(0))
 }
 
-// Due gives the slots in (served, now], oldest first: the newest limit of
+// Due returns the slots in (served, now], oldest first: the newest limit of
 // them, and whether there are more. The work is bounded by limit, however long
 // ago served is.
 func (c *Cron) Due(served, now time.Time, limit int) (slots []time.Time, more bool) {
@@ -181,7 +182,7 @@ func (c *Cron) dueEvery(served, now time.Time, limit int) (slots []time.Time, mo
 	return slots, first > 1
 }
 
-// Upcoming gives the next n slots after now, for people. served is the newest
+// Upcoming returns the next n slots after now, for people. served is the newest
 // slot that was served, from which @every counts; the zero time when there is
 // none, and then it counts from now.
 func (c *Cron) Upcoming(served, now time.Time, n int) []time.Time {

@@ -65,7 +65,8 @@ func TestNext(t *testing.T) {
 
 		// Berlin, spring: 02:00 becomes 03:00 on 29 March.
 		{"before the gap's day", berlin, "30 2 * * *", "2026-03-28T00:00:00+01:00", "2026-03-28T02:30:00+01:00"},
-		{"in the gap: first instant after it", berlin, "30 2 * * *", "2026-03-28T02:30:00+01:00", "2026-03-29T03:00:00+02:00"},
+		{"in the gap: first instant after it", berlin, "30 2 * * *", "2026-03-28T02:30:00+01:00",
+			"2026-03-29T03:00:00+02:00"},
 		{"only once", berlin, "30 2 * * *", "2026-03-29T03:00:00+02:00", "2026-03-30T02:30:00+02:00"},
 		{"the gap's first minute", berlin, "0 2 * * *", "2026-03-28T03:00:00+01:00", "2026-03-29T03:00:00+02:00"},
 		{"the gap's last minute", berlin, "59 2 * * *", "2026-03-28T03:00:00+01:00", "2026-03-29T03:00:00+02:00"},
@@ -73,13 +74,17 @@ func TestNext(t *testing.T) {
 		{"just after the gap", berlin, "0 3 * * *", "2026-03-28T04:00:00+01:00", "2026-03-29T03:00:00+02:00"},
 		{"weekly in the gap", berlin, "30 2 * * 0", "2026-03-23T00:00:00+01:00", "2026-03-29T03:00:00+02:00"},
 		{"weekly after the gap", berlin, "30 2 * * 0", "2026-03-29T03:00:00+02:00", "2026-04-05T02:30:00+02:00"},
-		{"named hours around: gap and 03:00 are one", berlin, "0 1-3 * * *", "2026-03-29T01:00:00+01:00", "2026-03-29T03:00:00+02:00"},
+		{"named hours around: gap and 03:00 are one", berlin, "0 1-3 * * *", "2026-03-29T01:00:00+01:00",
+			"2026-03-29T03:00:00+02:00"},
 		{"and then the next day", berlin, "0 1-3 * * *", "2026-03-29T03:00:00+02:00", "2026-03-30T01:00:00+02:00"},
-		{"quarters of a named hour in the gap", berlin, "*/15 2 * * *", "2026-03-29T00:00:00+01:00", "2026-03-29T03:00:00+02:00"},
+		{"quarters of a named hour in the gap", berlin, "*/15 2 * * *", "2026-03-29T00:00:00+01:00",
+			"2026-03-29T03:00:00+02:00"},
 		{"hourly through the gap", berlin, "0 * * * *", "2026-03-29T01:00:00+01:00", "2026-03-29T03:00:00+02:00"},
-		{"half past each hour skips the gap", berlin, "30 * * * *", "2026-03-29T01:30:00+01:00", "2026-03-29T03:30:00+02:00"},
+		{"half past each hour skips the gap", berlin, "30 * * * *", "2026-03-29T01:30:00+01:00",
+			"2026-03-29T03:30:00+02:00"},
 		{"quarters through the gap", berlin, "*/15 * * * *", "2026-03-29T01:45:00+01:00", "2026-03-29T03:00:00+02:00"},
-		{"every second hour: 02:00 is skipped", berlin, "0 */2 * * *", "2026-03-29T00:00:00+01:00", "2026-03-29T04:00:00+02:00"},
+		{"every second hour: 02:00 is skipped", berlin, "0 */2 * * *", "2026-03-29T00:00:00+01:00",
+			"2026-03-29T04:00:00+02:00"},
 		{"@every ignores the clock", berlin, "@every 1h", "2026-03-29T01:30:00+01:00", "2026-03-29T03:30:00+02:00"},
 
 		// Berlin, autumn: 03:00 becomes 02:00 on 25 October.
@@ -90,11 +95,13 @@ func TestNext(t *testing.T) {
 		{"asked at the change", berlin, "0 2 * * *", "2026-10-25T02:00:00+01:00", "2026-10-26T02:00:00+01:00"},
 		{"03:00 is shown once", berlin, "0 3 * * *", "2026-10-25T02:30:00+02:00", "2026-10-25T03:00:00+01:00"},
 		{"weekly, once", berlin, "30 2 * * 0", "2026-10-25T02:30:00+02:00", "2026-11-01T02:30:00+01:00"},
-		{"quarters of a named hour: not again", berlin, "*/15 2 * * *", "2026-10-25T02:45:00+02:00", "2026-10-26T02:00:00+01:00"},
+		{"quarters of a named hour: not again", berlin, "*/15 2 * * *", "2026-10-25T02:45:00+02:00",
+			"2026-10-26T02:00:00+01:00"},
 		{"hourly: first showing", berlin, "0 * * * *", "2026-10-25T01:00:00+02:00", "2026-10-25T02:00:00+02:00"},
 		{"hourly: second showing", berlin, "0 * * * *", "2026-10-25T02:00:00+02:00", "2026-10-25T02:00:00+01:00"},
 		{"hourly: and on", berlin, "0 * * * *", "2026-10-25T02:00:00+01:00", "2026-10-25T03:00:00+01:00"},
-		{"quarters into the second showing", berlin, "*/15 * * * *", "2026-10-25T02:45:00+02:00", "2026-10-25T02:00:00+01:00"},
+		{"quarters into the second showing", berlin, "*/15 * * * *", "2026-10-25T02:45:00+02:00",
+			"2026-10-25T02:00:00+01:00"},
 
 		// New York: 8 March, 1 November.
 		{"gap", york, "30 2 * * *", "2026-03-07T12:00:00-05:00", "2026-03-08T03:00:00-04:00"},
@@ -107,9 +114,12 @@ func TestNext(t *testing.T) {
 		{"on the gap's end", howe, "30 2 * * *", "2026-10-03T12:00:00+10:30", "2026-10-04T02:30:00+11:00"},
 		{"half-hour overlap, first", howe, "45 1 * * *", "2026-04-04T12:00:00+11:00", "2026-04-05T01:45:00+11:00"},
 		{"half-hour overlap, not again", howe, "45 1 * * *", "2026-04-05T01:45:00+11:00", "2026-04-06T01:45:00+10:30"},
-		{"hourly: 02:00 falls into the gap", howe, "0 * * * *", "2026-10-04T01:00:00+10:30", "2026-10-04T03:00:00+11:00"},
-		{"every half hour, through the gap", howe, "*/30 * * * *", "2026-10-04T01:30:00+10:30", "2026-10-04T02:30:00+11:00"},
-		{"every half hour, through the overlap", howe, "*/30 * * * *", "2026-04-05T01:30:00+11:00", "2026-04-05T01:30:00+10:30"},
+		{"hourly: 02:00 falls into the gap", howe, "0 * * * *", "2026-10-04T01:00:00+10:30",
+			"2026-10-04T03:00:00+11:00"},
+		{"every half hour, through the gap", howe, "*/30 * * * *", "2026-10-04T01:30:00+10:30",
+			"2026-10-04T02:30:00+11:00"},
+		{"every half hour, through the overlap", howe, "*/30 * * * *", "2026-04-05T01:30:00+11:00",
+			"2026-04-05T01:30:00+10:30"},
 
 		// Midnight itself may be missing, and even a whole day.
 		{"no midnight", paulo, "@daily", "2018-11-03T00:00:00-03:00", "2018-11-04T01:00:00-02:00"},
@@ -119,7 +129,8 @@ func TestNext(t *testing.T) {
 	} {
 		c := mustParse(t, row.expr, zone(t, row.zone))
 		if got, want := c.Next(at(t, row.after)), at(t, row.want); !got.Equal(want) {
-			t.Errorf("%s: %q in %s after %s:\n got %s\nwant %s", row.why, row.expr, row.zone, row.after, got.Format(time.RFC3339), row.want)
+			t.Errorf("%s: %q in %s after %s:\n got %s\nwant %s", row.why, row.expr, row.zone, row.after,
+				got.Format(time.RFC3339), row.want)
 		}
 	}
 }
@@ -176,16 +187,24 @@ func TestDue(t *testing.T) {
 		more                   bool
 	}{
 		{"none yet", "0 6 * * *", "2026-04-07T06:00:00Z", "2026-04-08T05:59:59Z", 9, 0, "", false},
-		{"now counts", "0 6 * * *", "2026-04-07T06:00:00Z", "2026-04-08T06:00:00Z", 9, 1, "2026-04-08T06:00:00Z", false},
-		{"a week off", "0 6 * * *", "2026-04-07T06:00:00Z", "2026-04-14T07:00:00Z", 9, 7, "2026-04-08T06:00:00Z", false},
-		{"exactly the limit", "0 6 * * *", "2026-04-07T06:00:00Z", "2026-04-14T07:00:00Z", 7, 7, "2026-04-08T06:00:00Z", false},
-		{"the newest of them", "0 6 * * *", "2026-04-07T06:00:00Z", "2026-04-14T07:00:00Z", 2, 2, "2026-04-13T06:00:00Z", true},
-		{"each minute for ten years", "* * * * *", "2016-01-01T00:00:00Z", "2026-01-01T00:00:00Z", 3, 3, "2025-12-31T23:58:00Z", true},
-		{"from the year 1", "0 6 * * *", "0001-01-01T00:00:00Z", "2026-01-02T00:00:00Z", 1, 1, "2026-01-01T06:00:00Z", true},
+		{"now counts", "0 6 * * *", "2026-04-07T06:00:00Z", "2026-04-08T06:00:00Z", 9, 1,
+			"2026-04-08T06:00:00Z", false},
+		{"a week off", "0 6 * * *", "2026-04-07T06:00:00Z", "2026-04-14T07:00:00Z", 9, 7,
+			"2026-04-08T06:00:00Z", false},
+		{"exactly the limit", "0 6 * * *", "2026-04-07T06:00:00Z", "2026-04-14T07:00:00Z", 7, 7,
+			"2026-04-08T06:00:00Z", false},
+		{"the newest of them", "0 6 * * *", "2026-04-07T06:00:00Z", "2026-04-14T07:00:00Z", 2, 2,
+			"2026-04-13T06:00:00Z", true},
+		{"each minute for ten years", "* * * * *", "2016-01-01T00:00:00Z", "2026-01-01T00:00:00Z", 3, 3,
+			"2025-12-31T23:58:00Z", true},
+		{"from the year 1", "0 6 * * *", "0001-01-01T00:00:00Z", "2026-01-02T00:00:00Z", 1, 1,
+			"2026-01-01T06:00:00Z", true},
 		{"the clock is behind", "0 6 * * *", "2026-04-07T06:00:00Z", "2026-04-01T00:00:00Z", 9, 0, "", false},
 		{"rare", "0 0 29 2 *", "2024-02-29T00:00:00Z", "2026-01-01T00:00:00Z", 9, 0, "", false},
-		{"@every keeps its phase", "@every 1h", "2026-04-07T06:00:07Z", "2026-04-07T09:00:00Z", 9, 2, "2026-04-07T07:00:07Z", false},
-		{"@every, the newest", "@every 1s", "2016-04-07T06:00:00Z", "2026-04-07T06:00:00Z", 2, 2, "2026-04-07T05:59:59Z", true},
+		{"@every keeps its phase", "@every 1h", "2026-04-07T06:00:07Z", "2026-04-07T09:00:00Z", 9, 2,
+			"2026-04-07T07:00:07Z", false},
+		{"@every, the newest", "@every 1s", "2016-04-07T06:00:00Z", "2026-04-07T06:00:00Z", 2, 2,
+			"2026-04-07T05:59:59Z", true},
 	} {
 		c := mustParse(t, row.expr, nil)
 		slots, more := c.Due(at(t, row.served), at(t, row.now), row.limit)
@@ -217,8 +236,10 @@ func TestWeekday(t *testing.T) {
 		want time.Weekday
 		one  bool
 	}{
-		{"0 5 * * 0", time.Sunday, true}, {"0 5 * * SAT", time.Saturday, true}, {"*/5 1 * 3 mon", time.Monday, true}, {"@weekly", time.Sunday, true},
-		{"0 5 * * *", 0, false}, {"0 5 * * ?", 0, false}, {"0 5 * * 1,4", 0, false}, {"0 5 * * 1-5", 0, false}, {"0 5 * * */2", 0, false},
+		{"0 5 * * 0", time.Sunday, true}, {"0 5 * * SAT", time.Saturday, true}, {"*/5 1 * 3 mon", time.Monday, true},
+		{"@weekly", time.Sunday, true},
+		{"0 5 * * *", 0, false}, {"0 5 * * ?", 0, false}, {"0 5 * * 1,4", 0, false}, {"0 5 * * 1-5", 0, false},
+		{"0 5 * * */2", 0, false},
 		{"0 5 1 * 3", 0, false}, {"@every 168h", 0, false}, {"@monthly", 0, false}, {"", 0, false},
 	}
 	for _, test := range tests {

@@ -46,7 +46,7 @@ func (m *memory) Missed(_ context.Context, job string, slots []time.Time) error 
 	return m.fail
 }
 
-// record gives the slot that is recorded as served.
+// record returns the slot that is recorded as served.
 func (m *memory) record(job string) time.Time {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -59,7 +59,7 @@ func (m *memory) setRecord(job string, slot time.Time) {
 	m.served[job] = slot
 }
 
-// gone gives the slots of a job that were recorded as missed.
+// gone returns the slots of a job that were recorded as missed.
 func (m *memory) gone(job string) []time.Time {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -117,7 +117,7 @@ func (w *world) job(name, expr string, loc *time.Location, work func(context.Con
 	}}
 }
 
-// start runs a scheduler; stop ends it and gives Run's error.
+// start runs a scheduler; stop ends it and returns Run's error.
 func (w *world) start(jobs ...Job) (s *Scheduler, stop func() error) {
 	w.t.Helper()
 	s, err := New(w.store, jobs, Options{
@@ -149,14 +149,14 @@ func wait(d time.Duration) {
 	synctest.Wait()
 }
 
-// attempts gives all runs so far and when they started.
+// attempts returns all runs so far and when they started.
 func (w *world) attempts() (ran []Slot, started []time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.Clone(w.ran), slices.Clone(w.at)
 }
 
-// runs gives the slots at which a job ran, as RFC 3339 in UTC.
+// runs returns the slots at which a job ran, as RFC 3339 in UTC.
 func (w *world) runs(job string) (list []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -168,7 +168,7 @@ func (w *world) runs(job string) (list []string) {
 	return list
 }
 
-// told gives the events of one kind.
+// told returns the events of one kind.
 func (w *world) told(kind EventKind) (list []Event) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

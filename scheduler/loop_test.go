@@ -34,10 +34,14 @@ func TestFirstStartMissesNothing(t *testing.T) {
 // A catch-up after each way of losing time.
 func TestCatchUp(t *testing.T) {
 	for name, lose := range map[string]func(w *world, restart func()){
-		"downtime":           func(w *world, restart func()) { restart() },
-		"suspend":            func(w *world, _ func()) { w.step(75 * time.Hour) },
-		"clock set forward":  func(w *world, _ func()) { w.step(75 * time.Hour) },
-		"suspended and down": func(w *world, restart func()) { w.step(3 * time.Hour); restart(); w.step(-3 * time.Hour) },
+		"downtime":          func(w *world, restart func()) { restart() },
+		"suspend":           func(w *world, _ func()) { w.step(75 * time.Hour) },
+		"clock set forward": func(w *world, _ func()) { w.step(75 * time.Hour) },
+		"suspended and down": func(w *world, restart func()) {
+			w.step(3 * time.Hour)
+			restart()
+			w.step(-3 * time.Hour)
+		},
 	} {
 		for _, catchUp := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s/%v", name, catchUp), func(t *testing.T) {
@@ -275,7 +279,8 @@ func TestNewerSlotEndsRetries(t *testing.T) {
 		job.Retries = 3
 		_, stop := w.start(job)
 		wait(930 * time.Second) // 06:00 was tried at 0, 1 and 6; 06:10 ends that, and is the last attempt
-		w.wantRuns("quick", "2026-04-07T06:00:00Z", "2026-04-07T06:00:00Z", "2026-04-07T06:00:00Z", "2026-04-07T06:10:00Z")
+		w.wantRuns("quick", "2026-04-07T06:00:00Z", "2026-04-07T06:00:00Z", "2026-04-07T06:00:00Z",
+			"2026-04-07T06:10:00Z")
 		end := w.told(Finished)
 		if len(end) != 2 || end[0].Outcome != Failed || end[0].Slot.Attempt != 3 || end[1].Slot.Attempt != 4 {
 			t.Errorf("reported %+v", end)
@@ -396,7 +401,8 @@ func TestPanicIsAnError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.setClock("2026-04-07T05:00:00Z")
-		_, stop := w.start(w.job("daily", "0 6 * * *", nil, func(context.Context, Slot) error { panic("index out of range") }))
+		_, stop := w.start(w.job("daily", "0 6 * * *", nil,
+			func(context.Context, Slot) error { panic("index out of range") }))
 		wait(26 * time.Hour)
 		end := w.told(Finished)
 		if len(end) != 2 || end[0].Outcome != Failed || !strings.Contains(end[0].Err.Error(), "index out of range") {
@@ -446,12 +452,16 @@ func TestTimeoutIsReportedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.setClock("2026-04-07T05:00:00Z")
-		job := w.job("daily", "0 6 * * *", nil, func(ctx context.Context, _ Slot) error { <-ctx.Done(); return ctx.Err() })
+		job := w.job("daily", "0 6 * * *", nil, func(ctx context.Context, _ Slot) error {
+			<-ctx.Done()
+			return ctx.Err()
+		})
 		job.Timeout, job.Retries = time.Hour, 3
 		_, stop := w.start(job)
 		wait(2*time.Hour + time.Second)
 		end := w.told(Finished)
-		if len(end) != 1 || end[0].Outcome != TimedOut || !strings.Contains(end[0].Err.Error(), "ran too long: over 1h0m0s") {
+		if len(end) != 1 || end[0].Outcome != TimedOut ||
+			!strings.Contains(end[0].Err.Error(), "ran too long: over 1h0m0s") {
 			t.Errorf("told %+v", end)
 		}
 		stop()

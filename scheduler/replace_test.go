@@ -24,7 +24,8 @@ func TestReplace(t *testing.T) {
 			t.Errorf("status %+v", status)
 		}
 		// Back again while its run goes on: it must not overlap with itself.
-		if err := s.Replace([]Job{w.job("daily", "30 6,10 * * *", nil, slow), w.job("scrub", "30 7 * * *", nil, slow)}); err != nil {
+		if err := s.Replace([]Job{w.job("daily", "30 6,10 * * *", nil, slow), w.job("scrub", "30 7 * * *", nil,
+			slow)}); err != nil {
 			t.Fatal(err)
 		}
 		wait(89 * time.Minute)
@@ -55,7 +56,8 @@ func TestNewRefuses(t *testing.T) {
 		"no such job": {{Name: "a", Run: run, Covers: []string{"b"}}},
 		"each other":  {{Name: "a", Run: run, Covers: []string{"b"}}, {Name: "b", Run: run, Covers: []string{"a"}}},
 		"twice removed, and not once": {
-			{Name: "a", Run: run, Covers: []string{"b"}}, {Name: "b", Run: run, Covers: []string{"c"}}, {Name: "c", Run: run},
+			{Name: "a", Run: run, Covers: []string{"b"}}, {Name: "b", Run: run, Covers: []string{"c"}},
+			{Name: "c", Run: run},
 		},
 		"itself": {{Name: "a", Run: run, Covers: []string{"a"}}},
 	} {
@@ -95,7 +97,10 @@ func TestReplaceWhileASlotWaits(t *testing.T) {
 		w := newWorld(t)
 		w.setClock("2026-04-07T05:00:00Z")
 		jobs := func(expr string) []Job {
-			slow := w.job("drill", "30 5 * * *", nil, func(context.Context, Slot) error { time.Sleep(4 * time.Hour); return nil })
+			slow := w.job("drill", "30 5 * * *", nil, func(context.Context, Slot) error {
+				time.Sleep(4 * time.Hour)
+				return nil
+			})
 			daily := w.job("daily", expr, nil, nil)
 			slow.Group, daily.Group = "snapshots", "snapshots"
 			return []Job{slow, daily}

@@ -30,7 +30,8 @@ func (s *Scheduler) start(ctx context.Context, e *entry, now time.Time) {
 	e.retry, e.carried, e.triggered, e.run = nil, 0, false, r
 	r.ctx, r.cancel = context.WithCancel(ctx)
 	if e.job.Timeout > 0 {
-		r.ctx, r.cancel = context.WithTimeoutCause(ctx, e.job.Timeout, fmt.Errorf("%w: over %s", ErrTimeout, e.job.Timeout))
+		r.ctx, r.cancel = context.WithTimeoutCause(ctx, e.job.Timeout, fmt.Errorf("%w: over %s", ErrTimeout,
+			e.job.Timeout))
 	}
 	s.emit(e, now, Event{Kind: Started, Slot: r.slot})
 	work := e.job.Run

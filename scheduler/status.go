@@ -26,7 +26,7 @@ type JobStatus struct {
 	Last    *Result   // the newest attempt that ended since the process started
 }
 
-// Status gives every job's state, in the order of the jobs.
+// Status returns every job's state, in the order of the jobs.
 func (s *Scheduler) Status() []JobStatus {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -77,7 +77,8 @@ func liveAndAudit(t *testing.T, hard bool) {
 		for _, when := range row.times {
 			slots := slotsOf(begin, when)
 			w.audit(when.job("daily", row.zone), hard, slots)
-			w.audit(when.job("weekly", row.zone), hard, slices.DeleteFunc(slots, func(t time.Time) bool { return t.Weekday() != time.Sunday }))
+			w.audit(when.job("weekly", row.zone), hard,
+				slices.DeleteFunc(slots, func(t time.Time) bool { return t.Weekday() != time.Sunday }))
 		}
 		if n := w.hours("hourly "+row.zone, begin); !hard && n != row.hours {
 			t.Errorf("%s: %d hourly runs, want %d", row.zone, n, row.hours)

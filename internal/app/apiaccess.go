@@ -33,13 +33,16 @@ func ProveAPI(backupDir string) error {
 		if s, ok := info.Sys().(*syscall.Stat_t); ok && int(s.Uid) != os.Geteuid() {
 			foreign = true
 			if err := removable(path); err != nil {
-				return &failure.Error{Subject: path, Kind: failure.Config, Err: fmt.Errorf("%q needs to write into and remove what AtoCore makes: as %s: %w", "api", UserName(os.Geteuid()), err),
+				return &failure.Error{Subject: path, Kind: failure.Config,
+					Err: fmt.Errorf("%q needs to write into and remove what AtoCore makes: as %s: %w", "api",
+						UserName(os.Geteuid()), err),
 					Hint: `let a default ACL give the right (setfacl -d), or use chroma_method = "live"`}
 			}
 		}
 	}
 	if !foreign && os.Geteuid() != 0 {
-		return &failure.Error{Subject: dir, Kind: failure.Config, Err: errors.New(`"api" is not proven: nothing of AtoCore's is there to try it on`),
+		return &failure.Error{Subject: dir, Kind: failure.Config,
+			Err:  errors.New(`"api" is not proven: nothing of AtoCore's is there to try it on`),
 			Hint: "have AtoCore make one first, by POST /admin/backup"}
 	}
 	return nil

@@ -142,7 +142,8 @@ func (a *App) WithConfig(cfg *config.Config) (*App, error) {
 	if err != nil {
 		return nil, &failure.Error{Op: "config", Subject: "schedule.timezone", Kind: failure.Config, Err: err}
 	}
-	return &App{Config: cfg, Options: a.Options, store: a.store, history: a.history, location: location, process: a.process}, nil
+	return &App{Config: cfg, Options: a.Options, store: a.store, history: a.history, location: location,
+		process: a.process}, nil
 }
 
 // openHistory opens the history in the best way that is possible: backups do
@@ -226,7 +227,8 @@ func (a *App) progress(step string, done, total int64) {
 // sources returns the live artifacts as configured.
 func (a *App) sources() snapshot.Sources {
 	c := a.Config.AtoCore
-	return snapshot.Sources{DB: c.DBPath, Registry: c.RegistryPath, Chroma: c.ChromaPath, RequiredTables: c.RequiredTables}
+	return snapshot.Sources{DB: c.DBPath, Registry: c.RegistryPath, Chroma: c.ChromaPath,
+		RequiredTables: c.RequiredTables}
 }
 
 // Policy returns what a retention of the configuration means here: in the time
@@ -288,17 +290,20 @@ func (a *App) signerLost(target string, state *offsite.State) error {
 	return &failure.Error{Op: "signing key", Subject: a.signerPath(), Kind: failure.Config,
 		Err: fmt.Errorf("it is lost, and the target %s is pinned to %s", target, pinned),
 		Hint: "put it back (the vault's host document has it: atobackupd bootstrap); to read, use --signer; " +
-			"to go on with a new key: atobackupd vault init --target " + target + ", and vault signer add on the second machine"}
+			"to go on with a new key: atobackupd vault init --target " + target +
+			", and vault signer add on the second machine"}
 }
 
 // makeSigner makes the signing key.
 func (a *App) makeSigner() (*crypt.Signer, error) {
 	if err := fsx.MkdirAll(a.Config.StateDir, 0o700); err != nil {
-		return nil, &failure.Error{Op: "state_dir", Subject: a.Config.StateDir, Kind: failure.Config, Err: err, Hint: "make it, owned by the user that atobackupd runs as"}
+		return nil, &failure.Error{Op: "state_dir", Subject: a.Config.StateDir, Kind: failure.Config, Err: err,
+			Hint: "make it, owned by the user that atobackupd runs as"}
 	}
 	s, created, err := crypt.LoadOrCreateSigner(a.signerPath())
 	if created {
-		a.notice("made the signing key " + a.signerPath() + "; its public half belongs on the recovery sheet: " + s.AuthorizedKey())
+		a.notice("made the signing key " + a.signerPath() + "; its public half belongs on the recovery sheet: " +
+			s.AuthorizedKey())
 	}
 	return s, err
 }

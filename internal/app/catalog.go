@@ -167,7 +167,8 @@ func planned(list []snapshot.Snapshot) []retention.Snapshot {
 
 // ForRetention is what retention needs to know of a snapshot by itself.
 func ForRetention(s snapshot.Snapshot) retention.Snapshot {
-	r := retention.Snapshot{Stamp: string(s.Stamp), Time: s.Stamp.Time(), Kind: string(s.Kind), Full: s.Full, Valid: s.IsValid(), Pinned: s.Pinned, Suspect: len(s.Suspicions()) > 0}
+	r := retention.Snapshot{Stamp: string(s.Stamp), Time: s.Stamp.Time(), Kind: string(s.Kind), Full: s.Full,
+		Valid: s.IsValid(), Pinned: s.Pinned, Suspect: len(s.Suspicions()) > 0}
 	if !r.Valid {
 		r.InvalidSince = s.InvalidSince
 		if r.InvalidSince.IsZero() {

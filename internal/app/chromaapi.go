@@ -58,7 +58,8 @@ func askAtoCore(ctx context.Context, url string) (stamp snapshot.Stamp, err erro
 	}
 	request.Header.Set("Content-Type", "application/json")
 	client := http.Client{
-		Transport:     &http.Transport{DialContext: (&net.Dialer{Timeout: apiConnect}).DialContext, DisableKeepAlives: true},
+		Transport: &http.Transport{DialContext: (&net.Dialer{Timeout: apiConnect}).DialContext,
+			DisableKeepAlives: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	response, err := client.Do(request)
@@ -86,7 +87,8 @@ func askAtoCore(ctx context.Context, url string) (stamp snapshot.Stamp, err erro
 		return "", failed(fmt.Errorf("AtoCore's answer is not JSON: %w", err), "is that AtoCore's API?")
 	}
 	if stamp, err = snapshot.ParseStamp(path.Base(answer.Root)); err != nil {
-		return "", failed(fmt.Errorf("AtoCore's answer names no snapshot: backup_root is %q", answer.Root), "is that AtoCore's API?")
+		return "", failed(fmt.Errorf("AtoCore's answer names no snapshot: backup_root is %q", answer.Root),
+			"is that AtoCore's API?")
 	}
 	return stamp, nil
 }

@@ -16,10 +16,11 @@ import (
 	"github.com/atocore/atobackupd/snapshot"
 )
 
-// chromaFor gives a house a Chroma directory that a real Chroma wrote.
+// chromaFor puts into a house a Chroma directory that a real Chroma wrote.
 func (h *house) chromaFor(a *App) {
 	h.t.Helper()
-	if out, err := exec.Command("tar", "-xzf", "../../snapshot/chroma/testdata/whole.tar.gz", "-C", h.path("data")).CombinedOutput(); err != nil {
+	if out, err := exec.Command("tar", "-xzf", "../../snapshot/chroma/testdata/whole.tar.gz", "-C",
+		h.path("data")).CombinedOutput(); err != nil {
 		h.t.Fatalf("tar: %v: %s", err, out)
 	}
 	a.Config.AtoCore.ChromaPath = h.path("data/whole")
@@ -34,7 +35,8 @@ func (h *house) api(stamp string) http.HandlerFunc {
 			if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, copied[1])), 0o755); err != nil {
 				h.t.Error(err)
 			}
-			if out, err := exec.Command("cp", "-a", h.path(copied[0]), filepath.Join(dir, copied[1])).CombinedOutput(); err != nil {
+			if out, err := exec.Command("cp", "-a", h.path(copied[0]),
+				filepath.Join(dir, copied[1])).CombinedOutput(); err != nil {
 				h.t.Errorf("%v: %s", err, out)
 			}
 		}
@@ -58,10 +60,12 @@ func TestBackupByAPI(t *testing.T) {
 	a.Config.Backup.ChromaMethod, a.Config.AtoCore.APIURL = "api", server.URL+"/"
 
 	taken, err := a.Backup(t.Context(), snapshot.Weekly, true, time.Time{})
-	if err != nil || taken.Stamp != "20260407T060000Z" || taken.Kind != snapshot.Weekly || !taken.Full || !taken.Validation.Valid {
+	if err != nil || taken.Stamp != "20260407T060000Z" || taken.Kind != snapshot.Weekly || !taken.Full ||
+		!taken.Validation.Valid {
 		t.Fatalf("%+v, %v", taken, err)
 	}
-	if run, _, err := a.history.LastRun(t.Context(), "backup"); err != nil || run.Stamp != "20260407T060000Z" || run.Kind != "weekly" {
+	if run, _, err := a.history.LastRun(t.Context(), "backup"); err != nil || run.Stamp != "20260407T060000Z" ||
+		run.Kind != "weekly" {
 		t.Errorf("recorded: %+v, %v", run, err)
 	}
 	// Without Chroma AtoCore is not asked.
@@ -73,7 +77,8 @@ func TestBackupByAPI(t *testing.T) {
 	answer = func(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "ingestion is under way", http.StatusConflict)
 	}
-	if _, err := a.Backup(t.Context(), snapshot.Weekly, true, time.Time{}); err == nil || !strings.Contains(err.Error(), "AtoCore refused: 409 Conflict: ingestion is under way") {
+	if _, err := a.Backup(t.Context(), snapshot.Weekly, true, time.Time{}); err == nil ||
+		!strings.Contains(err.Error(), "AtoCore refused: 409 Conflict: ingestion is under way") {
 		t.Errorf("refused: %v", err)
 	}
 	// When it is down, the snapshot is taken all the same.
@@ -82,7 +87,8 @@ func TestBackupByAPI(t *testing.T) {
 	if err != nil || !taken.Full || !taken.Validation.Valid || taken.CreatedBy == nil {
 		t.Fatalf("%+v, %v", taken, err)
 	}
-	if snap, err := a.store.Get(taken.Stamp); err != nil || !strings.HasPrefix(snap.Manifest.Artifacts[snapshot.Chroma].Method, "live") {
+	if snap, err := a.store.Get(taken.Stamp); err != nil ||
+		!strings.HasPrefix(snap.Manifest.Artifacts[snapshot.Chroma].Method, "live") {
 		t.Errorf("%+v, %v", snap.Manifest, err)
 	}
 }

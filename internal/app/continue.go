@@ -26,7 +26,8 @@ type Continued struct {
 // this machine must know of the target, so that the next push goes on where the
 // old machine stopped. v is the vault as it was opened to unseal the host document,
 // by whatever way there was to it.
-func (a *App) Continue(ctx context.Context, v *Vault, target string, identities crypt.Identities) (doc Continued, err error) {
+func (a *App) Continue(ctx context.Context, v *Vault, target string,
+	identities crypt.Identities) (doc Continued, err error) {
 	doc = Continued{Target: target, VaultID: v.Info.ID, Snapshots: []snapshot.Stamp{}}
 	t, err := a.Target(target)
 	if err != nil {
@@ -59,7 +60,8 @@ func (a *App) Continue(ctx context.Context, v *Vault, target string, identities 
 	}
 	rebuild := offsite.RebuildOptions{StateDir: offsite.StateDir(a.Config.StateDir, t.Name),
 		BaseDir: filepath.Join(a.Config.Backup.Dir, "base", t.Name), Recipients: recipients}
-	pull := offsite.PullOptions{Identities: identities, Signers: v.Signers, Progress: fsx.Progress(a.progress).Prefix(t.Name)}
+	pull := offsite.PullOptions{Identities: identities, Signers: v.Signers,
+		Progress: fsx.Progress(a.progress).Prefix(t.Name)}
 	for _, s := range look.NewestFullAndNewest(time.Now()) {
 		dir, err := a.fetchSnapshot(ctx, v, s, pull)
 		if err != nil {
@@ -71,7 +73,8 @@ func (a *App) Continue(ctx context.Context, v *Vault, target string, identities 
 		doc.Snapshots = append(doc.Snapshots, s.Stamp)
 	}
 	if len(doc.Snapshots) == 0 {
-		return doc, &failure.Error{Op: "bootstrap", Subject: v.Info.ID, Kind: failure.NotFound, Err: errors.New("the vault holds no snapshot that counts")}
+		return doc, &failure.Error{Op: "bootstrap", Subject: v.Info.ID, Kind: failure.NotFound,
+			Err: errors.New("the vault holds no snapshot that counts")}
 	}
 	signer, err := a.loadSigner()
 	if err != nil {
@@ -82,7 +85,8 @@ func (a *App) Continue(ctx context.Context, v *Vault, target string, identities 
 
 // fetchSnapshot brings a snapshot of a vault into snapshots/, where it is not there
 // yet, and returns its directory.
-func (a *App) fetchSnapshot(ctx context.Context, v *Vault, s offsite.Stored, o offsite.PullOptions) (dir string, err error) {
+func (a *App) fetchSnapshot(ctx context.Context, v *Vault, s offsite.Stored,
+	o offsite.PullOptions) (dir string, err error) {
 	final := filepath.Join(a.store.Dir(), "snapshots", string(s.Stamp))
 	if _, err := os.Lstat(final); err == nil {
 		return final, nil

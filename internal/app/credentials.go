@@ -13,7 +13,7 @@ import (
 // place of the files of the same name that the configuration names: the service
 // then reads keys that only root can, and the same configuration serves `sudo
 // atobackupd sync`. A blank credential is the unit's word for a file that does
-// not exist. It gives a configuration of its own; dir "" changes nothing.
+// not exist. It returns a configuration of its own; dir "" changes nothing.
 func WithCredentials(cfg *config.Config, dir string) *config.Config {
 	own := *cfg
 	own.Offsite = slices.Clone(cfg.Offsite)

@@ -15,7 +15,8 @@ func TestCredentials(t *testing.T) {
 	cfg := &config.Config{Offsite: []config.Target{{IdentityFile: "/etc/atobackupd/id_ed25519"}, {}}}
 	cfg.HTTP.TokenFile = "/etc/atobackupd/http-token"
 	own := WithCredentials(cfg, dir)
-	if own.Offsite[0].IdentityFile != filepath.Join(dir, "id_ed25519") || own.Offsite[1].IdentityFile != "" || own.HTTP.TokenFile != cfg.HTTP.TokenFile {
+	if own.Offsite[0].IdentityFile != filepath.Join(dir, "id_ed25519") || own.Offsite[1].IdentityFile != "" ||
+		own.HTTP.TokenFile != cfg.HTTP.TokenFile {
 		t.Errorf("%+v", own)
 	}
 	if cfg.Offsite[0].IdentityFile != "/etc/atobackupd/id_ed25519" {

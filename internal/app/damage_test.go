@@ -104,7 +104,8 @@ func (h *shipped) wantWhole(a *App) {
 		}
 		to = filepath.Join(h.t.TempDir(), "py")
 		script := "recover.py"
-		out, err := exec.Command("python3", "-I", h.path("vault/"+script), string(stamp), "--identity", h.key, "--to", to).CombinedOutput()
+		out, err := exec.Command("python3", "-I", h.path("vault/"+script), string(stamp), "--identity", h.key, "--to",
+			to).CombinedOutput()
 		if err != nil {
 			h.t.Errorf("recover.py: %v\n%s", err, out)
 			continue
@@ -115,7 +116,8 @@ func (h *shipped) wantWhole(a *App) {
 
 func (h *shipped) wantSame(stamp snapshot.Stamp, to string) {
 	h.t.Helper()
-	if out, err := exec.Command("diff", "-r", h.path("backups/snapshots/"+string(stamp)), to).CombinedOutput(); err != nil {
+	if out, err := exec.Command("diff", "-r", h.path("backups/snapshots/"+string(stamp)),
+		to).CombinedOutput(); err != nil {
 		h.t.Errorf("%s: %v\n%s", stamp, err, out)
 	}
 }
@@ -125,7 +127,8 @@ func (h *shipped) wantSame(stamp snapshot.Stamp, to string) {
 func (h *shipped) objects() map[string]string {
 	h.t.Helper()
 	kinds := map[string]string{"recover.py": "recover.py"}
-	for _, pattern := range []string{"packs/*.age", "snapshots/*.manifest.age", "snapshots/*.json", "snapshots/*.SHA256SUMS",
+	for _, pattern := range []string{"packs/*.age", "snapshots/*.manifest.age", "snapshots/*.json",
+		"snapshots/*.SHA256SUMS",
 		"snapshots/*.SHA256SUMS.sig", "policy/*.json", "policy/*.json.sig", "host/*.age", "host/*.age.sig"} {
 		names, err := filepath.Glob(h.path("vault/" + pattern))
 		if err != nil || len(names) == 0 {
@@ -210,7 +213,8 @@ func (h *shipped) wantMended(name string) {
 // Without a verify, a sync sees by itself what is missing, says so once, and mends
 // it.
 func TestSyncFindsWhatIsMissing(t *testing.T) {
-	for _, pattern := range []string{"oldest packs/*.age", "newest snapshots/*.manifest.age", "oldest snapshots/*.SHA256SUMS", "newest snapshots/*.SHA256SUMS.sig"} {
+	for _, pattern := range []string{"oldest packs/*.age", "newest snapshots/*.manifest.age",
+		"oldest snapshots/*.SHA256SUMS", "newest snapshots/*.SHA256SUMS.sig"} {
 		t.Run(pattern, func(t *testing.T) {
 			t.Parallel()
 			h := newShipped(t, "")
@@ -220,7 +224,8 @@ func TestSyncFindsWhatIsMissing(t *testing.T) {
 			a := h.open()
 			defer a.Close()
 			docs, err := a.Sync(t.Context(), "", false)
-			if err == nil || docs[0].State != "error" || !strings.Contains(docs[0].Error, "target disk: sync: the vault is damaged") {
+			if err == nil || docs[0].State != "error" ||
+				!strings.Contains(docs[0].Error, "target disk: sync: the vault is damaged") {
 				t.Errorf("the first sync: %v, %+v", err, docs[0])
 			}
 			if docs, err = a.Sync(t.Context(), "", false); err != nil {
@@ -245,7 +250,9 @@ func TestDamageThatCannotBeMended(t *testing.T) {
 	}
 	target := a.Config.Offsite[0]
 	for range 2 {
-		if _, err := a.VerifyTarget(t.Context(), target, VerifyBounds{Fraction: 1}); failure.KindOf(err) != failure.Invalid || !strings.Contains(err.Error(), string(oldest)) {
+		if _, err := a.VerifyTarget(t.Context(), target,
+			VerifyBounds{Fraction: 1}); failure.KindOf(err) != failure.Invalid ||
+			!strings.Contains(err.Error(), string(oldest)) {
 			t.Errorf("verify: %v", err)
 		}
 		doc := h.mustSync(a)
@@ -262,7 +269,8 @@ func TestDamageThatCannotBeMended(t *testing.T) {
 		t.Fatalf("%v, %v", gone, err)
 	}
 	h.mustSync(a)
-	if doc, err := a.VerifyTarget(t.Context(), target, VerifyBounds{Fraction: 1}); err != nil || len(doc.Snapshots) != 2 {
+	if doc, err := a.VerifyTarget(t.Context(), target, VerifyBounds{Fraction: 1}); err != nil ||
+		len(doc.Snapshots) != 2 {
 		t.Errorf("%v, %+v", err, doc)
 	}
 }

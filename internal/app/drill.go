@@ -37,8 +37,10 @@ func (a *App) Drill(ctx context.Context, name string, slot time.Time) (result re
 		defer hold.Unlock()
 		run.Stamp = string(snap.Stamp)
 		result, err = restore.Drill(ctx, restore.DrillRequest{
-			Dir: snap.Path, Stamp: snap.Stamp, Scratch: filepath.Join(a.store.Dir(), "staging"), Queries: a.Config.Drill.Queries,
-			RequiredTables: a.Config.AtoCore.RequiredTables, MinFree: a.Config.Backup.MinFree.Bytes(), Share: a.Config.Backup.Share != "copy",
+			Dir: snap.Path, Stamp: snap.Stamp, Scratch: filepath.Join(a.store.Dir(), "staging"),
+			Queries:        a.Config.Drill.Queries,
+			RequiredTables: a.Config.AtoCore.RequiredTables, MinFree: a.Config.Backup.MinFree.Bytes(),
+			Share:    a.Config.Backup.Share != "copy",
 			Progress: a.progress,
 		})
 		err = a.drilled(ctx, run, result, err)
@@ -56,7 +58,8 @@ const liveDrill = "live"
 func (a *App) LiveDrill(ctx context.Context) (result restore.DrillResult, err error) {
 	err = a.runJob(ctx, "drill", health.LegLiveDrill, history.Run{Kind: liveDrill}, func(run *history.Run) error {
 		if a.Config.AtoCore.APIURL == "" {
-			return &failure.Error{Op: "drill --live", Kind: failure.Config, Err: errors.New("atocore.api_url is not set"), Hint: "set it, e.g. http://127.0.0.1:8100"}
+			return &failure.Error{Op: "drill --live", Kind: failure.Config,
+				Err: errors.New("atocore.api_url is not set"), Hint: "set it, e.g. http://127.0.0.1:8100"}
 		}
 		lock, err := a.Lock(ctx, "a live drill")
 		if err != nil {
@@ -68,7 +71,8 @@ func (a *App) LiveDrill(ctx context.Context) (result restore.DrillResult, err er
 			return err
 		}
 		take := a.takeOptions(snapshot.Manual, a.Config.AtoCore.ChromaPath != "")
-		result, err = restore.LiveDrill(ctx, restore.LiveDrillRequest{Restore: request, Snapshot: take, APIURL: a.Config.AtoCore.APIURL})
+		result, err = restore.LiveDrill(ctx, restore.LiveDrillRequest{Restore: request, Snapshot: take,
+			APIURL: a.Config.AtoCore.APIURL})
 		run.Stamp = result.Stamp
 		return a.drilled(ctx, run, result, err)
 	})
@@ -83,8 +87,9 @@ func (a *App) drilled(ctx context.Context, run *history.Run, result restore.Dril
 	}
 	run.Bytes = result.Bytes
 	_, recordErr := a.history.AddDrill(context.WithoutCancel(ctx), history.Drill{
-		Stamp: result.Stamp, Source: "local", StartedAt: run.StartedAt, Duration: time.Duration(result.DurationMS) * time.Millisecond,
-		Pass: result.Passed, Surprises: append(append([]string{}, result.Errors...), result.Surprises...),
+		Stamp: result.Stamp, Source: "local", StartedAt: run.StartedAt,
+		Duration: time.Duration(result.DurationMS) * time.Millisecond,
+		Pass:     result.Passed, Surprises: append(append([]string{}, result.Errors...), result.Surprises...),
 	})
 	a.NoteHistoryError(recordErr)
 	return drillFailure(result)
@@ -95,6 +100,7 @@ func drillFailure(result restore.DrillResult) error {
 	if result.Passed {
 		return nil
 	}
-	return &failure.Error{Op: "drill", Subject: result.Stamp, Kind: failure.Invalid, Err: fmt.Errorf("it did not pass: %s", strings.Join(result.Errors, "; ")),
+	return &failure.Error{Op: "drill", Subject: result.Stamp, Kind: failure.Invalid,
+		Err:  fmt.Errorf("it did not pass: %s", strings.Join(result.Errors, "; ")),
 		Hint: "this snapshot would not restore: validate it, and drill another one"}
 }

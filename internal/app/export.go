@@ -60,7 +60,8 @@ func (a *App) Export(ctx context.Context, r ExportRequest) (doc Exported, err er
 		return doc, err
 	}
 	if !r.AllowInvalid && snap.Valid != nil && !*snap.Valid {
-		return doc, &failure.Error{Op: "export", Subject: string(snap.Stamp), Kind: failure.Invalid, Err: fmt.Errorf("it is not valid: %s", strings.Join(snap.Errors, "; ")),
+		return doc, &failure.Error{Op: "export", Subject: string(snap.Stamp), Kind: failure.Invalid,
+			Err:  fmt.Errorf("it is not valid: %s", strings.Join(snap.Errors, "; ")),
 			Hint: "see `atobackupd list` for others, or give --allow-invalid to export it as it is"}
 	}
 	hold, err := a.store.LockShared(snap.Stamp)
@@ -78,8 +79,9 @@ func (a *App) Export(ctx context.Context, r ExportRequest) (doc Exported, err er
 		return doc, exportFailure(snap.Stamp, r.To, err)
 	}
 	return Exported{
-		Stamp: snap.Stamp, Path: r.To, Bytes: e.written, SHA256: hex.EncodeToString(e.hash.Sum(nil)), Files: e.files, ContentBytes: e.content,
-		Recipients: recipients.Strings(), DurationMS: time.Since(start).Milliseconds(),
+		Stamp: snap.Stamp, Path: r.To, Bytes: e.written, SHA256: hex.EncodeToString(e.hash.Sum(nil)), Files: e.files,
+		ContentBytes: e.content,
+		Recipients:   recipients.Strings(), DurationMS: time.Since(start).Milliseconds(),
 	}, nil
 }
 
@@ -93,7 +95,8 @@ func (a *App) exportRecipients(r ExportRequest) (*crypt.Recipients, error) {
 	}
 	encryption := a.Config.Encryption
 	if len(encryption.Recipients) == 0 && encryption.RecipientsFile == "" {
-		return nil, &failure.Error{Op: "export", Kind: failure.Usage, Err: errors.New("there is nobody to seal it to: the configuration has no encryption.recipients"),
+		return nil, &failure.Error{Op: "export", Kind: failure.Usage,
+			Err:  errors.New("there is nobody to seal it to: the configuration has no encryption.recipients"),
 			Hint: "give a public key with --recipient: nothing leaves in the clear"}
 	}
 	return crypt.LoadRecipients(encryption.Recipients, encryption.RecipientsFile)
@@ -151,7 +154,8 @@ func (e *export) destination(to string, force bool) error {
 		return err
 	}
 	if rel, err := filepath.Rel(backups, dir); err == nil && filepath.IsLocal(rel) {
-		return &failure.Error{Op: "export", Subject: to, Kind: failure.Usage, Err: fmt.Errorf("it would lie among the backups in %s", backups), Hint: "name a file elsewhere"}
+		return &failure.Error{Op: "export", Subject: to, Kind: failure.Usage,
+			Err: fmt.Errorf("it would lie among the backups in %s", backups), Hint: "name a file elsewhere"}
 	}
 	info, err := os.Lstat(to)
 	switch {
@@ -160,7 +164,8 @@ func (e *export) destination(to string, force bool) error {
 	case err != nil:
 		return err
 	case !info.Mode().IsRegular():
-		return &failure.Error{Op: "export", Subject: to, Kind: failure.Usage, Err: errors.New("it exists and is no file"), Hint: "name a file to make"}
+		return &failure.Error{Op: "export", Subject: to, Kind: failure.Usage,
+			Err: errors.New("it exists and is no file"), Hint: "name a file to make"}
 	case !force:
 		return fs.ErrExist
 	}
@@ -228,9 +233,11 @@ func exportFailure(stamp snapshot.Stamp, to string, err error) error {
 	case errors.As(err, &known):
 		return err
 	case errors.Is(err, fs.ErrExist):
-		return &failure.Error{Op: "export", Subject: to, Kind: failure.Refused, Err: errors.New("it exists"), Hint: "name another file, or give --force to replace it"}
+		return &failure.Error{Op: "export", Subject: to, Kind: failure.Refused, Err: errors.New("it exists"),
+			Hint: "name another file, or give --force to replace it"}
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return &failure.Error{Op: "export", Subject: to, Kind: failure.NoSpace, Err: err, Hint: "nothing was left of it; name a file where there is room"}
+		return &failure.Error{Op: "export", Subject: to, Kind: failure.NoSpace, Err: err,
+			Hint: "nothing was left of it; name a file where there is room"}
 	}
 	return &failure.Error{Op: "export", Subject: string(stamp), Err: err}
 }

@@ -101,7 +101,8 @@ func TestExportToABrokenPipe(t *testing.T) {
 		t.Fatal(err)
 	}
 	for room := 0; room < whole.Len()-100; room += whole.Len() / 7 {
-		if _, err := a.Export(context.Background(), ExportRequest{Name: "latest", Out: &fullDisk{room}}); !errors.Is(err, errFull) {
+		if _, err := a.Export(context.Background(),
+			ExportRequest{Name: "latest", Out: &fullDisk{room}}); !errors.Is(err, errFull) {
 			t.Errorf("room for %d of %d bytes: %v", room, whole.Len(), err)
 		}
 	}

@@ -40,7 +40,8 @@ func (a *App) Facts(ctx context.Context, now time.Time) (health.Facts, []snapsho
 	life, alive, lifeErr := a.life()
 	list, _, listErr := a.Snapshots(ctx, now)
 	f := health.Facts{
-		Legs: a.legFacts(ctx, now, seen, list, listErr, life, alive), Takes: a.takes(list, now), Clocks: a.futures(seen, list, now),
+		Legs: a.legFacts(ctx, now, seen, list, listErr, life, alive), Takes: a.takes(list, now),
+		Clocks: a.futures(seen, list, now),
 		Damage: a.damage(list), Shrunk: a.suspects(list, now), Unverified: unverified(list, now),
 		Space: a.spaceFacts(ctx, now), History: a.historyFacts(ctx, list), Daemon: a.daemonFacts(ctx, life, alive, now),
 		Recipients: a.recipientsFact(), Shared: a.sharedFact(),
@@ -72,15 +73,18 @@ func trouble(err error) *health.Trouble {
 }
 
 // legFacts gathers what is known of each leg.
-func (a *App) legFacts(ctx context.Context, now time.Time, seen map[string]history.Leg, list []snapshot.Snapshot, listErr error, life Life, alive bool) []health.LegFacts {
+func (a *App) legFacts(ctx context.Context, now time.Time, seen map[string]history.Leg, list []snapshot.Snapshot,
+	listErr error, life Life, alive bool) []health.LegFacts {
 	holders, _ := a.OffsiteHolders() // the leg of a target whose state cannot be read says so below
 	next, scheduleErr := a.NextSlots(ctx, now)
 	known, _, err := a.history.FirstKnown(ctx)
 	a.NoteHistoryError(err)
 	var all []health.LegFacts
 	for _, l := range legs(a.Config) {
-		f := health.LegFacts{Name: l.name, Limit: l.limit, Off: l.off, Holds: l.holds, Follows: l.follows, Late: cmp.Or(l.late, health.LevelCritical), Hint: l.hint,
-			LastSuccess: seen[l.name].LastSuccess, LastAttempt: seen[l.name].LastAttempt, LastError: seen[l.name].LastError, Next: next[l.job]}
+		f := health.LegFacts{Name: l.name, Limit: l.limit, Off: l.off, Holds: l.holds, Follows: l.follows,
+			Late: cmp.Or(l.late, health.LevelCritical), Hint: l.hint,
+			LastSuccess: seen[l.name].LastSuccess, LastAttempt: seen[l.name].LastAttempt,
+			LastError: seen[l.name].LastError, Next: next[l.job]}
 		f.Watched, _, _ = a.history.FirstStart(ctx, l.job)
 		if _, scheduled := next[l.job]; f.Watched.IsZero() && !scheduled && l.job != SyncJob(l.target) {
 			f.Watched = known // no schedule sees to it, and it is watched all the same
@@ -169,7 +173,8 @@ func (a *App) newestRun(ctx context.Context, l leg) (last history.Run, running b
 	runs, err := a.history.EndedRuns(ctx, l.runs, l.name == health.LegFull, recentRuns)
 	a.NoteHistoryError(err)
 	if l.kind != "" {
-		runs = slices.DeleteFunc(runs, func(run history.Run) bool { return (run.Kind == liveDrill) != (l.kind == liveDrill) })
+		runs = slices.DeleteFunc(runs,
+			func(run history.Run) bool { return (run.Kind == liveDrill) != (l.kind == liveDrill) })
 	}
 	last, _ = health.Decisive(runs)
 	a.process.mu.Lock()
@@ -240,8 +245,9 @@ func unverified(list []snapshot.Snapshot, now time.Time) *health.Trouble {
 		return nil
 	}
 	return &health.Trouble{Since: s.Stamp.Time(),
-		Message: fmt.Sprintf("snapshot %s: the Chroma directory was not recognised, or was copied without proof that it is consistent", s.Stamp),
-		Hint:    "look at atocore.chroma_path and at the warnings of: atobackupd validate " + string(s.Stamp)}
+		Message: fmt.Sprintf("snapshot %s: the Chroma directory was not recognised, or was copied without proof "+
+			"that it is consistent", s.Stamp),
+		Hint: "look at atocore.chroma_path and at the warnings of: atobackupd validate " + string(s.Stamp)}
 }
 
 func (a *App) spaceFacts(ctx context.Context, now time.Time) *health.Space {
@@ -344,7 +350,8 @@ func (a *App) recipientsFact() *health.Trouble {
 	}
 	recipients, err := crypt.LoadRecipients(a.Config.Encryption.Recipients, a.Config.Encryption.RecipientsFile)
 	if err == nil && recipients.Len() == 0 {
-		err = &failure.Error{Op: "encryption", Kind: failure.Config, Err: fmt.Errorf("there is no recipient"), Hint: "set encryption.recipients"}
+		err = &failure.Error{Op: "encryption", Kind: failure.Config, Err: fmt.Errorf("there is no recipient"),
+			Hint: "set encryption.recipients"}
 	}
 	return trouble(err)
 }

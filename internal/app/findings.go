@@ -55,7 +55,8 @@ func (a *App) findings() (findings, error) {
 	}
 	found := findings{}
 	if err := json.Unmarshal(data, &found); err != nil {
-		return nil, &failure.Error{Op: "findings", Subject: path, Err: err, Hint: "check everything again, and then remove the file: atobackupd scrub --all"}
+		return nil, &failure.Error{Op: "findings", Subject: path, Err: err,
+			Hint: "check everything again, and then remove the file: atobackupd scrub --all"}
 	}
 	return found, nil
 }
@@ -63,7 +64,8 @@ func (a *App) findings() (findings, error) {
 // changeFindings changes the findings. Several processes may do so at once.
 func (a *App) changeFindings(ctx context.Context, change func(findings)) error {
 	path := a.findingsPath()
-	lock, err := fsx.LockFile(ctx, filepath.Join(a.Config.StateDir, "findings.lock"), "writing findings", 10*time.Second, nil)
+	lock, err := fsx.LockFile(ctx, filepath.Join(a.Config.StateDir, "findings.lock"), "writing findings",
+		10*time.Second, nil)
 	if err != nil {
 		return err
 	}
@@ -132,7 +134,8 @@ func (a *App) damage(list []snapshot.Snapshot) []health.Damage {
 			if since.IsZero() {
 				since = s.Checked
 			}
-			all = append(all, health.Damage{Subject: string(s.Stamp), What: firstFew(s.Errors), Hint: "atobackupd scrub --repair", Since: since})
+			all = append(all, health.Damage{Subject: string(s.Stamp), What: firstFew(s.Errors),
+				Hint: "atobackupd scrub --repair", Since: since})
 		}
 	}
 	if _, err := a.findings(); err != nil { // else its snapshots are in list, marked by overlayFindings
@@ -145,7 +148,8 @@ func (a *App) damage(list []snapshot.Snapshot) []health.Damage {
 			continue
 		}
 		for _, f := range checks.Findings {
-			all = append(all, health.Damage{Subject: t.Name, What: f.String(), Hint: "atobackupd vault verify --target " + t.Name, Since: f.Found})
+			all = append(all, health.Damage{Subject: t.Name, What: f.String(),
+				Hint: "atobackupd vault verify --target " + t.Name, Since: f.Found})
 		}
 	}
 	return all

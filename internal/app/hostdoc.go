@@ -47,7 +47,8 @@ func (a *App) hostContent(ctx context.Context, target string) ([]byte, error) {
 	var out bytes.Buffer
 	w := tar.NewWriter(&out)
 	add := func(name string, data []byte) error {
-		header := &tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o600, Size: int64(len(data)), ModTime: time.Unix(0, 0)}
+		header := &tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o600, Size: int64(len(data)),
+			ModTime: time.Unix(0, 0)}
 		if err := w.WriteHeader(header); err != nil {
 			return err
 		}
@@ -61,7 +62,8 @@ func (a *App) hostContent(ctx context.Context, target string) ([]byte, error) {
 	if err := add(HostAboutName, about); err != nil {
 		return nil, err
 	}
-	files := map[string]string{HostConfigName: a.Config.Path, HostSigningName: a.signerPath(), HostSheetName: SheetPath(a.Config.StateDir)}
+	files := map[string]string{HostConfigName: a.Config.Path, HostSigningName: a.signerPath(),
+		HostSheetName: SheetPath(a.Config.StateDir)}
 	for _, path := range hostFiles(a.Config) {
 		files[HostFilesDir+path[1:]] = path
 	}

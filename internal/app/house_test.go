@@ -45,7 +45,8 @@ func (h *house) open() *App {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	a, err := Open(h.t.Context(), cfg, Options{Version: "test", Host: "dalidou", Log: slog.New(slog.NewTextHandler(h.t.Output(), nil))})
+	a, err := Open(h.t.Context(), cfg, Options{Version: "test", Host: "dalidou",
+		Log: slog.New(slog.NewTextHandler(h.t.Output(), nil))})
 	if err != nil {
 		h.t.Fatal(err)
 	}

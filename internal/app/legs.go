@@ -40,7 +40,8 @@ func legs(c *config.Config) []leg {
 			often, prune = longer(often, full), longer(prune, full)
 		}
 	}
-	add(leg{name: health.LegSnapshot, job: job, runs: "backup", holds: true, hint: hintFor("backup")}, "alarms.snapshot", often)
+	add(leg{name: health.LegSnapshot, job: job, runs: "backup", holds: true, hint: hintFor("backup")},
+		"alarms.snapshot", often)
 	if c.AtoCore.ChromaPath != "" {
 		job := "weekly"
 		if !weekly && c.Schedule.Monthly != "" {
@@ -50,15 +51,21 @@ func legs(c *config.Config) []leg {
 			"alarms.full", c.Alarms.Full.Std())
 	}
 	for _, t := range c.Offsite {
-		add(leg{name: health.LegOffsite(t.Name), job: SyncJob(t.Name), runs: SyncJob(t.Name), target: t.Name, follows: true, hint: hintFor("sync", "--target", t.Name)},
+		add(leg{name: health.LegOffsite(t.Name), job: SyncJob(t.Name), runs: SyncJob(t.Name), target: t.Name,
+			follows: true, hint: hintFor("sync", "--target", t.Name)},
 			"offsite."+t.Name+".max_age", t.MaxAge.Std())
-		add(leg{name: health.LegVerify(t.Name), job: "verify", runs: VerifyJob(t.Name), hint: hintFor("vault", "verify", "--target", t.Name)},
+		add(leg{name: health.LegVerify(t.Name), job: "verify", runs: VerifyJob(t.Name), hint: hintFor("vault", "verify",
+			"--target", t.Name)},
 			"alarms.verify", c.Alarms.Verify.Std())
 	}
-	add(leg{name: health.LegPrune, job: job, runs: "prune", follows: true, hint: hintFor("prune", "--dry-run")}, "alarms.prune", prune)
-	add(leg{name: health.LegScrub, job: "scrub", runs: "scrub", hint: hintFor("scrub")}, "alarms.scrub", c.Alarms.Scrub.Std())
-	add(leg{name: health.LegDrill, job: "drill", runs: "drill", kind: "scratch", late: health.LevelWarning, hint: hintFor("drill")}, "alarms.drill", c.Alarms.Drill.Std())
-	add(leg{name: health.LegLiveDrill, runs: "drill", kind: liveDrill, late: health.LevelWarning, hint: hintFor("drill", "--live")}, "alarms.live_drill", c.Alarms.LiveDrill.Std())
+	add(leg{name: health.LegPrune, job: job, runs: "prune", follows: true, hint: hintFor("prune", "--dry-run")},
+		"alarms.prune", prune)
+	add(leg{name: health.LegScrub, job: "scrub", runs: "scrub", hint: hintFor("scrub")}, "alarms.scrub",
+		c.Alarms.Scrub.Std())
+	add(leg{name: health.LegDrill, job: "drill", runs: "drill", kind: "scratch", late: health.LevelWarning,
+		hint: hintFor("drill")}, "alarms.drill", c.Alarms.Drill.Std())
+	add(leg{name: health.LegLiveDrill, runs: "drill", kind: liveDrill, late: health.LevelWarning,
+		hint: hintFor("drill", "--live")}, "alarms.live_drill", c.Alarms.LiveDrill.Std())
 	return list
 }
 

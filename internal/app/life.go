@@ -46,12 +46,14 @@ func (a *App) HoldLife(ctx context.Context) (*fsx.Lock, error) {
 	if failure.KindOf(err) != failure.Locked {
 		return lock, err
 	}
-	err = &failure.Error{Op: "run", Subject: a.Config.StateDir, Kind: failure.Locked, Err: errors.New("another daemon runs here"),
+	err = &failure.Error{Op: "run", Subject: a.Config.StateDir, Kind: failure.Locked,
+		Err:  errors.New("another daemon runs here"),
 		Hint: "stop it first: systemctl stop atobackupd"}
 	now := time.Now()
 	id, beginErr := a.history.Begin(ctx, history.Run{Job: DaemonJob, Kind: secondDaemon, StartedAt: now})
 	if beginErr == nil {
-		beginErr = a.history.Finish(ctx, history.Run{ID: id, FinishedAt: now, Outcome: history.Failed, Error: "a second daemon was started beside the one that runs, and refused"})
+		beginErr = a.history.Finish(ctx, history.Run{ID: id, FinishedAt: now, Outcome: history.Failed,
+			Error: "a second daemon was started beside the one that runs, and refused"})
 	}
 	a.NoteHistoryError(beginErr)
 	return nil, err
@@ -149,7 +151,8 @@ func (a *App) daemonTroubles(ctx context.Context, now time.Time) (crash, second 
 	for _, run := range runs {
 		if run.Kind == secondDaemon {
 			if second == nil && now.Sub(run.FinishedAt) < settled {
-				second = &health.Trouble{Message: run.Error, Hint: "find out who starts it: systemctl status atobackupd", Since: run.FinishedAt}
+				second = &health.Trouble{Message: run.Error,
+					Hint: "find out who starts it: systemctl status atobackupd", Since: run.FinishedAt}
 			}
 			continue
 		}

@@ -27,7 +27,8 @@ var roles = map[string]func(dir string) error{
 		if err != nil {
 			return err
 		}
-		a, err := Open(context.Background(), cfg, Options{Version: "test", Host: "dalidou", Log: slog.New(slog.DiscardHandler)})
+		a, err := Open(context.Background(), cfg, Options{Version: "test", Host: "dalidou",
+			Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			return err
 		}

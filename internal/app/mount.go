@@ -38,7 +38,8 @@ func (a *App) checkMount(ctx context.Context) error {
 			return nil // an older version made them, and no marker
 		}
 	}
-	return a.unmounted(fmt.Errorf("%s is missing, and so is every snapshot that is known, such as %s", markerFile, known[0]))
+	return a.unmounted(fmt.Errorf("%s is missing, and so is every snapshot that is known, such as %s",
+		markerFile, known[0]))
 }
 
 func (a *App) markerPath() string { return filepath.Join(a.Config.Backup.Dir, markerFile) }
@@ -70,7 +71,8 @@ func (a *App) mark() error {
 	if _, err := os.Lstat(path); err == nil {
 		return nil
 	}
-	return fsx.WriteFile(path, []byte("This is a backup directory of atobackupd. Without this file it takes the disk for not mounted.\n"), 0o644)
+	return fsx.WriteFile(path, []byte("This is a backup directory of atobackupd. Without this file it takes the "+
+		"disk for not mounted.\n"), 0o644)
 }
 
 // AcceptBackupDir takes the directory as it is for the backup directory: the

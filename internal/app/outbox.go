@@ -55,10 +55,12 @@ func TestNotify(ctx context.Context, c *config.Config, host string) (addresses i
 		return 0, &failure.Error{Op: "notify", Kind: failure.Config, Err: errors.New("there is no address to send to"),
 			Hint: "set notify.urls, notify.urls_file or notify.command"}
 	}
-	_, err = outbox.Send(ctx, time.Now(), notify.Message{Title: "atobackupd on " + host + ": a test", Level: notify.Info,
-		Body: "This is a test. Messages about the backups of " + host + " arrive here."})
+	_, err = outbox.Send(ctx, time.Now(), notify.Message{Title: "atobackupd on " + host + ": a test",
+		Level: notify.Info,
+		Body:  "This is a test. Messages about the backups of " + host + " arrive here."})
 	if err != nil {
-		return outbox.Len(), &failure.Error{Op: "notify test", Err: err, Hint: "look at the address, and whether this machine reaches it"}
+		return outbox.Len(), &failure.Error{Op: "notify test", Err: err,
+			Hint: "look at the address, and whether this machine reaches it"}
 	}
 	return outbox.Len(), nil
 }
@@ -113,8 +115,10 @@ func TellRefused(ctx context.Context, stateDir, host string, refusal error, now 
 	if err != nil || outbox.Len() == 0 {
 		return err
 	}
-	reached, err := outbox.Send(ctx, now, notify.Message{Title: "atobackupd on " + host + ": the configuration is refused", Level: notify.Critical,
-		Body: "CRITICAL config: the daemon does not start, and no backup is taken: " + refusal.Error() + "\nLook: atobackupd config check"})
+	reached, err := outbox.Send(ctx, now, notify.Message{Title: "atobackupd on " + host +
+		": the configuration is refused", Level: notify.Critical,
+		Body: "CRITICAL config: the daemon does not start, and no backup is taken: " + refusal.Error() +
+			"\nLook: atobackupd config check"})
 	if !reached {
 		return err
 	}

@@ -47,7 +47,8 @@ func TestTellRefused(t *testing.T) {
 		after   time.Duration
 		told    int
 	}{
-		{refusal, 0, 1}, {refusal, time.Minute, 1}, {another, 2 * time.Minute, 2}, {another, 23 * time.Hour, 2}, {another, 25 * time.Hour, 3},
+		{refusal, 0, 1}, {refusal, time.Minute, 1}, {another, 2 * time.Minute, 2}, {another, 23 * time.Hour, 2},
+		{another, 25 * time.Hour, 3},
 	}
 	for i, step := range steps {
 		if err := TellRefused(t.Context(), c.StateDir, "vm", step.refusal, now.Add(step.after)); err != nil {

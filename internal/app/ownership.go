@@ -17,14 +17,14 @@ func (a *App) chownCreatedFiles() error {
 		return nil
 	}
 	if err := errors.Join(chownTree(a.Config.Backup.Dir), chownTree(a.Config.StateDir)); err != nil {
-		// Nobody looks at what Close gives at the end of a command.
+		// Nobody looks at what Close returns at the end of a command.
 		a.Options.Log.Warn("the service may be unable to change what root has made", "error", err)
 	}
 	return nil
 }
 
-// chownTree gives root's files below a directory to the directory's owner. That
-// owner may change names under our hands to have us give it something else:
+// chownTree hands root's files below a directory to the directory's owner. That
+// owner may change names meanwhile, to be handed something else:
 // hence os.Root, which follows no link out of the directory, and no file that
 // has a second name, which may be one elsewhere. Ours have none yet when root
 // has just made them.

@@ -9,7 +9,7 @@ import (
 
 // What root leaves in another user's directory becomes that user's; what a link
 // leads to, or has a second name elsewhere, does not. As another user there is
-// nothing to give: then everything stays as it is.
+// nobody to hand it to: then everything stays as it is.
 func TestGiveTree(t *testing.T) {
 	top := t.TempDir()
 	dir := filepath.Join(top, "backups")
@@ -43,7 +43,8 @@ func TestGiveTree(t *testing.T) {
 	if err := chownTree(dir); err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]int{"backups/snapshots": them, "backups/snapshots/a/file": them, "backups/snapshots/a/symlink": them, "secret": me, "linked": me} {
+	for name, want := range map[string]int{"backups/snapshots": them, "backups/snapshots/a/file": them,
+		"backups/snapshots/a/symlink": them, "secret": me, "linked": me} {
 		if got := owner(name); got != want {
 			t.Errorf("%s belongs to %d, want %d", name, got, want)
 		}

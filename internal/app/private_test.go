@@ -26,7 +26,8 @@ func TestSharedBackupDirIsRefused(t *testing.T) {
 		{"the directory above", func(dir string) error { return os.Chown(filepath.Dir(dir), stranger, 0) }, ".."},
 		{"snapshots", func(dir string) error { return os.Chmod(filepath.Join(dir, "snapshots"), 0o777) }, "snapshots"},
 		{"staging is a link", func(dir string) error {
-			return errors.Join(os.RemoveAll(filepath.Join(dir, "staging")), os.Symlink("/tmp", filepath.Join(dir, "staging")),
+			return errors.Join(os.RemoveAll(filepath.Join(dir, "staging")),
+				os.Symlink("/tmp", filepath.Join(dir, "staging")),
 				os.Lchown(filepath.Join(dir, "staging"), stranger, 0))
 		}, "staging"},
 	} {
@@ -91,7 +92,8 @@ func TestTakeFollowsNoLinkOfTheApplication(t *testing.T) {
 	a := h.open()
 	defer a.Close()
 	live := filepath.Dir(a.Config.AtoCore.DBPath)
-	err := errors.Join(os.Rename(live, live+".aside"), os.Symlink(live+".aside", live), os.Lchown(live, stranger, stranger))
+	err := errors.Join(os.Rename(live, live+".aside"), os.Symlink(live+".aside", live),
+		os.Lchown(live, stranger, stranger))
 	if err != nil {
 		t.Fatal(err)
 	}

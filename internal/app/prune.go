@@ -58,7 +58,8 @@ func (a *App) Prune(ctx context.Context, now time.Time, dryRun, confirm bool) (d
 			return errors.Join(err, quarantineErr)
 		}
 		if doc.Held && !confirm {
-			return errors.Join(&failure.Error{Op: "prune", Subject: a.Config.Backup.Dir, Err: errors.New("held: " + doc.Why),
+			return errors.Join(&failure.Error{Op: "prune", Subject: a.Config.Backup.Dir,
+				Err:  errors.New("held: " + doc.Why),
 				Hint: "look at `atobackupd prune --dry-run`, then use --confirm"}, quarantineErr)
 		}
 		return errors.Join(a.carryOut(ctx, now, &doc), quarantineErr)
@@ -67,7 +68,8 @@ func (a *App) Prune(ctx context.Context, now time.Time, dryRun, confirm bool) (d
 }
 
 func (a *App) planPrune(ctx context.Context, now time.Time, dryRun bool) (PrunePlan, error) {
-	doc := PrunePlan{DryRun: dryRun, Keep: []PruneVerdict{}, Delete: []PruneVerdict{}, Deleted: []string{}, Warnings: []string{}, Location: a.location}
+	doc := PrunePlan{DryRun: dryRun, Keep: []PruneVerdict{}, Delete: []PruneVerdict{}, Deleted: []string{},
+		Warnings: []string{}, Location: a.location}
 	list, warnings, err := a.Snapshots(ctx, now)
 	if err != nil {
 		return doc, err

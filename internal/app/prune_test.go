@@ -44,7 +44,8 @@ func (h *house) madeByAtoCore(at time.Time, broken bool) snapshot.Stamp {
 			h.t.Fatal(err)
 		}
 	}
-	text := fmt.Sprintf(`{"backup_root": "/data/snapshots/%[1]s", "db_snapshot_path": "/data/snapshots/%[1]s/db/a.db", "registry_snapshot_path": ""}`, stamp)
+	text := fmt.Sprintf(`{"backup_root": "/data/snapshots/%[1]s", "db_snapshot_path": `+
+		`"/data/snapshots/%[1]s/db/a.db", "registry_snapshot_path": ""}`, stamp)
 	if err := os.WriteFile(filepath.Join(dir, snapshot.MetadataFile), []byte(text), 0o644); err != nil {
 		h.t.Fatal(err)
 	}
@@ -88,7 +89,8 @@ func TestFirstPruneOverWhatAtoCoreMade(t *testing.T) {
 	for _, v := range held.Keep {
 		if slices.Contains(broken, snapshot.Stamp(v.Stamp)) {
 			for _, reason := range v.Reasons {
-				if strings.HasPrefix(reason, "daily") || strings.HasPrefix(reason, "weekly") || strings.HasPrefix(reason, "newest") {
+				if strings.HasPrefix(reason, "daily") || strings.HasPrefix(reason, "weekly") ||
+					strings.HasPrefix(reason, "newest") {
 					t.Errorf("a broken one counts: %+v", v)
 				}
 			}
@@ -128,7 +130,8 @@ func TestPruneKilled(t *testing.T) {
 	h.move("backups", "backups.before")
 	kills := 0
 	for k := 1; ; k++ {
-		if out, err := exec.Command("cp", "-a", h.path("backups.before"), h.path("backups")).CombinedOutput(); err != nil {
+		if out, err := exec.Command("cp", "-a", h.path("backups.before"),
+			h.path("backups")).CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
 		cmd := exec.Command("/proc/self/exe")
@@ -221,7 +224,8 @@ func TestPruneGoesOnPastOneThatStays(t *testing.T) {
 	if len(doc.Deleted) != 4 || slices.Contains(doc.Deleted, stuck) || len(doc.Delete) != 5 {
 		t.Errorf("deleted %v of %v", doc.Deleted, doc.Delete)
 	}
-	if doc, err = a.Prune(t.Context(), pruneNoon, false, true); err != nil || !slices.Equal(doc.Deleted, []string{stuck}) {
+	if doc, err = a.Prune(t.Context(), pruneNoon, false, true); err != nil ||
+		!slices.Equal(doc.Deleted, []string{stuck}) {
 		t.Errorf("afterwards: deleted %v, %v", doc.Deleted, err)
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/atocore/atobackupd/snapshot"
 )
 
-// After the recipients were exchanged, a rebase gives the new key everything
+// After the recipients were exchanged, a rebase seals everything to the new key
 // that is needed, and the old key nothing that is sent from then on.
 func TestRebaseVault(t *testing.T) {
 	h := newHouse(t, "")

@@ -128,7 +128,8 @@ func outcomeOf(ctx context.Context, err error) (history.Outcome, string, error) 
 		return history.Skipped, "unreachable", err
 	}
 	names := map[failure.Kind]string{
-		failure.Usage: "usage", failure.Locked: "locked", failure.Config: "config", failure.Invalid: "invalid", failure.Refused: "refused",
+		failure.Usage: "usage", failure.Locked: "locked", failure.Config: "config", failure.Invalid: "invalid",
+		failure.Refused: "refused",
 	}
 	if name, ok := names[kind]; ok {
 		return history.Failed, name, err

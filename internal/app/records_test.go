@@ -47,14 +47,21 @@ func TestRunJob(t *testing.T) {
 		pings   string
 	}{
 		{"well", t.Context(), nil, history.OK, health.RunDetail{}, "/snapshot/start |/snapshot "},
-		{"failed", t.Context(), &failure.Error{Kind: failure.NoSpace, Op: "full"}, history.Failed, health.RunDetail{Failure: "no_space"}, "/snapshot/start |/snapshot/fail full"},
-		{"by the daemon's clock, which may try again", daemons, errors.New("x"), history.Failed, health.RunDetail{Failure: "error", Daemon: true}, "/snapshot/start "},
-		{"unreachable", t.Context(), &failure.Error{Kind: failure.Unreachable, Op: "away"}, history.Skipped, health.RunDetail{Failure: "unreachable"}, "/snapshot/start "},
-		{"interrupted", cancelled, errors.New("connection closed"), history.Interrupted, health.RunDetail{}, "/snapshot/start "},
-		{"too long", timedOut, errors.New("connection closed"), history.TimedOut, health.RunDetail{Failure: "timeout"}, "/snapshot/start |/snapshot/fail ran too long: connection closed"},
-		{"locked by hand", t.Context(), &failure.Error{Kind: failure.Locked, Op: "busy"}, history.Failed, health.RunDetail{Failure: "locked"}, "/snapshot/start "},
+		{"failed", t.Context(), &failure.Error{Kind: failure.NoSpace, Op: "full"}, history.Failed,
+			health.RunDetail{Failure: "no_space"}, "/snapshot/start |/snapshot/fail full"},
+		{"by the daemon's clock, which may try again", daemons, errors.New("x"), history.Failed,
+			health.RunDetail{Failure: "error", Daemon: true}, "/snapshot/start "},
+		{"unreachable", t.Context(), &failure.Error{Kind: failure.Unreachable, Op: "away"}, history.Skipped,
+			health.RunDetail{Failure: "unreachable"}, "/snapshot/start "},
+		{"interrupted", cancelled, errors.New("connection closed"), history.Interrupted, health.RunDetail{},
+			"/snapshot/start "},
+		{"too long", timedOut, errors.New("connection closed"), history.TimedOut, health.RunDetail{Failure: "timeout"},
+			"/snapshot/start |/snapshot/fail ran too long: connection closed"},
+		{"locked by hand", t.Context(), &failure.Error{Kind: failure.Locked, Op: "busy"}, history.Failed,
+			health.RunDetail{Failure: "locked"}, "/snapshot/start "},
 	} {
-		hearts := notify.StartHeartbeats(map[string]string{"snapshot": server.URL + "/snapshot"}, func(err error) { t.Errorf("%s: %v", test.name, err) })
+		hearts := notify.StartHeartbeats(map[string]string{"snapshot": server.URL + "/snapshot"},
+			func(err error) { t.Errorf("%s: %v", test.name, err) })
 		a.SetPulse(hearts.Beat)
 		a.Options.Daemon = test.ctx == daemons
 		run := history.Run{}
@@ -75,7 +82,8 @@ func TestRunJob(t *testing.T) {
 		detail := health.DetailOf(run)
 		mu.Lock()
 		if got := strings.Join(pings, "|"); run.Outcome != test.outcome || detail != test.detail || got != test.pings {
-			t.Errorf("%s: %s %+v, pings %q; want %s %+v, %q", test.name, run.Outcome, detail, got, test.outcome, test.detail, test.pings)
+			t.Errorf("%s: %s %+v, pings %q; want %s %+v, %q", test.name, run.Outcome, detail, got, test.outcome,
+				test.detail, test.pings)
 		}
 		pings = nil
 		mu.Unlock()

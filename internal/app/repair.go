@@ -46,7 +46,8 @@ type SnapshotRepair struct {
 func (a *App) Repair(ctx context.Context, now time.Time, r RepairRequest) (doc Repaired, err error) {
 	doc = Repaired{Confirmed: r.Confirm, Repairs: []SnapshotRepair{}}
 	if r.From != "" && r.Identity == "" && r.Confirm {
-		return doc, &failure.Error{Op: "repair", Subject: r.From, Kind: failure.Usage, Err: errors.New("--from needs --identity"),
+		return doc, &failure.Error{Op: "repair", Subject: r.From, Kind: failure.Usage,
+			Err:  errors.New("--from needs --identity"),
 			Hint: "this machine cannot read what it has shipped; name the secret key file"}
 	}
 	work := func(*history.Run) error {
@@ -114,7 +115,8 @@ func (a *App) toRepair(ctx context.Context, now time.Time, stamp snapshot.Stamp)
 	return list[i : i+1], nil
 }
 
-func (a *App) repairOne(ctx context.Context, s snapshot.Snapshot, r RepairRequest, now time.Time) (repair SnapshotRepair, err error) {
+func (a *App) repairOne(ctx context.Context, s snapshot.Snapshot, r RepairRequest,
+	now time.Time) (repair SnapshotRepair, err error) {
 	repair.RepairPlan = snapshot.RepairPlan{Stamp: s.Stamp, Files: []snapshot.RepairFile{}}
 	donors, err := a.donors(ctx, s.Stamp, now)
 	if err != nil {
@@ -169,7 +171,8 @@ func (a *App) donors(ctx context.Context, stamp snapshot.Stamp, now time.Time) (
 	list, _, err := a.Snapshots(ctx, now)
 	for _, s := range slices.Backward(list) {
 		if s.Manifest != nil && s.Stamp != stamp {
-			donors = append(donors, snapshot.Donor{Name: "snapshot " + string(s.Stamp), Dir: s.Path, Files: s.Manifest.Files})
+			donors = append(donors, snapshot.Donor{Name: "snapshot " + string(s.Stamp), Dir: s.Path,
+				Files: s.Manifest.Files})
 		}
 	}
 	return donors, err
@@ -197,12 +200,14 @@ type fetched struct {
 }
 
 // fetchDonor fetches a whole snapshot from a vault into staging/.
-func (a *App) fetchDonor(ctx context.Context, s snapshot.Snapshot, r RepairRequest) (f fetched, cleanUp func(), err error) {
+func (a *App) fetchDonor(ctx context.Context, s snapshot.Snapshot,
+	r RepairRequest) (f fetched, cleanUp func(), err error) {
 	if err := fsx.RequireFree(a.store.Dir(), s.Bytes, a.Config.Backup.MinFree.Bytes()); err != nil {
 		return f, nil, err
 	}
 	var request restore.Request
-	cleanUp, err = a.fetchForRestore(ctx, RestoreRequest{Name: string(s.Stamp), From: r.From, Identity: r.Identity, Signer: r.Signer}, &request)
+	cleanUp, err = a.fetchForRestore(ctx, RestoreRequest{Name: string(s.Stamp), From: r.From, Identity: r.Identity,
+		Signer: r.Signer}, &request)
 	if err != nil {
 		return f, nil, err
 	}

@@ -54,13 +54,14 @@ func (a *App) Restore(ctx context.Context, r RestoreRequest) (result restore.Res
 		}
 		return result, plan, err
 	}
-	err = a.runJob(ctx, "restore", "restore", history.Run{Stamp: string(request.Stamp)}, func(run *history.Run) (err error) {
-		result, err = restore.Run(ctx, request)
-		if request.Dir == "" {
-			a.confirmDamage(ctx, request.Stamp, err)
-		}
-		return err
-	})
+	err = a.runJob(ctx, "restore", "restore", history.Run{Stamp: string(request.Stamp)},
+		func(run *history.Run) (err error) {
+			result, err = restore.Run(ctx, request)
+			if request.Dir == "" {
+				a.confirmDamage(ctx, request.Stamp, err)
+			}
+			return err
+		})
 	return result, nil, err
 }
 
@@ -77,7 +78,8 @@ func (a *App) newRestoreRequest(r RestoreRequest) (request restore.Request, err 
 	c := a.Config
 	r.TrustBackupDir = a.Options.TrustBackupDir
 	request = restore.Request{
-		Options: r.Options, Store: a.store, StateDir: c.StateDir, Source: sourceName(r.From), Host: a.Options.Host, Live: a.live(),
+		Options: r.Options, Store: a.store, StateDir: c.StateDir, Source: sourceName(r.From), Host: a.Options.Host,
+		Live:           a.live(),
 		RequiredTables: c.AtoCore.RequiredTables, HealthURL: c.AtoCore.HealthURL, Share: c.Backup.Share != "copy",
 		Progress: a.progress, PreSnapshot: a.preSnapshot(),
 	}
@@ -90,12 +92,14 @@ func (a *App) newRestoreRequest(r RestoreRequest) (request restore.Request, err 
 // preSnapshot says how what was live before a restore is saved.
 func (a *App) preSnapshot() snapshot.TakeOptions {
 	c := a.Config.Backup
-	return snapshot.TakeOptions{Host: a.Options.Host, ToolVersion: a.Options.Version, MinFree: c.MinFree.Bytes(), Share: snapshot.Share(c.Share)}
+	return snapshot.TakeOptions{Host: a.Options.Host, ToolVersion: a.Options.Version, MinFree: c.MinFree.Bytes(),
+		Share: snapshot.Share(c.Share)}
 }
 
 // findForRestore finds the snapshot, and fetches it where it lies off-site:
 // cleanUp removes what was fetched.
-func (a *App) findForRestore(ctx context.Context, r RestoreRequest, request *restore.Request) (cleanUp func(), err error) {
+func (a *App) findForRestore(ctx context.Context, r RestoreRequest,
+	request *restore.Request) (cleanUp func(), err error) {
 	if r.From != "" {
 		return a.fetchForRestore(ctx, r, request)
 	}
@@ -103,7 +107,8 @@ func (a *App) findForRestore(ctx context.Context, r RestoreRequest, request *res
 	if failure.KindOf(err) == failure.NotFound {
 		err = &failure.Error{Op: "restore refused", Subject: r.Name, Kind: failure.Invalid, Err: err}
 	}
-	if stamp, parseErr := snapshot.ParseStamp(r.Name); err != nil && parseErr == nil && failure.KindOf(err) != failure.Invalid {
+	if stamp, parseErr := snapshot.ParseStamp(r.Name); err != nil && parseErr == nil &&
+		failure.KindOf(err) != failure.Invalid {
 		// Its manifest cannot be read: the restore validates it, and says so.
 		s.Stamp, err = stamp, nil
 	}
@@ -113,9 +118,11 @@ func (a *App) findForRestore(ctx context.Context, r RestoreRequest, request *res
 
 // fetchForRestore brings a snapshot from a target's vault into staging/, where
 // the main lock protects it.
-func (a *App) fetchForRestore(ctx context.Context, r RestoreRequest, request *restore.Request) (cleanUp func(), err error) {
+func (a *App) fetchForRestore(ctx context.Context, r RestoreRequest,
+	request *restore.Request) (cleanUp func(), err error) {
 	if r.Identity == "" {
-		return nil, &failure.Error{Op: "restore", Subject: r.From, Kind: failure.Usage, Err: errors.New("--from needs --identity"),
+		return nil, &failure.Error{Op: "restore", Subject: r.From, Kind: failure.Usage,
+			Err:  errors.New("--from needs --identity"),
 			Hint: "this machine cannot read what it has shipped; name the secret key file"}
 	}
 	t, err := a.Target(r.From)
@@ -181,7 +188,8 @@ func (a *App) service() (*restore.Service, error) {
 	c := a.Config.Restore
 	if len(c.StopCommand) == 0 || len(c.StartCommand) == 0 {
 		return nil, &failure.Error{Op: "restore", Subject: "--manage-service", Kind: failure.Config,
-			Err: errors.New("restore.stop_command and restore.start_command are not both set"), Hint: "set them, or stop the service yourself and use --confirm-service-stopped"}
+			Err:  errors.New("restore.stop_command and restore.start_command are not both set"),
+			Hint: "set them, or stop the service yourself and use --confirm-service-stopped"}
 	}
 	s := &restore.Service{Stop: c.StopCommand, Start: c.StartCommand, HealthTimeout: c.HealthTimeout.Std()}
 	for _, check := range c.Checks {
@@ -191,7 +199,8 @@ func (a *App) service() (*restore.Service, error) {
 }
 
 func restoreCheck(c config.Check) restore.Check {
-	return restore.Check{URL: c.URL, Method: c.Method, Body: c.Body, Status: c.Status, JSON: c.JSON, Min: c.Min, SQL: c.SQL}
+	return restore.Check{URL: c.URL, Method: c.Method, Body: c.Body, Status: c.Status, JSON: c.JSON, Min: c.Min,
+		SQL: c.SQL}
 }
 
 // ContinueRestore finishes an interrupted restore, or with abort puts
@@ -203,7 +212,8 @@ func (a *App) ContinueRestore(ctx context.Context, abort bool, answers restore.O
 	}
 	defer lock.Unlock()
 	o := restore.ResumeOptions{Store: a.store, StateDir: a.Config.StateDir, HealthURL: a.Config.AtoCore.HealthURL,
-		RequiredTables: a.Config.AtoCore.RequiredTables, PreSnapshot: a.preSnapshot(), Force: answers.Force, NoPreSnapshot: answers.NoPreSnapshot,
+		RequiredTables: a.Config.AtoCore.RequiredTables, PreSnapshot: a.preSnapshot(), Force: answers.Force,
+		NoPreSnapshot:  answers.NoPreSnapshot,
 		TrustBackupDir: a.Options.TrustBackupDir, Share: a.Config.Backup.Share != "copy", Progress: a.progress}
 	if abort {
 		return restore.Abort(ctx, o)

@@ -94,7 +94,8 @@ func (a *App) ValidateAll(ctx context.Context, now time.Time, each func(snapshot
 
 // validateEach validates snapshots until there was enough, with one progress for
 // all of them. One that is being pruned, or is gone, is left out.
-func (a *App) validateEach(ctx context.Context, list []snapshot.Snapshot, enough func() bool, each func(snapshot.Result)) (results []snapshot.Result, bytes int64, err error) {
+func (a *App) validateEach(ctx context.Context, list []snapshot.Snapshot, enough func() bool,
+	each func(snapshot.Result)) (results []snapshot.Result, bytes int64, err error) {
 	results = []snapshot.Result{}
 	var total int64
 	for _, s := range list {
@@ -165,7 +166,8 @@ func damagedError(op string, rotten []snapshot.Snapshot) error {
 		subject = fmt.Sprintf("%d snapshots", len(rotten))
 	}
 	return &failure.Error{Op: op, Subject: subject, Kind: failure.Invalid,
-		Err: fmt.Errorf("no longer valid: %s", strings.Join(texts, ", ")), Hint: "suspect the disk; see what would heal them: atobackupd scrub --repair"}
+		Err:  fmt.Errorf("no longer valid: %s", strings.Join(texts, ", ")),
+		Hint: "suspect the disk; see what would heal them: atobackupd scrub --repair"}
 }
 
 // firstFew returns the first findings of a list, and how many more there are.

@@ -56,7 +56,8 @@ func TestScrubFindsRotAndRepairHealsIt(t *testing.T) {
 	for i, bounds := range []ScrubBounds{{}, {}, {Bytes: 1}, {Time: time.Nanosecond}} {
 		doc, err := a.Scrub(ctx, time.Now(), bounds)
 		if failure.KindOf(err) != failure.Invalid || !slices.Equal(doc.Rotten, []snapshot.Stamp{one.Stamp}) ||
-			!strings.Contains(err.Error(), "checksum_mismatch: "+snapshot.DBFile) || !strings.Contains(err.Error(), "scrub --repair") {
+			!strings.Contains(err.Error(), "checksum_mismatch: "+snapshot.DBFile) ||
+			!strings.Contains(err.Error(), "scrub --repair") {
 			t.Fatalf("scrub %d: %+v, %v", i, doc, err)
 		}
 		if want := 2 - i/2; len(doc.Checked) != want || doc.Left != 2-want {
@@ -154,13 +155,15 @@ func TestRepairFromVault(t *testing.T) {
 		if _, err := a.ValidateAll(ctx, time.Now(), nil); err != nil {
 			t.Fatal(err)
 		}
-		if doc, err := a.Repair(ctx, time.Now(), RepairRequest{From: "disk"}); failure.KindOf(err) != failure.Invalid || len(doc.Repairs) != 1 || doc.Repairs[0].Vault != "disk" || doc.Repairs[0].Error != "" {
+		if doc, err := a.Repair(ctx, time.Now(), RepairRequest{From: "disk"}); failure.KindOf(err) != failure.Invalid ||
+			len(doc.Repairs) != 1 || doc.Repairs[0].Vault != "disk" || doc.Repairs[0].Error != "" {
 			t.Errorf("%s, plan: %+v, %v", name, doc, err)
 		}
 		if doc, err := a.Repair(ctx, time.Now(), RepairRequest{Confirm: true}); failure.KindOf(err) != failure.Invalid {
 			t.Errorf("%s, without a vault: %+v, %v", name, doc, err)
 		}
-		doc, err := a.Repair(ctx, time.Now(), RepairRequest{Stamp: taken.Stamp, From: "disk", Identity: h.path("key.txt"), Confirm: true})
+		doc, err := a.Repair(ctx, time.Now(), RepairRequest{Stamp: taken.Stamp, From: "disk",
+			Identity: h.path("key.txt"), Confirm: true})
 		if err != nil || len(doc.Repairs) != 1 || doc.Repairs[0].Result == nil || !doc.Repairs[0].Result.Valid {
 			t.Fatalf("%s: %+v, %v", name, doc, err)
 		}
@@ -169,7 +172,8 @@ func TestRepairFromVault(t *testing.T) {
 			t.Errorf("%s: latest is %v, %v", name, s.Stamp, err)
 		}
 	}
-	if _, err := a.Repair(ctx, time.Now(), RepairRequest{From: "disk", Confirm: true}); failure.KindOf(err) != failure.Usage {
+	if _, err := a.Repair(ctx, time.Now(), RepairRequest{From: "disk",
+		Confirm: true}); failure.KindOf(err) != failure.Usage {
 		t.Errorf("without an identity: %v", err)
 	}
 	if left := fsxtest.Tree(t, h.path("backups/staging")); left != ".\n" {

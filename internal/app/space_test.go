@@ -63,7 +63,8 @@ func TestSpaceInStatus(t *testing.T) {
 		t.Fatalf("%s, %v", run.Detail, err)
 	}
 	status, err := a.Status(t.Context(), time.Now())
-	if err != nil || status.Space == nil || status.Space.Free <= 0 || status.Space.MinFree != 1<<20 || status.Space.GrowthPerDay != nil {
+	if err != nil || status.Space == nil || status.Space.Free <= 0 || status.Space.MinFree != 1<<20 ||
+		status.Space.GrowthPerDay != nil {
 		t.Errorf("%+v, %v", status.Space, err)
 	}
 }

@@ -21,7 +21,8 @@ func (a *App) Status(ctx context.Context, now time.Time) (health.Status, error) 
 	}
 	facts, list := a.Facts(ctx, now)
 	doc := health.Status{
-		Report: health.Judge(facts, now), Daemon: health.DaemonStatus{State: facts.Daemon.State, Beat: facts.Daemon.Beat}, Running: []health.RunningStatus{}, Snapshots: sumUp(list, now),
+		Report: health.Judge(facts, now), Daemon: health.DaemonStatus{State: facts.Daemon.State,
+			Beat: facts.Daemon.Beat}, Running: []health.RunningStatus{}, Snapshots: sumUp(list, now),
 		Space: a.space(ctx, now), Targets: []health.TargetStatus{}, Alarms: []history.Alarm{},
 	}
 	if since := facts.Daemon.Since; !since.IsZero() {
@@ -46,7 +47,8 @@ func (a *App) Status(ctx context.Context, now time.Time) (health.Status, error) 
 func (a *App) historyHidden() error {
 	f, err := os.Open(a.historyPath())
 	if errors.Is(err, fs.ErrPermission) {
-		return &failure.Error{Op: "status", Subject: a.historyPath(), Err: err, Hint: "ask as root: sudo atobackupd status"}
+		return &failure.Error{Op: "status", Subject: a.historyPath(), Err: err,
+			Hint: "ask as root: sudo atobackupd status"}
 	}
 	if err == nil {
 		err = f.Close()

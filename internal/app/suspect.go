@@ -62,9 +62,11 @@ func dbShrunk(base, m *snapshot.Manifest) (codes []string) {
 	for table, had := range sorted(base.DB.Tables) {
 		switch has := m.DB.Tables[table]; {
 		case had > 0 && has == 0:
-			codes = append(codes, fmt.Sprintf("db_table_emptied: %s had %d rows in %s and has none", table, had, base.Stamp))
+			codes = append(codes, fmt.Sprintf("db_table_emptied: %s had %d rows in %s and has none", table, had,
+				base.Stamp))
 		case had >= manyRows && has < had/2:
-			codes = append(codes, fmt.Sprintf("db_shrunk: %s had %d rows in %s and has %d", table, had, base.Stamp, has))
+			codes = append(codes, fmt.Sprintf("db_shrunk: %s had %d rows in %s and has %d", table, had,
+				base.Stamp, has))
 		}
 	}
 	return codes
@@ -87,7 +89,8 @@ func chromaShrunk(base, m *snapshot.Manifest) []string {
 		return nil
 	case holds(base) && !holds(m):
 		return []string{"chroma_shrunk: it had a chroma.sqlite3 in " + string(base.Stamp) + " and has none"}
-	case base.Artifacts[snapshot.Chroma].Consistency == snapshot.Consistent && m.Artifacts[snapshot.Chroma].Consistency == snapshot.Unverified:
+	case base.Artifacts[snapshot.Chroma].Consistency == snapshot.Consistent &&
+		m.Artifacts[snapshot.Chroma].Consistency == snapshot.Unverified:
 		return []string{"chroma_unverified: it was consistent in " + string(base.Stamp)}
 	}
 	return nil
@@ -121,7 +124,8 @@ func (a *App) Accept(ctx context.Context, stamp snapshot.Stamp) error {
 	}
 	suspect := shrunk(list, accepted, time.Now())
 	if !slices.ContainsFunc(suspect, func(s health.Shrunk) bool { return s.Stamp == string(stamp) }) {
-		return &failure.Error{Op: "accept", Subject: string(stamp), Kind: failure.Usage, Err: errors.New("nothing about it waits to be accepted"),
+		return &failure.Error{Op: "accept", Subject: string(stamp), Kind: failure.Usage,
+			Err:  errors.New("nothing about it waits to be accepted"),
 			Hint: "see `atobackupd status` for what does"}
 	}
 	data, err := json.Marshal(append(accepted, stamp))

@@ -25,8 +25,9 @@ import (
 
 // Synced is the document of `sync` for one target.
 type Synced struct {
-	Target   string           `json:"target"`
-	State    string           `json:"state"` // ok, unreachable, auth_failed, host_key_mismatch, vault_mismatch, no_space, stale, error
+	Target string `json:"target"`
+	// ok, unreachable, auth_failed, host_key_mismatch, vault_mismatch, no_space, stale, error
+	State    string           `json:"state"`
 	Pushed   []offsite.Pushed `json:"pushed"`
 	Skipped  []string         `json:"skipped"` // wanted there and not sent: a dry run, or damaged here
 	Error    string           `json:"error"`
@@ -76,7 +77,8 @@ func syncFailure(docs []Synced) error {
 	case len(failed) > 0:
 		return &failure.Error{Op: "sync", Err: errors.New(strings.Join(append(failed, unreachable...), "; "))}
 	case len(unreachable) > 0:
-		return &failure.Error{Op: "sync", Kind: failure.Unreachable, Err: errors.New(strings.Join(unreachable, "; ")), Hint: "it is tried again later"}
+		return &failure.Error{Op: "sync", Kind: failure.Unreachable, Err: errors.New(strings.Join(unreachable, "; ")),
+			Hint: "it is tried again later"}
 	}
 	return nil
 }
@@ -108,7 +110,8 @@ func stateOf(err error) string {
 
 // syncOne brings one target up to date, or with dryRun says what it lacks.
 func (a *App) syncOne(ctx context.Context, t config.Target, dryRun bool) Synced {
-	doc := Synced{Target: t.Name, Pushed: []offsite.Pushed{}, Skipped: []string{}, Pruned: []snapshot.Stamp{}, Warnings: []string{}}
+	doc := Synced{Target: t.Name, Pushed: []offsite.Pushed{}, Skipped: []string{}, Pruned: []snapshot.Stamp{},
+		Warnings: []string{}}
 	if dryRun {
 		doc.err = withTarget(t.Name, a.dryRun(ctx, t, &doc))
 	} else {
@@ -302,7 +305,8 @@ func (a *App) ship(ctx context.Context, v *Vault, recipients *crypt.Recipients, 
 	}
 	for _, stamp := range s.wanted {
 		local := s.byStamp[stamp]
-		pushed, err := a.push(ctx, v, local, recipients, offsite.PushOptions{Seq: v.state.NextSeq(s.stored), Damaged: s.healing.Damaged})
+		pushed, err := a.push(ctx, v, local, recipients, offsite.PushOptions{Seq: v.state.NextSeq(s.stored),
+			Damaged: s.healing.Damaged})
 		var source *offsite.SourceError
 		switch {
 		case err == nil:
@@ -419,9 +423,11 @@ func damageFound(s shipment, mended []string) error {
 		gone = gone || f.Gone
 	}
 	err := &failure.Error{Op: "sync", Err: fmt.Errorf("the vault is damaged: %s", strings.Join(all, "; ")),
-		Hint: "what could be mended was sent anew; look at the disk there, and see `atobackupd vault verify` for what is left"}
+		Hint: "what could be mended was sent anew; look at the disk there, and see `atobackupd vault verify` for " +
+			"what is left"}
 	if len(mended) == 0 {
-		err.Hint = "nothing here can mend it; see `atobackupd vault verify`, and `atobackupd vault forget STAMP` for what is lost"
+		err.Hint = "nothing here can mend it; see `atobackupd vault verify`, and `atobackupd vault forget STAMP` " +
+			"for what is lost"
 	}
 	if gone {
 		err.Kind = failure.Stale
@@ -435,7 +441,8 @@ func (a *App) recipients() (*crypt.Recipients, error) {
 
 // push ships one snapshot while it is held against pruning. o says its number
 // and whether it is to be a new base; the rest is the configuration's.
-func (a *App) push(ctx context.Context, v *Vault, s snapshot.Snapshot, recipients *crypt.Recipients, o offsite.PushOptions) (offsite.Pushed, error) {
+func (a *App) push(ctx context.Context, v *Vault, s snapshot.Snapshot, recipients *crypt.Recipients,
+	o offsite.PushOptions) (offsite.Pushed, error) {
 	lock, err := a.store.LockShared(s.Stamp)
 	if err != nil {
 		return offsite.Pushed{}, &offsite.SourceError{Err: err}
@@ -461,9 +468,12 @@ func (a *App) push(ctx context.Context, v *Vault, s snapshot.Snapshot, recipient
 		return pushed, err
 	}
 	v.checks.RecordPush(pushed)
-	a.Options.Log.Info("pushed a snapshot", "target", v.Name, "stamp", s.Stamp, "bytes", pushed.Bytes, "packs", pushed.Packs)
-	a.NoteHistoryError(a.history.AddPush(ctx, history.Push{Target: v.Name, Stamp: string(s.Stamp), Push: string(pushed.Push), Seq: pushed.Seq,
-		Bytes: pushed.Bytes, Packs: pushed.Packs, Duration: time.Duration(pushed.DurationMS) * time.Millisecond, At: time.Now()}))
+	a.Options.Log.Info("pushed a snapshot", "target", v.Name, "stamp", s.Stamp, "bytes", pushed.Bytes, "packs",
+		pushed.Packs)
+	a.NoteHistoryError(a.history.AddPush(ctx, history.Push{Target: v.Name, Stamp: string(s.Stamp),
+		Push: string(pushed.Push), Seq: pushed.Seq,
+		Bytes: pushed.Bytes, Packs: pushed.Packs, Duration: time.Duration(pushed.DurationMS) * time.Millisecond,
+		At: time.Now()}))
 	return pushed, nil
 }
 
@@ -503,7 +513,8 @@ func (a *App) RebaseVault(ctx context.Context, t config.Target) ([]offsite.Pushe
 		all = append(all, pushed)
 	}
 	if len(all) == 0 {
-		return nil, &failure.Error{Op: "vault rebase", Subject: t.Name, Kind: failure.NotFound, Err: errors.New("there is no valid snapshot"), Hint: "take one: atobackupd backup"}
+		return nil, &failure.Error{Op: "vault rebase", Subject: t.Name, Kind: failure.NotFound,
+			Err: errors.New("there is no valid snapshot"), Hint: "take one: atobackupd backup"}
 	}
 	return all, v.checks.Save()
 }

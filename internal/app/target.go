@@ -30,20 +30,24 @@ func (a *App) Target(name string) (config.Target, error) {
 	}
 	switch {
 	case len(targets) == 0:
-		return config.Target{}, &failure.Error{Op: "target", Subject: name, Kind: failure.Usage, Err: errors.New("no target is configured"), Hint: "add an [[offsite]] table to " + a.Config.Path}
+		return config.Target{}, &failure.Error{Op: "target", Subject: name, Kind: failure.Usage,
+			Err: errors.New("no target is configured"), Hint: "add an [[offsite]] table to " + a.Config.Path}
 	case name == "" && len(targets) == 1:
 		return targets[0], nil
 	case name == "":
-		return config.Target{}, &failure.Error{Op: "target", Kind: failure.Usage, Err: errors.New("there are several"), Hint: "name one with --target: " + strings.Join(names, ", ")}
+		return config.Target{}, &failure.Error{Op: "target", Kind: failure.Usage, Err: errors.New("there are several"),
+			Hint: "name one with --target: " + strings.Join(names, ", ")}
 	}
-	return config.Target{}, &failure.Error{Op: "target", Subject: name, Kind: failure.Usage, Err: errors.New("no such target"), Hint: "configured are: " + strings.Join(names, ", ")}
+	return config.Target{}, &failure.Error{Op: "target", Subject: name, Kind: failure.Usage,
+		Err: errors.New("no such target"), Hint: "configured are: " + strings.Join(names, ", ")}
 }
 
 // SFTPConfig turns a target's configuration into what package sftp takes.
 func SFTPConfig(t config.Target) sftp.Config {
 	return sftp.Config{
-		Name: t.Name, Hosts: t.Hosts, Port: t.Port, User: t.User, IdentityFile: t.IdentityFile, KnownHosts: t.KnownHosts,
-		Path: t.Path, Transport: t.Transport, BandwidthLimit: t.BandwidthLimit.Bytes(), AppendOnly: t.AppendOnly,
+		Name: t.Name, Hosts: t.Hosts, Port: t.Port, User: t.User, IdentityFile: t.IdentityFile,
+		KnownHosts: t.KnownHosts,
+		Path:       t.Path, Transport: t.Transport, BandwidthLimit: t.BandwidthLimit.Bytes(), AppendOnly: t.AppendOnly,
 		DialTimeout: time.Duration(t.ConnectTimeout),
 	}
 }
@@ -52,9 +56,11 @@ func SFTPConfig(t config.Target) sftp.Config {
 func (a *App) s3Config(t config.Target) s3.Config {
 	state := offsite.StateDir(a.Config.StateDir, t.Name)
 	return s3.Config{
-		Name: t.Name, Endpoint: t.Endpoint, Bucket: t.Bucket, Prefix: t.Prefix, Region: t.Region, CredentialsFile: t.CredentialsFile,
-		LockFor: t.LockFor.Std(), BandwidthLimit: t.BandwidthLimit.Bytes(), DialTimeout: time.Duration(t.ConnectTimeout),
-		StateFile: filepath.Join(state, "s3.json"),
+		Name: t.Name, Endpoint: t.Endpoint, Bucket: t.Bucket, Prefix: t.Prefix, Region: t.Region,
+		CredentialsFile: t.CredentialsFile,
+		LockFor:         t.LockFor.Std(), BandwidthLimit: t.BandwidthLimit.Bytes(),
+		DialTimeout: time.Duration(t.ConnectTimeout),
+		StateFile:   filepath.Join(state, "s3.json"),
 	}
 }
 
@@ -212,7 +218,8 @@ func (a *App) TestTarget(ctx context.Context, t config.Target) (lines []string, 
 // host's first sync makes the vault.
 func InitVaultDir(ctx context.Context, path string, signers []string) (info offsite.VaultInfo, err error) {
 	if len(signers) > 1 {
-		return info, &failure.Error{Op: "vault init", Subject: "--signer", Kind: failure.Usage, Err: errors.New("a vault begins with one signer"), Hint: "add others with vault signer add"}
+		return info, &failure.Error{Op: "vault init", Subject: "--signer", Kind: failure.Usage,
+			Err: errors.New("a vault begins with one signer"), Hint: "add others with vault signer add"}
 	}
 	remote, err := dir.Create(path)
 	if err != nil {

@@ -24,13 +24,16 @@ func (a *App) Validate(ctx context.Context, stamp snapshot.Stamp) (snapshot.Resu
 }
 
 // validateAndRecord runs one validation with the configuration's wishes and remembers it.
-func (a *App) validateAndRecord(ctx context.Context, stamp snapshot.Stamp, o snapshot.ValidateOptions, validate func(context.Context, snapshot.Stamp, snapshot.ValidateOptions) (snapshot.Result, error)) (snapshot.Result, error) {
+func (a *App) validateAndRecord(ctx context.Context, stamp snapshot.Stamp, o snapshot.ValidateOptions,
+	validate func(context.Context, snapshot.Stamp, snapshot.ValidateOptions) (snapshot.Result, error)) (snapshot.Result,
+	error) {
 	start := time.Now()
 	result, err := validate(ctx, stamp, o)
 	if err != nil || !result.Exists {
 		return result, err
 	}
-	v := history.Validation{Stamp: string(stamp), CheckedAt: start, Valid: result.Valid, Errors: result.Errors, Duration: time.Since(start)}
+	v := history.Validation{Stamp: string(stamp), CheckedAt: start, Valid: result.Valid, Errors: result.Errors,
+		Duration: time.Since(start)}
 	if !a.Options.ReadOnly {
 		a.NoteHistoryError(a.history.PutValidation(ctx, v))
 		if valid, known := a.bornValid(stamp); known && (valid || result.Valid) {
@@ -71,7 +74,8 @@ func (a *App) validateOptions(stamp snapshot.Stamp) snapshot.ValidateOptions {
 
 // adoptOptions says what an adopted snapshot's manifest records.
 func (a *App) adoptOptions(o snapshot.ValidateOptions) snapshot.AdoptOptions {
-	return snapshot.AdoptOptions{Host: a.Options.Host, ToolVersion: a.Options.Version, Sources: a.sources(), Validate: o}
+	return snapshot.AdoptOptions{Host: a.Options.Host, ToolVersion: a.Options.Version, Sources: a.sources(),
+		Validate: o}
 }
 
 // validateAgain is how long a bad snapshot without a manifest is left alone.
@@ -99,15 +103,16 @@ func (a *App) validateUnseen(ctx context.Context, list []snapshot.Snapshot, now 
 		if !needsValidation(s, now) {
 			continue
 		}
-		result, err := a.validateAndRecord(ctx, s.Stamp, a.validateOptions(s.Stamp), func(ctx context.Context, stamp snapshot.Stamp, o snapshot.ValidateOptions) (snapshot.Result, error) {
-			result, err := a.store.Adopt(ctx, stamp, a.adoptOptions(o))
-			if err != nil && result.Valid && ctx.Err() == nil {
-				// It is good, and only its manifest could not be written.
-				a.Options.Log.Warn("a snapshot made by AtoCore could not be adopted", "stamp", stamp, "error", err)
-				err = nil
-			}
-			return result, err
-		})
+		result, err := a.validateAndRecord(ctx, s.Stamp, a.validateOptions(s.Stamp),
+			func(ctx context.Context, stamp snapshot.Stamp, o snapshot.ValidateOptions) (snapshot.Result, error) {
+				result, err := a.store.Adopt(ctx, stamp, a.adoptOptions(o))
+				if err != nil && result.Valid && ctx.Err() == nil {
+					// It is good, and only its manifest could not be written.
+					a.Options.Log.Warn("a snapshot made by AtoCore could not be adopted", "stamp", stamp, "error", err)
+					err = nil
+				}
+				return result, err
+			})
 		if err != nil {
 			return err
 		}

@@ -67,9 +67,11 @@ func OpenVaultDir(ctx context.Context, path string, signers []string) (*Vault, e
 	case len(known) > 0:
 		v.Signers, v.Pinned = known, true
 	case AddReaderSigner(v.Info.ID, v.Info.Signer) == nil:
-		v.Notes = append(v.Notes, "the signer "+v.Info.Signer+" is the vault's own word, and is believed from now on; compare it with the recovery sheet")
+		v.Notes = append(v.Notes, "the signer "+v.Info.Signer+
+			" is the vault's own word, and is believed from now on; compare it with the recovery sheet")
 	default:
-		v.Notes = append(v.Notes, "the signer is the vault's own word; to prove who wrote it give --signer from the recovery sheet")
+		v.Notes = append(v.Notes, "the signer is the vault's own word; to prove who wrote it give --signer from the "+
+			"recovery sheet")
 	}
 	return v, nil
 }
@@ -111,7 +113,8 @@ func (a *App) OpenVaultTarget(ctx context.Context, t config.Target, signers []st
 	case lost && state.VaultID != "":
 		v.Notes = append(v.Notes, a.signerLost(t.Name, state).Error())
 	case !v.Pinned:
-		v.Notes = append(v.Notes, "the signer is the vault's own word; to prove who wrote it give --signer from the recovery sheet")
+		v.Notes = append(v.Notes, "the signer is the vault's own word; to prove who wrote it give --signer from the "+
+			"recovery sheet")
 	}
 	return v, nil
 }
@@ -121,7 +124,8 @@ func (a *App) OpenVaultTarget(ctx context.Context, t config.Target, signers []st
 func OpenVaultRemote(ctx context.Context, remote offsite.Remote, name string, signers []string) (*Vault, error) {
 	v, err := openReader(ctx, remote, name, signers)
 	if err == nil && !v.Pinned {
-		v.Notes = append(v.Notes, "the signer is the vault's own word; to prove who wrote it give --signer from the recovery sheet")
+		v.Notes = append(v.Notes, "the signer is the vault's own word; to prove who wrote it give --signer from the "+
+			"recovery sheet")
 	}
 	return v, err
 }
@@ -147,7 +151,8 @@ func openReader(ctx context.Context, remote offsite.Remote, name string, keys []
 		v.Notes = append(v.Notes, "vault.json is missing or damaged; going on, for the signer is known")
 	case errors.Is(err, offsite.ErrNoVault):
 		return nil, &failure.Error{Op: "vault", Subject: name, Kind: failure.NotFound, Err: err,
-			Hint: "is this the vault's own directory, and is its disk mounted? where only vault.json is lost, give --signer"}
+			Hint: "is this the vault's own directory, and is its disk mounted? where only vault.json is lost, give " +
+				"--signer"}
 	default:
 		return nil, fmt.Errorf("%w; with --signer from the recovery sheet it can be read all the same", err)
 	}
@@ -155,7 +160,8 @@ func openReader(ctx context.Context, remote offsite.Remote, name string, keys []
 }
 
 // Restore fetches one snapshot, by stamp, push or "latest", into a directory.
-func (v *Vault) Restore(ctx context.Context, name string, identities crypt.Identities, dest string, progress fsx.Progress) (stored offsite.Stored, warnings []string, err error) {
+func (v *Vault) Restore(ctx context.Context, name string, identities crypt.Identities, dest string,
+	progress fsx.Progress) (stored offsite.Stored, warnings []string, err error) {
 	stored, warnings, err = v.Find(ctx, name, v.Signers)
 	if err != nil {
 		return stored, warnings, err
@@ -167,7 +173,8 @@ func (v *Vault) Restore(ctx context.Context, name string, identities crypt.Ident
 }
 
 // Files returns the proven files of one snapshot.
-func (v *Vault) Files(ctx context.Context, name string, identities crypt.Identities) (offsite.Stored, []offsite.FileEntry, error) {
+func (v *Vault) Files(ctx context.Context, name string,
+	identities crypt.Identities) (offsite.Stored, []offsite.FileEntry, error) {
 	stored, _, err := v.Find(ctx, name, v.Signers)
 	if err != nil {
 		return stored, nil, err
@@ -177,7 +184,8 @@ func (v *Vault) Files(ctx context.Context, name string, identities crypt.Identit
 }
 
 // Dump writes one file of a snapshot, reading only the packs that it needs.
-func (v *Vault) Dump(ctx context.Context, name, path string, identities crypt.Identities, out io.Writer) (offsite.Stored, error) {
+func (v *Vault) Dump(ctx context.Context, name, path string, identities crypt.Identities,
+	out io.Writer) (offsite.Stored, error) {
 	stored, _, err := v.Find(ctx, name, v.Signers)
 	if err != nil {
 		return stored, err
@@ -202,7 +210,8 @@ func (v *Vault) ownPolicy() (retention.Policy, error) {
 
 // WhoCanOpen returns, of each snapshot, the recipients that its host recorded in
 // its manifest, as far as the identity opens it.
-func (v *Vault) WhoCanOpen(ctx context.Context, list []offsite.Stored, identities crypt.Identities) (map[offsite.PushID][]string, error) {
+func (v *Vault) WhoCanOpen(ctx context.Context, list []offsite.Stored,
+	identities crypt.Identities) (map[offsite.PushID][]string, error) {
 	who := make(map[offsite.PushID][]string)
 	for _, s := range list {
 		recipients, err := v.Recipients(ctx, s, v.Signers, identities)
@@ -220,7 +229,8 @@ func (v *Vault) WhoCanOpen(ctx context.Context, list []offsite.Stored, identitie
 // below scratch ("" is the system's for temporary files), holds a restore drill
 // with it there, and deletes everything. A drill that does not pass is a result
 // and an error of kind Invalid. On the second machine it leaves a report.
-func (v *Vault) Drill(ctx context.Context, name string, identities crypt.Identities, scratch string, queries []string, version string, progress fsx.Progress) (result restore.DrillResult, err error) {
+func (v *Vault) Drill(ctx context.Context, name string, identities crypt.Identities, scratch string, queries []string,
+	version string, progress fsx.Progress) (result restore.DrillResult, err error) {
 	start := time.Now()
 	work, err := os.MkdirTemp(scratch, "atobackupd-vault-drill-")
 	if err != nil {
@@ -236,7 +246,8 @@ func (v *Vault) Drill(ctx context.Context, name string, identities crypt.Identit
 		return result, err
 	}
 	pulled := time.Since(start)
-	result, err = restore.Drill(ctx, restore.DrillRequest{Dir: fetched, Stamp: stored.Stamp, Scratch: work, Queries: queries, Share: true})
+	result, err = restore.Drill(ctx, restore.DrillRequest{Dir: fetched, Stamp: stored.Stamp, Scratch: work,
+		Queries: queries, Share: true})
 	if err != nil {
 		return result, err
 	}
@@ -259,5 +270,7 @@ func (v *Vault) noteDamage(ctx context.Context, err error, stored offsite.Stored
 		return
 	}
 	finding.By, finding.Found = by, now.UTC()
-	_ = v.PutReport(ctx, offsite.Report{At: now.UTC(), What: by, Version: version, Findings: []offsite.Finding{finding}}) // the same
+	// the same
+	_ = v.PutReport(ctx, offsite.Report{At: now.UTC(), What: by, Version: version,
+		Findings: []offsite.Finding{finding}})
 }

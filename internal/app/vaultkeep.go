@@ -64,7 +64,8 @@ func (v *Vault) Thin(ctx context.Context, now time.Time, ask offsite.PruneOption
 	}
 	o.DryRun, o.Confirm, o.Now = ask.DryRun, ask.Confirm, ask.Now
 	if o.Now && v.target != nil && v.target.AppendOnly {
-		return pruned, &failure.Error{Op: "vault prune", Subject: v.Name, Kind: failure.Refused, Err: errors.New("the target is append-only"), Hint: "run it on the second machine, with --dir"}
+		return pruned, &failure.Error{Op: "vault prune", Subject: v.Name, Kind: failure.Refused,
+			Err: errors.New("the target is append-only"), Hint: "run it on the second machine, with --dir"}
 	}
 	pruned, err = v.Prune(ctx, now, o)
 	if v.target == nil || o.DryRun {
@@ -120,7 +121,8 @@ func (a *App) pruneVault(ctx context.Context, v *Vault, doc *Synced) (pruned off
 func (a *App) putDocuments(ctx context.Context, v *Vault, recipients *crypt.Recipients, doc *Synced) error {
 	warn := func(what string, err error) error {
 		if err != nil && !gaveUp(ctx, err) {
-			doc.Warnings = append(doc.Warnings, fmt.Sprintf("the %s cannot be sent: %v; where the target is append-only, run `atobackupd vault init --dir` there", what, err))
+			doc.Warnings = append(doc.Warnings, fmt.Sprintf("the %s cannot be sent: %v; where the target is "+
+				"append-only, run `atobackupd vault init --dir` there", what, err))
 			err = nil
 		}
 		return err
@@ -222,7 +224,8 @@ func (v *Vault) hasFinding(prefix string) bool {
 func (v *Vault) ForgetSnapshot(ctx context.Context, name string) (gone []offsite.PushID, err error) {
 	if v.target != nil {
 		if v.target.AppendOnly {
-			return nil, &failure.Error{Op: "vault forget", Subject: v.Name, Kind: failure.Refused, Err: errors.New("the target is append-only"), Hint: "run it on the second machine, with --dir"}
+			return nil, &failure.Error{Op: "vault forget", Subject: v.Name, Kind: failure.Refused,
+				Err: errors.New("the target is append-only"), Hint: "run it on the second machine, with --dir"}
 		}
 		lock, err := v.app.lockTarget(ctx, v.Name, "vault forget")
 		if err != nil {
@@ -240,7 +243,10 @@ func (v *Vault) ForgetSnapshot(ctx context.Context, name string) (gone []offsite
 		f.Stamps = slices.DeleteFunc(slices.Clone(f.Stamps), v.state.IsForgotten)
 		return len(f.Stamps) == 0
 	})
-	if err := v.state.RecordRemoved(func(push offsite.PushID) bool { return slices.Contains(gone, push) || string(push)[:16] == name }); err != nil {
+	if err := v.state.RecordRemoved(func(push offsite.PushID) bool {
+		return slices.Contains(gone, push) ||
+			string(push)[:16] == name
+	}); err != nil {
 		return gone, err
 	}
 	return gone, errors.Join(v.state.Save(), v.checks.Save())

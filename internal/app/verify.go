@@ -99,7 +99,8 @@ func (a *App) VerifyTarget(ctx context.Context, t config.Target, bounds VerifyBo
 }
 
 // Check re-reads a vault and, where it lies in a directory, leaves a report in it.
-func (v *Vault) Check(ctx context.Context, bounds VerifyBounds, version string, progress fsx.Progress) (doc VerifiedVault, err error) {
+func (v *Vault) Check(ctx context.Context, bounds VerifyBounds, version string,
+	progress fsx.Progress) (doc VerifiedVault, err error) {
 	doc, err = v.verify(ctx, bounds, 0, progress)
 	if err != nil && failure.KindOf(err) != failure.Invalid {
 		return doc, err
@@ -116,7 +117,8 @@ func (v *Vault) Check(ctx context.Context, bounds VerifyBounds, version string, 
 }
 
 // verify reads, and says what is wrong: an error of kind Invalid.
-func (v *Vault) verify(ctx context.Context, bounds VerifyBounds, speed int64, progress fsx.Progress) (doc VerifiedVault, err error) {
+func (v *Vault) verify(ctx context.Context, bounds VerifyBounds, speed int64,
+	progress fsx.Progress) (doc VerifiedVault, err error) {
 	o := offsite.VerifyOptions{Signers: v.Signers, Name: bounds.Name, Fraction: bounds.Fraction, MaxBytes: bounds.Bytes,
 		BytesPerSecond: speed, Progress: progress, State: v.state, Checks: v.checks}
 	if v.state != nil && v.state.VaultID == "" {
@@ -136,7 +138,8 @@ func (v *Vault) verify(ctx context.Context, bounds VerifyBounds, speed int64, pr
 		return doc, verifyFailure(v.Name, doc.Findings)
 	case bounds.Every > 0 && time.Since(doc.OldestAt) > bounds.Every && doc.Packs > 0:
 		return doc, &failure.Error{Op: "verify", Subject: v.Name,
-			Err:  fmt.Errorf("not every pack was read within %s: %d of %d were read now", bounds.Every, doc.PacksRead, doc.Packs),
+			Err: fmt.Errorf("not every pack was read within %s: %d of %d were read now", bounds.Every, doc.PacksRead,
+				doc.Packs),
 			Hint: "the next runs go on; raise schedule.verify_max_bytes if that does not suffice"}
 	}
 	return doc, nil
@@ -151,6 +154,7 @@ func verifyFailure(name string, findings []offsite.Finding) error {
 	if more := len(list) - 5; more > 0 {
 		list = append(list[:5], fmt.Sprintf("%d more", more))
 	}
-	return &failure.Error{Op: "vault verify", Subject: name, Kind: failure.Invalid, Err: fmt.Errorf("damaged: %s", strings.Join(list, "; ")),
+	return &failure.Error{Op: "vault verify", Subject: name, Kind: failure.Invalid, Err: fmt.Errorf("damaged: %s",
+		strings.Join(list, "; ")),
 		Hint: "the next sync of the host sends anew what it still has; check the disk that holds the vault"}
 }

@@ -35,7 +35,7 @@ type Config struct {
 	// Path is the file that this was read from; empty for Default.
 	Path string `toml:"-"`
 
-	where         map[string]position // of every key that the file gives
+	where         map[string]position // of every key that the file sets
 	worldReadable bool                // the file can be read by every user
 }
 
@@ -286,7 +286,7 @@ type Notify struct {
 	// cron expression, e.g. "0 8 * * 1". Default "": never.
 	Digest string `toml:"digest"`
 
-	// Heartbeats gives a leg ("snapshot", "full", "prune", "scrub", "drill",
+	// Heartbeats names for a leg ("snapshot", "full", "prune", "scrub", "drill",
 	// "live-drill", "offsite:NAME" or "verify:NAME") the address that is called
 	// on its start, success and failure, after the convention of
 	// healthchecks.io. Default none.

@@ -137,7 +137,7 @@ func equal(t *testing.T, got, want *Config) {
 	}
 }
 
-// valueAt gives the value of a key in a struct; none below a list or a map.
+// valueAt returns the value of a key in a struct; none below a list or a map.
 func valueAt(table reflect.Value, key string) (reflect.Value, bool) {
 	for _, name := range regexp.MustCompile(`\.`).Split(key, -1) {
 		if table.Kind() != reflect.Struct {

@@ -22,7 +22,7 @@ const maxFile = 256 << 10
 // maxRepeats bounds how many errors of the decoder itself one file reports.
 const maxRepeats = 20
 
-// Locate gives the path of the configuration: flag where it is not empty, then
+// Locate returns the path of the configuration: flag where it is not empty, then
 // the environment's ATOBACKUPD_CONFIG, then DefaultPath.
 func Locate(flag string) string {
 	for _, path := range []string{flag, os.Getenv("ATOBACKUPD_CONFIG")} {
@@ -99,9 +99,9 @@ func Parse(name string, data []byte) (*Config, error) {
 	return c, nil
 }
 
-// decode gives what can be decoded: expressions that are already reported are
+// decode returns what can be decoded: expressions that are already reported are
 // left out, and so are those at which the decoder stops, each reported in its
-// turn. It gives nil, with a problem reported, when that leads nowhere.
+// turn. It returns nil, with a problem reported, when that leads nowhere.
 func (s *syntaxCheck) decode(data []byte) *Config {
 	for range maxRepeats {
 		c := Default()
@@ -183,7 +183,7 @@ func (s *syntaxCheck) blanked(data []byte) []byte {
 }
 
 // blankOut marks the expression at a position, and the keys below it where it is
-// a header, as not to be decoded. It tells whether there was one.
+// a header, as not to be decoded. It reports whether there was one.
 func (s *syntaxCheck) blankOut(data []byte, at position) bool {
 	offset := 0
 	for range at.line - 1 {

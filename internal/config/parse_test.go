@@ -83,16 +83,19 @@ func TestWeeklyAndMonthlyDependOnChroma(t *testing.T) {
 	for _, test := range tests {
 		got := mustParse(t, test.text).Schedule
 		if got.Weekly != test.weekly || got.Monthly != test.monthly {
-			t.Errorf("weekly is %q, want %q, monthly %q, want %q, of\n%s", got.Weekly, test.weekly, got.Monthly, test.monthly, test.text)
+			t.Errorf("weekly is %q, want %q, monthly %q, want %q, of\n%s", got.Weekly, test.weekly, got.Monthly,
+				test.monthly, test.text)
 		}
 	}
 }
 
 func TestTargetDefaults(t *testing.T) {
-	const sftp = minimal + "encryption.recipients = [\"age1a\"]\n[[offsite]]\nname = \"a\"\nhosts = [\"h\"]\nuser = \"u\"\nknown_hosts = \"/k\"\npath = \"/v\"\n"
+	const sftp = minimal + "encryption.recipients = [\"age1a\"]\n[[offsite]]\nname = \"a\"\nhosts = [\"h\"]\nuser = " +
+		"\"u\"\nknown_hosts = \"/k\"\npath = \"/v\"\n"
 	got := mustParse(t, sftp).Offsite[0]
 	if got.Type != "sftp" || got.Transport != "builtin" || got.Port != 22 || !got.Prune ||
-		got.RebaseRatio != 0.5 || got.MaxAge.String() != "8d" || got.RetryEvery.String() != "15m" || got.BandwidthLimit != 0 {
+		got.RebaseRatio != 0.5 || got.MaxAge.String() != "8d" || got.RetryEvery.String() != "15m" ||
+		got.BandwidthLimit != 0 {
 		t.Errorf("sftp: %+v", got)
 	}
 	if got := mustParse(t, sftp+"append_only = true\n").Offsite[0]; got.Prune {
@@ -104,16 +107,20 @@ func TestTargetDefaults(t *testing.T) {
 	if got := mustParse(t, sftp+"transport = \"openssh\"\n").Offsite[0]; got.Port != 0 {
 		t.Errorf("openssh: port %d overrides ssh_config", got.Port)
 	}
-	disk := mustParse(t, minimal+"encryption.recipients = [\"age1a\"]\n[[offsite]]\nname = \"a\"\ntype = \"dir\"\npath = \"/v/\"\n").Offsite[0]
+	disk := mustParse(t, minimal+"encryption.recipients = [\"age1a\"]\n[[offsite]]\nname = \"a\"\ntype = "+
+		"\"dir\"\npath = \"/v/\"\n").Offsite[0]
 	if disk.Port != 0 || disk.Transport != "" || disk.Path != "/v" || disk.ConnectTimeout != 0 || disk.LockFor != 0 {
 		t.Errorf("dir: %+v", disk)
 	}
-	const s3 = minimal + "encryption.recipients = [\"age1a\"]\n[[offsite]]\nname = \"a\"\ntype = \"s3\"\nendpoint = \"https://h\"\nbucket = \"vault\"\n"
+	const s3 = minimal + "encryption.recipients = [\"age1a\"]\n[[offsite]]\nname = \"a\"\ntype = \"s3\"\nendpoint = " +
+		"\"https://h\"\nbucket = \"vault\"\n"
 	bucket := mustParse(t, s3).Offsite[0]
-	if bucket.Region != "us-east-1" || bucket.LockFor.String() != "30d" || bucket.ConnectTimeout.String() != "30s" || bucket.Port != 0 || !bucket.Prune {
+	if bucket.Region != "us-east-1" || bucket.LockFor.String() != "30d" || bucket.ConnectTimeout.String() != "30s" ||
+		bucket.Port != 0 || !bucket.Prune {
 		t.Errorf("s3: %+v", bucket)
 	}
-	if got := mustParse(t, s3+"lock_for = \"off\"\nprefix = \"a/b/\"\n").Offsite[0]; got.LockFor.Std() != 0 || got.Prefix != "a/b" {
+	if got := mustParse(t, s3+"lock_for = \"off\"\nprefix = \"a/b/\"\n").Offsite[0]; got.LockFor.Std() != 0 ||
+		got.Prefix != "a/b" {
 		t.Errorf("s3 without locks: %+v", got)
 	}
 }
@@ -133,7 +140,8 @@ func TestLiveDrillDependsOnTheService(t *testing.T) {
 }
 
 func TestCheckDefaults(t *testing.T) {
-	checks := mustParse(t, minimal+"[[restore.checks]]\nurl = \"http://h/\"\n[[restore.checks]]\nsql = \"select 1\"\n").Restore.Checks
+	checks := mustParse(t, minimal+
+		"[[restore.checks]]\nurl = \"http://h/\"\n[[restore.checks]]\nsql = \"select 1\"\n").Restore.Checks
 	if checks[0].Method != "GET" || checks[0].Status != 200 || checks[1].Method != "" || checks[1].Status != 0 {
 		t.Errorf("%+v", checks)
 	}

@@ -56,13 +56,16 @@ func (v *validation) path(key, path string) {
 	switch {
 	case path == "":
 	case identity.MatchString(path):
-		v.add(key, "keep it off this machine; age-keygen -y gives its public key", "%s: this is a secret key (not shown), not a path", shown(key))
+		v.add(key, "keep it off this machine; age-keygen -y gives its public key",
+			"%s: this is a secret key (not shown), not a path", shown(key))
 	case !filepath.IsAbs(path) && (key == "http.token_file" || key == "notify.urls_file"):
-		v.add(key, "write the secret into a file and its whole path here", "%s: not an absolute path (it is not shown because it may be the secret itself)", key)
+		v.add(key, "write the secret into a file and its whole path here",
+			"%s: not an absolute path (it is not shown because it may be the secret itself)", key)
 	case !filepath.IsAbs(path):
 		v.add(key, "write the whole path, from /", "%s = %s: not absolute", shown(key), quoted(path))
 	case hasDotDot(path):
-		v.add(key, "write the path without ..", `%s = %s: ".." leads elsewhere behind a symbolic link`, shown(key), quoted(path))
+		v.add(key, "write the path without ..", `%s = %s: ".." leads elsewhere behind a symbolic link`, shown(key),
+			quoted(path))
 	case strings.ContainsRune(path, 0):
 		v.add(key, "write the path alone", "%s: has a NUL byte in it", shown(key))
 	case path == "/":
@@ -75,7 +78,8 @@ func (v *validation) path(key, path string) {
 func (v *validation) checkDisjoint() {
 	c := v.c
 	dir, chroma, db := c.Backup.Dir, c.AtoCore.ChromaPath, c.AtoCore.DBPath
-	v.outside("backup.dir", dir, "atocore.chroma_path", chroma, "snapshots would hold each other, and a restore would replace them")
+	v.outside("backup.dir", dir, "atocore.chroma_path", chroma,
+		"snapshots would hold each other, and a restore would replace them")
 	v.outside("atocore.chroma_path", chroma, "backup.dir", dir, "live data lies outside the backups")
 	v.outside("atocore.db_path", db, "backup.dir", dir, "live data lies outside the backups")
 	v.outside("atocore.registry_path", c.AtoCore.RegistryPath, "backup.dir", dir, "live data lies outside the backups")
@@ -103,7 +107,8 @@ func (v *validation) outside(key, path, otherKey, other, why string) {
 		return // already said of backup.dir
 	}
 	if within(path, other) {
-		v.add(key, "move one of them", "%s = %s: lies inside %s (%s): %s", shown(key), quoted(path), shown(otherKey), safe(other), why)
+		v.add(key, "move one of them", "%s = %s: lies inside %s (%s): %s", shown(key), quoted(path), shown(otherKey),
+			safe(other), why)
 	}
 }
 

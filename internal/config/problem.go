@@ -30,7 +30,7 @@ func (ps *problems) add(at position, key, hint, why string, args ...any) {
 	*ps = append(*ps, problem{at, key, fmt.Sprintf(why, args...), hint})
 }
 
-// about tells whether something is wrong with key, with a part of it or with
+// about reports whether something is wrong with key, with a part of it or with
 // what it is part of.
 func (ps problems) about(key string) bool {
 	return slices.ContainsFunc(ps, func(p problem) bool {
@@ -43,7 +43,7 @@ func partOf(key, whole string) bool {
 	return found && (rest == "" || rest[0] == '.' || rest[0] == '[')
 }
 
-// err gives all problems as one error of kind Config, in the order of the
+// err returns all problems as one error of kind Config, in the order of the
 // file; nil when there are none. Its errors.As target and its parts are
 // *failure.Error.
 func (ps problems) err(path string) error {

@@ -9,7 +9,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 )
 
-// Show gives the configuration in force, defaults and all, as TOML that Parse
+// Show returns the configuration in force, defaults and all, as TOML that Parse
 // takes, without secrets: of addresses only the scheme and a host that is no
 // secret are left.
 func (c *Config) Show() ([]byte, error) {

@@ -13,8 +13,10 @@ snapshot = "https://hc-ping.com/hunter2"
 [[restore.checks]]
 url = "http://me:hunter2@127.0.0.1:8100/stats"
 `
-	text := strings.Replace(quiet, "[\"ntfy", "[\"pushbullet://hunter2/x\", \"telegram://hunter2@telegram?chats=1\", \"smtp://me:hunter2@mail.example:25/?to=x\", \"ntfy", 1)
-	text = strings.Replace(text, "db_path", "health_url = \"http://me:hunter2@127.0.0.1:8100/health\"\napi_url = \"http://hunter2@127.0.0.1:8100\"\ndb_path", 1)
+	text := strings.Replace(quiet, "[\"ntfy", "[\"pushbullet://hunter2/x\", "+
+		"\"telegram://hunter2@telegram?chats=1\", \"smtp://me:hunter2@mail.example:25/?to=x\", \"ntfy", 1)
+	text = strings.Replace(text, "db_path", "health_url = \"http://me:hunter2@127.0.0.1:8100/health\"\napi_url = "+
+		"\"http://hunter2@127.0.0.1:8100\"\ndb_path", 1)
 	c := mustParse(t, text+heartbeats)
 	shown, err := c.Show()
 	if err != nil {
@@ -32,7 +34,8 @@ url = "http://me:hunter2@127.0.0.1:8100/stats"
 			t.Errorf("lacks %s:\n%s", want, shown)
 		}
 	}
-	if c.Notify.URLs[0] != "pushbullet://hunter2/x" || c.Notify.Heartbeats["snapshot"] != "https://hc-ping.com/hunter2" ||
+	if c.Notify.URLs[0] != "pushbullet://hunter2/x" ||
+		c.Notify.Heartbeats["snapshot"] != "https://hc-ping.com/hunter2" ||
 		!strings.Contains(c.Restore.Checks[0].URL, "hunter2") {
 		t.Error("Show has changed the configuration")
 	}

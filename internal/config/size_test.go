@@ -27,7 +27,8 @@ func TestParseSize(t *testing.T) {
 			t.Errorf("%q: its text %q means %v, %v", test.text, got, again, err)
 		}
 	}
-	for _, bad := range []string{"-1", "1GB", "1G", "1gib", "1.5GiB", "GiB", "1  GiB", "8388608TiB", "9223372036854775808"} {
+	for _, bad := range []string{"-1", "1GB", "1G", "1gib", "1.5GiB", "GiB", "1  GiB", "8388608TiB",
+		"9223372036854775808"} {
 		if got, err := ParseSize(bad); err == nil {
 			t.Errorf("%q is taken for %d", bad, got)
 		}

@@ -33,7 +33,7 @@ type span struct {
 	bad    bool // already reported: not to be decoded
 }
 
-// examine gives the syntaxCheck of a file, as far as its syntax is right.
+// examine returns the syntaxCheck of a file, as far as its syntax is right.
 func examine(data []byte) *syntaxCheck {
 	s := &syntaxCheck{where: map[string]position{}, lengths: map[string]int{}, table: schema}
 	for i := range data {
@@ -148,7 +148,8 @@ func (s *syntaxCheck) keyValue(path string, table reflect.Type, node *unstable.N
 		}
 		inner, known := field(table, name)
 		if !known {
-			s.problems.add(here, join(path, name), suggestKey(table, name), "unknown key \"%s\"", safe(shown(join(path, name))))
+			s.problems.add(here, join(path, name), suggestKey(table, name), "unknown key \"%s\"",
+				safe(shown(join(path, name))))
 			return false
 		}
 		path, table = join(path, name), inner

@@ -89,7 +89,7 @@ type Target struct {
 	// sent. Above 0, at most 10. Default 0.5.
 	RebaseRatio float64 `toml:"rebase_ratio"`
 
-	// Prune says whether this machine deletes old snapshots there. Default
+	// Prune lets this machine delete old snapshots there. Default
 	// true; false for an append-only target.
 	Prune bool `toml:"prune"`
 

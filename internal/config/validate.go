@@ -36,7 +36,8 @@ func (c *Config) ValidateRun(cron func(expression string) error) error {
 	}
 	if c.Backup.ChromaMethod == chroma.MethodAPI && c.Backup.AtoCoreGroup == "" {
 		v.add("backup.chroma_method", `name AtoCore's group, e.g. atocore_group = "1000"`,
-			`backup.chroma_method = "api" needs backup.atocore_group: AtoCore adds a snapshot to backup.dir, which is private otherwise`)
+			`backup.chroma_method = "api" needs backup.atocore_group: `+
+				`AtoCore adds a snapshot to backup.dir, which is private otherwise`)
 	}
 	for _, job := range append(c.Jobs(), Job{"digest", c.Notify.Digest}) {
 		key := "schedule." + job.Name
@@ -62,7 +63,8 @@ type Job struct {
 // Jobs returns the jobs of the schedule, also those that are off.
 func (c *Config) Jobs() []Job {
 	s := c.Schedule
-	return []Job{{"daily", s.Daily}, {"weekly", s.Weekly}, {"monthly", s.Monthly}, {"scrub", s.Scrub}, {"verify", s.Verify}, {"drill", s.Drill}}
+	return []Job{{"daily", s.Daily}, {"weekly", s.Weekly}, {"monthly", s.Monthly}, {"scrub", s.Scrub},
+		{"verify", s.Verify}, {"drill", s.Drill}}
 }
 
 // validation gathers the problems of one configuration.
@@ -147,7 +149,8 @@ func (v *validation) backup() {
 	v.command("backup.freeze_command", b.FreezeCommand)
 	v.command("backup.thaw_command", b.ThawCommand)
 	if !groupName.MatchString(b.AtoCoreGroup) {
-		v.add("backup.atocore_group", `write a name or a number, e.g. "1000"`, "backup.atocore_group = %s: no group", quoted(b.AtoCoreGroup))
+		v.add("backup.atocore_group", `write a name or a number, e.g. "1000"`, "backup.atocore_group = %s: no group",
+			quoted(b.AtoCoreGroup))
 	}
 }
 
@@ -200,7 +203,8 @@ func (v *validation) notify() {
 				"%s: not an http or https address (it is not shown because it may hold a secret)", key)
 		}
 		if legs := v.c.legs(); !slices.Contains(legs, leg) {
-			v.add(key, suggest(leg, legs), "notify.heartbeats: there is no leg %q: the legs are %s", leg, strings.Join(legs, ", "))
+			v.add(key, suggest(leg, legs), "notify.heartbeats: there is no leg %q: the legs are %s", leg,
+				strings.Join(legs, ", "))
 		}
 	}
 }
@@ -243,7 +247,8 @@ func loopback(host string) bool {
 // enum checks a value that is one of a few.
 func (v *validation) enum(key, value string, allowed ...string) {
 	if !slices.Contains(allowed, value) {
-		v.add(key, suggest(value, allowed), "%s = %s: must be one of %s", shown(key), quoted(value), strings.Join(allowed, ", "))
+		v.add(key, suggest(value, allowed), "%s = %s: must be one of %s", shown(key), quoted(value),
+			strings.Join(allowed, ", "))
 	}
 }
 
@@ -272,12 +277,14 @@ func (v *validation) url(key, value string) {
 	}
 	u, err := url.Parse(value)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		v.add(key, `write one such as "http://127.0.0.1:8100"`, "%s = %s: not an http or https address", shown(key), quoted(value))
+		v.add(key, `write one such as "http://127.0.0.1:8100"`, "%s = %s: not an http or https address", shown(key),
+			quoted(value))
 	}
 }
 
 func (v *validation) command(key string, words []string) {
 	if len(words) > 0 && strings.TrimSpace(words[0]) == "" {
-		v.add(key, `write one such as ["docker", "compose", "down"]`, "%s: its first word, the program, is empty", shown(key))
+		v.add(key, `write one such as ["docker", "compose", "down"]`, "%s: its first word, the program, is empty",
+			shown(key))
 	}
 }

@@ -16,7 +16,8 @@ func (v *validation) recipients() {
 		switch recipient = strings.TrimSpace(recipient); {
 		case strings.HasPrefix(recipient, "age1pq1"):
 			postQuantum++
-		case strings.HasPrefix(recipient, "age1"), strings.HasPrefix(recipient, "ssh-ed25519 "), strings.HasPrefix(recipient, "ssh-rsa "):
+		case strings.HasPrefix(recipient, "age1"), strings.HasPrefix(recipient, "ssh-ed25519 "),
+			strings.HasPrefix(recipient, "ssh-rsa "):
 			classic++
 		default:
 			v.noRecipient(i, recipient)
@@ -39,9 +40,11 @@ func (v *validation) noRecipient(i int, recipient string) {
 	switch {
 	case identity.MatchString(recipient):
 		v.add(key, "remove it from this machine and put its public key here; age-keygen -y gives it",
-			"encryption.recipients: entry %d is a secret key (not shown): this machine must not be able to read what it ships", i+1)
+			"encryption.recipients: entry %d is a secret key (not shown): this machine must not be able to read "+
+				"what it ships", i+1)
 	case strings.HasPrefix(recipient, "/"):
-		v.add(key, "use recipients_file for a file", "encryption.recipients: %s is a path, not a public key", quoted(recipient))
+		v.add(key, "use recipients_file for a file", "encryption.recipients: %s is a path, not a public key",
+			quoted(recipient))
 	default:
 		v.add(key, `write "age1…", "age1pq1…", "ssh-ed25519 …" or "ssh-rsa …"`,
 			"encryption.recipients: %s is no public key", quoted(recipient))

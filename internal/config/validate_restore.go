@@ -27,7 +27,8 @@ func (v *validation) restoreCheck(check Check, key string) {
 	v.url(key+".url", check.URL)
 	v.enum(key+".method", check.Method, http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut)
 	if check.Status < 100 || check.Status > 599 {
-		v.add(key+".status", "200 is what a healthy answer has", "restore.checks.status = %d: no HTTP status", check.Status)
+		v.add(key+".status", "200 is what a healthy answer has", "restore.checks.status = %d: no HTTP status",
+			check.Status)
 	}
 	if check.Body != "" && (check.Method == http.MethodGet || check.Method == http.MethodHead) {
 		v.add(key+".body", `set method = "POST"`, "restore.checks.body is not sent with method = %q", check.Method)

@@ -49,11 +49,14 @@ func (v *validation) targetName(i int) {
 		return
 	}
 	if !targetName.MatchString(name) {
-		v.add(key, "it names directories", `offsite.name = %s: must be 1 to 64 of a-z, 0-9, "-" and "_", and begin with a letter or digit`, quoted(name))
+		v.add(key, "it names directories",
+			`offsite.name = %s: must be 1 to 64 of a-z, 0-9, "-" and "_", and begin with a letter or digit`,
+			quoted(name))
 	}
 	for _, earlier := range v.c.Offsite[:i] {
 		if earlier.Name == name {
-			v.add(key, "give each target a name of its own", "offsite.name = %s: two targets have this name", quoted(name))
+			v.add(key, "give each target a name of its own", "offsite.name = %s: two targets have this name",
+				quoted(name))
 			return
 		}
 	}
@@ -72,7 +75,8 @@ func (v *validation) sftp(t Target, key string) {
 		}
 	}
 	if strings.HasPrefix(t.User, "-") || strings.ContainsAny(t.User, " \t\n@\x00") {
-		v.add(key+"user", `write the account alone, e.g. "atobackup"`, "offsite.user = %s: no account name", quoted(t.User))
+		v.add(key+"user", `write the account alone, e.g. "atobackup"`, "offsite.user = %s: no account name",
+			quoted(t.User))
 	}
 	least := 1
 	if t.Transport == "openssh" {
@@ -87,7 +91,8 @@ func (v *validation) sftp(t Target, key string) {
 	if t.Transport == "builtin" {
 		v.need(key+"user", t.User, `name the account there, e.g. user = "atobackup"`)
 		v.need(key+"known_hosts", t.KnownHosts,
-			`name the file of trusted host keys, e.g. known_hosts = "/etc/atobackupd/known_hosts"; atobackupd target trust fills it`)
+			`name the file of trusted host keys, e.g. known_hosts = "/etc/atobackupd/known_hosts"; `+
+				`atobackupd target trust fills it`)
 	}
 }
 
@@ -136,16 +141,20 @@ func (v *validation) s3(t Target, key string) {
 	switch {
 	case t.Endpoint == "":
 	case err == nil && u.User != nil:
-		v.add(key+"endpoint", "put them into credentials_file", "offsite.endpoint: credentials do not belong into an address (it is not shown)")
-	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "":
+		v.add(key+"endpoint", "put them into credentials_file",
+			"offsite.endpoint: credentials do not belong into an address (it is not shown)")
+	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || strings.Trim(u.Path, "/") != "" ||
+		u.RawQuery != "":
 		v.add(key+"endpoint", `write the scheme and the host alone, e.g. "https://s3.example.net"`,
 			"offsite.endpoint = %s: no address of an S3 service", quoted(t.Endpoint))
 	}
 	if t.Bucket != "" && !bucketName.MatchString(t.Bucket) {
 		v.add(key+"bucket", "write its name alone", "offsite.bucket = %s: no name of a bucket", quoted(t.Bucket))
 	}
-	if p := strings.Trim(t.Prefix, "/"); t.Prefix != "" && (path.Clean(p) != p || hasDotDot(p) || strings.ContainsFunc(p, unicode.IsControl)) {
-		v.add(key+"prefix", `write names with "/" between them, e.g. "dalidou"`, "offsite.prefix = %s: no prefix of object names", quoted(t.Prefix))
+	if p := strings.Trim(t.Prefix, "/"); t.Prefix != "" && (path.Clean(p) != p || hasDotDot(p) ||
+		strings.ContainsFunc(p, unicode.IsControl)) {
+		v.add(key+"prefix", `write names with "/" between them, e.g. "dalidou"`,
+			"offsite.prefix = %s: no prefix of object names", quoted(t.Prefix))
 	}
 }
 

@@ -23,7 +23,8 @@ func (c *Config) Warnings(gap LongestGap) []string {
 	chroma := c.AtoCore.ChromaPath != ""
 	warn(len(c.Offsite) == 0, "no [[offsite]] target: a lost machine takes every backup with it; add one")
 	warn(len(e.Recipients) == 1 && e.RecipientsFile == "",
-		"encryption.recipients has one key: if its secret is lost, so is every off-site copy; add one whose secret lies in a drawer")
+		"encryption.recipients has one key: if its secret is lost, so is every off-site copy; add one whose secret "+
+			"lies in a drawer")
 	warn(s.Daily == "" && s.Weekly == "" && s.Monthly == "",
 		"schedule.daily, schedule.weekly and schedule.monthly are off: no snapshot is taken unless somebody asks")
 	warn(chroma && s.Weekly == "" && s.Monthly == "" && s.Daily != "",
@@ -32,10 +33,12 @@ func (c *Config) Warnings(gap LongestGap) []string {
 		"[retention] keeps everything: all counts are 0, and the disk will fill")
 	warn((len(r.StopCommand) == 0) != (len(r.StartCommand) == 0),
 		"restore.stop_command and restore.start_command belong together: restore --manage-service needs both")
-	warn(!c.tells(), "nobody is told when a backup fails: set notify.urls, notify.urls_file, notify.command or notify.heartbeats")
+	warn(!c.tells(), "nobody is told when a backup fails: set notify.urls, notify.urls_file, notify.command or "+
+		"notify.heartbeats")
 	warn(c.HTTP.Listen == "", `http.listen = "": no dashboard and no metrics`)
 	warn(c.worldReadable && c.secret(),
-		"%s can be read by every user and holds secrets: chmod 640 it, or move the addresses to notify.urls_file", c.Path)
+		"%s can be read by every user and holds secrets: chmod 640 it, or move the addresses to notify.urls_file",
+		c.Path)
 	return slices.Concat(all, c.alarmWarnings(gap), c.targetWarnings(gap))
 }
 
@@ -89,15 +92,18 @@ func (c *Config) alarmWarnings(gap LongestGap) []string {
 		switch {
 		case l.limit <= 0 || l.every == 0:
 		case l.limit.Std() <= l.every:
-			all = append(all, fmt.Sprintf("alarms.%s = %q is not longer than the %s between two runs of %s: it rings without cause; make it longer",
+			all = append(all, fmt.Sprintf("alarms.%s = %q is not longer than the %s between two runs of %s: it "+
+				"rings without cause; make it longer",
 				l.name, l.limit, roughly(l.every), l.jobs))
 		case l.limit.Std() > patience*l.every && l.limit.Std() > patience*day:
-			all = append(all, fmt.Sprintf("alarms.%s = %q is many times the %s between two runs of %s: nobody is told while they fail; make it shorter",
+			all = append(all, fmt.Sprintf("alarms.%s = %q is many times the %s between two runs of %s: nobody is "+
+				"told while they fail; make it shorter",
 				l.name, l.limit, roughly(l.every), l.jobs))
 		}
 	}
 	if limit := a.Verify.Std(); verify != "" && limit > 0 && limit <= s.VerifyEvery.Std() {
-		all = append(all, fmt.Sprintf("alarms.verify = %q is not longer than schedule.verify_every = %q: it rings before a verify counts as done; make it longer",
+		all = append(all, fmt.Sprintf("alarms.verify = %q is not longer than schedule.verify_every = %q: it rings "+
+			"before a verify counts as done; make it longer",
 			a.Verify, s.VerifyEvery))
 	}
 	return all
@@ -113,9 +119,11 @@ func (c *Config) targetWarnings(gap LongestGap) []string {
 		switch limit := t.MaxAge.Std(); {
 		case limit == 0:
 		case limit <= t.RetryEvery.Std():
-			warn("max_age = %q is not longer than retry_every = %q: one unanswered try is an alarm; make it longer", t.MaxAge, t.RetryEvery)
+			warn("max_age = %q is not longer than retry_every = %q: one unanswered try is an alarm; make it longer",
+				t.MaxAge, t.RetryEvery)
 		case limit <= every:
-			warn("max_age = %q is not longer than the %s between two snapshots: it rings without cause; make it longer", t.MaxAge, roughly(every))
+			warn("max_age = %q is not longer than the %s between two snapshots: it rings without cause; make it longer",
+				t.MaxAge, roughly(every))
 		case limit > targetPatience && limit > patience*every:
 			warn("max_age = %q: nobody is told while nothing gets there; make it shorter", t.MaxAge)
 		}

@@ -51,36 +51,54 @@ func TestWarnings(t *testing.T) {
 		want     []string
 	}{
 		{"", "", nil},
-		{`"age1laptop", `, ``, []string{"encryption.recipients has one key: if its secret is lost, so is every off-site copy; add one whose secret lies in a drawer"}},
+		{`"age1laptop", `, ``, []string{"encryption.recipients has one key: if its secret is lost, so is every " +
+			"off-site copy; add one whose secret lies in a drawer"}},
 		{`recipients = ["age1laptop", "age1drawer"]`, "recipients = [\"age1laptop\"]\nrecipients_file = \"/r\"", nil},
 		{"[[offsite]]", "prune = false\nmax_age = \"5m\"\n", []string{
-			`offsite "laptop": max_age = "5m" is not longer than retry_every = "15m": one unanswered try is an alarm; make it longer`,
+			`offsite "laptop": max_age = "5m" is not longer than retry_every = "15m": one unanswered try is an ` +
+				`alarm; make it longer`,
 			`offsite "laptop": prune = false: run atobackupd vault prune on the other machine, or its disk fills`,
 		}},
 		{"urls = [", "command = [\"/bin/tell\"]\n#", nil},
-		{"[notify]\nurls", "[log]\n#", []string{"nobody is told when a backup fails: set notify.urls, notify.urls_file, notify.command or notify.heartbeats"}},
-		{"[notify]", "[schedule]\ndaily = \"\"\nweekly = \"\"\nmonthly = \"\"\n[notify]", []string{"schedule.daily, schedule.weekly and schedule.monthly are off: no snapshot is taken unless somebody asks"}},
-		{"[notify]", "[schedule]\nweekly = \"\"\nmonthly = \"\"\n[notify]", []string{"schedule.weekly and schedule.monthly are off: Chroma is saved only by atobackupd backup --chroma"}},
-		{"[notify]", "[retention]\ndaily = 0\nweekly = 0\nmonthly = 0\n[notify]", []string{"[retention] keeps everything: all counts are 0, and the disk will fill"}},
-		{"[notify]", "[restore]\nstop_command = [\"x\"]\n[notify]", []string{"restore.stop_command and restore.start_command belong together: restore --manage-service needs both"}},
+		{"[notify]\nurls", "[log]\n#", []string{"nobody is told when a backup fails: set notify.urls, " +
+			"notify.urls_file, notify.command or notify.heartbeats"}},
+		{"[notify]", "[schedule]\ndaily = \"\"\nweekly = \"\"\nmonthly = \"\"\n[notify]",
+			[]string{"schedule.daily, schedule.weekly and schedule.monthly are off: no snapshot is taken unless " +
+				"somebody asks"}},
+		{"[notify]", "[schedule]\nweekly = \"\"\nmonthly = \"\"\n[notify]",
+			[]string{"schedule.weekly and schedule.monthly are off: Chroma is saved only by atobackupd backup --chroma"}},
+		{"[notify]", "[retention]\ndaily = 0\nweekly = 0\nmonthly = 0\n[notify]",
+			[]string{"[retention] keeps everything: all counts are 0, and the disk will fill"}},
+		{"[notify]", "[restore]\nstop_command = [\"x\"]\n[notify]", []string{"restore.stop_command and " +
+			"restore.start_command belong together: restore --manage-service needs both"}},
 		{"[notify]", "[http]\nlisten = \"\"\n[notify]", []string{`http.listen = "": no dashboard and no metrics`}},
 		{"[notify]", "[schedule]\nweekly = \"\"\nmonthly = \"@monthly\"\n[alarms]\nfull = \"32d\"\n[notify]", nil},
 		{"[notify]", "[alarms]\nsnapshot = \"24h\"\nfull = \"6d\"\nprune = \"off\"\n[notify]", []string{
-			`alarms.snapshot = "1d" is not longer than the 1d between two runs of schedule.daily, weekly and monthly: it rings without cause; make it longer`,
-			`alarms.full = "6d" is not longer than the 7d between two runs of schedule.weekly and monthly: it rings without cause; make it longer`,
+			`alarms.snapshot = "1d" is not longer than the 1d between two runs of schedule.daily, weekly and ` +
+				`monthly: it rings without cause; make it longer`,
+			`alarms.full = "6d" is not longer than the 7d between two runs of schedule.weekly and monthly: it rings ` +
+				`without cause; make it longer`,
 		}},
 		{"[notify]", "[schedule]\ndaily = \"0 6 * * MON-FRI\"\n[notify]", []string{
-			`alarms.snapshot = "26h" is not longer than the 3d between two runs of schedule.daily, weekly and monthly: it rings without cause; make it longer`,
-			`alarms.prune = "26h" is not longer than the 3d between two runs of schedule.daily, weekly and monthly: it rings without cause; make it longer`,
+			`alarms.snapshot = "26h" is not longer than the 3d between two runs of schedule.daily, weekly and ` +
+				`monthly: it rings without cause; make it longer`,
+			`alarms.prune = "26h" is not longer than the 3d between two runs of schedule.daily, weekly and monthly: ` +
+				`it rings without cause; make it longer`,
 		}},
 		{"[notify]", "[schedule]\ndaily = \"\"\n[notify]", nil},
 		{"[notify]", "[alarms]\nsnapshot = \"9999d\"\ndrill = \"9999d\"\nverify = \"35d\"\n[notify]", []string{
-			`alarms.snapshot = "9999d" is many times the 1d between two runs of schedule.daily, weekly and monthly: nobody is told while they fail; make it shorter`,
-			`alarms.drill = "9999d" is many times the 92d between two runs of schedule.drill: nobody is told while they fail; make it shorter`,
-			`alarms.verify = "35d" is not longer than schedule.verify_every = "35d": it rings before a verify counts as done; make it longer`,
+			`alarms.snapshot = "9999d" is many times the 1d between two runs of schedule.daily, weekly and monthly: ` +
+				`nobody is told while they fail; make it shorter`,
+			`alarms.drill = "9999d" is many times the 92d between two runs of schedule.drill: nobody is told while ` +
+				`they fail; make it shorter`,
+			`alarms.verify = "35d" is not longer than schedule.verify_every = "35d": it rings before a verify ` +
+				`counts as done; make it longer`,
 		}},
-		{"[[offsite]]", "max_age = \"9999d\"\n", []string{`offsite "laptop": max_age = "9999d": nobody is told while nothing gets there; make it shorter`}},
-		{"[[offsite]]", "max_age = \"20h\"\n", []string{`offsite "laptop": max_age = "20h" is not longer than the 1d between two snapshots: it rings without cause; make it longer`}},
+		{"[[offsite]]", "max_age = \"9999d\"\n",
+			[]string{`offsite "laptop": max_age = "9999d": nobody is told while nothing gets there; make it shorter`}},
+		{"[[offsite]]", "max_age = \"20h\"\n",
+			[]string{`offsite "laptop": max_age = "20h" is not longer than the 1d between two snapshots: it rings ` +
+				`without cause; make it longer`}},
 		{"[[offsite]]", "max_age = \"off\"\n", nil},
 	}
 	for _, test := range tests {
@@ -92,7 +110,8 @@ func TestWarnings(t *testing.T) {
 			t.Errorf("with %q:\ngot  %q\nwant %q", test.new, got, test.want)
 		}
 	}
-	if got := mustParse(t, minimal).Warnings(gaps)[0]; got != "no [[offsite]] target: a lost machine takes every backup with it; add one" {
+	if got := mustParse(t, minimal).Warnings(gaps)[0]; got != "no [[offsite]] target: a lost machine takes every "+
+		"backup with it; add one" {
 		t.Errorf("without a target: %q", got)
 	}
 }
@@ -113,7 +132,8 @@ func TestWarnsOfReadableSecrets(t *testing.T) {
 		}
 		return c.Warnings(gaps)
 	}
-	want := path + " can be read by every user and holds secrets: chmod 640 it, or move the addresses to notify.urls_file"
+	want := path + " can be read by every user and holds secrets: chmod 640 it, or move the addresses to " +
+		"notify.urls_file"
 	if got := warnings(quiet, 0o644); !slices.Equal(got, []string{want}) {
 		t.Errorf("got %q, want %q", got, want)
 	}

@@ -44,7 +44,7 @@ func (s *sink) setDeaf(deaf bool) {
 	s.deaf = deaf
 }
 
-// take gives what was told since it was last called.
+// take returns what was told since it was last called.
 func (s *sink) take() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -89,7 +89,8 @@ func (h *house) open() *app.App {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	a, err := app.Open(h.t.Context(), cfg, app.Options{Version: "test", Host: "dalidou", Log: slog.New(slog.NewTextHandler(h.t.Output(), nil))})
+	a, err := app.Open(h.t.Context(), cfg, app.Options{Version: "test", Host: "dalidou",
+		Log: slog.New(slog.NewTextHandler(h.t.Output(), nil))})
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -169,7 +170,8 @@ func TestScriptedDays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.write("config.toml", strings.NewReplacer(`identity_file = "/dev/null"`, `identity_file = "`+key+`"`, `known_hosts = "/dev/null"`, `known_hosts = "`+known+`"`).Replace(string(text)))
+	h.write("config.toml", strings.NewReplacer(`identity_file = "/dev/null"`, `identity_file = "`+key+`"`,
+		`known_hosts = "/dev/null"`, `known_hosts = "`+known+`"`).Replace(string(text)))
 	synctest.Test(t, func(t *testing.T) {
 		h.t = t
 		reload := make(chan os.Signal)

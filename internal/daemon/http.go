@@ -20,7 +20,7 @@ const alarmHTTP = "http"
 // httpStopTimeout is a little more than the server needs by itself.
 const httpStopTimeout = 15 * time.Second
 
-// serveHTTP answers at http.listen until ctx is done, and gives what waits for
+// serveHTTP answers at http.listen until ctx is done, and returns what waits for
 // the end of that. An address that is taken is an alarm and no reason to take no
 // snapshots.
 func (d *daemon) serveHTTP(ctx context.Context) (stopped func(context.Context) error) {
@@ -60,7 +60,7 @@ func (d *daemon) serveHTTP(ctx context.Context) (stopped func(context.Context) e
 // force when it is asked.
 type httpSource struct{ d *daemon }
 
-// Look gives how everything stands.
+// Look returns how everything stands.
 func (s httpSource) Look(ctx context.Context, now time.Time) (*web.State, error) {
 	state, err := webState(ctx, s.d.app(), now)
 	if err != nil {
@@ -89,7 +89,8 @@ func (s httpSource) Backup(ctx context.Context, includeChroma bool) (any, error)
 	a := s.d.app()
 	if includeChroma && a.Config.AtoCore.ChromaPath == "" {
 		return nil, &failure.Error{Op: "backup", Subject: "include_chroma", Kind: failure.Usage,
-			Err: errors.New("there is no Chroma directory here to include"), Hint: "set atocore.chroma_path, or ask without it"}
+			Err:  errors.New("there is no Chroma directory here to include"),
+			Hint: "set atocore.chroma_path, or ask without it"}
 	}
 	taken, err := a.BackupNow(ctx, snapshot.Manual, includeChroma)
 	if err != nil {

@@ -33,7 +33,8 @@ func TestRigRunbook(t *testing.T) {
 		}
 	}
 	_, address := startServing(t)
-	out, err := exec.CommandContext(t.Context(), "bash", "-c", strings.ReplaceAll(runbook, "$URL", address)).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), "bash", "-c", strings.ReplaceAll(runbook, "$URL",
+		address)).CombinedOutput()
 	if err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}

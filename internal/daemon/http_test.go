@@ -75,7 +75,8 @@ func ask(t *testing.T, method, url, body string, wantStatus int, document any) s
 // a real database through a running daemon.
 func TestHTTPServesTheInstallation(t *testing.T) {
 	h, address := startServing(t)
-	if page := ask(t, "GET", address+"/", "", 200, nil); !strings.Contains(page, "There is nothing to restore to yet.") {
+	if page := ask(t, "GET", address+"/", "", 200, nil); !strings.Contains(page,
+		"There is nothing to restore to yet.") {
 		t.Errorf("the first page: %s", page)
 	}
 	var refused struct{ Error string }
@@ -106,7 +107,8 @@ func TestHTTPServesTheInstallation(t *testing.T) {
 	if len(list.Backups) != 1 || list.BackupDir != h.path("backups") {
 		t.Fatalf("list: %+v", list)
 	}
-	if b := list.Backups[0]; b.Stamp != taken.Stamp || !b.Exists || !b.HasMetadata || b.Metadata.BackupRoot != taken.BackupRoot {
+	if b := list.Backups[0]; b.Stamp != taken.Stamp || !b.Exists || !b.HasMetadata ||
+		b.Metadata.BackupRoot != taken.BackupRoot {
 		t.Errorf("list: %+v", list)
 	}
 	var judged struct {
@@ -117,13 +119,16 @@ func TestHTTPServesTheInstallation(t *testing.T) {
 	if !judged.Valid || len(judged.Checked) == 0 {
 		t.Errorf("validation: %+v", judged)
 	}
-	if page := ask(t, "GET", address+"/", "", 200, nil); !strings.Contains(page, "You can restore to ") || !strings.Contains(page, taken.Stamp) {
+	if page := ask(t, "GET", address+"/", "", 200, nil); !strings.Contains(page, "You can restore to ") ||
+		!strings.Contains(page, taken.Stamp) {
 		t.Errorf("the page does not say so: %s", page)
 	}
-	if page := ask(t, "GET", address+"/snapshots/"+taken.Stamp, "", 200, nil); !strings.Contains(page, "newest valid") || !strings.Contains(page, "db/atocore.db") {
+	if page := ask(t, "GET", address+"/snapshots/"+taken.Stamp, "", 200, nil); !strings.Contains(page,
+		"newest valid") || !strings.Contains(page, "db/atocore.db") {
 		t.Errorf("the snapshot's page: %s", page)
 	}
-	if text := ask(t, "GET", address+"/metrics", "", 200, nil); !strings.Contains(text, `atobackupd_snapshots{kind="manual",state="valid"} 1`) {
+	if text := ask(t, "GET", address+"/metrics", "", 200, nil); !strings.Contains(text,
+		`atobackupd_snapshots{kind="manual",state="valid"} 1`) {
 		t.Errorf("the metrics: %s", text)
 	}
 	var status health.Status
@@ -185,7 +190,8 @@ func TestHTTPAddressTaken(t *testing.T) {
 		t.Error(err)
 	}
 	r := a.Report(t.Context(), time.Now())
-	if len(r.Conditions) != 1 || r.Conditions[0].Name != alarmHTTP || !strings.Contains(r.Conditions[0].Message, taken.Addr().String()) {
+	if len(r.Conditions) != 1 || r.Conditions[0].Name != alarmHTTP ||
+		!strings.Contains(r.Conditions[0].Message, taken.Addr().String()) {
 		t.Errorf("conditions: %+v", r.Conditions)
 	}
 }

@@ -41,7 +41,8 @@ func jobs(a *app.App, trigger func(name string)) ([]scheduler.Job, error) {
 		case "scrub":
 			job.Timeout = app.ScrubTimeout
 			job.Run = func(ctx context.Context, slot scheduler.Slot) error {
-				_, err := a.Scrub(ctx, time.Now(), app.ScrubBounds{Bytes: a.Config.Schedule.ScrubMaxBytes.Bytes(), Time: app.ScrubEnough})
+				_, err := a.Scrub(ctx, time.Now(), app.ScrubBounds{Bytes: a.Config.Schedule.ScrubMaxBytes.Bytes(),
+					Time: app.ScrubEnough})
 				return err
 			}
 		case "verify":
@@ -106,7 +107,8 @@ func followUps(a *app.App) []scheduler.Job {
 	for _, t := range a.Config.Offsite {
 		behind := true // until a sync went well; the first one finds out
 		jobs = append(jobs, scheduler.Job{
-			Name: app.SyncJob(t.Name), Group: "target " + t.Name, Cron: scheduler.Every(t.RetryEvery.Std()), NoCatchUp: true, Timeout: syncTimeout,
+			Name: app.SyncJob(t.Name), Group: "target " + t.Name, Cron: scheduler.Every(t.RetryEvery.Std()),
+			NoCatchUp: true, Timeout: syncTimeout,
 			Run: func(ctx context.Context, slot scheduler.Slot) error {
 				if slot.Triggered {
 					behind = true
@@ -138,13 +140,15 @@ func followUps(a *app.App) []scheduler.Job {
 func verifyJob(a *app.App, t config.Target) scheduler.Job {
 	due := false
 	return scheduler.Job{
-		Name: app.VerifyJob(t.Name), Group: "target " + t.Name, Cron: scheduler.Every(t.RetryEvery.Std()), NoCatchUp: true, Timeout: verifyTimeout,
+		Name: app.VerifyJob(t.Name), Group: "target " + t.Name, Cron: scheduler.Every(t.RetryEvery.Std()),
+		NoCatchUp: true, Timeout: verifyTimeout,
 		Run: func(ctx context.Context, slot scheduler.Slot) error {
 			if due = due || slot.Triggered; !due {
 				return nil
 			}
 			s := a.Config.Schedule
-			_, err := a.VerifyTarget(ctx, t, app.VerifyBounds{Bytes: s.VerifyMaxBytes.Bytes(), Every: s.VerifyEvery.Std(), Fraction: 1})
+			_, err := a.VerifyTarget(ctx, t, app.VerifyBounds{Bytes: s.VerifyMaxBytes.Bytes(),
+				Every: s.VerifyEvery.Std(), Fraction: 1})
 			if failure.KindOf(err) == failure.Unreachable {
 				return fmt.Errorf("%w: %w", scheduler.ErrSkipped, err)
 			}
@@ -154,7 +158,7 @@ func verifyJob(a *app.App, t config.Target) scheduler.Job {
 	}
 }
 
-// lags tells whether a target lacks the newest snapshot: one that a person took
+// lags reports whether a target lacks the newest snapshot: one that a person took
 // started no sync.
 func lags(ctx context.Context, a *app.App, target string) bool {
 	now := time.Now()
@@ -164,7 +168,8 @@ func lags(ctx context.Context, a *app.App, target string) bool {
 	}
 	holders, err := a.OffsiteHolders()
 	newest := snapshot.Newest(list, now, false)
-	return err != nil || newest != nil && newest.Stamp.Time().After(app.NewestAt(holders, health.LegOffsite(target), now))
+	return err != nil || newest != nil && newest.Stamp.Time().After(app.NewestAt(holders,
+		health.LegOffsite(target), now))
 }
 
 // isTake reports whether a job takes snapshots, which is tried again when it

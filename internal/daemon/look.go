@@ -74,7 +74,7 @@ func validated(list []snapshot.Snapshot) []retention.Snapshot {
 	return plan
 }
 
-// addHistory adds what the history remembers. What it cannot give is logged and
+// addHistory adds what the history remembers. What cannot be read is logged and
 // missing.
 func addHistory(ctx context.Context, a *app.App, now time.Time, state *web.State, open []history.Alarm) {
 	runs, err := a.History().Runs(ctx, "backup", now.AddDate(0, -shownMonths, 0), shownTakes)
@@ -82,7 +82,8 @@ func addHistory(ctx context.Context, a *app.App, now time.Time, state *web.State
 	for _, run := range slices.Backward(runs) {
 		if run.Outcome == history.OK && run.Stamp != "" {
 			state.Takes = append(state.Takes, web.Take{
-				Stamp: snapshot.Stamp(run.Stamp), Full: health.DetailOf(run).Full, Bytes: run.Bytes, Duration: run.FinishedAt.Sub(run.StartedAt),
+				Stamp: snapshot.Stamp(run.Stamp), Full: health.DetailOf(run).Full, Bytes: run.Bytes,
+				Duration: run.FinishedAt.Sub(run.StartedAt),
 			})
 		}
 	}
@@ -122,8 +123,10 @@ func addTargets(a *app.App, now time.Time, state *web.State) {
 		}
 		leg, _ := state.Status.Leg(health.LegOffsite(t.Name))
 		target := web.Target{
-			Name: t.Name, Type: t.Type, Place: placeOf(t), Level: cmp.Or(leg.Level, health.LevelOK), Stamps: slices.Sorted(slices.Values(vault.Stamps)),
-			LastSuccess: orZero(leg.LastSuccess), LastAttempt: orZero(leg.LastAttempt), LastError: leg.Message, Limit: leg.Limit,
+			Name: t.Name, Type: t.Type, Place: placeOf(t), Level: cmp.Or(leg.Level, health.LevelOK),
+			Stamps:      slices.Sorted(slices.Values(vault.Stamps)),
+			LastSuccess: orZero(leg.LastSuccess), LastAttempt: orZero(leg.LastAttempt), LastError: leg.Message,
+			Limit: leg.Limit,
 		}
 		for _, s := range owed(a, t, target.Stamps, state, now) {
 			target.Behind++
@@ -133,7 +136,7 @@ func addTargets(a *app.App, now time.Time, state *web.State) {
 	}
 }
 
-// owed gives the local snapshots that a target should get and was not seen to
+// owed returns the local snapshots that a target should get and was not seen to
 // hold. Of what it holds and this machine has pruned only the stamp and whether
 // it was full are known, which is enough for a forecast; the sync itself asks
 // the vault.

@@ -36,12 +36,14 @@ func (d *daemon) reload(ctx context.Context) {
 	if err != nil {
 		old.Options.Log.Error("the new configuration is refused, and the old one stays", "error", err)
 		d.life.change(func(now *app.Life) {
-			now.Config = &health.Trouble{Message: "the new configuration is refused, and the old one stays: " + err.Error(),
+			now.Config = &health.Trouble{Message: "the new configuration is refused, and the old one stays: " +
+				err.Error(),
 				Hint: cmp.Or(failure.HintOf(err), "atobackupd config check"), Since: time.Now().UTC()}
 		})
 	} else {
 		d.life.change(func(now *app.Life) { now.Config = nil })
-		old.Options.Log.Info("the new configuration is in force", "config", old.Config.Path, "next", nextLine(ctx, d.app()))
+		old.Options.Log.Info("the new configuration is in force", "config", old.Config.Path, "next",
+			nextLine(ctx, d.app()))
 	}
 	d.alarmLoop.wakeUp()
 	tell(old, sd.SdNotifyReady+"\nSTATUS="+statusLine(d.scheduler.Status()))
@@ -100,7 +102,8 @@ func (d *daemon) prepare(ctx context.Context, old *app.App) (*prepared, error) {
 		}
 	}
 	if len(cfg.Offsite) > 0 {
-		recipients, err := crypt.LoadRecipients(next.Config.Encryption.Recipients, next.Config.Encryption.RecipientsFile)
+		recipients, err := crypt.LoadRecipients(next.Config.Encryption.Recipients,
+			next.Config.Encryption.RecipientsFile)
 		if err != nil {
 			return nil, err
 		}
@@ -139,5 +142,6 @@ func unchangeable(old, new *config.Config) error {
 	if len(errs) == 0 {
 		return nil
 	}
-	return &failure.Error{Op: "reload", Subject: new.Path, Kind: failure.Config, Err: errors.Join(errs...), Hint: "systemctl restart atobackupd"}
+	return &failure.Error{Op: "reload", Subject: new.Path, Kind: failure.Config, Err: errors.Join(errs...),
+		Hint: "systemctl restart atobackupd"}
 }

@@ -31,21 +31,32 @@ func TestRigEveryRuleFires(t *testing.T) {
 		labels map[string]string // what tells the alert that must fire from its like
 		up     string
 	}{
-		"AtobackupdDown":              {func(*world) {}, nil, "0"},
-		"AtobackupdAbsent":            {func(*world) {}, nil, ""},
-		"AtobackupdCannotLook":        {func(w *world) { w.unreadable() }, nil, "1"},
-		"AtobackupdLegStale":          {func(w *world) { w.pass(27 * hour) }, map[string]string{"leg": "snapshot"}, "1"},
-		"AtobackupdLegCritical":       {func(w *world) { w.pass(27 * hour) }, map[string]string{"leg": "snapshot"}, "1"},
-		"AtobackupdLegWarning":        {stateNamed(t, "nothing was drilled for a hundred days"), map[string]string{"leg": "drill"}, "1"},
-		"AtobackupdNoValidSnapshot":   {func(w *world) { w.removeAll("backups/snapshots/*") }, nil, "1"},
-		"AtobackupdInvalidSnapshot":   {func(w *world) { w.flipDB(); w.mustFail(w.scrub()) }, nil, "1"},
-		"AtobackupdDrillFailed":       {stateNamed(t, "a drill's question is answered with no"), nil, "1"},
-		"AtobackupdRestorePending":    {func(w *world) { w.journal(true) }, nil, "1"},
-		"AtobackupdConditionCritical": {func(w *world) { w.flipDB(); w.mustFail(w.scrub()) }, map[string]string{"condition": "damaged"}, "1"},
-		"AtobackupdConditionWarning":  {func(w *world) { w.foreign("20400101T000000Z", true) }, map[string]string{"condition": "clock"}, "1"},
-		"AtobackupdDiskFillsUp":       {stateNamed(t, "the next snapshot does not fit"), map[string]string{"condition": "space"}, "1"},
-		"AtobackupdLegNotWatched":     {func(w *world) { stateNamed(t, "a leg that is late is turned off")(w); w.turnOff() }, map[string]string{"leg": "snapshot"}, "1"},
-		"AtobackupdScheduleStopped":   {func(w *world) { w.hangs = true; w.pass(20 * time.Minute) }, nil, "1"},
+		"AtobackupdDown":       {func(*world) {}, nil, "0"},
+		"AtobackupdAbsent":     {func(*world) {}, nil, ""},
+		"AtobackupdCannotLook": {func(w *world) { w.unreadable() }, nil, "1"},
+		"AtobackupdLegStale": {func(w *world) { w.pass(27 * hour) }, map[string]string{"leg": "snapshot"},
+			"1"},
+		"AtobackupdLegCritical": {func(w *world) { w.pass(27 * hour) }, map[string]string{"leg": "snapshot"},
+			"1"},
+		"AtobackupdLegWarning": {stateNamed(t, "nothing was drilled for a hundred days"),
+			map[string]string{"leg": "drill"}, "1"},
+		"AtobackupdNoValidSnapshot": {func(w *world) { w.removeAll("backups/snapshots/*") }, nil, "1"},
+		"AtobackupdInvalidSnapshot": {func(w *world) { w.flipDB(); w.mustFail(w.scrub()) }, nil, "1"},
+		"AtobackupdDrillFailed":     {stateNamed(t, "a drill's question is answered with no"), nil, "1"},
+		"AtobackupdRestorePending":  {func(w *world) { w.journal(true) }, nil, "1"},
+		"AtobackupdConditionCritical": {func(w *world) {
+			w.flipDB()
+			w.mustFail(w.scrub())
+		}, map[string]string{"condition": "damaged"}, "1"},
+		"AtobackupdConditionWarning": {func(w *world) { w.foreign("20400101T000000Z", true) },
+			map[string]string{"condition": "clock"}, "1"},
+		"AtobackupdDiskFillsUp": {stateNamed(t, "the next snapshot does not fit"),
+			map[string]string{"condition": "space"}, "1"},
+		"AtobackupdLegNotWatched": {func(w *world) {
+			stateNamed(t, "a leg that is late is turned off")(w)
+			w.turnOff()
+		}, map[string]string{"leg": "snapshot"}, "1"},
+		"AtobackupdScheduleStopped": {func(w *world) { w.hangs = true; w.pass(20 * time.Minute) }, nil, "1"},
 	}
 	for _, rule := range rules {
 		name := rule[1]

@@ -121,7 +121,7 @@ func (d *daemon) run(ctx context.Context, reload <-chan os.Signal) (err error) {
 	return err
 }
 
-// background starts work beside the jobs and gives what ends it.
+// background starts work beside the jobs and returns what ends it.
 func background(work func(context.Context)) func(context.Context) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -153,7 +153,7 @@ func (d *daemon) listen(ctx context.Context, reload <-chan os.Signal) {
 }
 
 // recordLife records the daemon's own life, so that the next one can tell an end that
-// nobody wanted, and gives what records an orderly end.
+// nobody wanted, and returns what records an orderly end.
 func recordLife(ctx context.Context, a *app.App) func(context.Context) error {
 	run := history.Run{Job: app.DaemonJob, StartedAt: time.Now()}
 	id, err := a.History().Begin(ctx, run)
@@ -177,7 +177,8 @@ func (d *daemon) trigger(name string) {
 // lets what the ones before had to say arrive.
 func (d *daemon) startHeartbeats(a *app.App) {
 	log := a.Options.Log
-	next := notify.StartHeartbeats(a.Config.Notify.Heartbeats, func(err error) { log.Warn("a heartbeat did not arrive", "error", err) })
+	next := notify.StartHeartbeats(a.Config.Notify.Heartbeats,
+		func(err error) { log.Warn("a heartbeat did not arrive", "error", err) })
 	before := d.heartbeats.Swap(next)
 	a.SetPulse(next.Beat)
 	if before != nil {
@@ -262,7 +263,8 @@ func (d *daemon) report(e scheduler.Event) {
 		log.Warn("failed, and is tried again", "error", e.Err, "at", e.RetryAt)
 	case scheduler.Stuck:
 		log.Error("was cancelled and does not return; it is not started again until it does")
-		d.life.bad(alarmStuck(e.Job), health.Trouble{Message: "it ran too long, was cancelled and does not return", Hint: "systemctl restart atobackupd"})
+		d.life.bad(alarmStuck(e.Job), health.Trouble{Message: "it ran too long, was cancelled and does not return",
+			Hint: "systemctl restart atobackupd"})
 		d.alarmLoop.wakeUp()
 	case scheduler.Missed:
 		log.Warn("slots passed while nobody looked", "slots", len(e.Slots), "oldest", e.Slots[0])

@@ -18,7 +18,7 @@ const (
 	thawEvery = 2 * time.Minute
 )
 
-// thawJobs gives the job that looks for an application that a command left
+// thawJobs returns the job that looks for an application that a command left
 // frozen when it was killed: the daemon's next start or take may be a day away.
 func thawJobs(a *app.App) []scheduler.Job {
 	b, freeze := a.Config.Backup, chroma.MethodFreeze

@@ -26,7 +26,8 @@ func TestFrozenApplicationIsThawed(t *testing.T) {
 		t.Fatalf("%d jobs", len(jobs))
 	}
 	freeze := func() {
-		h.write("state/frozen.json", fmt.Sprintf(`{"thaw": ["touch", %q], "since": "2026-04-07T06:00:00Z", "pid": 1}`, h.path("forged")))
+		h.write("state/frozen.json", fmt.Sprintf(`{"thaw": ["touch", %q], "since": "2026-04-07T06:00:00Z", "pid": 1}`,
+			h.path("forged")))
 	}
 	thawed := func() bool {
 		_, marker := os.Lstat(h.path("state/frozen.json"))

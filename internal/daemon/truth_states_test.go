@@ -86,7 +86,8 @@ var states = []state{
 			w.take(snapshot.Weekly)
 		}},
 
-	{name: "a table is emptied and snapshots go on", want: "critical source_shrunk", text: "db_table_emptied: t had 1 rows",
+	{name: "a table is emptied and snapshots go on", want: "critical source_shrunk",
+		text: "db_table_emptied: t had 1 rows",
 		make: func(w *world) {
 			w.change("DELETE FROM t; CREATE TABLE u (x); INSERT INTO u VALUES (1)")
 			w.take(snapshot.Daily)
@@ -95,7 +96,8 @@ var states = []state{
 		end: func(w *world) { w.accept() }},
 	{name: "a table lost more than half of its rows", want: "critical source_shrunk", text: "db_shrunk",
 		make: func(w *world) {
-			w.change("WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM n WHERE x < 200) INSERT INTO t SELECT x FROM n")
+			w.change("WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM n WHERE x < 200) INSERT INTO t " +
+				"SELECT x FROM n")
 			w.take(snapshot.Daily)
 			w.change("DELETE FROM t WHERE x > 50")
 			w.take(snapshot.Daily)
@@ -112,10 +114,12 @@ var states = []state{
 	{name: "nothing was pruned although snapshots are taken", want: "critical prune", text: "more than 26 hours ago",
 		make: func(w *world) { w.pass(20 * hour); w.take(snapshot.Daily); w.ship(); w.pass(10 * hour) },
 		end:  func(w *world) { w.prune() }},
-	{name: "a machine was off and takes a snapshot again", want: "warning prune", text: "waits for a snapshot", mute: true,
+	{name: "a machine was off and takes a snapshot again", want: "warning prune", text: "waits for a snapshot",
+		mute: true,
 		make: func(w *world) { w.pass(30 * hour); w.take(snapshot.Daily); w.ship() },
 		end:  func(w *world) { w.prune() }},
-	{name: "nothing is shipped although snapshots are frequent", want: "critical offsite:disk", text: "more than 3 days ago",
+	{name: "nothing is shipped although snapshots are frequent", want: "critical offsite:disk",
+		text: "more than 3 days ago",
 		make: func(w *world) {
 			for range 16 {
 				w.pass(6 * hour)
@@ -150,7 +154,8 @@ var states = []state{
 			w.move("data/a.db", "data/b.db")
 			w.event(scheduler.Event{Kind: scheduler.Started, Job: "daily", Slot: scheduler.Slot{Attempt: 1}})
 			w.failTake()
-			w.event(scheduler.Event{Kind: scheduler.Retrying, Job: "daily", RetryAt: time.Now().Add(5 * time.Minute), Err: errSomething})
+			w.event(scheduler.Event{Kind: scheduler.Retrying, Job: "daily", RetryAt: time.Now().Add(5 * time.Minute),
+				Err: errSomething})
 		},
 		end: func(w *world) {
 			w.move("data/b.db", "data/a.db")
@@ -161,7 +166,8 @@ var states = []state{
 		make: func(w *world) {
 			w.move("data/a.db", "data/b.db")
 			w.failTake()
-			w.event(scheduler.Event{Kind: scheduler.Retrying, Job: "daily", RetryAt: time.Now().Add(time.Minute), Err: errSomething})
+			w.event(scheduler.Event{Kind: scheduler.Retrying, Job: "daily", RetryAt: time.Now().Add(time.Minute),
+				Err: errSomething})
 			w.pass(12 * time.Minute)
 		},
 		end: func(w *world) { w.move("data/b.db", "data/a.db"); w.take(snapshot.Daily) }},
@@ -169,7 +175,8 @@ var states = []state{
 		make: func(w *world) {
 			w.move("data/a.db", "data/b.db")
 			w.failTake()
-			w.event(scheduler.Event{Kind: scheduler.Retrying, Job: "daily", RetryAt: time.Now().Add(time.Minute), Err: errSomething})
+			w.event(scheduler.Event{Kind: scheduler.Retrying, Job: "daily", RetryAt: time.Now().Add(time.Minute),
+				Err: errSomething})
 			w.restart(func() {})
 		},
 		end: func(w *world) { w.move("data/b.db", "data/a.db"); w.take(snapshot.Daily) }},
@@ -244,7 +251,8 @@ var states = []state{
 		}},
 	{name: "a command was killed", // it does not run for ever
 		make: func(w *world) {
-			w.record(`INSERT INTO runs (job, kind, stamp, started_at, outcome, error, bytes, owner) VALUES ('restore', '', '', ?, 'running', '', 0, 'a/1/2')`, time.Now().UnixMilli())
+			w.record(`INSERT INTO runs (job, kind, stamp, started_at, outcome, error, bytes, owner) VALUES `+
+				`('restore', '', '', ?, 'running', '', 0, 'a/1/2')`, time.Now().UnixMilli())
 			if s, err := w.app.Status(w.t.Context(), time.Now()); err != nil || len(s.Running) != 0 {
 				w.t.Errorf("it runs: %+v, %v", s.Running, err)
 			}
@@ -285,7 +293,10 @@ var states = []state{
 		end:  func(w *world) { w.must(w.verify()) }},
 	{name: "the state of a target cannot be read", want: "critical offsite:disk", text: "state",
 		make: func(w *world) {
-			w.each("state/*/disk*/state.json", func(path string) { w.must(os.Rename(path, path+".away")); w.rewrite(path, "{") })
+			w.each("state/*/disk*/state.json", func(path string) {
+				w.must(os.Rename(path, path+".away"))
+				w.rewrite(path, "{")
+			})
 		},
 		end: func(w *world) {
 			w.each("state/*/disk*/state.json", func(path string) { w.must(os.Rename(path+".away", path)) })
@@ -299,7 +310,8 @@ var states = []state{
 	{name: "a sync finds no recipients", want: "critical offsite:disk", text: "no such file",
 		make: func(w *world) { w.recipients(); w.take(snapshot.Daily); w.mustFail(w.tryShip()) },
 		end:  func(w *world) { w.configure(func(c *config.Config) { c.Encryption = w.encryption }); w.ship() }},
-	{name: "a target that fails is taken out of the configuration", want: "critical offsite:disk", text: "mount its disk", forgets: true,
+	{name: "a target that fails is taken out of the configuration", want: "critical offsite:disk",
+		text: "mount its disk", forgets: true,
 		make: func(w *world) { w.take(snapshot.Daily); w.move("vault", "away"); w.mustFail(w.tryShip()) },
 		end:  func(w *world) { w.configure(func(c *config.Config) { c.Offsite = nil }) }},
 
@@ -552,7 +564,8 @@ func (w *world) foreign(stamp string, sound bool) {
 	}
 	w.must(os.Remove(to + "/atobackupd.json"))
 	w.must(os.RemoveAll(to + "/chroma"))
-	w.rewrite(to+"/"+snapshot.MetadataFile, `{"backup_root": "`+to+`", "db_snapshot_path": "`+to+`/db/atocore.db", "registry_snapshot_path": ""}`)
+	w.rewrite(to+"/"+snapshot.MetadataFile, `{"backup_root": "`+to+`", "db_snapshot_path": "`+to+
+		`/db/atocore.db", "registry_snapshot_path": ""}`)
 	if !sound {
 		w.must(os.Chmod(to+"/"+snapshot.DBFile, 0o600))
 		w.rewrite(to+"/"+snapshot.DBFile, "no database")
@@ -590,7 +603,8 @@ func (w *world) journal(stands bool) {
 			w.must(os.Remove(path))
 			continue
 		}
-		w.rewrite(path, `{"schema": 1, "phase": "swapping", "stamp": "20000101T000002Z", "source": "local", "workspaces": [], "made_dirs": [], "targets": []}`)
+		w.rewrite(path, `{"schema": 1, "phase": "swapping", "stamp": "20000101T000002Z", "source": "local", `+
+			`"workspaces": [], "made_dirs": [], "targets": []}`)
 	}
 }
 

@@ -72,7 +72,8 @@ func newWorld(t *testing.T) *world {
 	w.house.write("config.toml", strings.NewReplacer(
 		"scrub = \"\"\n", "scrub = \"0 3 * * 3\"\nweekly = \"0 5 * * 0\"\n", "drill = \"\"\n", "",
 		"[backup]", "chroma_path = \""+w.path("data/whole")+"\"\n[backup]").Replace(string(text))+worldSchedule)
-	if out, err := exec.Command("tar", "-xzf", "../../snapshot/chroma/testdata/whole.tar.gz", "-C", w.path("data")).CombinedOutput(); err != nil {
+	if out, err := exec.Command("tar", "-xzf", "../../snapshot/chroma/testdata/whole.tar.gz", "-C",
+		w.path("data")).CombinedOutput(); err != nil {
 		t.Fatalf("tar: %v: %s", err, out)
 	}
 	for _, dir := range []string{".", "data", "vault", "backups"} { // whatever the umask
@@ -267,7 +268,8 @@ func (w *world) listen() map[string]mouth {
 	w.must(errors.Join(err, a.Close()))
 	told["command"] = w.document(status)
 
-	server := web.New(httpSource{w.d}, web.Options{TokenFile: func() string { return "" }, Report: func(err error) { w.t.Error(err) }})
+	server := web.New(httpSource{w.d}, web.Options{TokenFile: func() string { return "" },
+		Report: func(err error) { w.t.Error(err) }})
 	var api health.Status
 	w.must(json.Unmarshal([]byte(w.get(server, "/api/status")), &api))
 	told["API"] = w.document(api)

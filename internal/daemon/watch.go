@@ -52,7 +52,8 @@ type alarmLoop struct {
 // newAlarmLoop takes over the alarms that the process before left.
 func newAlarmLoop(ctx context.Context, app func() *app.App, every time.Duration) *alarmLoop {
 	a := app()
-	w := &alarmLoop{app: app, log: a.Options.Log, wake: make(chan struct{}, 1), every: every, outbox: &notify.Outbox{}, sentWith: func(error) {}}
+	w := &alarmLoop{app: app, log: a.Options.Log, wake: make(chan struct{}, 1), every: every, outbox: &notify.Outbox{},
+		sentWith: func(error) {}}
 	var err error
 	w.alarms.Open, err = a.History().OpenAlarms(ctx)
 	a.NoteHistoryError(err)
@@ -192,7 +193,7 @@ func (w *alarmLoop) allowed(now time.Time) bool {
 
 // NoteEnd records that the daemon's process has ended otherwise than it should,
 // and tells people: a daemon that does not come back could not. result, code
-// and status are what systemd gives to ExecStopPost.
+// and status are what systemd hands to ExecStopPost.
 func NoteEnd(ctx context.Context, a *app.App, result, code, status string) error {
 	return newDaemon(a).noteEnd(ctx, result, code, status)
 }
@@ -205,7 +206,8 @@ func (d *daemon) noteEnd(ctx context.Context, result, code, status string) error
 	if err != nil {
 		return err
 	}
-	if err := a.History().Finish(ctx, history.Run{ID: id, FinishedAt: now, Outcome: history.Failed, Error: why}); err != nil {
+	if err := a.History().Finish(ctx, history.Run{ID: id, FinishedAt: now, Outcome: history.Failed,
+		Error: why}); err != nil {
 		return err
 	}
 	a.Config = app.WithCredentials(a.Config, os.Getenv("CREDENTIALS_DIRECTORY"))

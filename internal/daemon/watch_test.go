@@ -60,7 +60,8 @@ func TestManyAtOnce(t *testing.T) {
 		l.bad(name, health.Trouble{Message: "bad"})
 	}
 	again.pass(t.Context(), noon.Add(time.Minute))
-	if got := h.sink.take(); len(got) != 1 || !strings.Contains(got[0], "RECOVERED job:prune") || strings.Contains(got[0], "CRITICAL") {
+	if got := h.sink.take(); len(got) != 1 || !strings.Contains(got[0], "RECOVERED job:prune") ||
+		strings.Contains(got[0], "CRITICAL") {
 		t.Errorf("after a restart: %q", got)
 	}
 }
@@ -82,7 +83,8 @@ func TestHistoryCannotBeWritten(t *testing.T) {
 		w.pass(t.Context(), now.Add(time.Duration(i)*time.Minute))
 	}
 	got := h.sink.take()
-	if len(got) != 1 || !strings.Contains(got[0], "CRITICAL snapshot: ") || !strings.Contains(got[0], "CRITICAL history") {
+	if len(got) != 1 || !strings.Contains(got[0], "CRITICAL snapshot: ") ||
+		!strings.Contains(got[0], "CRITICAL history") {
 		t.Errorf("%q", got)
 	}
 }
@@ -98,7 +100,8 @@ func TestEndedBadly(t *testing.T) {
 	if err := d.noteEnd(t.Context(), "watchdog", "killed", "ABRT"); err != nil {
 		t.Fatal(err)
 	}
-	if got := h.sink.take(); len(got) != 1 || !strings.Contains(got[0], "CRITICAL daemon") || !strings.Contains(got[0], "watchdog (killed ABRT)") {
+	if got := h.sink.take(); len(got) != 1 || !strings.Contains(got[0], "CRITICAL daemon") ||
+		!strings.Contains(got[0], "watchdog (killed ABRT)") {
 		t.Fatalf("%q", got)
 	}
 	if err := d.noteEnd(t.Context(), "exit-code", "exited", "1"); err != nil {
@@ -135,7 +138,8 @@ func TestUndo(t *testing.T) {
 	u.add("hangs", 10*time.Millisecond, func(context.Context) error { select {} })
 	u.add("third", time.Minute, step("third", nil))
 	err := u.run()
-	if strings.Join(order, " ") != "third first" || !errors.Is(err, first) || !strings.Contains(err.Error(), "hangs: not done within 10ms") {
+	if strings.Join(order, " ") != "third first" || !errors.Is(err, first) ||
+		!strings.Contains(err.Error(), "hangs: not done within 10ms") {
 		t.Errorf("%q, %v", order, err)
 	}
 	if err := u.run(); err != nil {

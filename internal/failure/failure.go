@@ -20,7 +20,7 @@ import (
 // states of a target, alarms. Add one only where something acts on it.
 type Kind int
 
-// The kinds. The comment gives the exit code of a command that ends with it.
+// The kinds. The comment names the exit code of a command that ends with it.
 const (
 	Other         Kind = iota // 1: anything else
 	Usage                     // 2: the command line is wrong

@@ -14,14 +14,21 @@ func TestErrorReads(t *testing.T) {
 		err  error
 		want string
 	}{
-		{&Error{Op: "pin", Subject: "S", Err: why, Hint: "see `atobackupd list`"}, "pin: S: no such snapshot: see `atobackupd list`"},
+		{&Error{Op: "pin", Subject: "S", Err: why, Hint: "see `atobackupd list`"},
+			"pin: S: no such snapshot: see `atobackupd list`"},
 		{&Error{Err: why}, "no such snapshot"},
-		{&Error{Op: "restore refused", Subject: "S", Err: &Error{Op: "snapshot", Subject: "S", Err: why}}, "restore refused: S: snapshot: no such snapshot"},
-		{&Error{Op: "scrub", Err: &Error{Op: "scrub", Err: why, Hint: "scrub --repair"}}, "scrub: no such snapshot: scrub --repair"},
-		{&Error{Op: "sync", Hint: "wait", Err: &Error{Op: "laptop", Err: why, Hint: "wait"}}, "sync: laptop: no such snapshot: wait"},
-		{&Error{Op: "config", Subject: "/etc/x", Err: &fs.PathError{Op: "open", Path: "/etc/x", Err: fs.ErrPermission}}, "config: /etc/x: permission denied"},
-		{&Error{Op: "config", Subject: "/etc/x", Err: &fs.PathError{Op: "open", Path: "/y", Err: fs.ErrPermission}}, "config: /etc/x: open /y: permission denied"},
-		{WithoutHint(&Error{Op: "a", Hint: "outer", Err: &Error{Op: "b", Hint: "inner", Err: why}}), "a: b: no such snapshot"},
+		{&Error{Op: "restore refused", Subject: "S", Err: &Error{Op: "snapshot", Subject: "S", Err: why}},
+			"restore refused: S: snapshot: no such snapshot"},
+		{&Error{Op: "scrub", Err: &Error{Op: "scrub", Err: why, Hint: "scrub --repair"}},
+			"scrub: no such snapshot: scrub --repair"},
+		{&Error{Op: "sync", Hint: "wait", Err: &Error{Op: "laptop", Err: why, Hint: "wait"}},
+			"sync: laptop: no such snapshot: wait"},
+		{&Error{Op: "config", Subject: "/etc/x", Err: &fs.PathError{Op: "open", Path: "/etc/x", Err: fs.ErrPermission}},
+			"config: /etc/x: permission denied"},
+		{&Error{Op: "config", Subject: "/etc/x", Err: &fs.PathError{Op: "open", Path: "/y", Err: fs.ErrPermission}},
+			"config: /etc/x: open /y: permission denied"},
+		{WithoutHint(&Error{Op: "a", Hint: "outer", Err: &Error{Op: "b", Hint: "inner", Err: why}}),
+			"a: b: no such snapshot"},
 		{WithoutHint(why), "no such snapshot"},
 	} {
 		if got := c.err.Error(); got != c.want {

@@ -91,7 +91,8 @@ func (l Alarms) Update(r Report, now time.Time) (Alarms, Changes) {
 // isLeg reports whether a name is one of a leg.
 func isLeg(name string) bool {
 	_, target := cutTarget(name)
-	return target != "" || slices.Contains([]string{LegSnapshot, LegFull, LegPrune, LegScrub, LegDrill, LegLiveDrill}, name)
+	return target != "" || slices.Contains([]string{LegSnapshot, LegFull, LegPrune, LegScrub, LegDrill, LegLiveDrill},
+		name)
 }
 
 // told is what people are told of a problem: what was found and what to do,
@@ -110,7 +111,7 @@ type Notice struct {
 	Recovered []Alarm
 }
 
-// Pending gives the news at now. When one alarm is due for a reminder, all others
+// Pending returns the news at now. When one alarm is due for a reminder, all others
 // are mentioned with it: a day has one reminder, however many are open.
 func (l Alarms) Pending(now time.Time) (n Notice) {
 	remind := false
@@ -159,14 +160,16 @@ func (n Notice) Message(host string) (title, body string) {
 		lines = append(lines, fmt.Sprintf("%s %s: %s", strings.ToUpper(a.Level), a.Leg, a.Message))
 	}
 	for _, a := range n.Still {
-		lines = append(lines, fmt.Sprintf("STILL %s %s, since %s: %s", strings.ToUpper(a.Level), a.Leg, Clock(a.Since), a.Message))
+		lines = append(lines, fmt.Sprintf("STILL %s %s, since %s: %s", strings.ToUpper(a.Level), a.Leg, Clock(a.Since),
+			a.Message))
 	}
 	for _, a := range n.Recovered {
 		if a.Message == unwatched {
 			lines = append(lines, fmt.Sprintf("NO LONGER WATCHED %s: it was not well", a.Leg))
 			continue
 		}
-		lines = append(lines, fmt.Sprintf("RECOVERED %s, after %s: %s", a.Leg, a.ResolvedAt.Sub(a.Since).Round(time.Minute), a.Message))
+		lines = append(lines, fmt.Sprintf("RECOVERED %s, after %s: %s", a.Leg,
+			a.ResolvedAt.Sub(a.Since).Round(time.Minute), a.Message))
 	}
 	what := ""
 	switch bad := append(slices.Clone(n.Bad), n.Still...); {

@@ -101,8 +101,10 @@ func TestOnlyWhatIsWellHasRecovered(t *testing.T) {
 	}
 	off := report([]string{LegFull})
 	off.Legs[0].Watched = false
-	for name, r := range map[string]Report{"it was configured away": report([]string{LegSnapshot}), "its limit is off": off} {
-		if l, body := tell(r); strings.Contains(body, "RECOVERED") || !strings.Contains(body, "NO LONGER WATCHED full") || len(l.Open) != 0 {
+	for name, r := range map[string]Report{"it was configured away": report([]string{LegSnapshot}),
+		"its limit is off": off} {
+		if l, body := tell(r); strings.Contains(body, "RECOVERED") ||
+			!strings.Contains(body, "NO LONGER WATCHED full") || len(l.Open) != 0 {
 			t.Errorf("%s: %q, %+v", name, body, l)
 		}
 	}

@@ -28,8 +28,10 @@ const (
 // Conditions are the names of all conditions that can hold, but for those of the
 // daemon's own parts (Facts.Others).
 var Conditions = []string{
-	ConditionRestorePending, ConditionDamaged, ConditionSourceShrunk, ConditionUnverified, ConditionSpace, ConditionHistory, ConditionConfig,
-	ConditionNotify, ConditionDaemon, ConditionLock, ConditionClock, ConditionRecipients, ConditionShared, ConditionMount,
+	ConditionRestorePending, ConditionDamaged, ConditionSourceShrunk, ConditionUnverified, ConditionSpace,
+	ConditionHistory, ConditionConfig,
+	ConditionNotify, ConditionDaemon, ConditionLock, ConditionClock, ConditionRecipients, ConditionShared,
+	ConditionMount,
 }
 
 const (
@@ -81,7 +83,8 @@ func (f Facts) conditions(now time.Time) []Condition {
 	add(ConditionDaemon, v, since)
 	if f.Lock != nil && now.Sub(f.Lock.Since) > lockPatience {
 		add(ConditionLock, verdict{level: LevelWarning, headline: "Something has held the lock for more than an hour.",
-			message: "it is held by " + f.Lock.Holder + " since " + Clock(f.Lock.Since), hint: "see what that process does: fuser -v, or ps -p PID"}, f.Lock.Since)
+			message: "it is held by " + f.Lock.Holder + " since " + Clock(f.Lock.Since),
+			hint:    "see what that process does: fuser -v, or ps -p PID"}, f.Lock.Since)
 	}
 	if len(f.Clocks) > 0 {
 		add(ConditionClock, verdict{level: LevelWarning, headline: "The clock is wrong, or was.",
@@ -110,22 +113,27 @@ func damaged(list []Damage) (verdict, time.Time) {
 	if len(list) > 1 {
 		headline = fmt.Sprintf("%d stored copies are damaged.", len(list))
 	}
-	return verdict{level: LevelCritical, headline: headline, message: "damaged or missing: " + someOf(texts), hint: list[0].Hint}, since
+	return verdict{level: LevelCritical, headline: headline, message: "damaged or missing: " + someOf(texts),
+		hint: list[0].Hint}, since
 }
 
 func shrunk(list []Shrunk) (verdict, time.Time) {
 	newest := list[len(list)-1]
 	return verdict{level: LevelCritical, headline: "What is backed up has lost much of its content.",
-		message: "snapshot " + newest.Stamp + ": " + strings.Join(newest.What, "; ") + ": retention deletes nothing older meanwhile",
-		hint:    "if it was meant: atobackupd accept " + newest.Stamp + "; if not: see `atobackupd list` for one to restore"}, list[0].Since
+		message: "snapshot " + newest.Stamp + ": " + strings.Join(newest.What, "; ") +
+			": retention deletes nothing older meanwhile",
+		hint: "if it was meant: atobackupd accept " + newest.Stamp +
+			"; if not: see `atobackupd list` for one to restore"}, list[0].Since
 }
 
 func (s *Space) judge() verdict {
-	v := verdict{headline: "The disk of the backups is filling up.", hint: "free some space, keep fewer snapshots ([retention]), or lower backup.min_free"}
+	v := verdict{headline: "The disk of the backups is filling up.",
+		hint: "free some space, keep fewer snapshots ([retention]), or lower backup.min_free"}
 	switch {
 	case s.Next > 0 && s.Free-s.Next < s.Keep:
 		v.level, v.headline = LevelCritical, "There is no room for the next snapshot."
-		v.message = fmt.Sprintf("%d MiB are free; the next snapshot may need %d MiB, and %d MiB must stay free (min_free)", s.Free>>20, s.Next>>20, s.Keep>>20)
+		v.message = fmt.Sprintf("%d MiB are free; the next snapshot may need %d MiB, and %d MiB must stay free "+
+			"(min_free)", s.Free>>20, s.Next>>20, s.Keep>>20)
 	case s.FullInDays != nil && *s.FullInDays <= spaceCriticalDays:
 		v.level, v.message = LevelCritical, fmt.Sprintf("it is full within %d days as it grows now", spaceCriticalDays)
 	case s.FullInDays != nil && *s.FullInDays <= spaceWarningDays:
@@ -138,12 +146,15 @@ func (h History) judge() verdict {
 	v := verdict{level: LevelCritical, headline: "What happens is not remembered."}
 	switch {
 	case h.WriteError != "":
-		v.message, v.hint = "it cannot be written: "+h.WriteError, "make room in state_dir, and let the service's user write there"
+		v.message, v.hint = "it cannot be written: "+h.WriteError,
+			"make room in state_dir, and let the service's user write there"
 	case h.Missing:
-		v.message, v.hint = "history.db is gone, although there are snapshots of ours", "systemctl restart atobackupd, and then: atobackupd scrub --all"
+		v.message, v.hint = "history.db is gone, although there are snapshots of ours",
+			"systemctl restart atobackupd, and then: atobackupd scrub --all"
 	case !h.StartedOver.IsZero() && !h.ScrubPassed:
 		v.headline = "What was known of the backups was lost."
-		v.message, v.hint = "history.db was started over at "+Clock(h.StartedOver)+": what was found before is forgotten until a scrub has passed", "atobackupd scrub --all"
+		v.message, v.hint = "history.db was started over at "+Clock(h.StartedOver)+
+			": what was found before is forgotten until a scrub has passed", "atobackupd scrub --all"
 	default:
 		return verdict{level: LevelOK}
 	}
@@ -159,24 +170,30 @@ func unheard(list []Trouble) (verdict, time.Time) {
 			since = t.Since
 		}
 	}
-	return verdict{level: LevelWarning, headline: "Somebody could not be told.", message: someOf(texts), hint: "correct [notify], and try it: atobackupd notify test"}, since
+	return verdict{level: LevelWarning, headline: "Somebody could not be told.", message: someOf(texts),
+		hint: "correct [notify], and try it: atobackupd notify test"}, since
 }
 
 func (d Daemon) judge(now time.Time) (verdict, time.Time) {
 	switch {
 	case d.Second != nil:
-		return verdict{level: LevelCritical, headline: "Two daemons run at once.", message: d.Second.Message, hint: d.Second.Hint}, d.Second.Since
+		return verdict{level: LevelCritical, headline: "Two daemons run at once.", message: d.Second.Message,
+			hint: d.Second.Hint}, d.Second.Since
 	case d.State == DaemonHung && now.Sub(d.Since) > daemonPatience:
-		return verdict{level: LevelCritical, headline: "The daemon hangs.", message: "it was last heard of at " + Clock(d.Since),
+		return verdict{level: LevelCritical, headline: "The daemon hangs.", message: "it was last heard of at " +
+			Clock(d.Since),
 			hint: "systemctl restart atobackupd"}, d.Since
 	case d.Crash != nil:
-		return verdict{level: LevelCritical, headline: "The daemon ended by itself.", message: d.Crash.Message, hint: d.Crash.Hint}, d.Crash.Since
+		return verdict{level: LevelCritical, headline: "The daemon ended by itself.", message: d.Crash.Message,
+			hint: d.Crash.Hint}, d.Crash.Since
 	case d.Scheduled && d.State == DaemonStopped && now.Sub(d.Since) > daemonPatience:
-		return verdict{level: LevelWarning, headline: "Nobody keeps the schedule.", message: "the daemon is not running; it was last heard of at " + Clock(d.Since),
-			hint: "systemctl start atobackupd"}, d.Since
+		return verdict{level: LevelWarning, headline: "Nobody keeps the schedule.",
+			message: "the daemon is not running; it was last heard of at " + Clock(d.Since),
+			hint:    "systemctl start atobackupd"}, d.Since
 	case d.Scheduled && d.State == DaemonNever:
-		return verdict{level: LevelWarning, headline: "Nobody keeps the schedule.", message: "the daemon was never started",
-			hint: "systemctl enable --now atobackupd"}, time.Time{}
+		return verdict{level: LevelWarning, headline: "Nobody keeps the schedule.",
+			message: "the daemon was never started",
+			hint:    "systemctl enable --now atobackupd"}, time.Time{}
 	}
 	return verdict{level: LevelOK}, time.Time{}
 }

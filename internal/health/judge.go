@@ -62,7 +62,8 @@ func Judge(f Facts, now time.Time) Report {
 
 // report writes a verdict with the times that it was made from.
 func (f LegFacts) report(v verdict, now time.Time) Leg {
-	l := Leg{Name: f.Name, Level: v.level, Message: v.message, Headline: v.headline, Hint: v.hint, Limit: f.Limit, Watched: f.Off == "", Quiet: v.quiet}
+	l := Leg{Name: f.Name, Level: v.level, Message: v.message, Headline: v.headline, Hint: v.hint, Limit: f.Limit,
+		Watched: f.Off == "", Quiet: v.quiet}
 	at := func(t time.Time) *time.Time {
 		if t.IsZero() {
 			return nil

@@ -79,13 +79,15 @@ func (f LegFacts) age(takes Takes, takesBad bool, now time.Time) verdict {
 	at, what := f.reference()
 	switch {
 	case f.Holds && f.Newest.IsZero() && !f.LastSuccess.IsZero():
-		return verdict{level: LevelCritical, headline: f.words().gone, message: "there is no valid snapshot any more", hint: f.Hint}
+		return verdict{level: LevelCritical, headline: f.words().gone, message: "there is no valid snapshot any more",
+			hint: f.Hint}
 	case at.IsZero() && f.Watched.IsZero():
 		v := f.quietly("it never ran, and neither did the daemon: systemctl enable --now atobackupd")
 		v.headline = f.words().never
 		return v
 	case at.IsZero() && now.Sub(f.Watched) > f.Limit:
-		return f.overdue("no success since "+Clock(f.Watched)+", for more than "+limitText(f.Limit), f.Watched, takes, takesBad, now)
+		return f.overdue("no success since "+Clock(f.Watched)+", for more than "+limitText(f.Limit), f.Watched, takes,
+			takesBad, now)
 	case at.IsZero() && (f.Holds || !f.Due.IsZero() && now.After(f.Due)):
 		v := f.quietly("it has not run yet")
 		if f.LastError != "" {
@@ -94,7 +96,8 @@ func (f LegFacts) age(takes Takes, takesBad bool, now time.Time) verdict {
 		v.headline = f.words().never
 		return v
 	case at.Sub(now) > ClockSlack:
-		return verdict{level: LevelWarning, headline: f.words().clock, message: what + " " + Clock(at) + ", which has not come yet: check the clock",
+		return verdict{level: LevelWarning, headline: f.words().clock, message: what + " " + Clock(at) +
+			", which has not come yet: check the clock",
 			hint: "timedatectl"}
 	case !at.IsZero() && now.Sub(at) > f.Limit:
 		return f.overdue(what+" "+Clock(at)+", more than "+limitText(f.Limit)+" ago", at, takes, takesBad, now)

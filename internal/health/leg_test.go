@@ -36,8 +36,10 @@ func TestJudgeLeg(t *testing.T) {
 		}
 		return base
 	}
-	snapshot := LegFacts{Name: LegSnapshot, Limit: 26 * hour, Holds: true, Late: LevelCritical, Hint: "atobackupd backup"}
-	target := LegFacts{Name: "offsite:laptop", Limit: 8 * day, Follows: true, Late: LevelCritical, Hint: "atobackupd sync --target laptop"}
+	snapshot := LegFacts{Name: LegSnapshot, Limit: 26 * hour, Holds: true, Late: LevelCritical,
+		Hint: "atobackupd backup"}
+	target := LegFacts{Name: "offsite:laptop", Limit: 8 * day, Follows: true, Late: LevelCritical,
+		Hint: "atobackupd sync --target laptop"}
 	prune := LegFacts{Name: LegPrune, Limit: 26 * hour, Follows: true, Late: LevelCritical}
 	scrub := LegFacts{Name: LegScrub, Limit: 9 * day, Late: LevelCritical}
 	drill := LegFacts{Name: LegDrill, Limit: 100 * day, Late: LevelWarning}
@@ -72,44 +74,76 @@ func TestJudgeLeg(t *testing.T) {
 		text  string // part of the message
 	}{
 		{"never ran, no daemon", snapshot, Takes{}, false, LevelWarning, true, "neither did the daemon"},
-		{"installed an hour ago: nothing to restore to", leg(snapshot, watched(hour)), Takes{}, false, LevelWarning, true, "not run yet"},
+		{"installed an hour ago: nothing to restore to", leg(snapshot, watched(hour)), Takes{}, false, LevelWarning,
+			true, "not run yet"},
 		{"never ran, at the limit", leg(snapshot, watched(26*hour)), Takes{}, false, LevelWarning, true, ""},
-		{"never ran, past the limit", leg(snapshot, watched(26*hour+1)), Takes{}, false, LevelCritical, false, "no success since 2026-04-06 09:59 UTC, for more than 26 hours"},
-		{"a scrub whose first time has not come", leg(scrub, watched(day), due(-day)), Takes{}, false, LevelOK, false, "its first time has not come"},
-		{"a scrub that was due and has not run", leg(scrub, watched(2*day), due(hour)), Takes{}, false, LevelWarning, true, "not run yet"},
-		{"a scrub that never ran", leg(scrub, watched(10*day), due(8*day)), Takes{}, false, LevelCritical, false, "no success since"},
+		{"never ran, past the limit", leg(snapshot, watched(26*hour+1)), Takes{}, false, LevelCritical, false,
+			"no success since 2026-04-06 09:59 UTC, for more than 26 hours"},
+		{"a scrub whose first time has not come", leg(scrub, watched(day), due(-day)), Takes{}, false, LevelOK, false,
+			"its first time has not come"},
+		{"a scrub that was due and has not run", leg(scrub, watched(2*day), due(hour)), Takes{}, false, LevelWarning,
+			true, "not run yet"},
+		{"a scrub that never ran", leg(scrub, watched(10*day), due(8*day)), Takes{}, false, LevelCritical, false,
+			"no success since"},
 		{"fresh", leg(snapshot, well(hour), newest(hour)), Takes{}, false, LevelOK, false, ""},
 		{"at the limit", leg(snapshot, well(hour), newest(26*hour)), Takes{}, false, LevelOK, false, ""},
-		{"past the limit", leg(snapshot, well(hour), newest(26*hour+1)), Takes{}, false, LevelCritical, false, "more than 26 hours ago"},
-		{"all snapshots are gone", leg(snapshot, well(hour)), Takes{}, false, LevelCritical, false, "no valid snapshot any more"},
-		{"the history was lost, the snapshots are there", leg(snapshot, watched(hour), newest(6*hour)), Takes{}, false, LevelOK, false, ""},
-		{"the disk is gone", leg(snapshot, func(f *LegFacts) { f.Err = errors.New("no such directory") }), Takes{}, false, LevelCritical, false, "no such directory"},
-		{"off", leg(snapshot, well(300*day), func(f *LegFacts) { f.Off = `alarms.snapshot = "off"` }), Takes{}, false, LevelOK, false, `not watched: alarms.snapshot = "off"`},
+		{"past the limit", leg(snapshot, well(hour), newest(26*hour+1)), Takes{}, false, LevelCritical, false,
+			"more than 26 hours ago"},
+		{"all snapshots are gone", leg(snapshot, well(hour)), Takes{}, false, LevelCritical, false,
+			"no valid snapshot any more"},
+		{"the history was lost, the snapshots are there", leg(snapshot, watched(hour), newest(6*hour)), Takes{}, false,
+			LevelOK, false, ""},
+		{"the disk is gone", leg(snapshot, func(f *LegFacts) { f.Err = errors.New("no such directory") }), Takes{},
+			false, LevelCritical, false, "no such directory"},
+		{"off", leg(snapshot, well(300*day), func(f *LegFacts) { f.Off = `alarms.snapshot = "off"` }), Takes{}, false,
+			LevelOK, false, `not watched: alarms.snapshot = "off"`},
 
-		{"failed, retries to come", leg(snapshot, newest(25*hour), failed(time.Minute), retry(-4*time.Minute)), Takes{}, false, LevelWarning, true, "tried again at 2026-04-07 12:04 UTC: because"},
-		{"failed, being retried", leg(snapshot, newest(25*hour), failed(hour), retry(50*time.Minute), running), Takes{}, false, LevelWarning, true, "being tried again"},
-		{"failed, and the retry never came", leg(snapshot, newest(25*hour), failed(hour), retry(10*time.Minute)), Takes{}, false, LevelCritical, false, "because"},
-		{"failed for good", leg(snapshot, newest(25*hour), failed(hour)), Takes{}, false, LevelCritical, false, "because"},
-		{"ran too long", leg(snapshot, newest(25*hour), last(hour, TimedOut, RunDetail{Failure: "timeout"})), Takes{}, false, LevelCritical, false, "because"},
-		{"failed, then went well", leg(snapshot, well(time.Minute), newest(time.Minute), last(time.Minute, OK, RunDetail{})), Takes{}, false, LevelOK, false, ""},
-		{"went well by a clock that is ahead, then failed", leg(snapshot, well(-30*day), newest(hour), failed(hour)), Takes{}, false, LevelCritical, false, "because"},
+		{"failed, retries to come", leg(snapshot, newest(25*hour), failed(time.Minute), retry(-4*time.Minute)), Takes{},
+			false, LevelWarning, true, "tried again at 2026-04-07 12:04 UTC: because"},
+		{"failed, being retried", leg(snapshot, newest(25*hour), failed(hour), retry(50*time.Minute), running), Takes{},
+			false, LevelWarning, true, "being tried again"},
+		{"failed, and the retry never came", leg(snapshot, newest(25*hour), failed(hour), retry(10*time.Minute)),
+			Takes{}, false, LevelCritical, false, "because"},
+		{"failed for good", leg(snapshot, newest(25*hour), failed(hour)), Takes{}, false, LevelCritical, false,
+			"because"},
+		{"ran too long", leg(snapshot, newest(25*hour), last(hour, TimedOut, RunDetail{Failure: "timeout"})), Takes{},
+			false, LevelCritical, false, "because"},
+		{"failed, then went well", leg(snapshot, well(time.Minute), newest(time.Minute),
+			last(time.Minute, OK, RunDetail{})), Takes{}, false, LevelOK, false, ""},
+		{"went well by a clock that is ahead, then failed", leg(snapshot, well(-30*day), newest(hour), failed(hour)),
+			Takes{}, false, LevelCritical, false, "because"},
 
-		{"unreachable", leg(target, well(7*day), newest(7*day), skipped), daily, false, LevelOK, false, "it does not answer"},
-		{"unreachable for too long", leg(target, well(9*day), newest(9*day), skipped), daily, false, LevelCritical, false, "more than 8 days ago: it does not answer"},
-		{"reached, and has nothing new", leg(target, well(hour), newest(9*day)), daily, false, LevelCritical, false, "newest snapshot is of 2026-03-29"},
-		{"never reached", leg(target, watched(9*day), skipped), daily, false, LevelCritical, false, "it does not answer"},
-		{"key refused", leg(target, well(day), newest(day), failed(hour)), daily, false, LevelCritical, false, "because"},
-		{"key refused, then asleep", leg(target, well(day), newest(day), failed(2*hour), skipped), daily, false, LevelCritical, false, "because"},
-		{"late for the lack of snapshots", leg(target, well(9*day), newest(9*day)), Takes{Newest: ago(9 * day), Before: ago(10 * day), Limit: 26 * hour}, true, LevelWarning, true, "waits for a snapshot"},
-		{"late after a machine was off, and its first take", leg(target, well(9*day), newest(9*day)), Takes{Newest: ago(time.Minute), Before: ago(9 * day), Limit: 26 * hour}, false, LevelWarning, true, "waits"},
-		{"late, with a take every 20 s", leg(target, well(9*day), newest(9*day)), steady, false, LevelCritical, false, "8 days"},
-		{"never reached, with a take every 20 s", leg(target, watched(60*day)), steady, false, LevelCritical, false, "no success since"},
-		{"late before the takes failed too", leg(target, well(20*day), newest(20*day)), Takes{Newest: ago(2 * day), Before: ago(3 * day), Limit: 26 * hour}, true, LevelCritical, false, "8 days"},
+		{"unreachable", leg(target, well(7*day), newest(7*day), skipped), daily, false, LevelOK, false,
+			"it does not answer"},
+		{"unreachable for too long", leg(target, well(9*day), newest(9*day), skipped), daily, false, LevelCritical,
+			false, "more than 8 days ago: it does not answer"},
+		{"reached, and has nothing new", leg(target, well(hour), newest(9*day)), daily, false, LevelCritical, false,
+			"newest snapshot is of 2026-03-29"},
+		{"never reached", leg(target, watched(9*day), skipped), daily, false, LevelCritical, false,
+			"it does not answer"},
+		{"key refused", leg(target, well(day), newest(day), failed(hour)), daily, false, LevelCritical, false,
+			"because"},
+		{"key refused, then asleep", leg(target, well(day), newest(day), failed(2*hour), skipped), daily, false,
+			LevelCritical, false, "because"},
+		{"late for the lack of snapshots", leg(target, well(9*day), newest(9*day)),
+			Takes{Newest: ago(9 * day), Before: ago(10 * day), Limit: 26 * hour}, true, LevelWarning, true,
+			"waits for a snapshot"},
+		{"late after a machine was off, and its first take", leg(target, well(9*day), newest(9*day)),
+			Takes{Newest: ago(time.Minute), Before: ago(9 * day), Limit: 26 * hour}, false, LevelWarning,
+			true, "waits"},
+		{"late, with a take every 20 s", leg(target, well(9*day), newest(9*day)), steady, false, LevelCritical,
+			false, "8 days"},
+		{"never reached, with a take every 20 s", leg(target, watched(60*day)), steady, false, LevelCritical, false,
+			"no success since"},
+		{"late before the takes failed too", leg(target, well(20*day), newest(20*day)),
+			Takes{Newest: ago(2 * day), Before: ago(3 * day), Limit: 26 * hour}, true, LevelCritical, false, "8 days"},
 
 		{"prune is held", leg(prune, well(day), failed(hour)), daily, false, LevelCritical, false, "because"},
 		{"drill overdue", leg(drill, well(101*day)), daily, false, LevelWarning, false, "more than 100 days ago"},
-		{"drill failed", leg(drill, well(day), last(hour, Failed, RunDetail{Failure: "invalid"})), daily, false, LevelCritical, false, "because"},
-		{"a success of tomorrow", leg(prune, well(-day)), daily, false, LevelWarning, false, "has not come yet: check the clock"},
+		{"drill failed", leg(drill, well(day), last(hour, Failed, RunDetail{Failure: "invalid"})), daily, false,
+			LevelCritical, false, "because"},
+		{"a success of tomorrow", leg(prune, well(-day)), daily, false, LevelWarning, false,
+			"has not come yet: check the clock"},
 		{"a clock that was a little fast", leg(prune, well(-hour)), daily, false, LevelOK, false, ""},
 	}
 	for _, test := range tests {
@@ -140,12 +174,18 @@ func TestDecisive(t *testing.T) {
 		{"one that failed", []Run{failed}, 7},
 		{"skipped since", []Run{run(9, "sync:laptop", Skipped, RunDetail{Failure: "unreachable"}, 0), failed}, 7},
 		{"interrupted since", []Run{run(9, "sync:laptop", Interrupted, RunDetail{}, 0), failed}, 7},
-		{"a slip of the fingers since", []Run{run(9, "sync:laptop", Failed, RunDetail{Failure: "usage"}, 0), failed}, 7},
-		{"found the lock taken since, by hand", []Run{run(9, "backup", Failed, RunDetail{Failure: "locked"}, 0), failed}, 7},
-		{"found the lock taken, the daemon's take", []Run{run(9, "backup", Failed, RunDetail{Failure: "locked", Daemon: true}, 0), failed}, 9},
-		{"the daemon's prune found the lock taken", []Run{run(9, "prune", Failed, RunDetail{Failure: "locked", Daemon: true}, 0), failed}, 7},
-		{"refused for safety since, by hand", []Run{run(9, "backup", Failed, RunDetail{Failure: "refused"}, 0), run(5, "backup", OK, RunDetail{}, hour)}, 5},
-		{"refused for safety since, the daemon's", []Run{run(9, "backup", Failed, RunDetail{Failure: "refused", Daemon: true}, 0), failed}, 9},
+		{"a slip of the fingers since", []Run{run(9, "sync:laptop", Failed, RunDetail{Failure: "usage"}, 0), failed},
+			7},
+		{"found the lock taken since, by hand", []Run{run(9, "backup", Failed, RunDetail{Failure: "locked"}, 0),
+			failed}, 7},
+		{"found the lock taken, the daemon's take",
+			[]Run{run(9, "backup", Failed, RunDetail{Failure: "locked", Daemon: true}, 0), failed}, 9},
+		{"the daemon's prune found the lock taken",
+			[]Run{run(9, "prune", Failed, RunDetail{Failure: "locked", Daemon: true}, 0), failed}, 7},
+		{"refused for safety since, by hand", []Run{run(9, "backup", Failed, RunDetail{Failure: "refused"}, 0),
+			run(5, "backup", OK, RunDetail{}, hour)}, 5},
+		{"refused for safety since, the daemon's",
+			[]Run{run(9, "backup", Failed, RunDetail{Failure: "refused", Daemon: true}, 0), failed}, 9},
 		{"went well since", []Run{run(9, "sync:laptop", OK, RunDetail{}, 0), failed}, 9},
 		{"went well before, dated later", []Run{failed, run(5, "sync:laptop", OK, RunDetail{}, -30*day)}, 7},
 	} {
@@ -175,9 +215,11 @@ func TestCommandComesFromTheCause(t *testing.T) {
 		}
 	}
 	f := LegFacts{Name: LegScrub, Limit: day, Late: LevelCritical, Hint: "atobackupd scrub", LastSuccess: ago(hour),
-		Last: ended("scrub", ago(time.Minute), Failed, RunDetail{Failure: "invalid", Hint: "see what would heal them: atobackupd scrub --repair"})}
+		Last: ended("scrub", ago(time.Minute), Failed,
+			RunDetail{Failure: "invalid", Hint: "see what would heal them: atobackupd scrub --repair"})}
 	r := Judge(Facts{Legs: []LegFacts{f}}, noon)
-	if p := r.Problems(); len(p) != 1 || p[0].Command() != "atobackupd scrub --repair" || !strings.Contains(p[0].Headline, "did not pass") {
+	if p := r.Problems(); len(p) != 1 || p[0].Command() != "atobackupd scrub --repair" ||
+		!strings.Contains(p[0].Headline, "did not pass") {
 		t.Errorf("%+v", p)
 	}
 }

@@ -25,9 +25,12 @@ func aTrouble(t *rapid.T, name string) *Trouble {
 }
 
 func aLeg(t *rapid.T, name string) LegFacts {
-	f := LegFacts{Name: name, Limit: time.Duration(rapid.Int64Range(1, int64(100*day)).Draw(t, "limit")), Holds: name == LegSnapshot || name == LegFull,
-		Late: LevelCritical, Follows: name == LegPrune || name == LegOffsite("laptop"), Watched: aTime(t, "watched"), Due: aTime(t, "due"),
-		LastSuccess: aTime(t, "success"), LastAttempt: aTime(t, "attempt"), Newest: aTime(t, "newest"), RetryAt: aTime(t, "retry"),
+	f := LegFacts{Name: name, Limit: time.Duration(rapid.Int64Range(1, int64(100*day)).Draw(t, "limit")),
+		Holds: name == LegSnapshot || name == LegFull,
+		Late:  LevelCritical, Follows: name == LegPrune || name == LegOffsite("laptop"), Watched: aTime(t, "watched"),
+		Due:         aTime(t, "due"),
+		LastSuccess: aTime(t, "success"), LastAttempt: aTime(t, "attempt"), Newest: aTime(t, "newest"),
+		RetryAt: aTime(t, "retry"),
 		Running: rapid.Bool().Draw(t, "running")}
 	switch rapid.IntRange(0, 3).Draw(t, "last") {
 	case 1:
@@ -50,7 +53,8 @@ func someFacts(t *rapid.T) Facts {
 	}
 	f.RestorePending, f.Unverified, f.Config = aTrouble(t, "pending"), aTrouble(t, "unverified"), aTrouble(t, "config")
 	f.Recipients, f.Shared, f.Mount = aTrouble(t, "recipients"), aTrouble(t, "shared"), aTrouble(t, "mount")
-	f.Daemon = Daemon{Scheduled: true, State: rapid.SampledFrom([]string{DaemonRunning, DaemonStopped, DaemonHung, DaemonNever}).Draw(t, "daemon"), Since: aTime(t, "daemon since")}
+	f.Daemon = Daemon{Scheduled: true, State: rapid.SampledFrom([]string{DaemonRunning, DaemonStopped, DaemonHung,
+		DaemonNever}).Draw(t, "daemon"), Since: aTime(t, "daemon since")}
 	return f
 }
 
@@ -91,7 +95,8 @@ func TestReportIsNeverBetterThanItsEvidence(t *testing.T) {
 				t.Fatalf("%s went well in the future and is ok", l.Name)
 			}
 		}
-		if problems := r.Problems(); (len(problems) == 0) != (r.Level == LevelOK) || len(problems) > 0 && problems[0].Level != r.Level {
+		if problems := r.Problems(); (len(problems) == 0) != (r.Level == LevelOK) || len(problems) > 0 &&
+			problems[0].Level != r.Level {
 			t.Fatalf("%s with %+v", r.Level, problems)
 		}
 	})
@@ -103,7 +108,10 @@ func TestABadFactNeverHelps(t *testing.T) {
 		name string
 		make func(f *Facts, i int)
 	}{
-		{"a leg fails", func(f *Facts, i int) { f.Legs[i].Last = ended("job", noon, Failed, RunDetail{Failure: "error"}) }},
+		{"a leg fails", func(f *Facts, i int) {
+			f.Legs[i].Last = ended("job", noon, Failed,
+				RunDetail{Failure: "error"})
+		}},
 		{"a leg cannot be looked at", func(f *Facts, i int) { f.Legs[i].Err = errors.New("cannot") }},
 		{"what a leg holds is gone", func(f *Facts, i int) {
 			if f.Legs[i].Holds && !f.Legs[i].LastSuccess.IsZero() {

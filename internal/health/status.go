@@ -48,7 +48,8 @@ type SpaceStatus struct {
 	Free         int64  `json:"free"`                 // bytes
 	MinFree      int64  `json:"min_free"`             // what a take leaves free
 	GrowthPerDay *int64 `json:"growth_bytes_per_day"` // null while too little is known
-	FullInDays   *int   `json:"full_in_days"`         // until only MinFree is left; null when it does not grow, or not within years
+	// until only MinFree is left; null when it does not grow, or not within years
+	FullInDays *int `json:"full_in_days"`
 }
 
 // TargetStatus says how one target stands.

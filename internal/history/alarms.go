@@ -15,18 +15,21 @@ type Alarm = health.Alarm
 
 const alarmColumns = "id, leg, since, level, message, notified_at, resolved_at"
 
-// Raise opens an alarm for a leg, or gives the open one its present level and
+// Raise opens an alarm for a leg, or updates the level of the open one and its
 // message. A leg has one open alarm at most, whoever raises it and however
-// often the process starts. It gives the alarm, and true when it is new.
-func (d *DB) Raise(ctx context.Context, leg, level, message string, now time.Time) (alarm Alarm, fresh bool, err error) {
+// often the process starts. It returns the alarm, and true when it is new.
+func (d *DB) Raise(ctx context.Context, leg, level, message string,
+	now time.Time) (alarm Alarm, fresh bool, err error) {
 	err = d.write(ctx, func(tx *sql.Tx) error {
-		update := tx.QueryRowContext(ctx, `UPDATE alarms SET level = ?, message = ? WHERE leg = ? AND resolved_at IS NULL
+		update := tx.QueryRowContext(ctx, `UPDATE alarms SET level = ?, message = ?
+			WHERE leg = ? AND resolved_at IS NULL
 			RETURNING `+alarmColumns, level, message, leg)
 		if alarm, err = scanAlarm(update); !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
 		fresh = true
-		alarm, err = scanAlarm(tx.QueryRowContext(ctx, `INSERT INTO alarms (leg, since, level, message) VALUES (?, ?, ?, ?)
+		alarm, err = scanAlarm(tx.QueryRowContext(ctx, `INSERT INTO alarms (leg, since, level, message)
+			VALUES (?, ?, ?, ?)
 			RETURNING `+alarmColumns, leg, now.UnixMilli(), level, message))
 		return err
 	})
@@ -36,7 +39,7 @@ func (d *DB) Raise(ctx context.Context, leg, level, message string, now time.Tim
 	return alarm, fresh, nil
 }
 
-// Resolve closes a leg's open alarm and gives it; false when there is none.
+// Resolve closes a leg's open alarm and returns it; false when there is none.
 func (d *DB) Resolve(ctx context.Context, leg string, now time.Time) (Alarm, bool, error) {
 	return one(ctx, d, scanAlarm, `UPDATE alarms SET resolved_at = ? WHERE leg = ? AND resolved_at IS NULL
 		RETURNING `+alarmColumns, now.UnixMilli(), leg)
@@ -52,12 +55,12 @@ func (d *DB) Notified(ctx context.Context, id int64, at time.Time) error {
 	return err
 }
 
-// OpenAlarms gives the alarms that are open, oldest first.
+// OpenAlarms returns the alarms that are open, oldest first.
 func (d *DB) OpenAlarms(ctx context.Context) ([]Alarm, error) {
 	return list(ctx, d, scanAlarm, "SELECT "+alarmColumns+" FROM alarms WHERE resolved_at IS NULL ORDER BY since, id")
 }
 
-// UntoldRecoveries gives the alarms of which somebody was told and that are
+// UntoldRecoveries returns the alarms of which somebody was told and that are
 // over, which nobody was told yet, oldest first: a process may end between the
 // two.
 func (d *DB) UntoldRecoveries(ctx context.Context) ([]Alarm, error) {
@@ -65,13 +68,14 @@ func (d *DB) UntoldRecoveries(ctx context.Context) ([]Alarm, error) {
 		WHERE resolved_at IS NOT NULL AND notified_at < resolved_at ORDER BY resolved_at, id`)
 }
 
-// Alarms gives the newest alarms, open or over, newest first, at most limit.
+// Alarms returns the newest alarms, open or over, newest first, at most limit.
 func (d *DB) Alarms(ctx context.Context, limit int) ([]Alarm, error) {
 	return list(ctx, d, scanAlarm, "SELECT "+alarmColumns+" FROM alarms ORDER BY since DESC, id DESC LIMIT ?", limit)
 }
 
 func scanAlarm(r row) (a Alarm, err error) {
-	err = r.Scan(&a.ID, &a.Leg, intoTime{&a.Since}, &a.Level, &a.Message, intoTime{&a.NotifiedAt}, intoTime{&a.ResolvedAt})
+	err = r.Scan(&a.ID, &a.Leg, intoTime{&a.Since}, &a.Level, &a.Message, intoTime{&a.NotifiedAt},
+		intoTime{&a.ResolvedAt})
 	return a, err
 }
 
@@ -98,7 +102,7 @@ func (d *DB) LegFailed(ctx context.Context, leg string, at time.Time, why string
 	return err
 }
 
-// Legs gives every leg that was ever tried, by name.
+// Legs returns every leg that was ever tried, by name.
 func (d *DB) Legs(ctx context.Context) ([]Leg, error) {
 	return list(ctx, d, scanLeg, "SELECT leg, last_success, last_attempt, last_error FROM legs ORDER BY leg")
 }

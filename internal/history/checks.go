@@ -35,12 +35,12 @@ func (d *DB) PutValidation(ctx context.Context, v Validation) error {
 
 const validationColumns = "stamp, checked_at, valid, errors, bytes, duration_ms, failed_since"
 
-// Validation gives the newest check of a snapshot; false when there was none.
+// Validation returns the newest check of a snapshot; false when there was none.
 func (d *DB) Validation(ctx context.Context, stamp string) (Validation, bool, error) {
 	return one(ctx, d, scanValidation, "SELECT "+validationColumns+" FROM validations WHERE stamp = ?", stamp)
 }
 
-// Validations gives the newest check of every snapshot, least recently checked
+// Validations returns the newest check of every snapshot, least recently checked
 // first.
 func (d *DB) Validations(ctx context.Context) ([]Validation, error) {
 	return list(ctx, d, scanValidation, "SELECT "+validationColumns+" FROM validations ORDER BY checked_at, stamp")
@@ -53,7 +53,8 @@ func (d *DB) ForgetValidation(ctx context.Context, stamp string) error {
 }
 
 func scanValidation(r row) (v Validation, err error) {
-	err = r.Scan(&v.Stamp, intoTime{&v.CheckedAt}, &v.Valid, intoWords{&v.Errors}, &v.Bytes, intoDuration{&v.Duration}, intoTime{&v.FailedSince})
+	err = r.Scan(&v.Stamp, intoTime{&v.CheckedAt}, &v.Valid, intoWords{&v.Errors}, &v.Bytes, intoDuration{&v.Duration},
+		intoTime{&v.FailedSince})
 	return v, err
 }
 
@@ -80,7 +81,7 @@ func (d *DB) AddDrill(ctx context.Context, drill Drill) (int64, error) {
 	return id, err
 }
 
-// Drills gives the newest drills, newest first, at most limit of them.
+// Drills returns the newest drills, newest first, at most limit of them.
 func (d *DB) Drills(ctx context.Context, limit int) ([]Drill, error) {
 	return list(ctx, d, scanDrill, `SELECT id, stamp, source, started_at, duration_ms, pass, surprises
 		FROM drills ORDER BY started_at DESC, id DESC LIMIT ?`, limit)

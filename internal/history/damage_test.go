@@ -117,7 +117,8 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 func TestOlderSchemaIsReadAfterTheDaemon(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "history.db")
 	check(t, os.WriteFile(path, nil, 0o600)) // an empty file is an empty database
-	if _, err := OpenReadOnly(t.Context(), path); err == nil || !strings.Contains(err.Error(), "start the daemon once") {
+	if _, err := OpenReadOnly(t.Context(), path); err == nil ||
+		!strings.Contains(err.Error(), "start the daemon once") {
 		t.Errorf("got %v", err)
 	}
 	check(t, open(t, path).Close())

@@ -79,8 +79,8 @@ func OpenReadOnly(ctx context.Context, path string) (*DB, error) {
 	return db, nil
 }
 
-// Volatile gives an empty history that lives in memory and is lost on Close,
-// for a daemon whose disk gives it no other.
+// Volatile returns an empty history that lives in memory and is lost on Close,
+// for a daemon whose disk allows no other.
 func Volatile(ctx context.Context) (*DB, error) {
 	db, err := connect(":memory:", url.Values{"_txlock": {"immediate"}})
 	if err != nil {
@@ -92,7 +92,7 @@ func Volatile(ctx context.Context) (*DB, error) {
 	return db, nil
 }
 
-// MovedAside gives the path to which Open moved a damaged file; "" when it
+// MovedAside returns the path to which Open moved a damaged file; "" when it
 // found none.
 func (d *DB) MovedAside() string { return d.aside }
 
@@ -119,7 +119,7 @@ func openWritable(ctx context.Context, path string) (*DB, error) {
 	return db, nil
 }
 
-// connect gives a handle of one connection: a process has no use for more, and
+// connect returns a handle of one connection: a process has no use for more, and
 // with one it never waits for itself.
 func connect(path string, options url.Values) (*DB, error) {
 	name := url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: options.Encode()}
@@ -132,7 +132,7 @@ func connect(path string, options url.Values) (*DB, error) {
 }
 
 // makeFile makes an empty file, which is an empty database, with the mode that
-// SQLite would not give it. An existing one is not opened here: closing it
+// SQLite would not set. An existing one is not opened here: closing it
 // again would drop the locks that this process holds on it through SQLite.
 func makeFile(path string) error {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
@@ -165,5 +165,6 @@ func openError(path string, err error) error {
 type newerError struct{ version int }
 
 func (e *newerError) Error() string {
-	return fmt.Sprintf("it was written by a newer atobackupd (schema %d, this one knows %d)", e.version, len(migrations))
+	return fmt.Sprintf("it was written by a newer atobackupd (schema %d, this one knows %d)", e.version,
+		len(migrations))
 }

@@ -153,8 +153,10 @@ func TestRuns(t *testing.T) {
 
 func TestValidations(t *testing.T) {
 	db, ctx := newHistory(t), t.Context()
-	good := Validation{Stamp: "20260407T060000Z", CheckedAt: noon, Valid: true, Errors: []string{}, Bytes: 5, Duration: time.Second}
-	bad := Validation{Stamp: "20260406T060000Z", CheckedAt: noon.Add(time.Hour), Errors: []string{"checksum_mismatch: db/atocore.db"}}
+	good := Validation{Stamp: "20260407T060000Z", CheckedAt: noon, Valid: true, Errors: []string{}, Bytes: 5,
+		Duration: time.Second}
+	bad := Validation{Stamp: "20260406T060000Z", CheckedAt: noon.Add(time.Hour),
+		Errors: []string{"checksum_mismatch: db/atocore.db"}}
 	check(t, db.PutValidation(ctx, Validation{Stamp: bad.Stamp, CheckedAt: noon.Add(-time.Hour), Valid: true}))
 	check(t, db.PutValidation(ctx, bad))
 	check(t, db.PutValidation(ctx, good))
@@ -172,13 +174,15 @@ func TestValidations(t *testing.T) {
 
 func TestDrillsAndPushes(t *testing.T) {
 	db, ctx := newHistory(t), t.Context()
-	drill := Drill{Stamp: "20260407T060000Z", Source: "laptop", StartedAt: noon, Duration: time.Minute, Pass: true, Surprises: []string{"slow"}}
+	drill := Drill{Stamp: "20260407T060000Z", Source: "laptop", StartedAt: noon, Duration: time.Minute, Pass: true,
+		Surprises: []string{"slow"}}
 	drill.ID = must[int64](t)(db.AddDrill(ctx, drill))
 	failed := Drill{Stamp: "20260407T060000Z", Source: "local", StartedAt: noon.Add(time.Hour), Surprises: []string{}}
 	failed.ID = must[int64](t)(db.AddDrill(ctx, failed))
 	same(t, "drills", must[[]Drill](t)(db.Drills(ctx, 9)), []Drill{failed, drill})
 
-	push := Push{Target: "laptop", Stamp: "20260407T060000Z", Push: "20260407T060000Z-0a1b2c", Seq: 7, Bytes: 9, Packs: 2, Duration: time.Minute, At: noon}
+	push := Push{Target: "laptop", Stamp: "20260407T060000Z", Push: "20260407T060000Z-0a1b2c", Seq: 7, Bytes: 9,
+		Packs: 2, Duration: time.Minute, At: noon}
 	other := Push{Target: "disk", Stamp: push.Stamp, Push: "20260407T060000Z-ffffff", Seq: 1, At: noon.Add(time.Hour)}
 	check(t, db.AddPush(ctx, push))
 	check(t, db.AddPush(ctx, push))
@@ -299,7 +303,8 @@ func TestValidationRemembersTheFirstFailure(t *testing.T) {
 	db, ctx := newHistory(t), t.Context()
 	put := func(hours int, valid bool) Validation {
 		t.Helper()
-		check(t, db.PutValidation(ctx, Validation{Stamp: "20260407T060000Z", CheckedAt: noon.Add(time.Duration(hours) * time.Hour), Valid: valid}))
+		check(t, db.PutValidation(ctx, Validation{Stamp: "20260407T060000Z",
+			CheckedAt: noon.Add(time.Duration(hours) * time.Hour), Valid: valid}))
 		got, _, err := db.Validation(ctx, "20260407T060000Z")
 		check(t, err)
 		return got
@@ -308,7 +313,8 @@ func TestValidationRemembersTheFirstFailure(t *testing.T) {
 		valid bool
 		since time.Time
 	}{
-		{true, time.Time{}}, {false, noon.Add(time.Hour)}, {false, noon.Add(time.Hour)}, {true, time.Time{}}, {false, noon.Add(4 * time.Hour)},
+		{true, time.Time{}}, {false, noon.Add(time.Hour)}, {false, noon.Add(time.Hour)}, {true, time.Time{}},
+		{false, noon.Add(4 * time.Hour)},
 	} {
 		if got := put(i, c.valid); !got.FailedSince.Equal(c.since) || got.Valid != c.valid {
 			t.Errorf("check %d: %+v, want failed since %v", i, got, c.since)

@@ -26,7 +26,8 @@ func (d *DB) StartedOver(ctx context.Context) (time.Time, bool, error) {
 
 // FirstKnown returns when anything was first recorded; false when nothing was.
 func (d *DB) FirstKnown(ctx context.Context) (time.Time, bool, error) {
-	at, ok, err := one(ctx, d, scanTime, "SELECT min(at) FROM (SELECT min(first_start) AS at FROM slots UNION ALL SELECT min(started_at) FROM runs)")
+	at, ok, err := one(ctx, d, scanTime, "SELECT min(at) FROM (SELECT min(first_start) AS at FROM slots UNION ALL "+
+		"SELECT min(started_at) FROM runs)")
 	return at, ok && !at.IsZero(), err
 }
 

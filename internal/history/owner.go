@@ -21,7 +21,7 @@ var owner = sync.OnceValue(func() string {
 	return fmt.Sprintf("%s/%d/%s", bootID(), pid, start)
 })
 
-// alive tells whether the process that an owner names still runs. Where /proc
+// alive reports whether the process that an owner names still runs. Where /proc
 // hides other users' processes the pid alone must do.
 func alive(name string) bool {
 	part := strings.Split(name, "/")
@@ -47,7 +47,7 @@ func bootID() string {
 	return strings.TrimSpace(string(id))
 }
 
-// startTime gives when a process started, in clock ticks since the boot: the
+// startTime returns when a process started, in clock ticks since the boot: the
 // 22nd field of its stat, counted behind the name, which may hold anything.
 func startTime(pid int) (string, error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))

@@ -150,7 +150,8 @@ func TestCloseInterrupted(t *testing.T) {
 		t.Fatal("it was not killed")
 	}
 	closed := must[[]Run](t)(db.CloseInterrupted(t.Context(), noon.Add(time.Hour)))
-	if len(closed) != 1 || closed[0].Job != "daily" || closed[0].Outcome != Interrupted || !closed[0].FinishedAt.Equal(noon.Add(time.Hour)) {
+	if len(closed) != 1 || closed[0].Job != "daily" || closed[0].Outcome != Interrupted ||
+		!closed[0].FinishedAt.Equal(noon.Add(time.Hour)) {
 		t.Errorf("closed %+v", closed)
 	}
 	if again := must[[]Run](t)(db.CloseInterrupted(t.Context(), noon)); len(again) != 0 {

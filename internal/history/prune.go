@@ -10,7 +10,7 @@ import (
 // KeepFor is how long Prune keeps what happened.
 const KeepFor = 2 * 365 * 24 * time.Hour
 
-// Prune forgets what is older than KeepFor and gives the number of rows. What
+// Prune forgets what is older than KeepFor and returns the number of rows. What
 // is still needed stays, however old: slots, legs, open alarms, runs under way,
 // each job's newest run, each target's newest push and its highest sequence
 // number, the newest drill and the newest one that passed.

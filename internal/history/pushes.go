@@ -25,7 +25,7 @@ func (d *DB) AddPush(ctx context.Context, p Push) error {
 	return err
 }
 
-// Pushes gives the newest pushes to a target, or to all when target is "",
+// Pushes returns the newest pushes to a target, or to all when target is "",
 // newest first, at most limit of them.
 func (d *DB) Pushes(ctx context.Context, target string, limit int) ([]Push, error) {
 	return list(ctx, d, scanPush, `SELECT target, stamp, push, seq, bytes, packs, duration_ms, at FROM pushes

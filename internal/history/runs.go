@@ -28,9 +28,10 @@ const (
 )
 
 // Begin records that a run starts: its Job, Kind, Slot, Stamp and StartedAt. It
-// gives the id for Finish.
+// returns the id for Finish.
 func (d *DB) Begin(ctx context.Context, run Run) (int64, error) {
-	id, _, err := one(ctx, d, scanID, `INSERT INTO runs (job, kind, slot, stamp, started_at, outcome, error, bytes, owner)
+	id, _, err := one(ctx, d, scanID, `INSERT INTO runs
+		(job, kind, slot, stamp, started_at, outcome, error, bytes, owner)
 		VALUES (?, ?, ?, ?, ?, 'running', '', 0, ?) RETURNING id`,
 		run.Job, run.Kind, millis(run.Slot), run.Stamp, run.StartedAt.UnixMilli(), owner())
 	return id, err
@@ -73,7 +74,8 @@ func (d *DB) Runs(ctx context.Context, job string, since time.Time, limit int) (
 // EndedRuns returns the newest runs of a job that went well or failed, newest
 // first, at most limit of them; with full only those that were to hold Chroma.
 func (d *DB) EndedRuns(ctx context.Context, job string, full bool, limit int) ([]Run, error) {
-	return list(ctx, d, scanRun, "SELECT "+runColumns+` FROM runs WHERE job = ?1 AND outcome IN ('ok', 'failed', 'timeout')
+	return list(ctx, d, scanRun, "SELECT "+runColumns+` FROM runs
+		WHERE job = ?1 AND outcome IN ('ok', 'failed', 'timeout')
 		AND (NOT ?2 OR json_extract(detail, '$.full') = 1) ORDER BY id DESC LIMIT ?3`, job, full, limit)
 }
 
@@ -88,7 +90,7 @@ func (d *DB) LastRun(ctx context.Context, job string) (Run, bool, error) {
 const endedBefore = "the process ended before the run did"
 
 // CloseInterrupted marks as interrupted the runs whose process is gone, and
-// gives them, oldest first. The daemon calls it when it starts. A command that
+// returns them, oldest first. The daemon calls it when it starts. A command that
 // is still at work keeps its run.
 func (d *DB) CloseInterrupted(ctx context.Context, now time.Time) ([]Run, error) {
 	type owned struct {
@@ -109,7 +111,8 @@ func (d *DB) CloseInterrupted(ctx context.Context, now time.Time) ([]Run, error)
 			continue
 		}
 		run, found, err := one(ctx, d, scanRun, `UPDATE runs SET outcome = 'interrupted', finished_at = ?,
-			error = '`+endedBefore+`' WHERE id = ? AND outcome = 'running' RETURNING `+runColumns, now.UnixMilli(), o.id)
+			error = '`+endedBefore+`' WHERE id = ? AND outcome = 'running'
+			RETURNING `+runColumns, now.UnixMilli(), o.id)
 		if err != nil {
 			return closed, err
 		}

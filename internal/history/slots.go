@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Served gives the slot that the last Serve of a job recorded; false when there
+// Served returns the slot that the last Serve of a job recorded; false when there
 // was none.
 func (d *DB) Served(ctx context.Context, job string) (time.Time, bool, error) {
 	return one(ctx, d, scanTime, "SELECT served FROM slots WHERE job = ?", job)
@@ -22,7 +22,7 @@ func (d *DB) Serve(ctx context.Context, job string, slot time.Time) error {
 	return err
 }
 
-// FirstStart gives the first slot or start that was ever recorded for a job;
+// FirstStart returns the first slot or start that was ever recorded for a job;
 // false when there was none.
 func (d *DB) FirstStart(ctx context.Context, job string) (time.Time, bool, error) {
 	return one(ctx, d, scanTime, "SELECT first_start FROM slots WHERE job = ?", job)
@@ -33,7 +33,8 @@ func (d *DB) FirstStart(ctx context.Context, job string) (time.Time, bool, error
 func (d *DB) Missed(ctx context.Context, job string, slots []time.Time) error {
 	err := d.write(ctx, func(tx *sql.Tx) error {
 		for _, slot := range slots {
-			if _, err := tx.ExecContext(ctx, "INSERT OR IGNORE INTO missed (job, slot) VALUES (?, ?)", job, slot.UnixMilli()); err != nil {
+			if _, err := tx.ExecContext(ctx, "INSERT OR IGNORE INTO missed (job, slot) VALUES (?, ?)", job,
+				slot.UnixMilli()); err != nil {
 				return err
 			}
 		}

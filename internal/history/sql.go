@@ -32,7 +32,7 @@ func (d *DB) write(ctx context.Context, do func(*sql.Tx) error) error {
 	return tx.Commit()
 }
 
-// exec does one statement and gives the number of rows that it touched.
+// exec does one statement and returns the number of rows that it touched.
 func (d *DB) exec(ctx context.Context, query string, args ...any) (int64, error) {
 	result, err := d.db.ExecContext(ctx, query, args...)
 	if err != nil {
@@ -42,7 +42,8 @@ func (d *DB) exec(ctx context.Context, query string, args ...any) (int64, error)
 }
 
 // list reads all rows of a query.
-func list[T any](ctx context.Context, d *DB, scan func(row) (T, error), query string, args ...any) (all []T, err error) {
+func list[T any](ctx context.Context, d *DB, scan func(row) (T, error), query string,
+	args ...any) (all []T, err error) {
 	rows, err := d.db.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, fmt.Errorf("history: %w", err)

@@ -15,7 +15,7 @@ import (
 // Signal is what a heartbeat says.
 type Signal string
 
-// The signals. Work that was skipped gives none: it is no success, and it is
+// The signals. Work that was skipped sends none: it is no success, and it is
 // the absence of a success that the other side waits for.
 const (
 	Start   Signal = "/start"
@@ -83,7 +83,7 @@ func (h *Heartbeats) Beat(leg string, signal Signal, body string) {
 	}
 }
 
-// Stop gives what waits until ctx is done to arrive, and ends.
+// Stop lets what waits arrive until ctx is done, and ends.
 func (h *Heartbeats) Stop(ctx context.Context) error {
 	h.mu.Lock()
 	if !h.ended {
@@ -167,7 +167,8 @@ func ping(ctx context.Context, address string, b beat) error {
 	switch {
 	case response.StatusCode < 300:
 		return nil
-	case response.StatusCode >= 500, response.StatusCode == http.StatusTooManyRequests, response.StatusCode == http.StatusRequestTimeout:
+	case response.StatusCode >= 500, response.StatusCode == http.StatusTooManyRequests,
+		response.StatusCode == http.StatusRequestTimeout:
 		return errors.New("the server answered " + response.Status)
 	}
 	return &refusedError{response.Status}

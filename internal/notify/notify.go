@@ -39,7 +39,8 @@ type address struct {
 func parse(n int, raw string) (*address, error) {
 	scheme, _, _ := strings.Cut(raw, "://")
 	service := shoutrrr(raw)
-	a := &address{label: fmt.Sprintf("address %d (%s)", n, scheme), secrets: newRedactor(raw), channel: service, busy: new(atomic.Bool)}
+	a := &address{label: fmt.Sprintf("address %d (%s)", n, scheme), secrets: newRedactor(raw), channel: service,
+		busy: new(atomic.Bool)}
 	// A panic in one of thirty services must not end the daemon.
 	err := protect(func() error {
 		_, err := service.service()
@@ -66,10 +67,12 @@ func Parse(addresses, argv []string) (*Outbox, error) {
 		o.addresses = append(o.addresses, a)
 	}
 	if len(errs) > 0 {
-		return nil, &failure.Error{Op: "notify", Kind: failure.Config, Err: errors.Join(errs...), Hint: "compare it with shoutrrr's page on that service"}
+		return nil, &failure.Error{Op: "notify", Kind: failure.Config, Err: errors.Join(errs...),
+			Hint: "compare it with shoutrrr's page on that service"}
 	}
 	if len(argv) > 0 {
-		o.addresses = append(o.addresses, &address{label: "command " + argv[0], channel: command(argv), busy: new(atomic.Bool)})
+		o.addresses = append(o.addresses, &address{label: "command " + argv[0], channel: command(argv),
+			busy: new(atomic.Bool)})
 	}
 	return o, nil
 }
@@ -116,7 +119,7 @@ func (a *address) send(ctx context.Context, m Message) error {
 }
 
 // failed names the address in an error, and takes the secrets out of it. What
-// is left is text: an error that can be unwrapped would give them back.
+// is left is text: an error that can be unwrapped would reveal them.
 func (a *address) failed(err error) error {
 	if err == nil {
 		return nil

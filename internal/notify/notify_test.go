@@ -48,7 +48,7 @@ func (s *sink) received() []string {
 	return append([]string{}, s.got...)
 }
 
-// generic gives a shoutrrr address of the sink with a secret in its path.
+// generic returns a shoutrrr address of the sink with a secret in its path.
 func (s *sink) generic() string {
 	return "generic://" + strings.TrimPrefix(s.URL, "http://") + "/hunter2-token?disabletls=yes"
 }
@@ -227,7 +227,8 @@ func TestReadFile(t *testing.T) {
 func TestHeartbeats(t *testing.T) {
 	s := newSink(t)
 	var failures []error
-	h := StartHeartbeats(map[string]string{"snapshot": s.URL + "/uuid-1?x=1", "prune": s.URL + "/uuid-2"}, func(err error) { failures = append(failures, err) })
+	h := StartHeartbeats(map[string]string{"snapshot": s.URL + "/uuid-1?x=1", "prune": s.URL + "/uuid-2"},
+		func(err error) { failures = append(failures, err) })
 	h.Beat("snapshot", Start, "")
 	h.Beat("snapshot", Success, "")
 	h.Beat("snapshot", Fail, "no space")

@@ -23,7 +23,8 @@ func newRedactor(address string) redactor {
 	var secrets []string
 	add := func(parts ...string) {
 		for _, s := range parts {
-			for _, form := range []string{s, url.QueryEscape(s), url.PathEscape(s), base64.StdEncoding.EncodeToString([]byte(s))} {
+			for _, form := range []string{s, url.QueryEscape(s), url.PathEscape(s),
+				base64.StdEncoding.EncodeToString([]byte(s))} {
 				if len(s) >= shortest && !slices.Contains(secrets, form) {
 					secrets = append(secrets, form)
 				}
@@ -67,7 +68,7 @@ func compile(secrets []string) redactor {
 	return redactor{regexp.MustCompile("(?i)" + strings.Join(secrets, "|"))}
 }
 
-// clean gives an error's text without secrets. An error of net/http carries the
+// clean returns an error's text without secrets. An error of net/http carries the
 // address in full, so of that only the cause is taken.
 func (r redactor) clean(err error) string {
 	var request *url.Error

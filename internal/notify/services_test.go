@@ -44,7 +44,8 @@ func TestNtfyTitlesPrioritiesAndTags(t *testing.T) {
 		if r.URL.Path != "/silent" { // ntfy answers with what it published, and a stand-in may not
 			_, _ = io.WriteString(w, "{}")
 		}
-		got = append(got, strings.Join([]string{r.URL.Path, strings.Join(h["Title"], "|"), strings.Join(h["Priority"], "|"), strings.Join(h["Tags"], "|"), string(body)}, "; "))
+		got = append(got, strings.Join([]string{r.URL.Path, strings.Join(h["Title"], "|"),
+			strings.Join(h["Priority"], "|"), strings.Join(h["Tags"], "|"), string(body)}, "; "))
 	}))
 	defer server.Close()
 	sendBoth(t, []string{"ntfy://" + strings.TrimPrefix(server.URL, "http://") + "/topic?scheme=http"}, nil)
@@ -71,7 +72,8 @@ func TestWebhookGetsJSON(t *testing.T) {
 		got = append(got, one)
 	}))
 	defer server.Close()
-	sendBoth(t, []string{"generic://" + strings.TrimPrefix(server.URL, "http://") + "/hook?disabletls=yes&template=json"}, nil)
+	sendBoth(t, []string{"generic://" + strings.TrimPrefix(server.URL, "http://") +
+		"/hook?disabletls=yes&template=json"}, nil)
 	if len(got) != 2 {
 		t.Fatalf("got %v", got)
 	}
@@ -122,7 +124,8 @@ func mailServer(t *testing.T) (address string, lines <-chan string) {
 
 func TestMailSubjects(t *testing.T) {
 	address, lines := mailServer(t)
-	sendBoth(t, []string{"smtp://" + address + "/?from=vm@example.org&to=ops@example.org&auth=None&encryption=None&starttls=no"}, nil)
+	sendBoth(t, []string{"smtp://" + address +
+		"/?from=vm@example.org&to=ops@example.org&auth=None&encryption=None&starttls=no"}, nil)
 	var subjects, text []string
 	for line := range lines {
 		text = append(text, line)
@@ -152,7 +155,8 @@ func TestCommandReadsTheMessage(t *testing.T) {
 	}
 	sendBoth(t, nil, []string{script, "ops; rm -rf $HOME"})
 	got, err := os.ReadFile(filepath.Join(dir, "got"))
-	want := "ops; rm -rf $HOME critical\natobackupd on dalidou: scrub is bad\n\nCRITICAL scrub: 1 snapshot is damaged\n--\n" +
+	want := "ops; rm -rf $HOME critical\natobackupd on dalidou: scrub is bad\n\nCRITICAL scrub: 1 snapshot is " +
+		"damaged\n--\n" +
 		"ops; rm -rf $HOME recovered\natobackupd on dalidou: scrub has recovered\n\nRECOVERED scrub\n--\n"
 	if err != nil || string(got) != want {
 		t.Errorf("got %v\n%s\nwant\n%s", err, got, want)
