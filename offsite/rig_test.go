@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/atocore/atobackupd/crypt"
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/offsite"
 	"github.com/atocore/atobackupd/offsite/dir"
 	"github.com/atocore/atobackupd/offsite/sftp"
@@ -44,7 +45,7 @@ type rig struct {
 func newRig(t testing.TB) *rig {
 	t.Helper()
 	r := bareRig(t)
-	remote, err := dir.Open(r.root)
+	remote, err := dir.Open(r.root, tree.Trusted(""))
 	r.check(err)
 	r.open(remote)
 	return r

@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -19,7 +18,6 @@ import (
 
 	"github.com/atocore/atobackupd/crypt"
 	"github.com/atocore/atobackupd/internal/failure"
-	"github.com/atocore/atobackupd/internal/fsx"
 )
 
 //go:embed recover.py
@@ -239,16 +237,4 @@ func randomHex(bytes int) (string, error) {
 		return "", err
 	}
 	return hex.EncodeToString(b), nil
-}
-
-// MakeDirectories makes the directories of a vault at path on this machine, for
-// an append-only account that may not make any. There is no vault until a host
-// adds vault.json.
-func MakeDirectories(path string) error {
-	for _, dir := range directories {
-		if err := fsx.MkdirAll(filepath.Join(path, dir), 0o700); err != nil {
-			return err
-		}
-	}
-	return nil
 }

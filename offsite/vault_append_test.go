@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/offsite"
 	"github.com/atocore/atobackupd/offsite/dir"
 	"github.com/atocore/atobackupd/offsite/sftp"
@@ -43,7 +44,7 @@ func TestAppendOnlyVault(t *testing.T) {
 		t.Errorf("%q, then %q", before, after)
 	}
 
-	local, err := dir.Open(r.root)
+	local, err := dir.Open(r.root, tree.Trusted(""))
 	r.check(err)
 	defer local.Close()
 	laptop, err := offsite.OpenVault(context.Background(), local)

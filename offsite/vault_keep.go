@@ -148,12 +148,18 @@ func (v *Vault) Stats(ctx context.Context, signers crypt.Signers) (s Stats, err 
 	return s, err
 }
 
+// DirRemote is a Remote on this machine, where empty directories can be made.
+type DirRemote interface {
+	Remote
+	MakeDirs(names ...string) error
+}
+
 // InitDir makes a vault's directories at path on this machine, for an append-only
 // account that may not make any. With a signer it lays vault.json, README.txt and
 // recover.py too: then the vault's own directory can stay closed to the account.
 // Run on an older vault it adds what is missing.
-func InitDir(ctx context.Context, remote Remote, path string, info VaultInfo) (*Vault, error) {
-	if err := MakeDirectories(path); err != nil {
+func InitDir(ctx context.Context, remote DirRemote, info VaultInfo) (*Vault, error) {
+	if err := remote.MakeDirs(directories...); err != nil {
 		return nil, err
 	}
 	v, err := OpenVault(ctx, remote)

@@ -15,6 +15,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/offsite"
 	"github.com/atocore/atobackupd/offsite/dir"
 	"github.com/atocore/atobackupd/snapshot"
@@ -240,7 +241,7 @@ func TestPinnedVault(t *testing.T) {
 		return s
 	}
 	open := func(root string, s *offsite.State, create offsite.VaultInfo, repin bool) error {
-		remote, err := dir.Open(root)
+		remote, err := dir.Open(root, tree.Trusted(""))
 		r.check(err)
 		defer remote.Close()
 		_, err = offsite.OpenPinned(context.Background(), remote, s, create, repin)

@@ -12,6 +12,7 @@ import (
 	"github.com/atocore/atobackupd/internal/config"
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx"
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/offsite"
 	"github.com/atocore/atobackupd/offsite/dir"
 	"github.com/atocore/atobackupd/offsite/s3"
@@ -77,11 +78,11 @@ func (a *App) dial(ctx context.Context, t config.Target, known bool) (offsite.Re
 		if err != nil {
 			return nil, err
 		}
-		return dir.OpenRemovable(t.Path, known && state.VaultID != "", !known)
+		return dir.OpenRemovable(t.Path, known && state.VaultID != "", !known, a.Owners())
 	case known:
-		return dir.Open(t.Path)
+		return dir.Open(t.Path, a.Owners())
 	default:
-		return dir.Create(t.Path)
+		return dir.Create(t.Path, a.Owners())
 	}
 }
 
@@ -221,7 +222,7 @@ func InitVaultDir(ctx context.Context, path string, signers []string) (info offs
 		return info, &failure.Error{Op: "vault init", Subject: "--signer", Kind: failure.Usage,
 			Err: errors.New("a vault begins with one signer"), Hint: "add others with vault signer add"}
 	}
-	remote, err := dir.Create(path)
+	remote, err := dir.Create(path, tree.Trusted(""))
 	if err != nil {
 		return info, err
 	}
@@ -234,7 +235,7 @@ func InitVaultDir(ctx context.Context, path string, signers []string) (info offs
 	if len(signers) == 1 {
 		create.Signer = signers[0]
 	}
-	v, err := offsite.InitDir(ctx, remote, path, create)
+	v, err := offsite.InitDir(ctx, remote, create)
 	if err != nil || v == nil {
 		return info, err
 	}

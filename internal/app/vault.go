@@ -14,6 +14,7 @@ import (
 	"github.com/atocore/atobackupd/internal/config"
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx"
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/offsite"
 	"github.com/atocore/atobackupd/offsite/dir"
 	"github.com/atocore/atobackupd/restore"
@@ -47,7 +48,7 @@ func (v *Vault) IsTarget() bool { return v.target != nil }
 // the keys from the recovery sheet; without one the reader's own list counts, and
 // the key that the vault names is pinned at first use.
 func OpenVaultDir(ctx context.Context, path string, signers []string) (*Vault, error) {
-	remote, err := dir.Open(path)
+	remote, err := dir.Open(path, tree.Trusted(""))
 	if err != nil {
 		return nil, err
 	}

@@ -1,10 +1,12 @@
 // Package dir is an offsite.Remote on a local directory: a disk that is mounted
 // here, or a vault seen from the machine it lies on.
 //
-// Nothing reaches outside the directory: every path goes through an os.Root, so
-// symbolic links that lead out are refused and those that stay inside are
-// followed. What Put, Move and Remove report as done survives a power cut as far
-// as the disk keeps its promise to flush.
+// Others write there too: the account that a host ships to, whoever has the disk
+// at other times. So the directory is resolved once and everything below it is
+// done by handle (package internal/fsx/tree): no symbolic link is followed, and a
+// directory that is exchanged for one meanwhile leads nowhere. What Put, Move and
+// Remove report as done survives a power cut as far as the disk keeps its promise
+// to flush.
 package dir
 
 import (
@@ -13,13 +15,13 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
-	"slices"
-	"strings"
-	"syscall"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/offsite"
 )
 
@@ -31,87 +33,132 @@ const (
 
 // Remote is a directory as an offsite.Remote.
 type Remote struct {
-	path    string // for messages only
-	root    *os.Root
+	path    string      // for messages only
 	publish []publisher // ways to give a file its final name, best first
+
+	mu   sync.RWMutex // of root: no handle may be closed while one is opened through it
+	root *tree.Dir
 }
 
 var _ offsite.Remote = (*Remote)(nil)
 
-// Open gives the Remote on an existing directory. A missing one is of kind
-// NotFound and is not made: most likely its disk is not mounted, and a vault
-// that was made in the empty mount point would fill the wrong disk.
-func Open(path string) (*Remote, error) {
-	root, err := os.OpenRoot(path)
+// Open returns the Remote on an existing directory. A link in its path is followed
+// only where none but owners can change it. A missing directory is of kind
+// NotFound and is not made: most likely its disk is not mounted, and a vault that
+// was made in the empty mount point would fill the wrong disk.
+func Open(path string, owners tree.Owners) (*Remote, error) {
+	root, err := openRoot(path, owners)
 	if err != nil {
 		return nil, explain("open vault directory", path, err,
 			"mount its disk, or make a new vault with atobackupd vault init --dir "+path)
 	}
-	return &Remote{path: path, root: root, publish: publishers}, nil
+	return newRemote(path, root), nil
+}
+
+func openRoot(path string, owners tree.Owners) (*tree.Dir, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	return tree.Open(path, owners)
+}
+
+func newRemote(path string, root *tree.Dir) *Remote {
+	return &Remote{path: path, root: root, publish: publishers}
 }
 
 // Create is Open for a directory that may be missing: it is made, durably and
 // with the parents it needs.
-func Create(path string) (*Remote, error) {
-	if err := makeAll(path); err != nil {
+func Create(path string, owners tree.Owners) (*Remote, error) {
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	root, err := tree.OpenOrMake(absolute, owners, dirMode)
+	if err != nil {
 		return nil, explain("make vault directory", path, err, "")
 	}
-	return Open(path)
+	return newRemote(path, root), nil
 }
 
-// makeAll is os.MkdirAll that survives a power cut.
-func makeAll(path string) error {
-	path = filepath.Clean(path)
-	if info, err := os.Stat(path); err == nil && info.IsDir() {
-		return nil
-	} else if err == nil {
-		return &fs.PathError{Op: "mkdir", Path: path, Err: syscall.ENOTDIR}
-	}
-	parent := filepath.Dir(path)
-	if parent != path {
-		if err := makeAll(parent); err != nil {
-			return err
-		}
-	}
-	if err := os.Mkdir(path, dirMode); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	d, err := os.Open(parent)
+// openDir opens a directory for one operation. What root makes in it belongs to
+// the directory's owner: the account that serves the vault must be able to read it.
+func (r *Remote) openDir(name string) (*tree.Dir, error) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	d, err := r.root.OpenDir(name)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	return d.GiveToOwner()
 }
 
-// List gives the entries of one directory, sorted by name.
+// openParent opens the directory that holds an object.
+func (r *Remote) openParent(name string) (d *tree.Dir, base string, err error) {
+	d, err = r.openDir(path.Dir(name))
+	return d, path.Base(name), err
+}
+
+// MakeDirs makes directories that are missing, durably.
+func (r *Remote) MakeDirs(names ...string) error {
+	for _, name := range names {
+		d, err := r.makeDir(name)
+		if err != nil {
+			return r.explain("make", name, err)
+		}
+		d.Close()
+	}
+	return nil
+}
+
+// makeDir opens a directory, and makes it where it is missing.
+func (r *Remote) makeDir(name string) (*tree.Dir, error) {
+	d, err := r.openDir(name)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return d, err
+	}
+	parent, err := r.makeDir(path.Dir(name))
+	if err != nil {
+		return nil, err
+	}
+	defer parent.Close()
+	return parent.MkdirAll(path.Base(name), dirMode)
+}
+
+// List returns the entries of one directory, sorted by name.
 func (r *Remote) List(ctx context.Context, dir string) ([]offsite.Entry, error) {
 	if err := r.check(ctx, "list", dir); err != nil {
 		return nil, err
 	}
-	entries, err := r.list(dir)
+	entries, err := r.list(ctx, dir)
 	return entries, r.explain("list", dir, err)
 }
 
-func (r *Remote) list(dir string) ([]offsite.Entry, error) {
+func (r *Remote) list(ctx context.Context, dir string) ([]offsite.Entry, error) {
+	ctx, end := context.WithTimeout(ctx, offsite.ListTimeout)
+	defer end()
 	d, err := r.openDir(dir)
 	if err != nil {
 		return nil, err
 	}
 	defer d.Close()
-	infos, err := d.Readdir(-1)
-	if err != nil {
-		return nil, err
+	var listing offsite.Listing
+	for info, err := range d.Entries() {
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err == nil {
+			err = listing.Add(entryOf(info))
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
-	entries := make([]offsite.Entry, 0, len(infos))
-	for _, info := range infos {
-		entries = append(entries, entryOf(info))
-	}
-	slices.SortFunc(entries, func(a, b offsite.Entry) int { return strings.Compare(a.Name, b.Name) })
-	return entries, nil
+	return listing.Sorted(), nil
 }
 
-func entryOf(info fs.FileInfo) offsite.Entry {
-	return offsite.Entry{Name: info.Name(), Size: info.Size(), MTime: info.ModTime(), Dir: info.IsDir()}
+func entryOf(info tree.Info) offsite.Entry {
+	return offsite.Entry{Name: info.Name, Size: info.Size, MTime: info.MTime, Dir: info.IsDir()}
 }
 
 // Stat describes one object, a symbolic link as itself.
@@ -119,11 +166,17 @@ func (r *Remote) Stat(ctx context.Context, name string) (offsite.Entry, error) {
 	if err := r.check(ctx, "stat", name); err != nil {
 		return offsite.Entry{}, err
 	}
-	info, err := r.root.Lstat(name)
+	info, err := r.lstat(name)
+	return entryOf(info), r.explain("stat", name, err)
+}
+
+func (r *Remote) lstat(name string) (tree.Info, error) {
+	d, base, err := r.openParent(name)
 	if err != nil {
-		return offsite.Entry{}, r.explain("stat", name, err)
+		return tree.Info{}, err
 	}
-	return entryOf(info), nil
+	defer d.Close()
+	return d.Lstat(base)
 }
 
 // Open reads an object from its first byte. Only regular files are objects.
@@ -131,20 +184,20 @@ func (r *Remote) Open(ctx context.Context, name string) (io.ReadCloser, error) {
 	if err := r.check(ctx, "read", name); err != nil {
 		return nil, err
 	}
-	// Without O_NONBLOCK a FIFO that somebody put there would hold us forever.
-	f, err := r.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	f, err := r.open(name)
 	if err != nil {
-		return nil, r.explain("read", name, err)
-	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = errors.New("is not a regular file")
-	}
-	if err != nil {
-		f.Close()
 		return nil, r.explain("read", name, err)
 	}
 	return &object{File: f, remote: r, name: name, ctx: ctx}, nil
+}
+
+func (r *Remote) open(name string) (*os.File, error) {
+	d, base, err := r.openParent(name)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	return d.OpenFile(base)
 }
 
 // object reads a file until its context ends.
@@ -179,13 +232,25 @@ func (r *Remote) Move(ctx context.Context, from, to string) error {
 			return err
 		}
 	}
-	if _, err := r.root.Lstat(from); err != nil {
-		return r.explain("move", from, err)
+	return r.explain("move", from+" to "+to, r.move(from, to))
+}
+
+func (r *Remote) move(from, to string) error {
+	fromDir, fromBase, err := r.openParent(from)
+	if err != nil {
+		return err
 	}
-	if err := r.makeParents(to); err != nil {
-		return r.explain("move", to, err)
+	defer fromDir.Close()
+	info, err := fromDir.Lstat(fromBase)
+	if err != nil {
+		return err
 	}
-	return r.explain("move", from+" to "+to, r.rename(from, to))
+	toDir, err := r.makeDir(path.Dir(to))
+	if err != nil {
+		return err
+	}
+	defer toDir.Close()
+	return r.rename(fromDir, fromBase, toDir, path.Base(to), info.ID)
 }
 
 // Remove deletes one object or empty directory durably.
@@ -193,29 +258,41 @@ func (r *Remote) Remove(ctx context.Context, name string) error {
 	if err := r.check(ctx, "remove", name); err != nil {
 		return err
 	}
-	err := r.root.Remove(name)
-	if err == nil {
-		err = r.syncParent(name)
-	}
-	return r.explain("remove", name, err)
+	return r.explain("remove", name, r.remove(name))
 }
 
-// Free gives the bytes that this process may still write to the file system.
+func (r *Remote) remove(name string) error {
+	d, base, err := r.openParent(name)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := d.Remove(base); err != nil {
+		return err
+	}
+	return d.Sync()
+}
+
+// Free returns the bytes that this process may still write to the file system.
 func (r *Remote) Free(ctx context.Context) (int64, error) {
 	if err := r.check(ctx, "ask for free space", "."); err != nil {
 		return 0, err
 	}
-	d, err := r.root.Open(".")
+	d, err := r.openDir(".")
 	if err != nil {
 		return 0, r.explain("ask for free space", ".", err)
 	}
 	defer d.Close()
 	var vfs unix.Statfs_t
-	if err := unix.Fstatfs(int(d.Fd()), &vfs); err != nil {
+	if err := unix.Fstatfs(d.Fd(), &vfs); err != nil {
 		return 0, r.explain("ask for free space", ".", err)
 	}
 	return int64(vfs.Bavail) * vfs.Bsize, nil
 }
 
 // Close ends the use of the directory.
-func (r *Remote) Close() error { return r.root.Close() }
+func (r *Remote) Close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.root.Close()
+}

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/offsite"
 	"github.com/atocore/atobackupd/offsite/remotetest"
 )
@@ -19,7 +20,7 @@ import (
 // open gives a Remote on root that publishes by the given ways only.
 func open(t *testing.T, root string, ways ...publisher) *Remote {
 	t.Helper()
-	r, err := Open(root)
+	r, err := Open(root, tree.Trusted(""))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +38,7 @@ func TestContract(t *testing.T) {
 // Every way of publishing keeps the contract by itself: which of them a disk
 // takes is not in our hands.
 func TestContractOfEachPublisher(t *testing.T) {
-	for name, way := range map[string]publisher{"link": linkAndUnlink, "lock": lockedRename} {
+	for name, way := range map[string]publisher{"rename": renameNoReplace, "lock": lockedRename} {
 		t.Run(name, func(t *testing.T) {
 			remotetest.Run(t, func(t *testing.T, root string) offsite.Remote { return open(t, root, way) }, remotetest.Options{})
 		})
@@ -46,7 +47,7 @@ func TestContractOfEachPublisher(t *testing.T) {
 
 func TestPublishFallsBack(t *testing.T) {
 	lacks := func(errno error) publisher {
-		return func(*os.File, string, *os.File, string) error { return unsupported(errno) }
+		return func(*tree.Dir, string, *tree.Dir, string) error { return unsupported(errno) }
 	}
 	r := open(t, t.TempDir(), lacks(syscall.EINVAL), lacks(syscall.EPERM), lockedRename)
 	if _, err := r.Put(context.Background(), "packs/one", strings.NewReader("data")); err != nil {
@@ -64,7 +65,7 @@ func TestPublishFallsBack(t *testing.T) {
 
 func TestMissingRootIsNotMade(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "not mounted", "vault")
-	_, err := Open(path)
+	_, err := Open(path, tree.Trusted(""))
 	if failure.KindOf(err) != failure.NotFound || !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "mount its disk") {
 		t.Errorf("Open of a missing directory: %v", err)
 	}
@@ -72,7 +73,7 @@ func TestMissingRootIsNotMade(t *testing.T) {
 		t.Error("Open made something")
 	}
 	for range 2 { // Create is for one that exists, too.
-		r, err := Create(path)
+		r, err := Create(path, tree.Trusted(""))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -85,8 +86,8 @@ func TestMissingRootIsNotMade(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, try := range []func(string) (*Remote, error){Open, Create} {
-		if _, err := try(file); err == nil || !strings.Contains(err.Error(), "not a directory") {
+	for _, try := range []func(string, tree.Owners) (*Remote, error){Open, Create} {
+		if _, err := try(file, tree.Trusted("")); err == nil || !strings.Contains(err.Error(), "not a directory") {
 			t.Errorf("a file as root: %v", err)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"syscall"
 
@@ -67,8 +68,13 @@ func kindOf(err error) failure.Kind {
 
 // cause drops the path from the kernel's error: the subject has it already.
 func cause(err error) error {
-	if p, ok := err.(*fs.PathError); ok {
-		return p.Err
+	var named *fs.PathError
+	var link *os.LinkError
+	switch {
+	case errors.As(err, &link):
+		return link.Err
+	case errors.As(err, &named):
+		return named.Err
 	}
 	return err
 }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 )
 
 // vaultFile is what a disk with a vault has.
@@ -25,30 +26,36 @@ var fstab = "/etc/fstab"
 // hasVault says that a vault was made there, so that a directory without one is
 // the bare mount point. With create a directory that is missing is made, on a disk
 // that is mounted right above it and nowhere else.
-func OpenRemovable(path string, hasVault, create bool) (*Remote, error) {
+func OpenRemovable(path string, hasVault, create bool, owners tree.Owners) (*Remote, error) {
 	if point := unmounted(path); point != "" {
 		return nil, away(path, fmt.Errorf("nothing is mounted on %s", point))
 	}
-	_, err := os.Stat(path)
+	root, err := openRoot(path, owners)
 	missing := errors.Is(err, fs.ErrNotExist)
 	switch {
 	case missing && create && isMountPoint(filepath.Dir(path)):
-		return Create(path)
+		return Create(path, owners)
 	case missing && !isMountPoint(filepath.Dir(path)), missing && hasVault:
 		return nil, away(path, errors.New("there is no such directory"))
-	case err == nil && hasVault:
-		if _, err := os.Lstat(filepath.Join(path, vaultFile)); errors.Is(err, fs.ErrNotExist) {
-			return nil, away(path, errors.New("the vault that was made there is not in it"))
-		}
 	case errors.Is(err, syscall.EIO), errors.Is(err, syscall.ENODEV), errors.Is(err, syscall.ENXIO):
 		return nil, away(path, cause(err)) // pulled without being unmounted
+	case err != nil:
+		return Open(path, owners) // which explains it
 	}
-	return Open(path)
+	if hasVault {
+		if _, err := root.Lstat(vaultFile); errors.Is(err, fs.ErrNotExist) {
+			root.Close()
+			return nil, away(path, errors.New("the vault that was made there is not in it"))
+		}
+	}
+	return newRemote(path, root), nil
 }
 
 func away(path string, why error) error {
-	return &failure.Error{Op: "open vault directory", Subject: path, Kind: failure.Unreachable, Err: fmt.Errorf("its disk is not there: %w", why),
-		Hint: "plug it in and mount it; it is tried again later"}
+	return &failure.Error{
+		Op: "open vault directory", Subject: path, Kind: failure.Unreachable,
+		Err: fmt.Errorf("its disk is not there: %w", why), Hint: "plug it in and mount it; it is tried again later",
+	}
 }
 
 // unmounted returns the mount point above path on which fstab wants something and

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 )
 
 // A disk that is away is unreachable, whatever its mount point looks like, and
@@ -47,7 +48,7 @@ func TestRemovableDisk(t *testing.T) {
 	} {
 		c.prepare()
 		fstab = c.fstab
-		r, err := OpenRemovable(vault, c.hasVault, c.create)
+		r, err := OpenRemovable(vault, c.hasVault, c.create, tree.Trusted(""))
 		if err == nil {
 			r.Close()
 		}
