@@ -66,15 +66,19 @@ var ground = []string{"internal/fsx", "internal/failure", "internal/escape"}
 
 var layers = map[string][]string{
 	"": {},
-	"cmd/atobackupd": {"internal/app", "internal/config", "internal/daemon", "internal/health", "internal/history", "internal/setup",
+	"cmd/atobackupd": {"internal/app", "internal/config", "internal/daemon", "internal/health", "internal/history",
+		"internal/setup",
 		"scheduler", "retention", "snapshot", "restore", "crypt", "offsite", ""},
-	"internal/daemon": {"internal/app", "internal/config", "internal/health", "internal/history", "internal/notify", "internal/web",
+	"internal/daemon": {"internal/app", "internal/config", "internal/health", "internal/history", "internal/notify",
+		"internal/web",
 		"scheduler", "retention", "snapshot", "crypt", "offsite"},
-	"internal/setup":            {"internal/app", "internal/config", "snapshot", "restore", "crypt", "offsite", ""},
-	"internal/app":              {"internal/config", "internal/health", "internal/history", "internal/notify", "scheduler", "retention", "snapshot", "restore", "crypt", "offsite"},
-	"internal/app/apptest":      {"crypt"},
-	"internal/health":           nil, // pure: nothing of ours, and nothing that does I/O
-	"cmd/demo":                  {"internal/app", "internal/config", "internal/failure", "internal/fsx", "restore", "snapshot", "crypt", "offsite"},
+	"internal/setup": {"internal/app", "internal/config", "snapshot", "restore", "crypt", "offsite", ""},
+	"internal/app": {"internal/config", "internal/health", "internal/history", "internal/notify",
+		"scheduler", "retention", "snapshot", "restore", "crypt", "offsite"},
+	"internal/app/apptest": {"crypt"},
+	"internal/health":      nil, // pure: nothing of ours, and nothing that does I/O
+	"cmd/demo": {"internal/app", "internal/config", "internal/failure", "internal/fsx", "restore",
+		"snapshot", "crypt", "offsite"},
 	"cmd/demo/sftpserver":       {},
 	"internal/config":           {"snapshot/chroma"}, // for the names of its methods
 	"internal/config/configdoc": {},
@@ -143,7 +147,8 @@ func TestShippedBinaryServesNoSSH(t *testing.T) {
 	if err != nil || !strings.Contains(string(symbols), "golang.org/x/crypto/ssh.NewClientConn") {
 		t.Fatalf("go tool nm does not show its ssh client: %v", err)
 	}
-	for _, server := range []string{"crypto/ssh.NewServerConn", "pkg/sftp.NewServer", "pkg/sftp.NewRequestServer", "/cmd/demo"} {
+	for _, server := range []string{"crypto/ssh.NewServerConn", "pkg/sftp.NewServer", "pkg/sftp.NewRequestServer",
+		"/cmd/demo"} {
 		if strings.Contains(string(symbols), server) {
 			t.Errorf("the shipped program contains %s", server)
 		}

@@ -67,7 +67,8 @@ func (h *helps) of(t *testing.T, path []string) *help {
 		switch section {
 		case "Usage:":
 			words := strings.Fields(line)
-			found.args = found.args || len(words) > len(path)+1 && words[len(path)+1] != "[flags]" && words[len(path)+1] != "[command]"
+			found.args = found.args ||
+				len(words) > len(path)+1 && words[len(path)+1] != "[flags]" && words[len(path)+1] != "[command]"
 		case "Examples:", "Aliases:":
 		case "Flags:", "Global Flags:":
 			if m := helpFlag.FindStringSubmatch(line); m != nil {
@@ -117,7 +118,8 @@ var (
 	inline = regexp.MustCompile("`([^`]+)`")
 	// A command line: the program where a command can stand, up to what the shell
 	// or a comment takes over.
-	invocation = regexp.MustCompile(`(?:^|[|;&(=]|\bsudo(?: -u \w+)?)\s*(?:/[\w/]+/)?atobackupd[ \t]+([^|;&)#<>` + "`" + `\n]+)`)
+	invocation = regexp.MustCompile(`(?:^|[|;&(=]|\bsudo(?: -u \w+)?)\s*(?:/[\w/]+/)?atobackupd[ \t]+([^|;&)#<>` + "`" +
+		`\n]+)`)
 	// What begins a line of the program's messages, not a command.
 	message = regexp.MustCompile(`^atobackupd: `)
 )

@@ -33,7 +33,8 @@ are known, the disk is taken for not mounted, and nothing is written there.`,
 			if args[0] != acceptBackupDir {
 				var err error
 				if stamp, err = snapshot.ParseStamp(args[0]); err != nil {
-					return &failure.Error{Op: "accept", Subject: args[0], Kind: failure.Usage, Err: err, Hint: "see `atobackupd status` for what waits"}
+					return &failure.Error{Op: "accept", Subject: args[0], Kind: failure.Usage, Err: err,
+						Hint: "see `atobackupd status` for what waits"}
 				}
 			}
 			a, err := c.open(cmd.Context(), false)
@@ -52,7 +53,10 @@ are known, the disk is taken for not mounted, and nothing is written there.`,
 				return err
 			}
 			doc := map[string]string{"backup_dir": a.Config.Backup.Dir}
-			return c.emit(doc, func(w io.Writer) { _, _ = io.WriteString(w, a.Config.Backup.Dir+" is the backup directory\n") })
+			return c.emit(doc, func(w io.Writer) {
+				_,
+					_ = io.WriteString(w, a.Config.Backup.Dir+" is the backup directory\n")
+			})
 		},
 	}
 }

@@ -17,7 +17,8 @@ import (
 // passphrase of one that is locked.
 func (c *cli) identities(path string) (crypt.Identities, error) {
 	if path == "" {
-		return crypt.Identities{}, &failure.Error{Op: "identity", Kind: failure.Usage, Err: errors.New("--identity is needed"), Hint: "name the secret key file"}
+		return crypt.Identities{}, &failure.Error{Op: "identity", Kind: failure.Usage,
+			Err: errors.New("--identity is needed"), Hint: "name the secret key file"}
 	}
 	return crypt.LoadIdentitiesWithPassphrase(path, c.passphrase)
 }

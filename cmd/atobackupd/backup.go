@@ -31,7 +31,8 @@ snapshot appears only when it is whole, validated and on disk.`,
 				return err
 			}
 			if chroma && noChroma {
-				return &failure.Error{Op: "backup", Kind: failure.Usage, Err: fmt.Errorf("--chroma and --no-chroma exclude each other")}
+				return &failure.Error{Op: "backup", Kind: failure.Usage,
+					Err: fmt.Errorf("--chroma and --no-chroma exclude each other")}
 			}
 			a, err := c.open(cmd.Context(), false)
 			if err != nil {

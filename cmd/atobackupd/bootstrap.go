@@ -56,9 +56,11 @@ URL is sftp://USER@HOST[:PORT]/PATH; the host's key must be in --known-hosts.`,
 	flags.StringVar(&f.dir, "dir", "", "the vault, in this `directory`")
 	flags.StringVar(&f.from, "from", "", "the vault, at this `URL`")
 	flags.StringVar(&f.identity, "identity", "", "the age or ssh secret key `file`")
-	flags.StringArrayVar(&f.signers, "signer", nil, "the `key` from the recovery sheet that must have signed it; may be repeated")
+	flags.StringArrayVar(&f.signers, "signer", nil,
+		"the `key` from the recovery sheet that must have signed it; may be repeated")
 	flags.StringVar(&f.sshKey, "ssh-key", "", "with --from: any ssh key `file` that may read there")
-	flags.StringVar(&f.knownHosts, "known-hosts", "", "with --from: the `file` that knows the host (default ~/.ssh/known_hosts)")
+	flags.StringVar(&f.knownHosts, "known-hosts", "",
+		"with --from: the `file` that knows the host (default ~/.ssh/known_hosts)")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "show what would be written")
 	flags.BoolVar(&f.force, "force", false, "replace files that are there")
 	flags.BoolVar(&f.noFetch, "no-fetch", false, "write the files and fetch no snapshot")
@@ -68,7 +70,8 @@ URL is sftp://USER@HOST[:PORT]/PATH; the host's key must be in --known-hosts.`,
 
 func (c *cli) bootstrap(ctx context.Context, f bootstrapFlags) error {
 	if (f.dir == "") == (f.from == "") {
-		return &failure.Error{Op: "bootstrap", Kind: failure.Usage, Err: errors.New("one of --dir and --from is needed")}
+		return &failure.Error{Op: "bootstrap", Kind: failure.Usage,
+			Err: errors.New("one of --dir and --from is needed")}
 	}
 	identities, err := c.identities(f.identity)
 	if err != nil {
@@ -82,7 +85,8 @@ func (c *cli) bootstrap(ctx context.Context, f bootstrapFlags) error {
 	for _, note := range v.Notes {
 		c.progress.line(c.stderr, "atobackupd: "+note)
 	}
-	report, err := setup.Bootstrap(ctx, v, setup.BootstrapRequest{Identities: identities, Force: f.force, DryRun: f.dryRun, Confirm: c.confirm})
+	report, err := setup.Bootstrap(ctx, v,
+		setup.BootstrapRequest{Identities: identities, Force: f.force, DryRun: f.dryRun, Confirm: c.confirm})
 	if err != nil {
 		return err
 	}
@@ -129,7 +133,8 @@ func printBootstrap(w io.Writer, report setup.BootstrapReport, continued *app.Co
 		return
 	}
 	for _, stamp := range continued.Snapshots {
-		fmt.Fprintf(w, "fetched %s; put it in place with:\n  atobackupd restore %s --confirm-service-stopped --accept-other-deployment\n", stamp, stamp)
+		fmt.Fprintf(w, "fetched %s; put it in place with:\n  atobackupd restore %s --confirm-service-stopped "+
+			"--accept-other-deployment\n", stamp, stamp)
 	}
 }
 
@@ -152,7 +157,8 @@ func (f *bootstrapFlags) open(ctx context.Context) (*app.Vault, error) {
 // dial connects to where a URL leads.
 func (f *bootstrapFlags) dial(ctx context.Context) (offsite.Remote, error) {
 	bad := func(err error) error {
-		return &failure.Error{Op: "bootstrap", Subject: "--from " + f.from, Kind: failure.Usage, Err: err, Hint: "e.g. sftp://atobackup@laptop.local/home/atobackup/vault"}
+		return &failure.Error{Op: "bootstrap", Subject: "--from " + f.from, Kind: failure.Usage, Err: err,
+			Hint: "e.g. sftp://atobackup@laptop.local/home/atobackup/vault"}
 	}
 	u, err := url.Parse(f.from)
 	if err != nil {
@@ -175,6 +181,7 @@ func (f *bootstrapFlags) dial(ctx context.Context) (offsite.Remote, error) {
 		}
 		known = filepath.Join(home, ".ssh", "known_hosts")
 	}
-	return sftp.Dial(ctx, sftp.Config{Name: "bootstrap", Hosts: []string{u.Hostname()}, Port: port, User: u.User.Username(), IdentityFile: f.sshKey,
+	return sftp.Dial(ctx, sftp.Config{Name: "bootstrap", Hosts: []string{u.Hostname()}, Port: port,
+		User: u.User.Username(), IdentityFile: f.sshKey,
 		KnownHosts: known, Path: u.Path, Transport: "builtin"})
 }

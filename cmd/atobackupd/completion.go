@@ -36,7 +36,8 @@ needs the package bash-completion.`,
 			if err := shells[args[0]](cmd.Root(), &script); err != nil {
 				return err
 			}
-			return c.emit(map[string]string{"shell": args[0], "script": script.String()}, func(w io.Writer) { fmt.Fprint(w, script.String()) })
+			return c.emit(map[string]string{"shell": args[0], "script": script.String()},
+				func(w io.Writer) { fmt.Fprint(w, script.String()) })
 		},
 	}
 }

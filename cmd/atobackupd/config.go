@@ -111,7 +111,8 @@ has to be looked up. Passwords and tokens in addresses are left out.`,
 			if err != nil {
 				return err
 			}
-			return c.emit(map[string]string{"path": cfg.Path, "toml": string(text)}, func(w io.Writer) { fmt.Fprintf(w, "%s", text) })
+			return c.emit(map[string]string{"path": cfg.Path, "toml": string(text)},
+				func(w io.Writer) { fmt.Fprintf(w, "%s", text) })
 		},
 	}
 }

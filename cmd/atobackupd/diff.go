@@ -24,7 +24,8 @@ by digest, Chroma's live files by size and time; Chroma is left out where only
 one side has it. Exits 0 whether or not anything differs.`,
 		Example: "  atobackupd diff latest\n  atobackupd diff 20260406T060000Z 20260407T060000Z",
 		Args:    cobra.RangeArgs(1, 2),
-		ValidArgsFunction: func(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, toComplete string) ([]string,
+			cobra.ShellCompDirective) {
 			switch len(args) {
 			case 0:
 				return c.completeStamps(cmd, args, toComplete)

@@ -35,7 +35,8 @@ was written meanwhile is gone as well, and is in the pre-restore snapshot.`,
 				name = args[0]
 			}
 			if live && len(args) > 0 {
-				return &failure.Error{Op: "drill --live", Kind: failure.Usage, Err: errors.New("it takes its own snapshot, and no stamp")}
+				return &failure.Error{Op: "drill --live", Kind: failure.Usage,
+					Err: errors.New("it takes its own snapshot, and no stamp")}
 			}
 			a, err := c.open(cmd.Context(), false)
 			if err != nil {
@@ -57,10 +58,12 @@ was written meanwhile is gone as well, and is in the pre-restore snapshot.`,
 
 func printDrill(w io.Writer, r restore.DrillResult) {
 	if r.Live {
-		fmt.Fprintf(w, "live drill with %s passed: %s, %.1fs\n", r.Stamp, humanize.IBytes(uint64(r.Bytes)), float64(r.DurationMS)/1000)
+		fmt.Fprintf(w, "live drill with %s passed: %s, %.1fs\n", r.Stamp, humanize.IBytes(uint64(r.Bytes)),
+			float64(r.DurationMS)/1000)
 		fmt.Fprintf(w, "what was live before it is %s\n", r.PreRestoreSnapshot)
 	} else {
-		fmt.Fprintf(w, "drill with %s passed: %s in %d files, %.1fs\n", r.Stamp, humanize.IBytes(uint64(r.Bytes)), r.Files, float64(r.DurationMS)/1000)
+		fmt.Fprintf(w, "drill with %s passed: %s in %d files, %.1fs\n", r.Stamp, humanize.IBytes(uint64(r.Bytes)),
+			r.Files, float64(r.DurationMS)/1000)
 	}
 	for _, surprise := range r.Surprises {
 		fmt.Fprintln(w, "surprise:", surprise)

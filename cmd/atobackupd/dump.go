@@ -23,7 +23,8 @@ touched: to look into yesterday's database, dump it and open it with sqlite3.`,
 		Example: "  atobackupd dump latest db -o yesterday.db\n" +
 			"  atobackupd dump 20260407T060000Z registry -o - | jq .projects",
 		Args: cobra.ExactArgs(2),
-		ValidArgsFunction: func(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, toComplete string) ([]string,
+			cobra.ShellCompDirective) {
 			if len(args) == 1 {
 				return c.completeFiles(cmd, args[0])
 			}

@@ -27,7 +27,8 @@ func newServiceEnded(c *cli) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			a, err := app.Open(cmd.Context(), cfg, app.Options{Version: version(), LockTimeout: time.Second, Log: c.logger(cfg.Log)})
+			a, err := app.Open(cmd.Context(), cfg,
+				app.Options{Version: version(), LockTimeout: time.Second, Log: c.logger(cfg.Log)})
 			if err != nil {
 				return err
 			}

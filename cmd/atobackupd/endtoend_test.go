@@ -28,8 +28,10 @@ func TestEndToEnd(t *testing.T) {
 	for _, sub := range []string{"live/db", "live/config", "live/chroma"} {
 		must(t, os.MkdirAll(filepath.Join(dir, sub), 0o755))
 	}
-	must(t, os.WriteFile(filepath.Join(dir, "live/config/project-registry.json"), []byte(`{"projects": ["p05-interferometer"]}`), 0o644))
-	output(t, dir, "tar", "-xzf", absolute(t, "../../snapshot/chroma/testdata/whole.tar.gz"), "-C", "live/chroma", "--strip-components=1")
+	must(t, os.WriteFile(filepath.Join(dir, "live/config/project-registry.json"),
+		[]byte(`{"projects": ["p05-interferometer"]}`), 0o644))
+	output(t, dir, "tar", "-xzf", absolute(t, "../../snapshot/chroma/testdata/whole.tar.gz"), "-C", "live/chroma",
+		"--strip-components=1")
 	makeMemories(t, filepath.Join(dir, "live/db/atocore.db"), 5000)
 	t.Setenv("ATOBACKUPD_CONFIG", filepath.Join(dir, "config.toml"))
 	must(t, os.WriteFile(filepath.Join(dir, "config.toml"), fmt.Appendf(nil, `state_dir = "%[1]s/state"
@@ -84,7 +86,8 @@ path = "%[7]s/vault"
 	t.Run("recover.py gets it back", func(t *testing.T) { recoverScript(t, vault, stamp, identity, snapshot) })
 	t.Run("the vault's own commands", func(t *testing.T) {
 		command(t, 0, "vault", "verify")
-		command(t, 0, "vault", "restore", "latest", "--dir", vault, "--identity", identity, "--to", filepath.Join(dir, "fetched"))
+		command(t, 0, "vault", "restore", "latest", "--dir", vault, "--identity", identity, "--to",
+			filepath.Join(dir, "fetched"))
 		output(t, dir, "diff", "-r", snapshot, "fetched")
 	})
 
@@ -92,7 +95,8 @@ path = "%[7]s/vault"
 	for _, sub := range []string{"live/db", "live/config", "live/chroma"} {
 		must(t, os.MkdirAll(filepath.Join(dir, sub), 0o755))
 	}
-	out = command(t, 0, "restore", stamp, "--from", "laptop", "--identity", identity, "--confirm-service-stopped", "--json")
+	out = command(t, 0, "restore", stamp, "--from", "laptop", "--identity", identity, "--confirm-service-stopped",
+		"--json")
 	if !strings.Contains(out, `"restored_integrity_ok": true`) {
 		t.Fatalf("restore: %s", out)
 	}
@@ -149,7 +153,8 @@ func stockTools(t *testing.T, vault, stamp string) {
 	must(t, json.Unmarshal(data, &info))
 	allowed := filepath.Join(t.TempDir(), "allowed_signers")
 	must(t, os.WriteFile(allowed, []byte("atobackupd "+info.Signer+"\n"), 0o600))
-	verify := exec.Command("ssh-keygen", "-Y", "verify", "-f", allowed, "-I", "atobackupd", "-n", "atobackup-vault", "-s", sums[0]+".sig")
+	verify := exec.Command("ssh-keygen", "-Y", "verify", "-f", allowed, "-I", "atobackupd", "-n", "atobackup-vault",
+		"-s", sums[0]+".sig")
 	verify.Stdin, err = os.Open(sums[0])
 	must(t, err)
 	if out, err := verify.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("Good")) {

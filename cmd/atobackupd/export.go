@@ -49,14 +49,16 @@ it is whole and on disk. It is read back without atobackupd:
 				return nil
 			}
 			return c.emit(doc, func(w io.Writer) {
-				fmt.Fprintf(w, "exported %s, %s in %d files, to %s (%s)\nSHA-256 %s\nread it with: age -d -i KEY %s | zstd -d | tar x\n", doc.Stamp,
+				fmt.Fprintf(w, "exported %s, %s in %d files, to %s (%s)\nSHA-256 %s\nread it with: age -d -i KEY %s "+
+					"| zstd -d | tar x\n", doc.Stamp,
 					humanize.IBytes(uint64(doc.ContentBytes)), doc.Files, doc.Path, humanize.IBytes(uint64(doc.Bytes)), doc.SHA256, doc.Path)
 			})
 		},
 	}
 	f := cmd.Flags()
 	f.StringVarP(&r.To, "output", "o", "", "the `file` to make; - is stdout")
-	f.StringArrayVar(&r.Recipients, "recipient", nil, "seal it to this public `key` instead of the configuration's; may be repeated")
+	f.StringArrayVar(&r.Recipients, "recipient", nil,
+		"seal it to this public `key` instead of the configuration's; may be repeated")
 	f.BoolVar(&r.Force, "force", false, "replace the file if it exists")
 	f.BoolVar(&r.AllowInvalid, "allow-invalid", false, "export a snapshot that was found invalid")
 	return cmd

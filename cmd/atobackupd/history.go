@@ -26,15 +26,17 @@ func newHistory(c *cli) *cobra.Command {
 		Long: `Show the runs of all jobs, by the daemon and by commands, newest last: when,
 how long, how much, how each ended, and why those failed that did. Drills and
 restores are among them: this is the record that a procedure asks for.`,
-		Example: "  atobackupd history --since 7d\n  atobackupd history --job drill\n  atobackupd history --failed --json | jq '.runs[].error'",
-		Args:    cobra.NoArgs,
+		Example: "  atobackupd history --since 7d\n  atobackupd history --job drill\n  atobackupd history --failed " +
+			"--json | jq '.runs[].error'",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if f.Job != "" && !slices.Contains(app.JobNames, f.Job) {
 				return usageError(cmd, fmt.Errorf("there is no job %q", f.Job), config.Nearest(f.Job, app.JobNames))
 			}
 			age, err := config.ParseDuration(since)
 			if err != nil || age <= 0 {
-				return usageError(cmd, errors.Join(fmt.Errorf("--since wants an age such as 24h or 7d, not %q", since)), "")
+				return usageError(cmd, errors.Join(fmt.Errorf("--since wants an age such as 24h or 7d, not %q", since)),
+					"")
 			}
 			f.Since = time.Now().Add(-time.Duration(age))
 			a, err := c.open(cmd.Context(), true)
@@ -57,7 +59,8 @@ restores are among them: this is the record that a procedure asks for.`,
 }
 
 func printRuns(w io.Writer, runs []health.Run, width int) {
-	t := newTable(column{title: "STARTED (UTC)"}, column{title: "JOB"}, column{title: "TOOK", right: true}, column{title: "SIZE", right: true, drop: 1},
+	t := newTable(column{title: "STARTED (UTC)"}, column{title: "JOB"}, column{title: "TOOK", right: true},
+		column{title: "SIZE", right: true, drop: 1},
 		column{title: "OUTCOME"}, column{title: "SNAPSHOT", drop: 2})
 	for _, run := range runs {
 		took, size := "", ""

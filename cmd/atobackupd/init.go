@@ -41,13 +41,15 @@ does what is missing.`,
 				}
 			}
 			if r.DrawerKey && c.json {
-				return usageError(cmd, errors.New("--drawer-key and --json exclude each other: the key is shown once, to a person"), "")
+				return usageError(cmd,
+					errors.New("--drawer-key and --json exclude each other: the key is shown once, to a person"), "")
 			}
 			report, err := setup.Init(cmd.Context(), r)
 			if err != nil {
 				return err
 			}
-			if err := c.emit(report, func(w io.Writer) { printInit(w, report) }); err != nil || report.DrawerKey == "" || !isTerminal(c.rawStdout) {
+			if err := c.emit(report, func(w io.Writer) { printInit(w, report) }); err != nil ||
+				report.DrawerKey == "" || !isTerminal(c.rawStdout) {
 				return err
 			}
 			code, err := setup.QRCode(report.DrawerKey)
@@ -59,12 +61,17 @@ does what is missing.`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&r.DB, "db", "", "AtoCore's database `file`")
-	flags.StringVar(&r.Registry, "registry", "", "the project registry `file` (default: beside the database, if there is one)")
-	flags.StringVar(&r.Chroma, "chroma", "", "Chroma's data `directory` (default: beside the database, if there is one)")
+	flags.StringVar(&r.Registry, "registry", "",
+		"the project registry `file` (default: beside the database, if there is one)")
+	flags.StringVar(&r.Chroma, "chroma", "",
+		"Chroma's data `directory` (default: beside the database, if there is one)")
 	flags.StringVar(&r.BackupDir, "backup-dir", "", "the `directory` of the snapshots (default: beside the data)")
-	flags.StringVar(&r.StateDir, "state-dir", "", "the `directory` of history and signing key (default /var/lib/atobackupd)")
-	flags.StringArrayVar(&r.Recipients, "recipient", nil, "a public `key` to seal copies to; may be given several times")
-	flags.StringArrayVar(&r.TargetHosts, "host", nil, "a `name` of the machine that keeps copies; several are names of the same one")
+	flags.StringVar(&r.StateDir, "state-dir", "",
+		"the `directory` of history and signing key (default /var/lib/atobackupd)")
+	flags.StringArrayVar(&r.Recipients, "recipient", nil,
+		"a public `key` to seal copies to; may be given several times")
+	flags.StringArrayVar(&r.TargetHosts, "host", nil,
+		"a `name` of the machine that keeps copies; several are names of the same one")
 	flags.StringVar(&r.TargetName, "name", "", "what to call that machine (default laptop)")
 	flags.StringVar(&r.TargetUser, "user", "", "the account there (default atobackup)")
 	flags.StringVar(&r.TargetPath, "path", "", "the vault's `directory` there (default /home/USER/vault)")
@@ -99,7 +106,8 @@ func printInit(w io.Writer, r setup.InitReport) {
 		fmt.Fprintf(w, "For the machine that keeps the copies, also in %s:\n\n%s\n", r.SecondMachine.Path, r.Script)
 	}
 	if r.DrawerKey != "" {
-		fmt.Fprintf(w, "THE KEY FOR THE DRAWER, shown now and never again: write it down, or photograph it.\n\n%s\n\n", r.DrawerKey)
+		fmt.Fprintf(w, "THE KEY FOR THE DRAWER, shown now and never again: write it down, or photograph it.\n\n%s\n\n",
+			r.DrawerKey)
 	}
 	fmt.Fprintln(w, "Next:")
 	for i, step := range r.Next {

@@ -62,7 +62,8 @@ func printCatalog(w io.Writer, catalog app.Catalog, now time.Time, width int) {
 			fmt.Fprintf(w, "%s: %s\n", b.Stamp, escape.String(b.Note))
 		}
 	}
-	fmt.Fprintf(w, "%s, %s, in %s\n", count(len(catalog.Backups), "snapshot"), humanize.IBytes(uint64(total)), catalog.BackupDir)
+	fmt.Fprintf(w, "%s, %s, in %s\n", count(len(catalog.Backups), "snapshot"), humanize.IBytes(uint64(total)),
+		catalog.BackupDir)
 }
 
 func state(b app.CatalogEntry) string {

@@ -48,7 +48,8 @@ func printFiles(w io.Writer, files []snapshot.File) {
 		case snapshot.TypeDir:
 			name += "/"
 		}
-		fmt.Fprintf(t, "%04o\t%d\t%d\t%d\t%s\t %s\n", f.Mode, f.UID, f.GID, f.Size, f.MTime.UTC().Format("2006-01-02 15:04:05"),
+		fmt.Fprintf(t, "%04o\t%d\t%d\t%d\t%s\t %s\n", f.Mode, f.UID, f.GID, f.Size,
+			f.MTime.UTC().Format("2006-01-02 15:04:05"),
 			escape.String(name))
 	}
 	t.Flush()

@@ -15,14 +15,14 @@ import (
 )
 
 func newNotify(c *cli) *cobra.Command {
-	cmd := &cobra.Command{
+	cmd := group(&cobra.Command{
 		Use:     "notify",
 		GroupID: groupLook,
 		Short:   "Tell people, to see that messages arrive",
 		Long: `Messages go to notify.urls, notify.urls_file and notify.command when something
 turns bad, when it recovers, and once a day meanwhile.`,
 		Example: "  atobackupd notify test",
-	}
+	})
 	cmd.AddCommand(&cobra.Command{
 		Use:   "test",
 		Short: "Send a real message to every address",
@@ -50,7 +50,8 @@ func (c *cli) notifyTest(ctx context.Context, cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
-	return c.emit(map[string]int{"sent": n}, func(w io.Writer) { fmt.Fprintf(w, "sent to %d addresses: see that it arrived\n", n) })
+	return c.emit(map[string]int{"sent": n},
+		func(w io.Writer) { fmt.Fprintf(w, "sent to %d addresses: see that it arrived\n", n) })
 }
 
 // tellRefused tells the last good addresses that the daemon does not start with

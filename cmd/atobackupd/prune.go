@@ -58,11 +58,13 @@ func printPlan(w io.Writer, plan app.PrunePlan, now time.Time, width int) {
 	for _, v := range plan.Delete {
 		verdict[v.Stamp], reasons[v.Stamp] = "DELETE", v.Reasons
 	}
-	t := newTable(column{title: "STAMP"}, column{title: "AGE", drop: 2, right: true}, column{title: "SIZE", right: true},
+	t := newTable(column{title: "STAMP"}, column{title: "AGE", drop: 2, right: true},
+		column{title: "SIZE", right: true},
 		column{title: "CHROMA", drop: 1}, column{title: "VERDICT"}, column{title: "REASONS", wrap: true})
 	for _, s := range plan.Snapshots {
 		stamp := string(s.Stamp)
-		t.row(stamp, age(now, s.CreatedAt), humanize.IBytes(uint64(s.Bytes)), yes(s.Full), verdict[stamp], strings.Join(reasons[stamp], "; "))
+		t.row(stamp, age(now, s.CreatedAt), humanize.IBytes(uint64(s.Bytes)), yes(s.Full), verdict[stamp],
+			strings.Join(reasons[stamp], "; "))
 	}
 	t.print(w, width)
 	for _, warning := range plan.Warnings {
@@ -72,7 +74,8 @@ func printPlan(w io.Writer, plan app.PrunePlan, now time.Time, width int) {
 	case plan.DryRun && plan.Held:
 		fmt.Fprintf(w, "would be held: %s; `atobackupd prune --confirm` carries it out\n", plan.Why)
 	case plan.DryRun:
-		fmt.Fprintf(w, "would keep %d and delete %d, which frees %s\n", len(plan.Keep), len(plan.Delete), humanize.IBytes(uint64(plan.Frees)))
+		fmt.Fprintf(w, "would keep %d and delete %d, which frees %s\n", len(plan.Keep), len(plan.Delete),
+			humanize.IBytes(uint64(plan.Frees)))
 	default:
 		fmt.Fprintf(w, "kept %d, deleted %d\n", len(plan.Snapshots)-len(plan.Deleted), len(plan.Deleted))
 	}

@@ -64,9 +64,11 @@ A restore that was interrupted is finished with --resume or taken back with
 	}
 	f := cmd.Flags()
 	f.BoolVar(&r.ConfirmServiceStopped, "confirm-service-stopped", false, "you have stopped the service")
-	f.BoolVar(&r.ManageService, "manage-service", false, "stop the service, restore, start it, check it, and roll back if it is not well")
+	f.BoolVar(&r.ManageService, "manage-service", false,
+		"stop the service, restore, start it, check it, and roll back if it is not well")
 	f.BoolVar(&r.DryRun, "dry-run", false, "say what would be replaced, and touch nothing")
-	f.BoolVar(&r.NoPreSnapshot, "no-pre-snapshot", false, "keep no snapshot of what was live before: there is no way back then")
+	f.BoolVar(&r.NoPreSnapshot, "no-pre-snapshot", false,
+		"keep no snapshot of what was live before: there is no way back then")
 	f.BoolVar(&r.NoChroma, "no-chroma", false, "leave the live Chroma directory alone")
 	f.BoolVar(&r.ForceChroma, "chroma", false, "restore Chroma even where the metadata do not claim that it is there")
 	f.StringVar(&r.From, "from", "", "fetch it from the vault of this `target`")
@@ -74,8 +76,10 @@ A restore that was interrupted is finished with --resume or taken back with
 	f.StringVar(&r.Signer, "signer", "", "the `key` from the recovery sheet that must have signed it, with --from")
 	f.StringVar(&r.To, "to", "", "lay it out in this `directory` and touch nothing live")
 	f.BoolVar(&r.AllowInvalid, "allow-invalid", false, "restore a snapshot that does not validate")
-	f.BoolVar(&r.AcceptOtherDeployment, "accept-other-deployment", false, "restore what another host or other paths were saved from")
-	f.BoolVar(&r.Force, "force", false, "go on although files are open or owners cannot be kept; with --abort, give up what cannot be put back")
+	f.BoolVar(&r.AcceptOtherDeployment, "accept-other-deployment", false,
+		"restore what another host or other paths were saved from")
+	f.BoolVar(&r.Force, "force", false,
+		"go on although files are open or owners cannot be kept; with --abort, give up what cannot be put back")
 	f.BoolVar(&resume, "resume", false, "finish the restore that was interrupted")
 	f.BoolVar(&abort, "abort", false, "take the restore back that was interrupted")
 	_ = cmd.RegisterFlagCompletionFunc("from", c.completeTargets)
@@ -110,13 +114,16 @@ func printRestored(w io.Writer, r restore.Result) {
 		printWarnings(w, r.Warnings)
 		return
 	}
-	fmt.Fprintf(w, "restored %s from %s in %.1fs: database %s, registry %s, chroma %s\n", r.Stamp, r.Source, float64(r.DurationMS)/1000,
+	fmt.Fprintf(w, "restored %s from %s in %.1fs: database %s, registry %s, chroma %s\n", r.Stamp, r.Source,
+		float64(r.DurationMS)/1000,
 		yesNo(r.DBRestored), yesNo(r.RegistryRestored), yesNo(r.ChromaRestored))
 	if r.DBRestored && !r.RestoredIntegrityOK {
-		fmt.Fprintln(w, "THE RESTORED DATABASE IS NOT SOUND: do not start the service; go back, or restore another snapshot")
+		fmt.Fprintln(w, "THE RESTORED DATABASE IS NOT SOUND: do not start the service; go back, or restore another "+
+			"snapshot")
 	}
 	if r.PreRestoreSnapshot != "" {
-		fmt.Fprintf(w, "what was live before is %s; to go back: %s\n", r.PreRestoreSnapshot, r.WayBack("--confirm-service-stopped"))
+		fmt.Fprintf(w, "what was live before is %s; to go back: %s\n", r.PreRestoreSnapshot,
+			r.WayBack("--confirm-service-stopped"))
 	}
 	printWarnings(w, r.Warnings)
 }
@@ -139,12 +146,14 @@ func printRestorePlan(w io.Writer, p *restore.Plan, width int) {
 	t := newTable(column{title: "ARTIFACT"}, column{title: "DESTINATION", wrap: true}, column{title: "IS", drop: 1},
 		column{title: "REPLACED"}, column{title: "BY"}, column{title: "OWNER", drop: 3}, column{title: "MODE", drop: 2})
 	for _, i := range p.Items {
-		t.row(i.Artifact, i.Destination, fmt.Sprint(i.Layout), amount(i.OldBytes, i.OldFiles), amount(i.NewBytes, i.NewFiles),
+		t.row(i.Artifact, i.Destination, fmt.Sprint(i.Layout), amount(i.OldBytes, i.OldFiles),
+			amount(i.NewBytes, i.NewFiles),
 			fmt.Sprintf("%d:%d", i.UID, i.GID), fmt.Sprint(i.Mode))
 	}
 	t.print(w, width)
 	for _, s := range p.Space {
-		fmt.Fprintf(w, "space on %s: %s needed, %s free\n", s.Path, humanize.IBytes(uint64(s.Need)), humanize.IBytes(uint64(s.Free)))
+		fmt.Fprintf(w, "space on %s: %s needed, %s free\n", s.Path, humanize.IBytes(uint64(s.Need)),
+			humanize.IBytes(uint64(s.Free)))
 	}
 	printWarnings(w, p.Warnings)
 	for _, refusal := range p.Refusals {

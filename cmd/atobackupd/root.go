@@ -52,7 +52,8 @@ const (
 // commands are all that the program knows.
 var commands = []func(*cli) *cobra.Command{
 	newBackup, newList, newLs, newDiff, newDump, newValidate, newPrune, newPin, newUnpin, newScrub, newAccept,
-	newRestore, newBootstrap, newDrill, newNotify, newExport, newSync, newVault, newTarget, newStatus, newHistory, newSchedule,
+	newRestore, newBootstrap, newDrill, newNotify, newExport, newSync, newVault, newTarget, newStatus, newHistory,
+	newSchedule,
 	newConfig, newRun, newServiceEnded, newInit, newCompletion, newVersion,
 }
 
@@ -85,11 +86,14 @@ Exit status: 0 done, 1 failed, 2 usage or configuration, 3 invalid snapshot,
 	}
 	asked := c.json // before the flags are parsed, which may fail
 	flags := root.PersistentFlags()
-	flags.StringVar(&c.configPath, "config", "", "configuration `file` (default $ATOBACKUPD_CONFIG, then "+config.DefaultPath+")")
+	flags.StringVar(&c.configPath, "config", "",
+		"configuration `file` (default $ATOBACKUPD_CONFIG, then "+config.DefaultPath+")")
 	_ = root.MarkPersistentFlagFilename("config", "toml")
 	flags.BoolVar(&c.json, "json", false, "write one JSON document to stdout")
-	flags.DurationVar(&c.lockTimeout, "lock-timeout", 10*time.Minute, "how long to wait for another atobackupd that is at work")
-	flags.BoolVar(&c.trustBackupDir, "trust-backup-dir", false, "as root, go on although somebody else can write the backup directory")
+	flags.DurationVar(&c.lockTimeout, "lock-timeout", 10*time.Minute,
+		"how long to wait for another atobackupd that is at work")
+	flags.BoolVar(&c.trustBackupDir, "trust-backup-dir", false,
+		"as root, go on although somebody else can write the backup directory")
 	c.json = asked
 	root.AddGroup(
 		&cobra.Group{ID: groupDaily, Title: "Snapshots:"},

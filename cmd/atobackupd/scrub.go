@@ -28,8 +28,9 @@ With --repair nothing is re-validated. It says, for every snapshot that is no
 longer valid or for one, which files are damaged and where good copies of them
 lie: in other snapshots of this machine, or with --from in a vault. With
 --confirm it puts them in place.`,
-		Example: "  atobackupd scrub\n  atobackupd scrub --repair\n  atobackupd scrub --repair 20260407T060000Z --from laptop --identity key.txt",
-		Args:    cobra.MaximumNArgs(1),
+		Example: "  atobackupd scrub\n  atobackupd scrub --repair\n  atobackupd scrub --repair 20260407T060000Z " +
+			"--from laptop --identity key.txt",
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkScrubFlags(cmd, args, repair, all); err != nil {
 				return err
@@ -58,7 +59,8 @@ lie: in other snapshots of this machine, or with --from in a vault. With
 	cmd.Flags().BoolVar(&r.Confirm, "confirm", false, "with --repair: do it")
 	cmd.Flags().StringVar(&r.From, "from", "", "with --repair: a configured `target` whose vault has good copies")
 	cmd.Flags().StringVar(&r.Identity, "identity", "", "with --from: the `file` with the secret key")
-	cmd.Flags().StringVar(&r.Signer, "signer", "", "with --from: the `key` from the recovery sheet that must have signed it")
+	cmd.Flags().StringVar(&r.Signer, "signer", "",
+		"with --from: the `key` from the recovery sheet that must have signed it")
 	_ = cmd.RegisterFlagCompletionFunc("from", c.completeTargets)
 	return cmd
 }

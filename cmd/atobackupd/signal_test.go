@@ -49,7 +49,8 @@ start_command = ["touch", "%[1]s/started"]
 			case "pipe":
 				reader.Close()
 			default:
-				signal := map[string]syscall.Signal{"SIGHUP": syscall.SIGHUP, "SIGINT": syscall.SIGINT, "SIGTERM": syscall.SIGTERM}[how]
+				signal := map[string]syscall.Signal{"SIGHUP": syscall.SIGHUP, "SIGINT": syscall.SIGINT,
+					"SIGTERM": syscall.SIGTERM}[how]
 				must(t, cmd.Process.Signal(signal))
 				if how == "SIGHUP" { // a closed terminal sends it twice
 					must(t, cmd.Process.Signal(signal))

@@ -40,7 +40,8 @@ drill, and each target), the targets and the alarms. Exits 0 ok, 1 warning,
 				return c.showStatus(cmd.Context(), c.people())
 			}
 			if c.json {
-				return &failure.Error{Op: "status", Kind: failure.Usage, Err: errors.New("--watch and --json exclude each other: --json is one document")}
+				return &failure.Error{Op: "status", Kind: failure.Usage,
+					Err: errors.New("--watch and --json exclude each other: --json is one document")}
 			}
 			return c.watchStatus(cmd.Context())
 		},
@@ -111,7 +112,8 @@ func printStatus(w io.Writer, s health.Status, now time.Time, width int) {
 		fmt.Fprintf(w, "running: %s, for %s\n", strings.TrimSpace(r.Job+" "+r.Kind), age(now, r.Since))
 	}
 	fmt.Fprintln(w)
-	t := newTable(column{title: "CHECK"}, column{title: "LEVEL"}, column{title: "LAST SUCCESS"}, column{title: "NEXT", drop: 1})
+	t := newTable(column{title: "CHECK"}, column{title: "LEVEL"}, column{title: "LAST SUCCESS"},
+		column{title: "NEXT", drop: 1})
 	for _, l := range s.Legs {
 		last, next := "never", ""
 		if l.LastSuccess != nil {
@@ -133,7 +135,8 @@ func printStatus(w io.Writer, s health.Status, now time.Time, width int) {
 		}
 	}
 	for _, target := range s.Targets {
-		fmt.Fprintf(w, "target %s: %s, newest %s, %d behind\n", target.Name, count(target.Snapshots, "snapshot"), orNone(target.Newest), target.Behind)
+		fmt.Fprintf(w, "target %s: %s, newest %s, %d behind\n", target.Name, count(target.Snapshots, "snapshot"),
+			orNone(target.Newest), target.Behind)
 	}
 	for _, alarm := range s.Alarms {
 		say(w, width, fmt.Sprintf("told since %s: %s: %s", alarm.Since.Format(moment), alarm.Leg, alarm.Message), "")
@@ -164,7 +167,8 @@ func printSpace(w io.Writer, s *health.SpaceStatus) {
 	if s == nil {
 		return
 	}
-	fmt.Fprintf(w, "disk: %s free, %s of them min_free", humanize.IBytes(uint64(s.Free)), humanize.IBytes(uint64(s.MinFree)))
+	fmt.Fprintf(w, "disk: %s free, %s of them min_free", humanize.IBytes(uint64(s.Free)),
+		humanize.IBytes(uint64(s.MinFree)))
 	if s.GrowthPerDay != nil && *s.GrowthPerDay > 0 {
 		fmt.Fprintf(w, "; it fills by %s a day", humanize.IBytes(uint64(*s.GrowthPerDay)))
 	}

@@ -67,11 +67,14 @@ func printSynced(w io.Writer, docs []app.Synced, dryRun bool) {
 }
 
 func printPushed(w io.Writer, target string, p offsite.Pushed) {
-	fmt.Fprintf(w, "%s: sent %s, %s in %s, %.1fs\n", target, p.Stamp, humanize.IBytes(uint64(p.Bytes)), count(p.Packs, "pack"), float64(p.DurationMS)/1000)
+	fmt.Fprintf(w, "%s: sent %s, %s in %s, %.1fs\n", target, p.Stamp, humanize.IBytes(uint64(p.Bytes)),
+		count(p.Packs, "pack"), float64(p.DurationMS)/1000)
 }
 
 // completeTargets offers the configured targets to the shell.
-func (c *cli) completeTargets(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
+func (c *cli) completeTargets(
+	cmd *cobra.Command, args []string, toComplete string,
+) ([]string, cobra.ShellCompDirective) {
 	cfg, err := c.load()
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp

@@ -9,10 +9,13 @@ import (
 // A table fits its width: columns are left out in their order, then text wraps.
 func TestTableFits(t *testing.T) {
 	build := func() *table {
-		tb := newTable(column{title: "STAMP"}, column{title: "OLD", drop: 2, right: true}, column{title: "EXTRA", drop: 1},
+		tb := newTable(column{title: "STAMP"}, column{title: "OLD", drop: 2, right: true},
+			column{title: "EXTRA", drop: 1},
 			column{title: "EMPTY", drop: 3}, column{title: "MESSAGE", wrap: true})
-		tb.row("20260407T060000Z", "3h", "extra words", "", "a sentence that is much longer than one line of eighty columns can hold")
-		tb.row("20260408T060000Z", "300d", "", "", "/a/path/without/any/space/that/is/longer/than/its/column/can/ever/be/and/then/some")
+		tb.row("20260407T060000Z", "3h", "extra words", "",
+			"a sentence that is much longer than one line of eighty columns can hold")
+		tb.row("20260408T060000Z", "300d", "", "",
+			"/a/path/without/any/space/that/is/longer/than/its/column/can/ever/be/and/then/some")
 		return tb
 	}
 	for _, c := range []struct {

@@ -47,7 +47,8 @@ machine: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`,
 				return err
 			}
 			if t.Type != "sftp" {
-				return &failure.Error{Op: "target trust", Subject: t.Name, Kind: failure.Usage, Err: errors.New("only an sftp target has a host key")}
+				return &failure.Error{Op: "target trust", Subject: t.Name, Kind: failure.Usage,
+					Err: errors.New("only an sftp target has a host key")}
 			}
 			found, lines, err := sftp.Trust(cmd.Context(), app.SFTPConfig(t))
 			if err != nil {
@@ -56,16 +57,20 @@ machine: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`,
 			fmt.Fprintf(c.stderr, "target %s shows the host key\n  %s\n", t.Name, found)
 			switch {
 			case fingerprint != "" && !slices.Contains(strings.Fields(found), fingerprint):
-				return &failure.Error{Op: "target trust", Subject: t.Name, Kind: failure.HostKey, Err: fmt.Errorf("the fingerprint is %s, not %s", found, fingerprint), Hint: "do not trust it before you know why"}
+				return &failure.Error{Op: "target trust", Subject: t.Name, Kind: failure.HostKey,
+					Err: fmt.Errorf("the fingerprint is %s, not %s", found,
+						fingerprint), Hint: "do not trust it before you know why"}
 			case fingerprint == "" && !c.confirmed("Is that the fingerprint of the other machine? Type yes: "):
-				return &failure.Error{Op: "target trust", Subject: t.Name, Kind: failure.Refused, Err: errors.New("not confirmed, nothing was recorded")}
+				return &failure.Error{Op: "target trust", Subject: t.Name, Kind: failure.Refused,
+					Err: errors.New("not confirmed, nothing was recorded")}
 			}
 			if err := sftp.AppendKnownHosts(t.KnownHosts, lines); err != nil {
 				return err
 			}
-			return c.emit(map[string]any{"target": t.Name, "fingerprint": found, "known_hosts": t.KnownHosts}, func(w io.Writer) {
-				fmt.Fprintf(w, "recorded in %s; try it: atobackupd target test %s\n", t.KnownHosts, t.Name)
-			})
+			return c.emit(map[string]any{"target": t.Name, "fingerprint": found, "known_hosts": t.KnownHosts},
+				func(w io.Writer) {
+					fmt.Fprintf(w, "recorded in %s; try it: atobackupd target test %s\n", t.KnownHosts, t.Name)
+				})
 		},
 	}
 	cmd.Flags().StringVar(&fingerprint, "fingerprint", "", "record it without asking when this is its `fingerprint`")

@@ -35,7 +35,8 @@ func unknownCommand(cmd *cobra.Command, args []string) error {
 			names = append(append(names, sub.Name()), sub.Aliases...)
 		}
 	}
-	return usageError(cmd, fmt.Errorf("unknown command %q", strings.TrimPrefix(cmd.CommandPath()+" "+args[0], "atobackupd ")), config.Nearest(args[0], names))
+	return usageError(cmd, fmt.Errorf("unknown command %q",
+		strings.TrimPrefix(cmd.CommandPath()+" "+args[0], "atobackupd ")), config.Nearest(args[0], names))
 }
 
 // flagError is what a flag that cannot be parsed is told.

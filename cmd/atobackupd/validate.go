@@ -92,7 +92,8 @@ func invalid(result snapshot.Result) error {
 	if result.Valid {
 		return nil
 	}
-	return &failure.Error{Op: "validate", Subject: result.Stamp, Kind: failure.Invalid, Err: fmt.Errorf("not valid: %s", strings.Join(result.Errors, "; ")),
+	return &failure.Error{Op: "validate", Subject: result.Stamp, Kind: failure.Invalid,
+		Err:  fmt.Errorf("not valid: %s", strings.Join(result.Errors, "; ")),
 		Hint: "do not restore from it; see `atobackupd list` for others"}
 }
 
@@ -101,7 +102,8 @@ func printResult(w io.Writer, r snapshot.Result) {
 	if !r.Valid {
 		verdict = "INVALID"
 	}
-	fmt.Fprintf(w, "%s  %s  checked: %s  (%.1fs)\n", r.Stamp, verdict, strings.Join(r.Checked, ", "), float64(r.DurationMS)/1000)
+	fmt.Fprintf(w, "%s  %s  checked: %s  (%.1fs)\n", r.Stamp, verdict, strings.Join(r.Checked, ", "),
+		float64(r.DurationMS)/1000)
 	for _, e := range r.Errors {
 		fmt.Fprintln(w, "  error:", escape.String(e))
 	}
@@ -111,7 +113,9 @@ func printResult(w io.Writer, r snapshot.Result) {
 }
 
 // completeStamps offers the snapshots of this machine to the shell.
-func (c *cli) completeStamps(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
+func (c *cli) completeStamps(
+	cmd *cobra.Command, args []string, toComplete string,
+) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -24,18 +25,23 @@ func (f *vaultFlags) register(c *cli, cmd *cobra.Command) {
 }
 
 func (f *vaultFlags) registerSigner(cmd *cobra.Command) {
-	cmd.Flags().StringArrayVar(&f.signers, "signer", nil, "the `key` from the recovery sheet that must have signed it; may be repeated")
+	cmd.Flags().StringArrayVar(&f.signers, "signer", nil,
+		"the `key` from the recovery sheet that must have signed it; may be repeated")
 }
 
 // withVault opens the vault that the flags name, hands it to use and closes it.
 // What whoever opens it should know is said.
 func (c *cli) withVault(ctx context.Context, f *vaultFlags, use func(*app.Vault) error) error {
 	if f.dir != "" && f.target != "" {
-		return &failure.Error{Op: "vault", Kind: failure.Usage, Err: errors.New("--dir and --target exclude each other")}
+		return &failure.Error{Op: "vault", Kind: failure.Usage,
+			Err: errors.New("--dir and --target exclude each other")}
 	}
 	var v *app.Vault
 	var err error
 	if f.dir != "" {
+		if f.dir, err = filepath.Abs(f.dir); err != nil {
+			return err
+		}
 		v, err = app.OpenVaultDir(ctx, f.dir, f.signers)
 	} else {
 		a, openErr := c.open(ctx, false)
@@ -70,7 +76,8 @@ needed.`,
 		Example: `  atobackupd vault list --target laptop
   atobackupd vault verify --dir /home/atobackup/vault`,
 	})
-	cmd.AddCommand(newVaultList(c), newVaultLs(c), newVaultDump(c), newVaultVerify(c), newVaultRestore(c), newVaultDrill(c), newVaultPrune(c),
+	cmd.AddCommand(newVaultList(c), newVaultLs(c), newVaultDump(c), newVaultVerify(c), newVaultRestore(c),
+		newVaultDrill(c), newVaultPrune(c),
 		newVaultForget(c), newVaultStats(c), newVaultRebase(c), newVaultTrustTimes(c), newVaultSigner(c), newVaultPolicy(c), newVaultInit(c))
 	return cmd
 }

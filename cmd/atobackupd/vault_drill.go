@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"io"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -26,9 +27,17 @@ the vault and the key that you hold are enough.`,
 		ValidArgsFunction: f.completeStored(c),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if identity == "" {
-				return &failure.Error{Op: "vault drill", Kind: failure.Usage, Err: errors.New("--identity is needed"), Hint: "name the secret key file"}
+				return &failure.Error{Op: "vault drill", Kind: failure.Usage, Err: errors.New("--identity is needed"),
+					Hint: "name the secret key file"}
 			}
-			name := "latest"
+			if scratch != "" {
+				abs, err := filepath.Abs(scratch)
+				if err != nil {
+					return err
+				}
+				scratch = abs
+			}
+			name := latest
 			if len(args) > 0 {
 				name = args[0]
 			}
@@ -45,8 +54,10 @@ the vault and the key that you hold are enough.`,
 	f.register(c, cmd)
 	f.registerSigner(cmd)
 	cmd.Flags().StringVar(&identity, "identity", "", "the age or ssh secret key `file`")
-	cmd.Flags().StringVar(&scratch, "scratch", "", "a `directory` with room for the snapshot twice (default: the system's for temporary files)")
-	cmd.Flags().StringArrayVar(&queries, "query", nil, "`SQL` that must be true on the restored database; may be repeated")
+	cmd.Flags().StringVar(&scratch, "scratch", "",
+		"a `directory` with room for the snapshot twice (default: the system's for temporary files)")
+	cmd.Flags().StringArrayVar(&queries, "query", nil,
+		"`SQL` that must be true on the restored database; may be repeated")
 	_ = cmd.MarkFlagDirname("scratch")
 	return cmd
 }

@@ -29,7 +29,8 @@ after the waiting times. An append-only vault forgets only where it lies, with
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.withVault(cmd.Context(), &f, func(v *app.Vault) error {
 				if !confirm && !c.confirm("remove "+args[0]+" from the vault?") {
-					return &failure.Error{Op: "vault forget", Subject: args[0], Kind: failure.Refused, Err: errors.New("it was not confirmed"), Hint: "say --confirm"}
+					return &failure.Error{Op: "vault forget", Subject: args[0], Kind: failure.Refused,
+						Err: errors.New("it was not confirmed"), Hint: "say --confirm"}
 				}
 				gone, err := v.ForgetSnapshot(cmd.Context(), args[0])
 				doc := map[string]any{"forgotten": append([]offsite.PushID{}, gone...)}

@@ -66,13 +66,16 @@ func (c *cli) listVault(ctx context.Context, v *app.Vault, identity string) erro
 		}
 	}
 	for _, s := range list {
-		doc.Snapshots = append(doc.Snapshots, entry{s.Push, s.Info, look.IsSuperseded(s.Push), s.Uploaded.UTC(), who[s.Push]})
+		doc.Snapshots = append(doc.Snapshots,
+			entry{s.Push, s.Info, look.IsSuperseded(s.Push), s.Uploaded.UTC(), who[s.Push]})
 	}
 	return c.emit(doc, func(w io.Writer) {
-		t := newTable(column{title: "STAMP"}, column{title: "KIND"}, column{title: "CHROMA"}, column{title: "NUMBER", drop: 1, right: true},
+		t := newTable(column{title: "STAMP"}, column{title: "KIND"}, column{title: "CHROMA"},
+			column{title: "NUMBER", drop: 1, right: true},
 			column{title: "ARRIVED (UTC)", drop: 2}, column{title: "PUSH"})
 		for _, s := range list {
-			t.row(string(s.Stamp), string(s.Kind), yes(s.Full), fmt.Sprint(s.Seq), s.Uploaded.UTC().Format("2006-01-02 15:04"), pushName(look, s.Push))
+			t.row(string(s.Stamp), string(s.Kind), yes(s.Full), fmt.Sprint(s.Seq),
+				s.Uploaded.UTC().Format("2006-01-02 15:04"), pushName(look, s.Push))
 		}
 		t.print(w, c.width())
 		if identity != "" {

@@ -33,10 +33,13 @@ answer the question. A push that is under way then sends again what it loses.`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.withVault(cmd.Context(), &f, func(v *app.Vault) error {
-				if now && !dryRun && !confirm && !c.confirm("remove what nothing needs at once, without the waiting times?") {
-					return &failure.Error{Op: "vault prune", Subject: "--now", Kind: failure.Refused, Err: errors.New("it was not confirmed"), Hint: "say --confirm"}
+				if now && !dryRun && !confirm &&
+					!c.confirm("remove what nothing needs at once, without the waiting times?") {
+					return &failure.Error{Op: "vault prune", Subject: "--now", Kind: failure.Refused,
+						Err: errors.New("it was not confirmed"), Hint: "say --confirm"}
 				}
-				pruned, err := v.Thin(cmd.Context(), time.Now(), offsite.PruneOptions{DryRun: dryRun, Confirm: confirm, Now: now})
+				pruned, err := v.Thin(cmd.Context(), time.Now(),
+					offsite.PruneOptions{DryRun: dryRun, Confirm: confirm, Now: now})
 				doc := vaultPruneDocument(pruned, dryRun)
 				return c.emitWith(err, doc, func(w io.Writer) { printVaultPrune(w, doc, c.width()) })
 			})
@@ -61,10 +64,12 @@ type vaultPruned struct {
 
 func vaultPruneDocument(p offsite.Pruned, dryRun bool) vaultPruned {
 	doc := vaultPruned{
-		PrunePlan: app.PrunePlan{DryRun: dryRun, Keep: []app.PruneVerdict{}, Delete: []app.PruneVerdict{}, Deleted: []string{},
-			Held: p.Decision.Held, Why: p.Decision.HeldReason, Warnings: append([]string{}, p.Warnings...)},
+		PrunePlan: app.PrunePlan{DryRun: dryRun, Keep: []app.PruneVerdict{}, Delete: []app.PruneVerdict{},
+			Deleted: []string{},
+			Held:    p.Decision.Held, Why: p.Decision.HeldReason, Warnings: append([]string{}, p.Warnings...)},
 		Superseded: append([]offsite.SupersededPush{}, p.Superseded...),
-		Trashed:    append([]string{}, p.Trashed...), Restored: append([]string{}, p.Restored...), Removed: append([]string{}, p.Removed...),
+		Trashed:    append([]string{}, p.Trashed...), Restored: append([]string{},
+			p.Restored...), Removed: append([]string{}, p.Removed...),
 	}
 	for _, v := range p.Decision.Keep() {
 		doc.Keep = append(doc.Keep, app.PruneVerdict{Stamp: v.Stamp, Reasons: v.Reasons})
@@ -101,7 +106,8 @@ func printVaultPrune(w io.Writer, doc vaultPruned, width int) {
 		fmt.Fprintf(w, "held: %s; --confirm carries it out\n", doc.Why)
 	}
 	if !doc.DryRun {
-		fmt.Fprintf(w, "deleted %s; %s moved to trash, %d moved back, %s removed\n", count(len(doc.Deleted), "snapshot"),
+		fmt.Fprintf(w, "deleted %s; %s moved to trash, %d moved back, %s removed\n",
+			count(len(doc.Deleted), "snapshot"),
 			count(len(doc.Trashed), "pack"), len(doc.Restored), count(len(doc.Removed), "object"))
 	}
 }

@@ -35,7 +35,8 @@ what lies on the target is no longer trusted.`,
 			doc := map[string]any{"target": t.Name, "pushed": append([]offsite.Pushed{}, pushed...)}
 			return c.emitWith(err, doc, func(w io.Writer) {
 				for _, p := range pushed {
-					fmt.Fprintf(w, "%s: pushed %s in %s, %s\n", t.Name, p.Stamp, count(p.Packs, "pack"), humanize.IBytes(uint64(p.Bytes)))
+					fmt.Fprintf(w, "%s: pushed %s in %s, %s\n", t.Name, p.Stamp, count(p.Packs, "pack"),
+						humanize.IBytes(uint64(p.Bytes)))
 				}
 			})
 		},

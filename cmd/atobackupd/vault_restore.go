@@ -31,7 +31,9 @@ touched; to put it in place on the host use
 		ValidArgsFunction: f.completeStored(c),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if identity == "" || to == "" {
-				return &failure.Error{Op: "vault restore", Kind: failure.Usage, Err: errors.New("--identity and --to are both needed"), Hint: "e.g. --identity key.txt --to restored"}
+				return &failure.Error{Op: "vault restore", Kind: failure.Usage,
+					Err: errors.New("--identity and --to are both needed"), Hint: "e.g. --identity key.txt --to " +
+						"restored"}
 			}
 			return c.withVault(cmd.Context(), &f, func(v *app.Vault) error {
 				return c.fetchFromVault(cmd.Context(), v, args[0], identity, to, validate)
@@ -63,7 +65,8 @@ func (c *cli) fetchFromVault(ctx context.Context, v *app.Vault, name, identity, 
 		return err
 	}
 	took := time.Since(start)
-	doc := map[string]any{"stamp": stored.Stamp, "push": stored.Push, "to": to, "warnings": append([]string{}, warnings...), "duration_ms": took.Milliseconds()}
+	doc := map[string]any{"stamp": stored.Stamp, "push": stored.Push, "to": to,
+		"warnings": append([]string{}, warnings...), "duration_ms": took.Milliseconds()}
 	result := snapshot.Result{Valid: true}
 	if validate {
 		if result, err = snapshot.ValidateDir(ctx, to, string(stored.Stamp), snapshot.ValidateOptions{}); err != nil {

@@ -13,14 +13,14 @@ import (
 )
 
 func newVaultSigner(c *cli) *cobra.Command {
-	cmd := &cobra.Command{
+	cmd := group(&cobra.Command{
 		Use:   "signer",
 		Short: "Whose snapshots this machine believes",
 		Long: `Whose snapshots this machine believes, in a vault that lies in a directory. The
 list is this machine's own, never the vault's: the first signer is pinned at
 first use, as known_hosts pins a host.`,
 		Example: "  atobackupd vault signer list --dir /home/atobackup/vault",
-	}
+	})
 	cmd.AddCommand(newVaultSignerList(c), newVaultSignerAdd(c))
 	return cmd
 }
@@ -35,7 +35,8 @@ func newVaultSignerList(c *cli) *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.withVault(cmd.Context(), &f, func(v *app.Vault) error {
-				doc := map[string]any{"vault_id": v.Info.ID, "signers": v.Signers, "pinned": v.Pinned, "vault_says": v.Info.Signer}
+				doc := map[string]any{"vault_id": v.Info.ID, "signers": v.Signers, "pinned": v.Pinned,
+					"vault_says": v.Info.Signer}
 				return c.emit(doc, func(w io.Writer) {
 					for _, signer := range v.Signers {
 						fmt.Fprintln(w, signer)

@@ -69,7 +69,8 @@ missing, also when there was nothing that could be checked.`,
 func parseSubset(text string) (float64, error) {
 	percent, err := strconv.ParseFloat(strings.TrimSuffix(text, "%"), 64)
 	if err != nil || !strings.HasSuffix(text, "%") || percent < 0 || percent > 100 {
-		return 0, &failure.Error{Op: "vault verify", Subject: "--read-data-subset " + text, Kind: failure.Usage, Err: errors.New("want a part such as 10%")}
+		return 0, &failure.Error{Op: "vault verify", Subject: "--read-data-subset " + text, Kind: failure.Usage,
+			Err: errors.New("want a part such as 10%")}
 	}
 	return percent / 100, nil
 }

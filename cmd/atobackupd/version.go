@@ -32,7 +32,8 @@ func newVersion(c *cli) *cobra.Command {
 		Example: "  atobackupd version\n  atobackupd version --json | jq -r .version",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			doc := map[string]string{"version": version(), "go": runtime.Version(), "os": runtime.GOOS, "arch": runtime.GOARCH}
+			doc := map[string]string{"version": version(), "go": runtime.Version(), "os": runtime.GOOS,
+				"arch": runtime.GOARCH}
 			return c.emit(doc, func(w io.Writer) {
 				fmt.Fprintf(w, "atobackupd %s (%s %s/%s)\n", doc["version"], doc["go"], doc["os"], doc["arch"])
 			})

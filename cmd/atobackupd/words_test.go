@@ -25,7 +25,8 @@ func TestEveryCommandExplainsItself(t *testing.T) {
 			t.Errorf("%s: long is %q", name, cmd.Long)
 		}
 		for _, line := range strings.Split(cmd.Long+"\n"+cmd.Example, "\n") {
-			if utf8.RuneCountInString(line) > 80 || strings.TrimRight(line, " ") != line || strings.Contains(line, "\t") {
+			if utf8.RuneCountInString(line) > 80 || strings.TrimRight(line, " ") != line ||
+				strings.Contains(line, "\t") {
 				t.Errorf("%s: does not fit on a terminal: %q", name, line)
 			}
 		}
@@ -41,7 +42,9 @@ func TestEveryCommandExplainsItself(t *testing.T) {
 			if f.Hidden {
 				return
 			}
-			if f.Usage == "" || strings.HasSuffix(f.Usage, ".") || unicode.IsUpper([]rune(f.Usage)[0]) && !strings.HasPrefix(f.Usage, "AtoCore") && !strings.HasPrefix(f.Usage, "Chroma") {
+			if f.Usage == "" || strings.HasSuffix(f.Usage, ".") ||
+				unicode.IsUpper([]rune(f.Usage)[0]) && !strings.HasPrefix(f.Usage, "AtoCore") &&
+					!strings.HasPrefix(f.Usage, "Chroma") {
 				t.Errorf("%s: --%s is explained by %q", name, f.Name, f.Usage)
 			}
 		})
@@ -71,7 +74,8 @@ func TestExamplesParse(t *testing.T) {
 				t.Errorf("%s: %q: %v", cmd.CommandPath(), line, err)
 				continue
 			}
-			if cmd.HasParent() && cmd.CommandPath() != found.CommandPath() && !strings.HasPrefix(found.CommandPath(), cmd.CommandPath()+" ") {
+			if cmd.HasParent() && cmd.CommandPath() != found.CommandPath() &&
+				!strings.HasPrefix(found.CommandPath(), cmd.CommandPath()+" ") {
 				t.Errorf("%s: the example %q is one of %s", cmd.CommandPath(), line, found.CommandPath())
 			}
 			if err := found.ParseFlags(rest); err != nil {

@@ -142,7 +142,8 @@ func (s *story) takeWeekly(ctx context.Context) (err error) {
 	if s.weeklyManifest, err = snapshot.ReadManifest(s.weekly.Path); err != nil {
 		return err
 	}
-	s.say("%s  %s in %d ms, with Chroma (%s)", s.weekly.Stamp, size(s.weekly.Bytes), s.weekly.DurationMS, s.weeklyManifest.Artifacts[snapshot.Chroma].Method)
+	s.say("%s  %s in %d ms, with Chroma (%s)", s.weekly.Stamp, size(s.weekly.Bytes), s.weekly.DurationMS,
+		s.weeklyManifest.Artifacts[snapshot.Chroma].Method)
 	return nil
 }
 

@@ -24,7 +24,8 @@ func TestDemo(t *testing.T) {
 	output("go", "build", "-o", binary, ".")
 	story := output(binary)
 	for _, line := range []string{
-		"a store", "no request to flush", "prune keeps", "in the clear: none", "every byte is that of the snapshot", "Every step was real",
+		"a store", "no request to flush", "prune keeps", "in the clear: none", "every byte is that of the snapshot",
+		"Every step was real",
 	} {
 		if !strings.Contains(story, line) {
 			t.Errorf("the story lacks %q:\n%s", line, story)

@@ -168,7 +168,8 @@ func (s *story) ship(ctx context.Context) error {
 		bytes += p.Bytes
 		packs += p.Packs
 	}
-	s.say("%d snapshots are on the laptop: %s sealed in %d packs, in %.1f s", len(docs[0].Pushed), size(bytes), packs, time.Since(start).Seconds())
+	s.say("%d snapshots are on the laptop: %s sealed in %d packs, in %.1f s", len(docs[0].Pushed), size(bytes), packs,
+		time.Since(start).Seconds())
 	clear, err := findClearText(s.path("laptop"))
 	if err != nil {
 		return err
@@ -187,7 +188,8 @@ func findClearText(dir string) (found string, err error) {
 			return err
 		}
 		data, err := os.ReadFile(path)
-		if err == nil && (strings.Contains(string(data), "interferometer") || strings.Contains(string(data), "SQLite format 3")) {
+		if err == nil && (strings.Contains(string(data), "interferometer") ||
+			strings.Contains(string(data), "SQLite format 3")) {
 			found = path
 		}
 		return err

@@ -43,7 +43,8 @@ func (s *story) loseStore(ctx context.Context) error {
 // restore brings the weekly snapshot back from the laptop.
 func (s *story) restore(ctx context.Context) error {
 	result, _, err := s.app.Restore(ctx, app.RestoreRequest{
-		Name: string(s.weekly.Stamp), From: "laptop", Identity: s.identity, Options: restore.Options{ConfirmServiceStopped: true},
+		Name: string(s.weekly.Stamp), From: "laptop", Identity: s.identity,
+		Options: restore.Options{ConfirmServiceStopped: true},
 	})
 	if err != nil {
 		return err
@@ -81,12 +82,14 @@ func (s *story) compare(ctx context.Context) error {
 		return errors.Join(errors.New("the registry differs"), err)
 	}
 	whole, err := sqlite.QueryTrue(ctx, s.livePath(snapshot.DBFile),
-		fmt.Sprintf("select (select count(*) from memories) = (select memories from ledger) and (select memories from ledger) >= %d", s.committed))
+		fmt.Sprintf("select (select count(*) from memories) = (select memories from ledger) and (select memories "+
+			"from ledger) >= %d", s.committed))
 	if err != nil {
 		return err
 	}
 	if !whole {
-		return fmt.Errorf("the database does not hold the %d transactions that were committed before the snapshot, each whole", s.committed)
+		return fmt.Errorf("the database does not hold the %d transactions that were committed before the snapshot, "+
+			"each whole", s.committed)
 	}
 	s.say("%d files, %s: every byte is that of the snapshot; all %d", files, size(size64), s.committed)
 	s.more("transactions that were committed before it began are there, each whole")

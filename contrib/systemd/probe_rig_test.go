@@ -39,9 +39,14 @@ var probes = map[string]func() error{
 	"netlink":         func() error { return socket(unix.AF_NETLINK, unix.SOCK_RAW) },
 	"user-namespace":  func() error { return exec.Command("/usr/bin/unshare", "-U", "/bin/true").Run() },
 	"write-and-run":   writeAndRun,
-	"own-chown":       func() error { return inBackups(func(p string) error { return os.Chown(p, os.Getuid(), os.Getgid()) }) },
-	"setgid":          func() error { return inBackups(func(p string) error { return unix.Chmod(p, 0o2755) }) },
-	"set-priority":    func() error { return unix.Setpriority(unix.PRIO_PROCESS, 0, 19) },
+	"own-chown": func() error {
+		return inBackups(func(p string) error {
+			return os.Chown(p, os.Getuid(),
+				os.Getgid())
+		})
+	},
+	"setgid":       func() error { return inBackups(func(p string) error { return unix.Chmod(p, 0o2755) }) },
+	"set-priority": func() error { return unix.Setpriority(unix.PRIO_PROCESS, 0, 19) },
 	"other-personality": func() error {
 		if _, _, errno := unix.Syscall(unix.SYS_PERSONALITY, 8, 0, 0); errno != 0 {
 			return errno

@@ -74,7 +74,8 @@ func bareGuest(t *testing.T) *guest {
 	if os.Getuid() != 0 {
 		t.Fatal("a systemd as PID 1 needs root")
 	}
-	for program, pkg := range map[string]string{"systemd-nspawn": "systemd-container", "debootstrap": "debootstrap", "nsenter": "util-linux"} {
+	for program, pkg := range map[string]string{"systemd-nspawn": "systemd-container", "debootstrap": "debootstrap",
+		"nsenter": "util-linux"} {
 		if _, err := exec.LookPath(program); err != nil {
 			t.Fatalf("%v: apt install %s", err, pkg)
 		}
@@ -143,10 +144,12 @@ func (g *guest) install() {
 	place("etc/sysusers.d/atocore.conf", 0o644, []byte("u ato 1000\n"))
 	place("etc/atobackupd/config.toml", 0o644, fmt.Appendf(nil, config, "0 6 * * *"))
 	place("etc/atobackupd/notify-urls.txt", 0o600, []byte("generic://127.0.0.1:9099/?disabletls=yes\n"))
-	for _, secret := range []string{"etc/ssh/ssh_host_test_key", "root/secret", "home/someone/secret", "var/log/secret"} {
+	for _, secret := range []string{"etc/ssh/ssh_host_test_key", "root/secret", "home/someone/secret",
+		"var/log/secret"} {
 		place(secret, 0o600, []byte("secret"))
 	}
-	place("usr/lib/systemd/system/docker.socket", 0o644, []byte("[Socket]\nListenStream=/run/docker.sock\nSocketMode=0666\nAccept=yes\n"))
+	place("usr/lib/systemd/system/docker.socket", 0o644,
+		[]byte("[Socket]\nListenStream=/run/docker.sock\nSocketMode=0666\nAccept=yes\n"))
 	place("usr/lib/systemd/system/docker@.service", 0o644, []byte("[Service]\nExecStart=/bin/true\n"))
 	place("etc/systemd/system/sink.service", 0o644, []byte("[Service]\nExecStart=/usr/bin/atoprobe sink\n"))
 	if err := os.Chmod(filepath.Join(upper, "srv/open"), 0o777); err != nil {
@@ -273,7 +276,8 @@ func (g *guest) sandbox(t *testing.T) {
 	var unit strings.Builder
 	for line := range strings.Lines(string(text)) {
 		key, _, _ := strings.Cut(line, "=")
-		if !slices.Contains([]string{"Type", "ExecStart", "ExecReload", "ExecStopPost", "Restart", "RestartSec", "WatchdogSec"}, key) {
+		if !slices.Contains([]string{"Type", "ExecStart", "ExecReload", "ExecStopPost", "Restart", "RestartSec",
+			"WatchdogSec"}, key) {
 			unit.WriteString(line)
 		}
 		if strings.HasPrefix(line, "[Service]") {
@@ -281,11 +285,14 @@ func (g *guest) sandbox(t *testing.T) {
 		}
 	}
 	g.write("/run/systemd/system/probe@.service", unit.String())
-	g.sh("systemctl daemon-reload && systemctl start docker.socket && echo secret | tee /tmp/secret >/dev/marker && chmod 644 /tmp/secret /dev/marker")
-	control := "systemd-run --quiet --wait --pipe -p User=atobackupd -p SupplementaryGroups=1000 -p AmbientCapabilities=CAP_DAC_READ_SEARCH /usr/bin/atoprobe "
+	g.sh("systemctl daemon-reload && systemctl start docker.socket && echo secret | tee /tmp/secret >/dev/marker && " +
+		"chmod 644 /tmp/secret /dev/marker")
+	control := "systemd-run --quiet --wait --pipe -p User=atobackupd -p SupplementaryGroups=1000 -p " +
+		"AmbientCapabilities=CAP_DAC_READ_SEARCH /usr/bin/atoprobe "
 	inside := func(name string) (string, error) {
 		_, err := g.try("systemctl start probe@" + name)
-		out, _ := g.try("journalctl -u probe@" + name + " -o cat --no-pager | grep -v -e ^Start -e ^probe@ -e ^Finished -e ^Failed | tail -n 1")
+		out, _ := g.try("journalctl -u probe@" + name +
+			" -o cat --no-pager | grep -v -e ^Start -e ^probe@ -e ^Finished -e ^Failed | tail -n 1")
 		return out, err
 	}
 	for _, name := range slices.Sorted(maps.Keys(probes)) {
@@ -325,12 +332,14 @@ func (g *guest) reload(t *testing.T) {
 func (g *guest) watchdog(t *testing.T) {
 	g.t = t
 	// The loop looks every 30 s.
-	g.sh("mkdir -p /run/systemd/system/atobackupd.service.d && printf '[Service]\\nWatchdogSec=35s\\nRestartSec=1s\\n' >/run/systemd/system/atobackupd.service.d/test.conf && systemctl daemon-reload && systemctl restart atobackupd")
+	g.sh("mkdir -p /run/systemd/system/atobackupd.service.d && printf " +
+		"'[Service]\\nWatchdogSec=35s\\nRestartSec=1s\\n' >/run/systemd/system/atobackupd.service.d/test.conf && systemctl daemon-reload && systemctl restart atobackupd")
 	// It is fed for longer than its limit.
 	time.Sleep(45 * time.Second)
 	g.sh("test $(systemctl show -P NRestarts atobackupd) = 0 && systemctl is-active atobackupd")
 	g.sh("kill -STOP $(systemctl show -P MainPID atobackupd)")
-	g.await("the watchdog killed it, and it is back", "test $(systemctl show -P NRestarts atobackupd) = 1 && systemctl is-active --quiet atobackupd", 3*time.Minute)
+	g.await("the watchdog killed it, and it is back",
+		"test $(systemctl show -P NRestarts atobackupd) = 1 && systemctl is-active --quiet atobackupd", 3*time.Minute)
 	g.sh("journalctl -u atobackupd -o cat --no-pager | grep -i -e watchdog -e 'code=' -e ready | tail -n 6")
 	g.await("people are told", "grep 'CRITICAL daemon.*watchdog' /run/sink.log", 20*time.Second)
 	if s := g.status(); s.Level != "critical" || len(s.Alarms) != 1 || s.Alarms[0].Leg != "daemon" {
@@ -344,14 +353,16 @@ func (g *guest) take() {
 	g.t.Helper()
 	g.write("/etc/atobackupd/config.toml", fmt.Sprintf(config, "@every 2s"))
 	g.sh("systemctl reload atobackupd")
-	g.await("a take is under way", "test -s $(echo /srv/storage/atocore/backups/staging/*/db/atocore.db)", 30*time.Second)
+	g.await("a take is under way", "test -s $(echo /srv/storage/atocore/backups/staging/*/db/atocore.db)",
+		30*time.Second)
 }
 
 // whole checks that whatever is published is whole, and how the last take ended.
 func (g *guest) whole(outcome string) {
 	g.t.Helper()
 	g.sh("ls /srv/storage/atocore/backups/snapshots /srv/storage/atocore/backups/staging; atobackupd validate --all")
-	got := g.sh("sqlite3 /var/lib/atobackupd/history.db \"SELECT outcome FROM runs WHERE job = 'backup' ORDER BY id DESC LIMIT 1\"")
+	got := g.sh("sqlite3 /var/lib/atobackupd/history.db \"SELECT outcome FROM runs WHERE job = 'backup' ORDER BY id " +
+		"DESC LIMIT 1\"")
 	if got != outcome {
 		g.t.Errorf("the last take is %q in the history, want %q", got, outcome)
 	}
@@ -361,7 +372,8 @@ func (g *guest) stopInTake(t *testing.T) {
 	g.t = t
 	g.take()
 	begin := time.Now()
-	g.sh("systemctl stop atobackupd; systemctl show -p Result,ExecMainStatus,ActiveState atobackupd | tee /dev/stderr | grep -q Result=success")
+	g.sh("systemctl stop atobackupd; systemctl show -p Result,ExecMainStatus,ActiveState atobackupd | tee " +
+		"/dev/stderr | grep -q Result=success")
 	t.Logf("stopped within %s", time.Since(begin).Round(time.Millisecond))
 	g.write("/etc/atobackupd/config.toml", fmt.Sprintf(config, "0 6 * * *"))
 	g.whole("interrupted")
@@ -378,7 +390,8 @@ func (g *guest) rebootInTake(t *testing.T) {
 			g.down()
 		}
 		// The clock of the next boot must not start a take at once.
-		if err := os.WriteFile(filepath.Join(g.run, "upper/etc/atobackupd/config.toml"), fmt.Appendf(nil, config, "0 6 * * *"), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(g.run, "upper/etc/atobackupd/config.toml"),
+			fmt.Appendf(nil, config, "0 6 * * *"), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		g.up()
@@ -395,14 +408,17 @@ func (g *guest) restore(t *testing.T) {
 	// What root has taken must not be beyond the service's reach.
 	g.sh("test -z \"$(find /srv/storage/atocore/backups /var/lib/atobackupd -user root | tee /dev/stderr)\"")
 	stamp := g.sh("ls /srv/storage/atocore/backups/snapshots | tail -n 1")
-	g.sh("systemd-run --quiet --unit=app --uid=1000 -- sqlite3 /srv/storage/atocore/data/db/atocore.db 'DELETE FROM memories' '.shell sleep 1000'")
+	g.sh("systemd-run --quiet --unit=app --uid=1000 -- sqlite3 /srv/storage/atocore/data/db/atocore.db 'DELETE FROM " +
+		"memories' '.shell sleep 1000'")
 	g.await("the application has the database open", "pgrep -x sleep", time.Minute)
 	if out, err := g.try("systemctl start atobackupd-restore@" + stamp); err == nil {
 		t.Errorf("a restore under a running application: %s", out)
 	}
 	g.sh("journalctl -u atobackupd-restore@" + stamp + " -o cat --no-pager | grep 'is open in pid'")
-	g.sh("systemctl stop app; systemctl start atobackupd-restore@" + stamp + "; journalctl -u atobackupd-restore@" + stamp + " -o cat --no-pager | tail -n 6")
-	if n := g.sh("sqlite3 /srv/storage/atocore/data/db/atocore.db 'SELECT count(*) FROM memories'; stat -c '%U:%G %a' /srv/storage/atocore/data/db/atocore.db"); !strings.HasPrefix(n, "300000\nato:ato") {
+	g.sh("systemctl stop app; systemctl start atobackupd-restore@" + stamp + "; journalctl -u atobackupd-restore@" +
+		stamp + " -o cat --no-pager | tail -n 6")
+	if n := g.sh("sqlite3 /srv/storage/atocore/data/db/atocore.db 'SELECT count(*) FROM memories'; stat -c '%U:%G " +
+		"%a' /srv/storage/atocore/data/db/atocore.db"); !strings.HasPrefix(n, "300000\nato:ato") {
 		t.Errorf("after the restore: %s", n)
 	}
 	g.sh("test -z \"$(find /srv/storage/atocore/backups /var/lib/atobackupd -user root | tee /dev/stderr)\"")

@@ -11,7 +11,8 @@ import (
 // that systemd ignores because it does not understand it.
 func TestExposure(t *testing.T) {
 	for unit, most := range map[string]string{"atobackupd.service": "15", "atobackupd-restore@.service": "30"} {
-		out, err := exec.Command("systemd-analyze", "security", "--offline=yes", "--threshold="+most, unit).CombinedOutput()
+		out, err := exec.Command("systemd-analyze", "security", "--offline=yes", "--threshold="+most,
+			unit).CombinedOutput()
 		if err != nil {
 			t.Errorf("%s: %v (systemd-analyze is in Debian's systemd):\n%s", unit, err, out)
 		}

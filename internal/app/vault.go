@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/atocore/atobackupd/crypt"
@@ -31,6 +32,7 @@ type Vault struct {
 	Notes   []string      // what whoever opened it should know
 
 	remote offsite.Remote
+	dir    string          // where it lies on this machine; "" elsewhere
 	app    *App            // of the target
 	target *config.Target  // nil: a directory
 	state  *offsite.State  // of the target
@@ -57,6 +59,7 @@ func OpenVaultDir(ctx context.Context, path string, signers []string) (*Vault, e
 		remote.Close()
 		return nil, err
 	}
+	v.dir = path
 	if v.Pinned {
 		return v, nil
 	}
@@ -104,6 +107,9 @@ func (a *App) OpenVaultTarget(ctx context.Context, t config.Target, signers []st
 		return nil, withTarget(t.Name, err)
 	}
 	v.app, v.target, v.state, v.checks = a, &t, state, checks
+	if t.Type == "dir" {
+		v.dir = t.Path
+	}
 	if v.Pinned {
 		return v, nil
 	}
@@ -163,6 +169,9 @@ func openReader(ctx context.Context, remote offsite.Remote, name string, keys []
 // Restore fetches one snapshot, by stamp, push or "latest", into a directory.
 func (v *Vault) Restore(ctx context.Context, name string, identities crypt.Identities, dest string,
 	progress fsx.Progress) (stored offsite.Stored, warnings []string, err error) {
+	if err := v.refuseInside(dest); err != nil {
+		return stored, nil, err
+	}
 	stored, warnings, err = v.Find(ctx, name, v.Signers)
 	if err != nil {
 		return stored, warnings, err
@@ -171,6 +180,38 @@ func (v *Vault) Restore(ctx context.Context, name string, identities crypt.Ident
 		Identities: identities, Signers: v.Signers,
 		Progress: progress.Prefix(v.Name),
 	})
+}
+
+// refuseInside refuses a destination in the vault itself: nothing of a snapshot
+// lies there in the clear.
+func (v *Vault) refuseInside(dest string) error {
+	if v.dir == "" {
+		return nil
+	}
+	vault, err := filepath.EvalSymlinks(v.dir)
+	if err != nil {
+		return err
+	}
+	existing, err := filepath.Abs(dest)
+	if err != nil {
+		return err
+	}
+	for {
+		found, err := filepath.EvalSymlinks(existing)
+		if err == nil {
+			existing = found
+			break
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		existing = filepath.Dir(existing)
+	}
+	if rel, err := filepath.Rel(vault, existing); err != nil || rel == ".." || strings.HasPrefix(rel, "../") {
+		return nil
+	}
+	return &failure.Error{Op: "vault restore", Subject: dest, Kind: failure.Refused,
+		Err: errors.New("it is inside the vault, where nothing lies in the clear"), Hint: "name a directory elsewhere"}
 }
 
 // Files returns the proven files of one snapshot.

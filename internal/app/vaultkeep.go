@@ -258,7 +258,7 @@ func SetVaultPolicy(ctx context.Context, v *Vault, change func(*retention.Policy
 	policy := v.Info.Retention
 	change(&policy)
 	if err := policy.Check(); err != nil {
-		return policy, err
+		return policy, &failure.Error{Op: "vault policy", Kind: failure.Usage, Err: err}
 	}
 	return policy, v.SetRetention(ctx, policy)
 }

@@ -42,7 +42,10 @@ func (w writer) Write(p []byte) (int, error) {
 
 func escape(s string, layout bool) string {
 	harmless := func(r rune) bool { return r == '\n' || r == '\t' }
-	if strings.IndexFunc(s, func(r rune) bool { return r == utf8.RuneError || acts(r) && !(layout && harmless(r)) }) < 0 {
+	if strings.IndexFunc(s, func(r rune) bool {
+		return r == utf8.RuneError ||
+			acts(r) && !(layout && harmless(r))
+	}) < 0 {
 		return s
 	}
 	var b strings.Builder

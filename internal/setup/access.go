@@ -58,8 +58,10 @@ func writableDir(dir string) error {
 	info, err := os.Stat(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		if parent := filepath.Dir(dir); unix.Faccessat(unix.AT_FDCWD, parent, unix.W_OK|unix.X_OK, unix.AT_EACCESS) != nil {
-			return &failure.Error{Kind: failure.Config, Err: err, Hint: "make it, owned by the user that atobackupd runs as"}
+		if parent := filepath.Dir(dir); unix.Faccessat(unix.AT_FDCWD, parent, unix.W_OK|unix.X_OK,
+			unix.AT_EACCESS) != nil {
+			return &failure.Error{Kind: failure.Config, Err: err,
+				Hint: "make it, owned by the user that atobackupd runs as"}
 		}
 		return nil // it is made when it is first needed
 	case err != nil:
@@ -68,7 +70,8 @@ func writableDir(dir string) error {
 		return fmt.Errorf("%s is not a directory", dir)
 	}
 	if err := unix.Faccessat(unix.AT_FDCWD, dir, unix.R_OK|unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
-		return &failure.Error{Subject: "as " + app.UserName(os.Geteuid()), Kind: failure.Config, Err: &fs.PathError{Op: "write", Path: dir, Err: err},
+		return &failure.Error{Subject: "as " + app.UserName(os.Geteuid()), Kind: failure.Config,
+			Err:  &fs.PathError{Op: "write", Path: dir, Err: err},
 			Hint: "chown -R " + serviceUser + ": " + dir}
 	}
 	return nil
@@ -83,7 +86,8 @@ func (c *checker) chroma(dir string) {
 	}
 	file := filepath.Join(dir, "chroma.sqlite3")
 	if err := readable(file); errors.Is(err, fs.ErrNotExist) {
-		c.warn("atocore.chroma_path", "there is no chroma.sqlite3 in %s: what is there is copied without a validation", dir)
+		c.warn("atocore.chroma_path", "there is no chroma.sqlite3 in %s: what is there is copied without a validation",
+			dir)
 		return
 	} else if err != nil {
 		c.fail("atocore.chroma_path", err)
@@ -95,7 +99,8 @@ func (c *checker) chroma(dir string) {
 	}
 	for _, path := range []string{file, dir} { // the journal is made in the directory
 		if err := unix.Faccessat(unix.AT_FDCWD, path, unix.W_OK, unix.AT_EACCESS); err != nil {
-			c.warn("backup.chroma_method", `"live" as %s cannot lock %s for writing (%v): a Chroma that is written to without a pause cannot be copied; give write access, or use "api" or "freeze"`,
+			c.warn("backup.chroma_method",
+				`"live" as %s cannot lock %s for writing (%v): a Chroma that is written to without a pause cannot be copied; give write access, or use "api" or "freeze"`,
 				app.UserName(os.Geteuid()), path, err)
 			return
 		}
@@ -113,7 +118,8 @@ func (c *checker) chromaMethod(dir string) {
 	case "btrfs":
 		c.fail(key, chroma.CheckBtrfs(dir))
 	case "freeze":
-		for key, command := range map[string][]string{"backup.freeze_command": b.FreezeCommand, "backup.thaw_command": b.ThawCommand} {
+		for key, command := range map[string][]string{"backup.freeze_command": b.FreezeCommand,
+			"backup.thaw_command": b.ThawCommand} {
 			if _, err := exec.LookPath(command[0]); err != nil {
 				c.fail(key, err)
 			}
@@ -128,7 +134,8 @@ func (c *checker) space() {
 		return // not made yet
 	}
 	if info, err := os.Stat(c.cfg.AtoCore.DBPath); err == nil && free < info.Size()+c.cfg.Backup.MinFree.Bytes() {
-		c.warn("backup.dir", "%d MiB are free, less than one snapshot and min_free (%s): the next take will be refused", free>>20, c.cfg.Backup.MinFree)
+		c.warn("backup.dir", "%d MiB are free, less than one snapshot and min_free (%s): the next take will be refused",
+			free>>20, c.cfg.Backup.MinFree)
 	}
 }
 
@@ -168,7 +175,8 @@ func (c *checker) target(t config.Target) {
 	}
 	for _, host := range t.Hosts {
 		if !knows(data, host, t.Port) {
-			c.warn(key+".known_hosts", "%s has no key of %s: record it with `atobackupd target trust %s`", t.KnownHosts, host, t.Name)
+			c.warn(key+".known_hosts", "%s has no key of %s: record it with `atobackupd target trust %s`", t.KnownHosts,
+				host, t.Name)
 		}
 	}
 }
@@ -184,10 +192,12 @@ func usableKey(path string) error {
 		return fmt.Errorf("%s is not a private ssh key (the public one ends in .pub)", path)
 	}
 	const magic = "openssh-key-v1\x00\x00\x00\x00\x04none" // then the name of no cipher
-	encrypted := strings.Contains(block.Type, "ENCRYPTED") || strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED") ||
+	encrypted := strings.Contains(block.Type, "ENCRYPTED") ||
+		strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED") ||
 		block.Type == "OPENSSH PRIVATE KEY" && !bytes.HasPrefix(block.Bytes, []byte(magic))
 	if encrypted {
-		return fmt.Errorf("%s has a passphrase, and nobody is there to type it: make one without, `ssh-keygen -p -N '' -f %s`", path, path)
+		return fmt.Errorf("%s has a passphrase, and nobody is there to type it: make one without, `ssh-keygen -p -N "+
+			"'' -f %s`", path, path)
 	}
 	return nil
 }
@@ -209,7 +219,8 @@ func knows(knownHosts []byte, host string, port int) bool {
 		if len(fields) < 3 || strings.HasPrefix(fields[0], "#") {
 			continue
 		}
-		if slices.ContainsFunc(strings.Split(fields[0], ","), func(pattern string) bool { return names(pattern, name) }) {
+		if slices.ContainsFunc(strings.Split(fields[0], ","),
+			func(pattern string) bool { return names(pattern, name) }) {
 			return true
 		}
 	}

@@ -64,7 +64,8 @@ type BootstrapReport struct {
 // they were: configuration, known hosts, keys. Nothing is written that is there
 // already, and no command of the configuration survives that nobody has confirmed.
 func Bootstrap(ctx context.Context, v *app.Vault, r BootstrapRequest) (report BootstrapReport, err error) {
-	report = BootstrapReport{VaultID: v.Info.ID, Files: []BootstrapFile{}, Commands: []BootstrapCommand{}, Warnings: slices.Clone(v.Notes)}
+	report = BootstrapReport{VaultID: v.Info.ID, Files: []BootstrapFile{}, Commands: []BootstrapCommand{},
+		Warnings: slices.Clone(v.Notes)}
 	data, err := v.Host(ctx, v.Signers, r.Identities)
 	if err != nil {
 		return report, err
@@ -116,10 +117,12 @@ func Bootstrap(ctx context.Context, v *app.Vault, r BootstrapRequest) (report Bo
 func (r BootstrapRequest) check(files []BootstrapFile) error {
 	for _, f := range files {
 		if !filepath.IsAbs(f.Path) || f.Path != filepath.Clean(f.Path) {
-			return &failure.Error{Op: "bootstrap", Subject: f.Path, Kind: failure.Invalid, Err: errors.New("it is no absolute path")}
+			return &failure.Error{Op: "bootstrap", Subject: f.Path, Kind: failure.Invalid,
+				Err: errors.New("it is no absolute path")}
 		}
 		if _, err := os.Lstat(f.Path); err == nil && !r.Force {
-			return &failure.Error{Op: "bootstrap", Subject: f.Path, Kind: failure.Refused, Err: errors.New("it is there already"), Hint: "move it away, or say --force"}
+			return &failure.Error{Op: "bootstrap", Subject: f.Path, Kind: failure.Refused,
+				Err: errors.New("it is there already"), Hint: "move it away, or say --force"}
 		}
 	}
 	return nil
@@ -176,7 +179,8 @@ func (r BootstrapRequest) confirmed(text []byte, report *BootstrapReport) ([]byt
 	}
 	for _, c := range commands(cfg) {
 		if name := c.Key[strings.LastIndexByte(c.Key, '.')+1:]; len(c.Argv) > 0 && drop[name] {
-			return nil, &failure.Error{Op: "bootstrap", Subject: c.Key, Kind: failure.Refused, Err: errors.New("it could not be taken out of the configuration"),
+			return nil, &failure.Error{Op: "bootstrap", Subject: c.Key, Kind: failure.Refused,
+				Err:  errors.New("it could not be taken out of the configuration"),
 				Hint: "unseal the document by hand, `age -d -i KEY host/N.age | tar x`, and look at its config.toml"}
 		}
 	}
@@ -186,8 +190,10 @@ func (r BootstrapRequest) confirmed(text []byte, report *BootstrapReport) ([]byt
 // commands are those that a configuration names.
 func commands(c *config.Config) []BootstrapCommand {
 	return []BootstrapCommand{
-		{Key: "backup.freeze_command", Argv: c.Backup.FreezeCommand}, {Key: "backup.thaw_command", Argv: c.Backup.ThawCommand},
-		{Key: "restore.stop_command", Argv: c.Restore.StopCommand}, {Key: "restore.start_command", Argv: c.Restore.StartCommand},
+		{Key: "backup.freeze_command", Argv: c.Backup.FreezeCommand}, {Key: "backup.thaw_command",
+			Argv: c.Backup.ThawCommand},
+		{Key: "restore.stop_command", Argv: c.Restore.StopCommand}, {Key: "restore.start_command",
+			Argv: c.Restore.StartCommand},
 		{Key: "notify.command", Argv: c.Notify.Command},
 	}
 }

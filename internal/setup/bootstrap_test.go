@@ -71,7 +71,8 @@ func TestBootstrapGoesOnWithTheVault(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer v.Close()
-	request := BootstrapRequest{Identities: identities, DryRun: true, Confirm: func(q string) bool { return strings.Contains(q, "start_command") }}
+	request := BootstrapRequest{Identities: identities, DryRun: true,
+		Confirm: func(q string) bool { return strings.Contains(q, "start_command") }}
 	report, err := Bootstrap(t.Context(), v, request)
 	if err != nil || len(report.Files) < 2 || report.Files[0].Written {
 		t.Fatalf("%+v, %v", report, err)

@@ -49,7 +49,8 @@ func CheckConfig(ctx context.Context, cfg *config.Config, now time.Time) (Config
 		return c.result(err)
 	}
 	for _, s := range list {
-		c.report.Schedule.Jobs = append(c.report.Schedule.Jobs, app.ScheduleEntry{Job: s.Name, Expr: s.Cron.String(), Next: s.Cron.Upcoming(time.Time{}, now, 3)})
+		c.report.Schedule.Jobs = append(c.report.Schedule.Jobs,
+			app.ScheduleEntry{Job: s.Name, Expr: s.Cron.String(), Next: s.Cron.Upcoming(time.Time{}, now, 3)})
 	}
 	c.paths(ctx)
 	c.encryption()
@@ -192,7 +193,8 @@ func (c *checker) http() {
 	case err != nil:
 		c.fail("http.token_file", fmt.Errorf("%w: make it with `openssl rand -hex 32 >%s`", err, file))
 	case len(data) < 16:
-		c.fail("http.token_file", fmt.Errorf("%s holds %d bytes, which can be guessed: make it with `openssl rand -hex 32 >%s`", file, len(data), file))
+		c.fail("http.token_file", fmt.Errorf("%s holds %d bytes, which can be guessed: make it with `openssl rand "+
+			"-hex 32 >%s`", file, len(data), file))
 	}
 	c.private("http.token_file", file)
 }

@@ -15,12 +15,15 @@ import (
 // What a method of copying Chroma needs is looked for before the first night.
 func TestCheckChromaMethod(t *testing.T) {
 	dir := atocore(t)
-	if out, err := exec.Command("tar", "-xzf", "../../snapshot/chroma/testdata/whole.tar.gz", "-C", dir).CombinedOutput(); err != nil {
+	if out, err := exec.Command("tar", "-xzf", "../../snapshot/chroma/testdata/whole.tar.gz", "-C",
+		dir).CombinedOutput(); err != nil {
 		t.Fatalf("tar: %v: %s", err, out)
 	}
 	path := filepath.Join(dir, "config.toml")
-	put(t, path, fmt.Sprintf("state_dir = %[1]q\n[atocore]\ndb_path = %[2]q\nchroma_path = %[3]q\n[backup]\ndir = %[4]q\nmin_free = \"1MiB\"\n",
-		filepath.Join(dir, "state"), filepath.Join(dir, "srv/data/db/atocore.db"), filepath.Join(dir, "whole"), filepath.Join(dir, "backups")))
+	put(t, path, fmt.Sprintf("state_dir = %[1]q\n[atocore]\ndb_path = %[2]q\nchroma_path = %[3]q\n[backup]\ndir = "+
+		"%[4]q\nmin_free = \"1MiB\"\n",
+		filepath.Join(dir, "state"), filepath.Join(dir, "srv/data/db/atocore.db"), filepath.Join(dir,
+			"whole"), filepath.Join(dir, "backups")))
 	cfg, err := config.Load(path)
 	if err != nil {
 		t.Fatal(err)
@@ -34,7 +37,8 @@ func TestCheckChromaMethod(t *testing.T) {
 		}
 		return ""
 	}
-	for method, want := range map[string]string{"live": "", "btrfs": "no btrfs subvolume holds it", "freeze": "backup.thaw_command: exec: \"no-such-program\""} {
+	for method, want := range map[string]string{"live": "", "btrfs": "no btrfs subvolume holds it",
+		"freeze": "backup.thaw_command: exec: \"no-such-program\""} {
 		if got := check(method, "no-such-program"); (got == "") != (want == "") || !strings.Contains(got, want) {
 			t.Errorf("%s: %q", method, got)
 		}

@@ -73,7 +73,8 @@ func (c *checker) unit(ctx context.Context) {
 	}
 	for key, dir := range need {
 		if !may(dir) {
-			c.warn(key, "the unit lets the service write to %s only: systemctl edit atobackupd, and write [Service] and ReadWritePaths=%s", strings.Join(paths, ", "), dir)
+			c.warn(key, "the unit lets the service write to %s only: systemctl edit atobackupd, and write [Service] "+
+				"and ReadWritePaths=%s", strings.Join(paths, ", "), dir)
 		}
 	}
 }

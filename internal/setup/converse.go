@@ -43,7 +43,8 @@ func (r *InitRequest) Converse(ctx context.Context, in io.Reader, out io.Writer)
 		r.TargetHosts = strings.Fields(strings.ReplaceAll(dashIsNone(hosts), ",", " "))
 	}
 	if len(r.TargetHosts) > 0 {
-		r.Ordinary = !q.yes("May this machine only add copies there, so that a thief of it cannot delete any", !r.Ordinary)
+		r.Ordinary = !q.yes("May this machine only add copies there, so that a thief of it cannot delete any",
+			!r.Ordinary)
 	}
 	if len(r.Recipients) == 0 {
 		r.DrawerKey = q.yes("Make a second key for a drawer: shown once, on this screen, and kept nowhere", true)

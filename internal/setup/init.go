@@ -143,7 +143,8 @@ func (r *InitRequest) complete() (err error) {
 	}
 	if r.Out == "" {
 		if r.Out, err = homeDir(); err != nil {
-			return &failure.Error{Op: "init", Kind: failure.Usage, Err: err, Hint: "say with --out where the recovery sheet goes"}
+			return &failure.Error{Op: "init", Kind: failure.Usage, Err: err,
+				Hint: "say with --out where the recovery sheet goes"}
 		}
 	}
 	for _, path := range []*string{&r.Out, &r.StateDir, &r.DB, &r.Registry, &r.Chroma, &r.BackupDir} {
@@ -163,7 +164,8 @@ func (r *InitRequest) complete() (err error) {
 		r.TargetName, r.TargetUser = cmp.Or(r.TargetName, "laptop"), cmp.Or(r.TargetUser, "atobackup")
 		r.TargetPath = cmp.Or(r.TargetPath, "/home/"+r.TargetUser+"/vault")
 	} else if r.TargetName+r.TargetUser+r.TargetPath != "" {
-		return &failure.Error{Op: "init", Kind: failure.Usage, Err: errors.New("a target needs a host"), Hint: "name it with --host"}
+		return &failure.Error{Op: "init", Kind: failure.Usage, Err: errors.New("a target needs a host"),
+			Hint: "name it with --host"}
 	}
 	if len(r.Recipients) > 0 {
 		if _, err := crypt.ParseRecipients(r.Recipients); err != nil {
@@ -188,7 +190,8 @@ func (r *InitRequest) find() error {
 		r.DB = usualDB
 	}
 	if _, err := os.Stat(r.DB); err != nil {
-		return &failure.Error{Op: "init", Subject: r.DB, Kind: failure.Usage, Err: fmt.Errorf("no AtoCore database there: %w", err), Hint: "say where it is with --db"}
+		return &failure.Error{Op: "init", Subject: r.DB, Kind: failure.Usage,
+			Err: fmt.Errorf("no AtoCore database there: %w", err), Hint: "say where it is with --db"}
 	}
 	root := filepath.Dir(filepath.Dir(filepath.Dir(r.DB))) // of ROOT/data/db/atocore.db
 	beside := func(path *string, parts ...string) {
@@ -202,7 +205,8 @@ func (r *InitRequest) find() error {
 	beside(&r.Chroma, "data", "chroma")
 	if r.BackupDir == "" {
 		if filepath.Base(filepath.Dir(filepath.Dir(r.DB))) != "data" {
-			return &failure.Error{Op: "init", Kind: failure.Usage, Err: errors.New("there is no usual place for the backups beside " + r.DB), Hint: "name one with --backup-dir"}
+			return &failure.Error{Op: "init", Kind: failure.Usage, Err: errors.New("there is no usual place for the " +
+				"backups beside " + r.DB), Hint: "name one with --backup-dir"}
 		}
 		r.BackupDir = filepath.Join(root, "backups")
 	}
@@ -218,7 +222,8 @@ func (r *InitRequest) identity(report *InitReport) error {
 	path := r.identityPath()
 	for _, kept := range []string{r.StateDir, r.BackupDir, filepath.Dir(r.ConfigPath)} {
 		if rel, err := filepath.Rel(kept, path); err == nil && rel != ".." && !strings.HasPrefix(rel, "../") {
-			return &failure.Error{Op: "init", Subject: path, Kind: failure.Usage, Err: errors.New("the secret key must not lie in " + kept),
+			return &failure.Error{Op: "init", Subject: path, Kind: failure.Usage,
+				Err:  errors.New("the secret key must not lie in " + kept),
 				Hint: "name another directory with --out, best one on a stick"}
 		}
 	}
@@ -260,7 +265,9 @@ func publicOf(path string) (string, error) {
 			return key, nil
 		}
 	}
-	return "", &failure.Error{Op: "init", Subject: path, Kind: failure.Usage, Err: errors.New("it does not name its public key"), Hint: "give it with --recipient $(age-keygen -y " + path + ")"}
+	return "", &failure.Error{Op: "init", Subject: path, Kind: failure.Usage,
+		Err: errors.New("it does not name its public key"), Hint: "give it with --recipient $(age-keygen -y " + path +
+			")"}
 }
 
 // writeConfig writes the configuration and reads it back as the daemon will.

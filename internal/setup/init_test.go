@@ -50,7 +50,8 @@ func put(t *testing.T, path, text string) {
 
 func initRequest(dir string) InitRequest {
 	return InitRequest{ConfigPath: filepath.Join(dir, "etc/config.toml"), StateDir: filepath.Join(dir, "state"),
-		DB: filepath.Join(dir, "srv/data/db/atocore.db"), Out: filepath.Join(dir, "out"), Host: "dalidou", TargetHosts: []string{"laptop.local", "laptop.tailnet"}}
+		DB: filepath.Join(dir, "srv/data/db/atocore.db"), Out: filepath.Join(dir,
+			"out"), Host: "dalidou", TargetHosts: []string{"laptop.local", "laptop.tailnet"}}
 }
 
 func TestInitFromScratch(t *testing.T) {
@@ -63,12 +64,15 @@ func TestInitFromScratch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if cfg.AtoCore.RegistryPath != filepath.Join(dir, "srv/config/project-registry.json") || cfg.AtoCore.ChromaPath != filepath.Join(dir, "srv/data/chroma") ||
-		cfg.Backup.Dir != filepath.Join(dir, "srv/backups") || cfg.StateDir != filepath.Join(dir, "state") || cfg.Schedule.Weekly == "" {
+	if cfg.AtoCore.RegistryPath != filepath.Join(dir, "srv/config/project-registry.json") ||
+		cfg.AtoCore.ChromaPath != filepath.Join(dir, "srv/data/chroma") ||
+		cfg.Backup.Dir != filepath.Join(dir, "srv/backups") || cfg.StateDir != filepath.Join(dir, "state") ||
+		cfg.Schedule.Weekly == "" {
 		t.Errorf("what lies beside the database was not found: %+v", cfg)
 	}
 	target := cfg.Offsite[0]
-	if !slices.Equal(target.Hosts, []string{"laptop.local", "laptop.tailnet"}) || target.User != "atobackup" || target.IdentityFile != report.SSHKey.Path {
+	if !slices.Equal(target.Hosts, []string{"laptop.local", "laptop.tailnet"}) || target.User != "atobackup" ||
+		target.IdentityFile != report.SSHKey.Path {
 		t.Errorf("the target: %+v", target)
 	}
 	found, err := CheckConfig(t.Context(), cfg, time.Now())
@@ -111,7 +115,8 @@ func TestInitFromScratch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{report.Recipients[0], report.SigningKey.Public, "recover.py", "laptop.local or laptop.tailnet", cfg.AtoCore.ChromaPath} {
+	for _, want := range []string{report.Recipients[0], report.SigningKey.Public, "recover.py",
+		"laptop.local or laptop.tailnet", cfg.AtoCore.ChromaPath} {
 		if !strings.Contains(string(sheet), want) {
 			t.Errorf("the recovery sheet lacks %q", want)
 		}
@@ -119,7 +124,8 @@ func TestInitFromScratch(t *testing.T) {
 	if bytes.Contains(sheet, bytes.TrimSpace(key)) {
 		t.Error("the recovery sheet holds the secret key")
 	}
-	for path, mode := range map[string]fs.FileMode{report.Identity.Path: 0o600, report.SSHKey.Path: 0o600, report.SigningKey.Path: 0o600, report.Config.Path: 0o640} {
+	for path, mode := range map[string]fs.FileMode{report.Identity.Path: 0o600, report.SSHKey.Path: 0o600,
+		report.SigningKey.Path: 0o600, report.Config.Path: 0o640} {
 		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != mode {
 			t.Errorf("%s: %v, %v", path, info.Mode(), err)
 		}
@@ -138,7 +144,8 @@ func TestInitAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if second.Config.Made || second.SSHKey.Made || second.SigningKey.Made || second.Identity == nil || second.Identity.Made || second.RecoverySheet.Made ||
+	if second.Config.Made || second.SSHKey.Made || second.SigningKey.Made || second.Identity == nil ||
+		second.Identity.Made || second.RecoverySheet.Made ||
 		second.SSHKey.Public != first.SSHKey.Public {
 		t.Errorf("the second run: %+v", second)
 	}
@@ -153,7 +160,8 @@ func TestInitAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !third.Config.Made || third.SSHKey.Made || third.SigningKey.Made || third.Identity.Made || !slices.Equal(third.Recipients, first.Recipients) {
+	if !third.Config.Made || third.SSHKey.Made || third.SigningKey.Made || third.Identity.Made ||
+		!slices.Equal(third.Recipients, first.Recipients) {
 		t.Errorf("with --force: %+v", third)
 	}
 	after := contents(t, dir)
@@ -234,25 +242,46 @@ func TestCheckConfigFinds(t *testing.T) {
 		err     string
 		warning string
 	}{
-		"no database":        {func(dir string, cfg *config.Config) { os.Remove(cfg.AtoCore.DBPath) }, "atocore.db_path", ""},
-		"not a database":     {func(dir string, cfg *config.Config) { put(t, cfg.AtoCore.DBPath, strings.Repeat("x", 5000)) }, "atocore.db_path", ""},
-		"no registry":        {func(dir string, cfg *config.Config) { os.Remove(cfg.AtoCore.RegistryPath) }, "", "atocore.registry_path"},
-		"no chroma":          {func(dir string, cfg *config.Config) { os.RemoveAll(cfg.AtoCore.ChromaPath) }, "atocore.chroma_path", ""},
-		"backups are a file": {func(dir string, cfg *config.Config) { os.Remove(cfg.Backup.Dir); put(t, cfg.Backup.Dir, "") }, "backup.dir: ", ""},
-		"no space":           {func(dir string, cfg *config.Config) { cfg.Backup.MinFree = 1 << 60 }, "", "the next take will be refused"},
-		"bad cron":           {func(dir string, cfg *config.Config) { cfg.Schedule.Drill = "61 * * * *" }, "schedule.drill", ""},
+		"no database": {func(dir string, cfg *config.Config) { os.Remove(cfg.AtoCore.DBPath) },
+			"atocore.db_path", ""},
+		"not a database": {func(dir string,
+			cfg *config.Config) {
+			put(t, cfg.AtoCore.DBPath, strings.Repeat("x", 5000))
+		}, "atocore.db_path", ""},
+		"no registry": {func(dir string, cfg *config.Config) { os.Remove(cfg.AtoCore.RegistryPath) }, "",
+			"atocore.registry_path"},
+		"no chroma": {func(dir string, cfg *config.Config) { os.RemoveAll(cfg.AtoCore.ChromaPath) },
+			"atocore.chroma_path", ""},
+		"backups are a file": {func(dir string,
+			cfg *config.Config) {
+			os.Remove(cfg.Backup.Dir)
+			put(t, cfg.Backup.Dir, "")
+		}, "backup.dir: ", ""},
+		"no space": {func(dir string, cfg *config.Config) { cfg.Backup.MinFree = 1 << 60 }, "",
+			"the next take will be refused"},
+		"bad cron": {func(dir string, cfg *config.Config) { cfg.Schedule.Drill = "61 * * * *" },
+			"schedule.drill", ""},
 		"key is the public one": {func(dir string, cfg *config.Config) {
 			cfg.Offsite[0].IdentityFile += ".pub"
 		}, "offsite.laptop.identity_file: " + "", ""},
-		"no recipients":   {func(dir string, cfg *config.Config) { cfg.Encryption.Recipients = []string{"age1x"} }, "encryption", ""},
-		"no such service": {func(dir string, cfg *config.Config) { cfg.Notify.URLs = []string{"nosuch://x"} }, "notify", ""},
-		"no urls file":    {func(dir string, cfg *config.Config) { cfg.Notify.URLsFile = filepath.Join(dir, "nothing") }, "notify", ""},
-		"no token":        {func(dir string, cfg *config.Config) { cfg.HTTP.TokenFile = filepath.Join(dir, "nothing") }, "http.token_file", ""},
+		"no recipients": {func(dir string, cfg *config.Config) { cfg.Encryption.Recipients = []string{"age1x"} },
+			"encryption", ""},
+		"no such service": {func(dir string, cfg *config.Config) { cfg.Notify.URLs = []string{"nosuch://x"} }, "notify",
+			""},
+		"no urls file": {func(dir string,
+			cfg *config.Config) {
+			cfg.Notify.URLsFile = filepath.Join(dir, "nothing")
+		}, "notify", ""},
+		"no token": {func(dir string, cfg *config.Config) { cfg.HTTP.TokenFile = filepath.Join(dir, "nothing") },
+			"http.token_file", ""},
 		"short token": {func(dir string, cfg *config.Config) {
 			cfg.HTTP.TokenFile = filepath.Join(dir, "token")
 			put(t, cfg.HTTP.TokenFile, "abc")
 		}, "http.token_file", ""},
-		"no such command": {func(dir string, cfg *config.Config) { cfg.Restore.StopCommand = []string{"no-such-program"} }, "", "restore.stop_command"},
+		"no such command": {func(dir string,
+			cfg *config.Config) {
+			cfg.Restore.StopCommand = []string{"no-such-program"}
+		}, "", "restore.stop_command"},
 	} {
 		dir := atocore(t)
 		report, err := Init(t.Context(), initRequest(dir))
@@ -266,7 +295,8 @@ func TestCheckConfigFinds(t *testing.T) {
 		test.spoil(dir, cfg)
 		found, err := CheckConfig(t.Context(), cfg, time.Now())
 		switch {
-		case test.err == "" && err != nil, test.err != "" && (failure.KindOf(err) != failure.Config || !strings.Contains(err.Error(), test.err)):
+		case test.err == "" && err != nil, test.err != "" &&
+			(failure.KindOf(err) != failure.Config || !strings.Contains(err.Error(), test.err)):
 			t.Errorf("%s: %v, want an error with %q", name, err, test.err)
 		case test.warning != "" && !strings.Contains(strings.Join(found.Warnings, "\n"), test.warning):
 			t.Errorf("%s: no warning with %q: %q", name, test.warning, found.Warnings)
@@ -291,7 +321,8 @@ func TestKnownHosts(t *testing.T) {
 			port int
 			want bool
 		}{
-			{"laptop.local", 22, true}, {"192.0.2.7", 22, true}, {"laptop.local", 2222, false}, {"other", 2222, true}, {"other", 22, false},
+			{"laptop.local", 22, true}, {"192.0.2.7", 22, true}, {"laptop.local", 2222, false}, {"other", 2222,
+				true}, {"other", 22, false},
 			{"a.tailnet", 22, true}, {"laptop", 22, false}, {"#", 22, false},
 		} {
 			if got := knows(data, test.host, test.port); got != test.want {
@@ -308,10 +339,12 @@ func TestUsableKey(t *testing.T) {
 	dir := t.TempDir()
 	for _, test := range []struct{ kind, format, passphrase, want string }{
 		{"ed25519", "RFC4716", "", ""}, {"ed25519", "RFC4716", "secret", "has a passphrase"},
-		{"rsa", "PEM", "", ""}, {"rsa", "PEM", "secret", "has a passphrase"}, {"ecdsa", "PKCS8", "secret", "has a passphrase"}, {"ecdsa", "PKCS8", "", ""},
+		{"rsa", "PEM", "", ""}, {"rsa", "PEM", "secret", "has a passphrase"}, {"ecdsa", "PKCS8", "secret",
+			"has a passphrase"}, {"ecdsa", "PKCS8", "", ""},
 	} {
 		path := filepath.Join(dir, test.kind+test.format+test.passphrase)
-		if out, err := exec.Command("ssh-keygen", "-q", "-t", test.kind, "-m", test.format, "-N", test.passphrase, "-f", path).CombinedOutput(); err != nil {
+		if out, err := exec.Command("ssh-keygen", "-q", "-t", test.kind, "-m", test.format, "-N", test.passphrase, "-f",
+			path).CombinedOutput(); err != nil {
 			t.Fatalf("%v (Debian: openssh-client): %s", err, out)
 		}
 		err := usableKey(path)

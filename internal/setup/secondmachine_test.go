@@ -35,9 +35,11 @@ func TestSecondMachineScripts(t *testing.T) {
 		change      func(*SecondMachine)
 		has, hasNot string
 	}{
-		"append-only":     {func(m *SecondMachine) {}, "-u 0377", "account.conf"},
-		"ordinary":        {func(m *SecondMachine) { m.AppendOnly = false }, "ForceCommand internal-sftp -d $vault", "vault init"},
-		"another account": {func(m *SecondMachine) { m.User = "keeper" }, "vault-$job.service.d/account.conf", "'atobackup'"},
+		"append-only": {func(m *SecondMachine) {}, "-u 0377", "account.conf"},
+		"ordinary": {func(m *SecondMachine) { m.AppendOnly = false }, "ForceCommand internal-sftp -d $vault",
+			"vault init"},
+		"another account": {func(m *SecondMachine) { m.User = "keeper" }, "vault-$job.service.d/account.conf",
+			"'atobackup'"},
 	} {
 		m := shown
 		c.change(&m)
@@ -72,10 +74,12 @@ func TestConverse(t *testing.T) {
 		name, answers string
 		check         func(r InitRequest) bool
 	}{
-		{"what is found is taken", "/nowhere\n" + db + "\n\n\n\nlaptop.local, laptop.tailnet\n\nyes\n", func(r InitRequest) bool {
-			return r.DB == db && r.ComposeFile == compose && len(r.TargetHosts) == 2 && !r.Ordinary && r.DrawerKey &&
-				r.BackupDir == filepath.Join(dir, "srv/backups")
-		}},
+		{"what is found is taken", "/nowhere\n" + db + "\n\n\n\nlaptop.local, laptop.tailnet\n\nyes\n",
+			func(r InitRequest) bool {
+				return r.DB == db && r.ComposeFile == compose && len(r.TargetHosts) == 2 && !r.Ordinary &&
+					r.DrawerKey &&
+					r.BackupDir == filepath.Join(dir, "srv/backups")
+			}},
 		{"all of it refused", db + "\n/b\n-\n-\nlaptop\nmaybe\nn\nn\n", func(r InitRequest) bool {
 			return r.ComposeFile == "" && r.HealthURL == "" && r.Ordinary && !r.DrawerKey && r.BackupDir == "/b"
 		}},
@@ -124,7 +128,8 @@ func TestDrawerKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.HasPrefix(report.DrawerKey, "AGE-SECRET-KEY-1") || len(report.Recipients) != 2 || report.SecondMachine == nil {
+	if !strings.HasPrefix(report.DrawerKey, "AGE-SECRET-KEY-1") || len(report.Recipients) != 2 ||
+		report.SecondMachine == nil {
 		t.Fatalf("%+v", report)
 	}
 	err = filepath.WalkDir(dir, func(path string, entry os.DirEntry, err error) error {

@@ -27,7 +27,8 @@ func (r *InitRequest) sheet(cfg *config.Config, report *InitReport) error {
 		return err
 	}
 	report.RecoverySheet.Made = true
-	return errors.Join(fsx.MkdirAll(r.Out, 0o700), fsx.WriteFile(report.RecoverySheet.Path, []byte(report.Sheet), 0o644),
+	return errors.Join(fsx.MkdirAll(r.Out, 0o700),
+		fsx.WriteFile(report.RecoverySheet.Path, []byte(report.Sheet), 0o644),
 		fsx.MkdirAll(cfg.StateDir, 0o700), fsx.WriteFile(app.SheetPath(cfg.StateDir), []byte(report.Sheet), 0o600)) // for the host document
 }
 
@@ -82,7 +83,8 @@ func (r *InitRequest) sheetText(cfg *config.Config, report InitReport) string {
 	line("6. Putting it in place: on the new machine write %s,", config.DefaultPath)
 	line("   stop AtoCore, and restore DIR to the paths it had:")
 	line("   database  %s", cfg.AtoCore.DBPath)
-	for _, artifact := range []struct{ name, path string }{{"registry", cfg.AtoCore.RegistryPath}, {"chroma", cfg.AtoCore.ChromaPath}} {
+	for _, artifact := range []struct{ name, path string }{{"registry", cfg.AtoCore.RegistryPath},
+		{"chroma", cfg.AtoCore.ChromaPath}} {
 		if artifact.path != "" {
 			line("   %-9s %s", artifact.name, artifact.path)
 		}
@@ -128,29 +130,35 @@ func (r *InitRequest) next(cfg *config.Config, report InitReport) []string {
 	}
 	add := func(format string, args ...any) { next = append(next, fmt.Sprintf(format, args...)) }
 	if report.Identity != nil {
-		add("move the secret key %s off this machine, to the laptop and to a drawer, and then shred -u it here: who has this machine must not be able to read the copies, and without the key nobody can", report.Identity.Path)
+		add("move the secret key %s off this machine, to the laptop and to a drawer, and then shred -u it here: who "+
+			"has this machine must not be able to read the copies, and without the key nobody can", report.Identity.Path)
 	}
 	add("print %s, or put it where the secret key is", report.RecoverySheet.Path)
 	for _, t := range cfg.Offsite {
 		if t.Type == "sftp" {
-			add("copy %s to %s and run it there as root: it makes the account, the key file and the vault", report.SecondMachine.Path, t.Hosts[0])
+			add("copy %s to %s and run it there as root: it makes the account, the key file and the vault",
+				report.SecondMachine.Path, t.Hosts[0])
 			add("atobackupd target trust %s", t.Name)
 			add("atobackupd target test %s", t.Name)
 		}
 	}
 	if len(cfg.Offsite) == 0 {
-		add("add an [[offsite]] target to %s: without one, a lost machine takes every backup with it", report.Config.Path)
+		add("add an [[offsite]] target to %s: without one, a lost machine takes every backup with it",
+			report.Config.Path)
 	}
 	if info, err := os.Stat(filepath.Dir(cfg.AtoCore.DBPath)); err == nil {
 		if s, ok := info.Sys().(*syscall.Stat_t); ok && s.Gid != 1000 && s.Gid != 0 {
-			add("the data belongs to group %d: systemctl edit atobackupd, and write [Service] and SupplementaryGroups=%d", s.Gid, s.Gid)
+			add("the data belongs to group %d: systemctl edit atobackupd, and write [Service] and "+
+				"SupplementaryGroups=%d", s.Gid, s.Gid)
 		}
 	}
 	if cfg.Backup.Dir != "/srv/storage/atocore/backups" {
-		add("the backups are not in the unit's usual place: systemctl edit atobackupd, and write [Service] and ReadWritePaths=%s", cfg.Backup.Dir)
+		add("the backups are not in the unit's usual place: systemctl edit atobackupd, and write [Service] and "+
+			"ReadWritePaths=%s", cfg.Backup.Dir)
 	}
 	if cfg.AtoCore.HealthURL == "" || len(cfg.Restore.StopCommand) == 0 {
-		add("set health_url, stop_command and start_command in %s: a restore asks the first whether AtoCore runs, and --manage-service needs the others", report.Config.Path)
+		add("set health_url, stop_command and start_command in %s: a restore asks the first whether AtoCore runs, "+
+			"and --manage-service needs the others", report.Config.Path)
 	}
 	if len(cfg.Notify.URLs) == 0 && cfg.Notify.URLsFile == "" && len(cfg.Notify.Command) == 0 {
 		add("say in [notify] of %s who is told when something fails", report.Config.Path)
