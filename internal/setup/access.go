@@ -99,12 +99,25 @@ func (c *checker) chroma(dir string) {
 	}
 	for _, path := range []string{file, dir} { // the journal is made in the directory
 		if err := unix.Faccessat(unix.AT_FDCWD, path, unix.W_OK, unix.AT_EACCESS); err != nil {
-			c.warn("backup.chroma_method",
-				`"live" as %s cannot lock %s for writing (%v): a Chroma that is written to without a pause cannot be copied; give write access, or use "api" or "freeze"`,
-				app.UserName(os.Geteuid()), path, err)
+			c.warn("backup.chroma_method", "\"live\" as %s cannot lock %s for writing (%v): a Chroma that is written "+
+				"to without a pause cannot be copied; let the service write there, by these two commands, or use "+
+				"\"api\" or \"freeze\":\n  %s\n  %s", app.UserName(os.Geteuid()), path, err, letGroupLock(dir), letUnitWrite(dir))
 			return
 		}
 	}
+}
+
+// letGroupLock is the command that lets the group of Chroma's directory lock its
+// database: the lock's journal is made beside it.
+func letGroupLock(dir string) string {
+	return fmt.Sprintf("sudo chmod g+w %[1]s %[1]s/chroma.sqlite3", dir)
+}
+
+// letUnitWrite is the command that opens a directory in the unit's sandbox.
+func letUnitWrite(dir string) string {
+	const dropIn = "/etc/systemd/system/atobackupd.service.d"
+	return fmt.Sprintf("sudo sh -c 'mkdir -p %[1]s && printf \"[Service]\\nReadWritePaths=%[2]s\\n\" "+
+		">%[1]s/chroma.conf && systemctl daemon-reload'", dropIn, dir)
 }
 
 // chromaMethod checks what the methods need that are not the default.

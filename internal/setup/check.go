@@ -60,6 +60,7 @@ func CheckConfig(ctx context.Context, cfg *config.Config, now time.Time) (Config
 	c.notify()
 	c.http()
 	c.commands()
+	c.deployment()
 	c.sharedPlaces()
 	c.fail("backup.dir", restore.Place{StateDir: cfg.StateDir, BackupDir: cfg.Backup.Dir}.RefusePending())
 	c.service(ctx)

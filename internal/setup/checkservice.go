@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"os/user"
@@ -118,11 +119,18 @@ func asUser(ctx context.Context, u *user.User, groups []string, configPath strin
 	var out bytes.Buffer
 	cmd.Stdout = &out
 	runErr := cmd.Run()
-	if err := json.Unmarshal(out.Bytes(), &found); err != nil {
-		if runErr != nil {
-			err = runErr
-		}
+	var answer struct {
+		ConfigReport
+		Error string `json:"error"` // instead of a report: it could not begin
+	}
+	err = json.Unmarshal(out.Bytes(), &answer)
+	switch {
+	case answer.Error != "":
+		return found, errors.New(answer.Error)
+	case (err != nil || answer.Path == "") && runErr != nil:
+		return found, runErr
+	case err != nil:
 		return found, err
 	}
-	return found, nil
+	return answer.ConfigReport, nil
 }

@@ -244,16 +244,14 @@ func TestCheckConfigFinds(t *testing.T) {
 	}{
 		"no database": {func(dir string, cfg *config.Config) { os.Remove(cfg.AtoCore.DBPath) },
 			"atocore.db_path", ""},
-		"not a database": {func(dir string,
-			cfg *config.Config) {
+		"not a database": {func(dir string, cfg *config.Config) {
 			put(t, cfg.AtoCore.DBPath, strings.Repeat("x", 5000))
 		}, "atocore.db_path", ""},
 		"no registry": {func(dir string, cfg *config.Config) { os.Remove(cfg.AtoCore.RegistryPath) }, "",
 			"atocore.registry_path"},
 		"no chroma": {func(dir string, cfg *config.Config) { os.RemoveAll(cfg.AtoCore.ChromaPath) },
 			"atocore.chroma_path", ""},
-		"backups are a file": {func(dir string,
-			cfg *config.Config) {
+		"backups are a file": {func(dir string, cfg *config.Config) {
 			os.Remove(cfg.Backup.Dir)
 			put(t, cfg.Backup.Dir, "")
 		}, "backup.dir: ", ""},
@@ -268,8 +266,7 @@ func TestCheckConfigFinds(t *testing.T) {
 			"encryption", ""},
 		"no such service": {func(dir string, cfg *config.Config) { cfg.Notify.URLs = []string{"nosuch://x"} }, "notify",
 			""},
-		"no urls file": {func(dir string,
-			cfg *config.Config) {
+		"no urls file": {func(dir string, cfg *config.Config) {
 			cfg.Notify.URLsFile = filepath.Join(dir, "nothing")
 		}, "notify", ""},
 		"no token": {func(dir string, cfg *config.Config) { cfg.HTTP.TokenFile = filepath.Join(dir, "nothing") },
@@ -278,8 +275,7 @@ func TestCheckConfigFinds(t *testing.T) {
 			cfg.HTTP.TokenFile = filepath.Join(dir, "token")
 			put(t, cfg.HTTP.TokenFile, "abc")
 		}, "http.token_file", ""},
-		"no such command": {func(dir string,
-			cfg *config.Config) {
+		"no such command": {func(dir string, cfg *config.Config) {
 			cfg.Restore.StopCommand = []string{"no-such-program"}
 		}, "", "restore.stop_command"},
 	} {

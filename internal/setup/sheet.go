@@ -40,7 +40,7 @@ func (r *InitRequest) sheetText(cfg *config.Config, report InitReport) string {
 	line("How to get AtoCore's state back when this machine is gone. Nothing on this")
 	line("sheet is secret. Print it, and keep a copy where the secret key is.")
 	line("")
-	line("1. The secret key (the identity). Without it no copy off this machine can be read.")
+	line("1. The secret key (the identity). Without it no copy elsewhere can be read.")
 	if report.Identity != nil {
 		line("   made in:     %s", report.Identity.Path)
 		line("   keep it at:  ____________________________ and ____________________________")
