@@ -25,7 +25,7 @@ rig: ## the tests that need $(ATOBACKUPD_SHARED)
 	@.ci/install openssh-server openssh-client age zstd python3 util-linux \
 		systemd-container debootstrap iproute2 btrfs-progs xfsprogs e2fsprogs perl-base bc sqlite3 jq \
 		chromium prometheus curl
-	@.ci/install proftpd-core proftpd-mod-crypto
+	@.ci/install proftpd-core proftpd-mod-crypto rclone
 	go test -count=1 -timeout 40m -tags rig -run '^TestRig' ./...
 
 lint: ## formatting, vet and staticcheck

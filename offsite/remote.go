@@ -73,6 +73,12 @@ type Retainer interface {
 	Uncover(ctx context.Context, name string) error
 }
 
+// Clock is a Remote that says what time it is there, which otherwise takes an
+// object that is made for it.
+type Clock interface {
+	Time() time.Time
+}
+
 // Tampered is an object that somebody hid, or wrote over, in vain.
 type Tampered struct {
 	Name string

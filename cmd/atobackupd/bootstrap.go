@@ -5,11 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
-	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -17,15 +12,14 @@ import (
 	"github.com/atocore/atobackupd/internal/config"
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/setup"
-	"github.com/atocore/atobackupd/offsite"
-	"github.com/atocore/atobackupd/offsite/sftp"
 )
 
 // bootstrapFlags say which vault a new machine takes up, and how.
 type bootstrapFlags struct {
-	dir, from, identity, sshKey, knownHosts string
-	signers                                 []string
-	dryRun, force, noFetch                  bool
+	dir, from, identity             string
+	sshKey, knownHosts, credentials string
+	signers                         []string
+	dryRun, force, noFetch          bool
 }
 
 func newBootstrap(c *cli) *cobra.Command {
@@ -45,9 +39,12 @@ directory, ready for "atobackupd restore", and what the old machine knew of the
 vault is rebuilt from them: the next sync goes on with the same vault and sends
 a day's changes.
 
-URL is sftp://USER@HOST[:PORT]/PATH; the host's key must be in --known-hosts.`,
-		Example: "  sudo atobackupd bootstrap --identity key.txt --dir /mnt/vault",
-		Args:    cobra.NoArgs,
+URL is sftp://USER@HOST[:PORT]/PATH, where the host's key must be in
+--known-hosts, or s3+https://HOST/BUCKET[/PREFIX], with keys in the environment
+(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) or in --credentials.`,
+		Example: "  sudo atobackupd bootstrap --identity key.txt --dir /mnt/vault\n" +
+			"  sudo atobackupd bootstrap --identity key.txt --from s3+https://s3.example.net/vault --credentials s3.txt",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.bootstrap(cmd.Context(), f)
 		},
@@ -61,6 +58,7 @@ URL is sftp://USER@HOST[:PORT]/PATH; the host's key must be in --known-hosts.`,
 	flags.StringVar(&f.sshKey, "ssh-key", "", "with --from: any ssh key `file` that may read there")
 	flags.StringVar(&f.knownHosts, "known-hosts", "",
 		"with --from: the `file` that knows the host (default ~/.ssh/known_hosts)")
+	flags.StringVar(&f.credentials, "credentials", "", "with --from s3+https: the `file` of keys, in AWS' format")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "show what would be written")
 	flags.BoolVar(&f.force, "force", false, "replace files that are there")
 	flags.BoolVar(&f.noFetch, "no-fetch", false, "write the files and fetch no snapshot")
@@ -85,8 +83,9 @@ func (c *cli) bootstrap(ctx context.Context, f bootstrapFlags) error {
 	for _, note := range v.Notes {
 		c.progress.line(c.stderr, "atobackupd: "+note)
 	}
-	report, err := setup.Bootstrap(ctx, v,
-		setup.BootstrapRequest{Identities: identities, Force: f.force, DryRun: f.dryRun, Confirm: c.confirm})
+	report, err := setup.Bootstrap(ctx, v, setup.BootstrapRequest{
+		Identities: identities, Force: f.force, DryRun: f.dryRun, Confirm: c.confirm,
+	})
 	if err != nil {
 		return err
 	}
@@ -133,8 +132,8 @@ func printBootstrap(w io.Writer, report setup.BootstrapReport, continued *app.Co
 		return
 	}
 	for _, stamp := range continued.Snapshots {
-		fmt.Fprintf(w, "fetched %s; put it in place with:\n  atobackupd restore %s --confirm-service-stopped "+
-			"--accept-other-deployment\n", stamp, stamp)
+		fmt.Fprintf(w, "fetched %s; put it in place with:\n", stamp)
+		fmt.Fprintf(w, "  atobackupd restore %s --confirm-service-stopped --accept-other-deployment\n", stamp)
 	}
 }
 
@@ -143,45 +142,6 @@ func (f *bootstrapFlags) open(ctx context.Context) (*app.Vault, error) {
 	if f.dir != "" {
 		return app.OpenVaultDir(ctx, f.dir, f.signers)
 	}
-	remote, err := f.dial(ctx)
-	if err != nil {
-		return nil, err
-	}
-	v, err := app.OpenVaultRemote(ctx, remote, f.from, f.signers)
-	if err != nil {
-		remote.Close()
-	}
-	return v, err
-}
-
-// dial connects to where a URL leads.
-func (f *bootstrapFlags) dial(ctx context.Context) (offsite.Remote, error) {
-	bad := func(err error) error {
-		return &failure.Error{Op: "bootstrap", Subject: "--from " + f.from, Kind: failure.Usage, Err: err,
-			Hint: "e.g. sftp://atobackup@laptop.local/home/atobackup/vault"}
-	}
-	u, err := url.Parse(f.from)
-	if err != nil {
-		return nil, bad(err)
-	}
-	if u.Scheme != "sftp" || u.Hostname() == "" || u.User.Username() == "" || strings.Trim(u.Path, "/") == "" {
-		return nil, bad(errors.New("it is not of the form sftp://USER@HOST[:PORT]/PATH"))
-	}
-	port := 22
-	if text := u.Port(); text != "" {
-		if port, err = strconv.Atoi(text); err != nil {
-			return nil, bad(err)
-		}
-	}
-	known := f.knownHosts
-	if known == "" {
-		home, err := os.UserHomeDir()
-		if err != nil {
-			return nil, err
-		}
-		known = filepath.Join(home, ".ssh", "known_hosts")
-	}
-	return sftp.Dial(ctx, sftp.Config{Name: "bootstrap", Hosts: []string{u.Hostname()}, Port: port,
-		User: u.User.Username(), IdentityFile: f.sshKey,
-		KnownHosts: known, Path: u.Path, Transport: "builtin"})
+	at := app.VaultURL{URL: f.from, SSHKey: f.sshKey, KnownHosts: f.knownHosts, Credentials: f.credentials}
+	return at.Open(ctx, f.signers)
 }

@@ -53,6 +53,10 @@ func SFTPConfig(t config.Target) sftp.Config {
 	}
 }
 
+// listFor is how long one listing of a bucket answers for: most syncs and checks
+// are over by then.
+const listFor = 30 * time.Second
+
 // s3Config turns a target's configuration into what package s3 takes.
 func (a *App) s3Config(t config.Target) s3.Config {
 	state := offsite.StateDir(a.Config.StateDir, t.Name)
@@ -61,7 +65,7 @@ func (a *App) s3Config(t config.Target) s3.Config {
 		CredentialsFile: t.CredentialsFile,
 		LockFor:         t.LockFor.Std(), BandwidthLimit: t.BandwidthLimit.Bytes(),
 		DialTimeout: time.Duration(t.ConnectTimeout),
-		StateFile:   filepath.Join(state, "s3.json"),
+		StateFile:   filepath.Join(state, "s3.json"), ListFor: listFor,
 	}
 }
 
@@ -106,6 +110,9 @@ func (a *App) openTarget(ctx context.Context, t config.Target, repin bool) (v *V
 	}
 	if v.remote, err = a.dial(ctx, t, v.state.VaultID != "" && !repin); err != nil {
 		return nil, err
+	}
+	if bucket, ok := v.remote.(*s3.Remote); ok {
+		bucket.KeepDocuments(filepath.Join(offsite.StateDir(a.Config.StateDir, t.Name), "documents"))
 	}
 	create := offsite.VaultInfo{
 		Created: time.Now().UTC().Truncate(time.Second), Host: a.Options.Host, Signer: v.signer.AuthorizedKey(),

@@ -37,6 +37,10 @@ type Config struct {
 	DialTimeout time.Duration // from the first packet to a connection; default 10s
 	OpTimeout   time.Duration // a connection that is silent for this long while waited for is ended; default 2m
 
+	// ListFor is how long one listing of the whole vault answers for all questions
+	// of what is there; 0: each question asks the service.
+	ListFor time.Duration
+
 	// StateFile keeps what was found out about the service, and until when
 	// objects are locked. Empty: nothing is kept. Losing it costs requests.
 	StateFile string

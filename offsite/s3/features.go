@@ -116,7 +116,7 @@ func (r *Remote) Probe(ctx context.Context) error {
 		return r.explain("connect", "", err)
 	}
 	if err != nil { // not every service, nor every key, answers that
-		if err := r.walk(ctx, r.cfg.key("probe"), 1, func(string, minio.ObjectInfo) (bool, error) { return false, nil }); err != nil {
+		if err := r.walk(ctx, r.cfg.key("probe"), minio.ListObjectsOptions{MaxKeys: 1}, func(string, minio.ObjectInfo) (bool, error) { return false, nil }); err != nil {
 			return r.explain("connect", "", err)
 		}
 	}

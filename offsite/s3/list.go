@@ -1,6 +1,7 @@
 package s3
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io/fs"
@@ -36,12 +37,18 @@ func (r *Remote) List(ctx context.Context, dir string) ([]offsite.Entry, error) 
 }
 
 func (r *Remote) list(ctx context.Context, dir string) ([]offsite.Entry, error) {
+	if t, err := r.listed(ctx); err != nil || t != nil {
+		if err != nil {
+			return nil, err
+		}
+		return t.entries(dir)
+	}
 	prefix := r.cfg.key(dir) + "/"
 	if prefix == "./" {
 		prefix = ""
 	}
 	found, bytes := gathering{}, 0
-	err := r.walk(ctx, prefix, 0, func(name string, info minio.ObjectInfo) (bool, error) {
+	err := r.walk(ctx, prefix, minio.ListObjectsOptions{}, func(name string, info minio.ObjectInfo) (bool, error) {
 		if name == "" {
 			return true, nil // a placeholder that a console made for the directory
 		}
@@ -74,17 +81,22 @@ func (r *Remote) list(ctx context.Context, dir string) ([]offsite.Entry, error) 
 // walk calls visit for each object, marker and directory below prefix, with its
 // name there; a directory's ends with a slash. It stops when visit returns false.
 func (r *Remote) walk(
-	ctx context.Context, prefix string, page int, visit func(string, minio.ObjectInfo) (more bool, err error),
+	ctx context.Context, prefix string, options minio.ListObjectsOptions,
+	visit func(string, minio.ObjectInfo) (more bool, err error),
 ) error {
 	ctx, cancel := context.WithTimeout(ctx, offsite.ListTimeout)
 	defer cancel()
-	options := minio.ListObjectsOptions{Prefix: prefix, WithVersions: r.state.Versions, MaxKeys: page}
+	options.Prefix, options.WithVersions = prefix, r.state.Versions
 	for info := range r.core.ListObjectsIter(ctx, r.cfg.Bucket, options) {
 		if info.Err != nil {
 			return info.Err
 		}
 		name, ok := strings.CutPrefix(info.Key, prefix)
-		if !ok || name != "" && !isElement(strings.TrimSuffix(name, "/")) || info.Size < 0 {
+		plain := isElement
+		if options.Recursive {
+			plain = isPath
+		}
+		if !ok || name != "" && !plain(strings.TrimSuffix(name, "/")) || info.Size < 0 {
 			return local{fmt.Errorf("the service lists the impossible name %q", info.Key)}
 		}
 		if more, err := visit(name, info); err != nil || !more {
@@ -98,6 +110,9 @@ func (r *Remote) walk(
 func isElement(name string) bool {
 	return offsite.ValidName(name) && name != "." && !strings.Contains(name, "/")
 }
+
+// isPath reports whether name is a path below a directory.
+func isPath(name string) bool { return offsite.ValidName(name) && name != "." }
 
 // gathering holds what a listing shows of each name, the newest version first.
 type gathering map[string]*versions
@@ -180,7 +195,10 @@ func (r *Remote) look(ctx context.Context, name string) (object, error) {
 		return o, err
 	}
 	below := false
-	err := r.walk(ctx, r.cfg.key(name)+"/", 1, func(string, minio.ObjectInfo) (bool, error) {
+	if t, err := r.listed(ctx); err != nil || t != nil {
+		return object{}, cmp.Or(err, fs.ErrNotExist) // the tree has directories too
+	}
+	err := r.walk(ctx, r.cfg.key(name)+"/", minio.ListObjectsOptions{MaxKeys: 1}, func(string, minio.ObjectInfo) (bool, error) {
 		below = true
 		return false, nil
 	})
@@ -192,6 +210,13 @@ func (r *Remote) look(ctx context.Context, name string) (object, error) {
 
 // lookAt is look for an object alone.
 func (r *Remote) lookAt(ctx context.Context, name string) (object, bool, error) {
+	if t, err := r.listed(ctx); err != nil || t != nil {
+		if err != nil {
+			return object{}, false, err
+		}
+		o, ok := t.find(name)
+		return o, ok, nil
+	}
 	if !r.state.Versions {
 		info, err := r.core.StatObject(ctx, r.cfg.Bucket, r.cfg.key(name), minio.StatObjectOptions{})
 		if missing(err) {
@@ -227,10 +252,9 @@ func (r *Remote) versionsOf(ctx context.Context, name string) iter.Seq2[minio.Ob
 				yield(minio.ObjectInfo{}, info.Err)
 				return
 			}
-			// Names are listed in order, so the name itself comes before those that
-			// only begin with it.
+			// Names that only begin with it may stand between its versions.
 			if info.Key != key {
-				return
+				continue
 			}
 			if !yield(info, nil) {
 				return

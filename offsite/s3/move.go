@@ -22,6 +22,7 @@ func (r *Remote) Move(ctx context.Context, from, to string) error {
 }
 
 func (r *Remote) move(ctx context.Context, from, to string) error {
+	r.forgetTree() // whoever moves looks again at what others did
 	o, err := r.look(ctx, from)
 	if err != nil {
 		return err
@@ -120,7 +121,10 @@ func (r *Remote) removeAll(ctx context.Context, name string, o object) error {
 	if err := r.removeVersion(ctx, name, o.version); err != nil {
 		return err
 	}
-	defer r.forget(name)
+	r.mu.Lock()
+	delete(r.known, name)
+	r.mu.Unlock()
+	r.changed(name, nil)
 	r.state.locked(name, time.Time{})
 	if o.alone {
 		return nil
@@ -133,6 +137,7 @@ func (r *Remote) Uncover(ctx context.Context, name string) error {
 	if err := r.check(ctx, "uncover", name); err != nil {
 		return err
 	}
+	r.forgetTree()
 	o, err := r.look(ctx, name)
 	if err == nil && !o.Dir && o.version != "" {
 		err = r.removeExcept(ctx, name, o.version)

@@ -115,6 +115,7 @@ func (r *Remote) putIfAbsent(ctx context.Context, name string, b *body) error {
 
 // refused finds out why a put was refused because of what lies under name.
 func (r *Remote) refused(ctx context.Context, name string, b *body, repeated bool) error {
+	r.forgetTree()
 	o, ok, err := r.lookAt(ctx, name)
 	switch {
 	case err != nil:
@@ -170,10 +171,17 @@ func (r *Remote) send(ctx context.Context, name string, b *body, conditional boo
 		return "", err
 	}
 	r.state.locked(name, until)
+	o := object{Entry: offsite.Entry{Name: path.Base(name), Size: b.size, MTime: r.Time()}, version: info.VersionID,
+		etag: info.ETag, alone: true}
 	if r.state.Versions && info.VersionID != "" {
 		r.mu.Lock()
-		r.known[name] = object{Entry: offsite.Entry{Name: path.Base(name), Size: b.size, MTime: time.Now()}, version: info.VersionID, etag: info.ETag, alone: true}
+		r.known[name] = o
 		r.mu.Unlock()
+	}
+	if conditional {
+		r.changed(name, &o)
+	} else {
+		r.forgetTree() // whose it is shows the look after it
 	}
 	return info.VersionID, nil
 }

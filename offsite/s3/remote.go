@@ -1,6 +1,7 @@
 package s3
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -28,11 +29,18 @@ type Remote struct {
 	limit     *rate.Limiter // of what all Puts together send, or nil
 	state     *state
 	closed    atomic.Bool
+	ahead     *atomic.Int64 // how much the service's clock is ahead of ours
 
 	mu       sync.Mutex
 	known    map[string]object // what lies under a name, as last listed or put on this connection
 	tampered map[string]string // what somebody else did, by name
 	putting  map[string]bool   // names that are being put
+
+	treeMu sync.Mutex
+	tree   *tree
+
+	documents string          // where small objects are kept, or ""
+	used      map[string]bool // of those
 }
 
 var (
@@ -59,12 +67,14 @@ func open(ctx context.Context, cfg Config, transport *http.Transport, trip http.
 	if err != nil {
 		return nil, err
 	}
+	ahead := new(atomic.Int64)
 	client, err := minio.New(endpoint.Host, &minio.Options{
 		Creds: keys, Secure: endpoint.Scheme == "https", Region: cfg.Region, MaxRetries: retries,
-		Transport: boundedTransport{trip},
+		Transport: boundedTransport{trip, ahead},
 	})
 	r := &Remote{
-		cfg: cfg, core: minio.Core{Client: client}, transport: transport, limit: offsite.NewLimiter(cfg.BandwidthLimit),
+		ahead: ahead,
+		cfg:   cfg, core: minio.Core{Client: client}, transport: transport, limit: offsite.NewLimiter(cfg.BandwidthLimit),
 		known: map[string]object{}, tampered: map[string]string{}, putting: map[string]bool{},
 	}
 	if err != nil {
@@ -87,11 +97,15 @@ func (r *Remote) Host() string { return r.cfg.Endpoint + " (bucket " + r.cfg.Buc
 func (r *Remote) Close() error {
 	r.closed.Store(true)
 	r.transport.CloseIdleConnections()
+	r.dropDocuments()
 	if !r.state.isChanged() {
 		return nil
 	}
 	return r.state.save()
 }
+
+// Time returns the service's time, to the second, as its last answer had it.
+func (r *Remote) Time() time.Time { return time.Now().Add(time.Duration(r.ahead.Load())) }
 
 // Free returns -1: a bucket does not say.
 func (r *Remote) Free(ctx context.Context) (int64, error) {
@@ -133,10 +147,20 @@ func (r *Remote) open(ctx context.Context, name string) (io.ReadCloser, error) {
 	if o.Dir {
 		return nil, local{fmt.Errorf("it is a directory")}
 	}
+	document := r.documentPath(name, o)
+	if document != "" {
+		if data, ok := readDocument(document, o.Size); ok {
+			r.usedDocument(document)
+			return io.NopCloser(bytes.NewReader(data)), nil
+		}
+	}
 	body, _, _, err := r.core.GetObject(ctx, r.cfg.Bucket, r.cfg.key(name), minio.GetObjectOptions{VersionID: o.version})
 	if missing(err) {
 		r.forget(name)
 		return nil, fs.ErrNotExist
+	}
+	if err == nil && document != "" {
+		return r.keepDocument(document, o.Size, body)
 	}
 	return body, err
 }
@@ -144,7 +168,7 @@ func (r *Remote) open(ctx context.Context, name string) (io.ReadCloser, error) {
 // find is look without a request for what this connection knows, or, where
 // there are no versions, for what the reading itself will tell.
 func (r *Remote) find(ctx context.Context, name string) (object, error) {
-	if !r.state.Versions {
+	if !r.state.Versions && r.cfg.ListFor == 0 {
 		return object{}, nil
 	}
 	r.mu.Lock()
@@ -158,8 +182,9 @@ func (r *Remote) find(ctx context.Context, name string) (object, error) {
 
 func (r *Remote) forget(name string) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	delete(r.known, name)
+	r.mu.Unlock()
+	r.forgetTree()
 }
 
 // reader reads an object until its context ends.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -59,14 +60,20 @@ func (c *quietConn) Write(p []byte) (int, error) {
 const maxAnswer = 16 << 20
 
 // boundedTransport keeps a hostile service from filling the memory: an XML
-// answer without end is cut.
-type boundedTransport struct{ http.RoundTripper }
+// answer without end is cut. It also reads the service's clock.
+type boundedTransport struct {
+	http.RoundTripper
+	ahead *atomic.Int64 // how much the service's clock is ahead of ours, in nanoseconds
+}
 
 func (t boundedTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	countAttempt(req)
 	resp, err := t.RoundTripper.RoundTrip(req)
 	if err != nil {
 		return nil, err
+	}
+	if date, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
+		t.ahead.Store(int64(time.Until(date)))
 	}
 	query := req.URL.RawQuery
 	object := req.Method == http.MethodGet && (query == "" || strings.HasPrefix(query, "versionId="))
