@@ -55,7 +55,7 @@ func packages(t *testing.T) []pkg {
 	return list
 }
 
-// under tells whether path is dir or lies below it.
+// under reports whether path is dir or lies below it.
 func under(path, dir string) bool { return path == dir || strings.HasPrefix(path, dir+"/") }
 
 // layers lists, for each package, what of ours it may import besides what lies

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/snapshot"
 )
@@ -37,25 +38,22 @@ are known, the disk is taken for not mounted, and nothing is written there.`,
 						Hint: "see `atobackupd status` for what waits"}
 				}
 			}
-			a, err := c.open(cmd.Context(), false)
-			if err != nil {
-				return err
-			}
-			defer a.Close()
-			if stamp != "" {
-				if err := a.Accept(cmd.Context(), stamp); err != nil {
+			return c.withApp(cmd.Context(), false, func(a *app.App) error {
+				if stamp != "" {
+					if err := a.Accept(cmd.Context(), stamp); err != nil {
+						return err
+					}
+					doc := map[string]snapshot.Stamp{"accepted": stamp}
+					return c.emit(doc, func(w io.Writer) { _, _ = io.WriteString(w, string(stamp)+": accepted\n") })
+				}
+				if err := a.AcceptBackupDir(cmd.Context()); err != nil {
 					return err
 				}
-				doc := map[string]snapshot.Stamp{"accepted": stamp}
-				return c.emit(doc, func(w io.Writer) { _, _ = io.WriteString(w, string(stamp)+": accepted\n") })
-			}
-			if err := a.AcceptBackupDir(cmd.Context()); err != nil {
-				return err
-			}
-			doc := map[string]string{"backup_dir": a.Config.Backup.Dir}
-			return c.emit(doc, func(w io.Writer) {
-				_,
-					_ = io.WriteString(w, a.Config.Backup.Dir+" is the backup directory\n")
+				doc := map[string]string{"backup_dir": a.Config.Backup.Dir}
+				return c.emit(doc, func(w io.Writer) {
+					_,
+						_ = io.WriteString(w, a.Config.Backup.Dir+" is the backup directory\n")
+				})
 			})
 		},
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
+	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/internal/escape"
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/snapshot"
@@ -34,22 +35,20 @@ snapshot appears only when it is whole, validated and on disk.`,
 				return &failure.Error{Op: "backup", Kind: failure.Usage,
 					Err: fmt.Errorf("--chroma and --no-chroma exclude each other")}
 			}
-			a, err := c.open(cmd.Context(), false)
-			if err != nil {
-				return err
-			}
-			defer a.Close()
-			full := (kind == snapshot.Weekly || chroma) && !noChroma
-			taken, err := a.BackupWithNote(cmd.Context(), kind, full, note)
-			if err != nil {
-				return err
-			}
-			return c.emit(taken, func(w io.Writer) {
-				fmt.Fprintf(w, "%s  %s  %s  valid, in %.1fs\n%s\n", taken.Stamp, describeKind(taken.Kind, taken.Full),
-					humanize.IBytes(uint64(taken.Bytes)), float64(taken.DurationMS)/1000, taken.Path)
-				for _, warning := range taken.Validation.Warnings {
-					fmt.Fprintln(w, "warning:", escape.String(warning))
+			return c.withApp(cmd.Context(), false, func(a *app.App) error {
+				full := (kind == snapshot.Weekly || chroma) && !noChroma
+				taken, err := a.BackupWithNote(cmd.Context(), kind, full, note)
+				if err != nil {
+					return err
 				}
+				return c.emit(taken, func(w io.Writer) {
+					fmt.Fprintf(w, "%s  %s  %s  valid, in %.1fs\n%s\n", taken.Stamp,
+						describeKind(taken.Kind, taken.Full),
+						humanize.IBytes(uint64(taken.Bytes)), float64(taken.DurationMS)/1000, taken.Path)
+					for _, warning := range taken.Validation.Warnings {
+						fmt.Fprintln(w, "warning:", escape.String(warning))
+					}
+				})
 			})
 		},
 	}

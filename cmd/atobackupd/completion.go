@@ -4,11 +4,12 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 )
 
-// shells gives the generators of the scripts that ask this program, while
+// shells are the generators of the scripts that ask this program, while
 // somebody types, what may come next.
 var shells = map[string]func(root *cobra.Command, w io.Writer) error{
 	"bash": func(root *cobra.Command, w io.Writer) error { return root.GenBashCompletionV2(w, true) },
@@ -40,4 +41,42 @@ needs the package bash-completion.`,
 				func(w io.Writer) { fmt.Fprint(w, script.String()) })
 		},
 	}
+}
+
+// completeStamps offers the snapshots of this machine to the shell.
+func (c *cli) completeStamps(
+	cmd *cobra.Command, args []string, toComplete string,
+) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	a, err := c.open(cmd.Context(), true)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	defer a.Close()
+	catalog, err := a.List(cmd.Context(), time.Now())
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	stamps := []string{latest}
+	for _, b := range catalog.Backups {
+		stamps = append(stamps, string(b.Stamp)+"\t"+describeKind(b.Kind, b.Full))
+	}
+	return stamps, cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeTargets offers the configured targets to the shell.
+func (c *cli) completeTargets(
+	cmd *cobra.Command, args []string, toComplete string,
+) ([]string, cobra.ShellCompDirective) {
+	cfg, err := c.load()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var names []string
+	for _, t := range cfg.Offsite {
+		names = append(names, t.Name)
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
 }

@@ -36,20 +36,17 @@ one side has it. Exits 0 whether or not anything differs.`,
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			a, err := c.open(cmd.Context(), true)
-			if err != nil {
-				return err
-			}
-			defer a.Close()
-			to := app.Live
-			if len(args) == 2 {
-				to = args[1]
-			}
-			doc, err := a.Diff(cmd.Context(), args[0], to)
-			if err != nil {
-				return err
-			}
-			return c.emit(doc, func(w io.Writer) { printDiff(w, doc, c.width()) })
+			return c.withApp(cmd.Context(), true, func(a *app.App) error {
+				to := app.Live
+				if len(args) == 2 {
+					to = args[1]
+				}
+				doc, err := a.Diff(cmd.Context(), args[0], to)
+				if err != nil {
+					return err
+				}
+				return c.emit(doc, func(w io.Writer) { printDiff(w, doc, c.width()) })
+			})
 		},
 	}
 }

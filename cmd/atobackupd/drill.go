@@ -9,6 +9,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
+	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/restore"
 )
@@ -38,18 +39,16 @@ was written meanwhile is gone as well, and is in the pre-restore snapshot.`,
 				return &failure.Error{Op: "drill --live", Kind: failure.Usage,
 					Err: errors.New("it takes its own snapshot, and no stamp")}
 			}
-			a, err := c.open(cmd.Context(), false)
-			if err != nil {
-				return err
-			}
-			defer a.Close()
-			var result restore.DrillResult
-			if live {
-				result, err = a.LiveDrill(cmd.Context())
-			} else {
-				result, err = a.Drill(cmd.Context(), name, time.Time{})
-			}
-			return c.emitWith(err, result, func(w io.Writer) { printDrill(w, result) })
+			return c.withApp(cmd.Context(), false, func(a *app.App) error {
+				var result restore.DrillResult
+				var err error
+				if live {
+					result, err = a.LiveDrill(cmd.Context())
+				} else {
+					result, err = a.Drill(cmd.Context(), name, time.Time{})
+				}
+				return c.emitWith(err, result, func(w io.Writer) { printDrill(w, result) })
+			})
 		},
 	}
 	cmd.Flags().BoolVar(&live, "live", false, "the full drill, against the real service")

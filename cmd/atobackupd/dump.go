@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/internal/failure"
 )
 
@@ -34,19 +35,16 @@ touched: to look into yesterday's database, dump it and open it with sqlite3.`,
 			if err := checkOutput("dump", output, c.json); err != nil {
 				return err
 			}
-			a, err := c.open(cmd.Context(), true)
-			if err != nil {
-				return err
-			}
-			defer a.Close()
-			out := &lazyFile{path: output, stdout: c.rawStdout}
-			f, stamp, err := a.Dump(cmd.Context(), args[0], args[1], out)
-			if err = out.finish(err); err != nil || output == "-" {
-				return err
-			}
-			doc := map[string]any{"stamp": stamp, "path": f.Path, "output": output, "bytes": out.n}
-			return c.emit(doc, func(w io.Writer) {
-				fmt.Fprintf(w, "wrote %s of %s to %s, %d bytes\n", f.Path, stamp, output, out.n)
+			return c.withApp(cmd.Context(), true, func(a *app.App) error {
+				out := &lazyFile{path: output, stdout: c.rawStdout}
+				f, stamp, err := a.Dump(cmd.Context(), args[0], args[1], out)
+				if err = out.finish(err); err != nil || output == "-" {
+					return err
+				}
+				doc := map[string]any{"stamp": stamp, "path": f.Path, "output": output, "bytes": out.n}
+				return c.emit(doc, func(w io.Writer) {
+					fmt.Fprintf(w, "wrote %s of %s to %s, %d bytes\n", f.Path, stamp, output, out.n)
+				})
 			})
 		},
 	}

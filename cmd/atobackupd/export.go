@@ -35,23 +35,22 @@ it is whole and on disk. It is read back without atobackupd:
 			if err := c.exportTo(&r); err != nil {
 				return err
 			}
-			a, err := c.open(cmd.Context(), true)
-			if err != nil {
-				return err
-			}
-			defer a.Close()
-			doc, err := a.Export(cmd.Context(), r)
-			if err != nil {
-				return err
-			}
-			if r.To == "" {
-				c.emitted = true
-				return nil
-			}
-			return c.emit(doc, func(w io.Writer) {
-				fmt.Fprintf(w, "exported %s, %s in %d files, to %s (%s)\nSHA-256 %s\nread it with: age -d -i KEY %s "+
-					"| zstd -d | tar x\n", doc.Stamp,
-					humanize.IBytes(uint64(doc.ContentBytes)), doc.Files, doc.Path, humanize.IBytes(uint64(doc.Bytes)), doc.SHA256, doc.Path)
+			return c.withApp(cmd.Context(), true, func(a *app.App) error {
+				doc, err := a.Export(cmd.Context(), r)
+				if err != nil {
+					return err
+				}
+				if r.To == "" {
+					c.emitted = true
+					return nil
+				}
+				return c.emit(doc, func(w io.Writer) {
+					fmt.Fprintf(w, "exported %s, %s in %d files, to %s (%s)\nSHA-256 %s\nread it with: age -d -i KEY "+
+						"%s "+
+						"| zstd -d | tar x\n", doc.Stamp,
+						humanize.IBytes(uint64(doc.ContentBytes)), doc.Files, doc.Path,
+						humanize.IBytes(uint64(doc.Bytes)), doc.SHA256, doc.Path)
+				})
 			})
 		},
 	}

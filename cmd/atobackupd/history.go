@@ -39,16 +39,13 @@ restores are among them: this is the record that a procedure asks for.`,
 					"")
 			}
 			f.Since = time.Now().Add(-time.Duration(age))
-			a, err := c.open(cmd.Context(), true)
-			if err != nil {
-				return err
-			}
-			defer a.Close()
-			runs, err := a.Runs(cmd.Context(), f)
-			if err != nil {
-				return &failure.Error{Op: "history", Err: err}
-			}
-			return c.emit(map[string]any{"runs": runs}, func(w io.Writer) { printRuns(w, runs, c.width()) })
+			return c.withApp(cmd.Context(), true, func(a *app.App) error {
+				runs, err := a.Runs(cmd.Context(), f)
+				if err != nil {
+					return &failure.Error{Op: "history", Err: err}
+				}
+				return c.emit(map[string]any{"runs": runs}, func(w io.Writer) { printRuns(w, runs, c.width()) })
+			})
 		},
 	}
 	cmd.Flags().StringVar(&f.Job, "job", "", "only this `job`: backup, sync, prune, scrub, drill, …")

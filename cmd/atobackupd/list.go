@@ -24,20 +24,17 @@ were last seen. Those on a target are listed by ` + "`atobackupd vault list`" + 
 		Example: "  atobackupd list\n  atobackupd list --json | jq -r '.backups[].stamp'",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			a, err := c.open(cmd.Context(), true)
-			if err != nil {
-				return err
-			}
-			defer a.Close()
-			now := time.Now()
-			catalog, err := a.List(cmd.Context(), now)
-			if err != nil {
-				return err
-			}
-			for _, warning := range catalog.Warnings {
-				fmt.Fprintln(c.stderr, "warning:", escape.String(warning))
-			}
-			return c.emit(catalog, func(w io.Writer) { printCatalog(w, catalog, now, c.width()) })
+			return c.withApp(cmd.Context(), true, func(a *app.App) error {
+				now := time.Now()
+				catalog, err := a.List(cmd.Context(), now)
+				if err != nil {
+					return err
+				}
+				for _, warning := range catalog.Warnings {
+					fmt.Fprintln(c.stderr, "warning:", escape.String(warning))
+				}
+				return c.emit(catalog, func(w io.Writer) { printCatalog(w, catalog, now, c.width()) })
+			})
 		},
 	}
 }

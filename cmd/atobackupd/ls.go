@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/internal/escape"
 	"github.com/atocore/atobackupd/snapshot"
 )
@@ -23,16 +24,13 @@ snapshot on a target is listed by ` + "`atobackupd vault ls`" + `.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: c.completeStamps,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			a, err := c.open(cmd.Context(), true)
-			if err != nil {
-				return err
-			}
-			defer a.Close()
-			doc, err := a.Files(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			return c.emit(doc, func(w io.Writer) { printFiles(w, doc.Files) })
+			return c.withApp(cmd.Context(), true, func(a *app.App) error {
+				doc, err := a.Files(cmd.Context(), args[0])
+				if err != nil {
+					return err
+				}
+				return c.emit(doc, func(w io.Writer) { printFiles(w, doc.Files) })
+			})
 		},
 	}
 }

@@ -2,11 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -52,17 +50,4 @@ func (c *cli) notifyTest(ctx context.Context, cfg *config.Config) error {
 	}
 	return c.emit(map[string]int{"sent": n},
 		func(w io.Writer) { fmt.Fprintf(w, "sent to %d addresses: see that it arrived\n", n) })
-}
-
-// tellRefused tells the last good addresses that the daemon does not start with
-// this configuration. What goes wrong with that is added to the refusal.
-func (c *cli) tellRefused(ctx context.Context, refusal error) error {
-	host, err := os.Hostname()
-	if err != nil {
-		return errors.Join(refusal, err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	path := config.Locate(c.configPath)
-	return errors.Join(refusal, app.TellRefused(ctx, config.GuessStateDir(path), host, refusal, time.Now()))
 }

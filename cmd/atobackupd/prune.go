@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/internal/escape"
-	"github.com/atocore/atobackupd/snapshot"
 )
 
 func newPrune(c *cli) *cobra.Command {
@@ -28,20 +26,17 @@ than retention.max_delete_fraction of the valid snapshots is held until
 		Example: "  atobackupd prune --dry-run",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			a, err := c.open(cmd.Context(), false)
-			if err != nil {
+			return c.withApp(cmd.Context(), false, func(a *app.App) error {
+				now := time.Now()
+				plan, err := a.Prune(cmd.Context(), now, dryRun, confirm)
+				if err != nil && plan.Snapshots == nil {
+					return err
+				}
+				if emitErr := c.emit(plan, func(w io.Writer) { printPlan(w, plan, now, c.width()) }); emitErr != nil {
+					return emitErr
+				}
 				return err
-			}
-			defer a.Close()
-			now := time.Now()
-			plan, err := a.Prune(cmd.Context(), now, dryRun, confirm)
-			if err != nil && plan.Snapshots == nil {
-				return err
-			}
-			if emitErr := c.emit(plan, func(w io.Writer) { printPlan(w, plan, now, c.width()) }); emitErr != nil {
-				return emitErr
-			}
-			return err
+			})
 		},
 	}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show the plan and delete nothing")
@@ -79,60 +74,4 @@ func printPlan(w io.Writer, plan app.PrunePlan, now time.Time, width int) {
 	default:
 		fmt.Fprintf(w, "kept %d, deleted %d\n", len(plan.Snapshots)-len(plan.Deleted), len(plan.Deleted))
 	}
-}
-
-func newPin(c *cli) *cobra.Command {
-	return pinCommand(c, "pin", "Keep a snapshot whatever retention says", `Mark a snapshot so that prune keeps it, here and on the targets, until
-`+"`atobackupd unpin`"+` takes the mark away.`, true)
-}
-
-func newUnpin(c *cli) *cobra.Command {
-	return pinCommand(c, "unpin", "Let retention decide about a snapshot again", `Take the mark of `+"`atobackupd pin`"+` away. The next prune may delete the
-snapshot: see `+"`atobackupd prune --dry-run`"+`.`, false)
-}
-
-func pinCommand(c *cli, name, short, long string, pinned bool) *cobra.Command {
-	return &cobra.Command{
-		Use:               name + " STAMP|latest",
-		GroupID:           groupDaily,
-		Short:             short,
-		Long:              long,
-		Example:           "  atobackupd " + name + " 20260407T060000Z",
-		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: c.completeStamps,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if args[0] != latest {
-				if _, err := snapshot.ParseStamp(args[0]); err != nil {
-					return err
-				}
-			}
-			a, err := c.open(cmd.Context(), false)
-			if err != nil {
-				return err
-			}
-			defer a.Close()
-			stamp, err := stampOf(cmd.Context(), a, args[0])
-			if err != nil {
-				return err
-			}
-			if err := a.Pin(cmd.Context(), stamp, pinned); err != nil {
-				return err
-			}
-			return c.emit(map[string]any{"stamp": stamp, "pinned": pinned}, func(w io.Writer) {
-				fmt.Fprintf(w, "%s is %sned\n", stamp, name)
-			})
-		},
-	}
-}
-
-// latest stands for the newest snapshot that counts, wherever a stamp goes.
-const latest = "latest"
-
-// stampOf returns the stamp that a word of the command line means.
-func stampOf(ctx context.Context, a *app.App, word string) (snapshot.Stamp, error) {
-	if word != latest {
-		return snapshot.ParseStamp(word)
-	}
-	s, err := a.Find(ctx, word, time.Now())
-	return s.Stamp, err
 }

@@ -39,27 +39,25 @@ A restore that was interrupted is finished with --resume or taken back with
 			if err := checkRestoreArgs(args, r, resume, abort); err != nil {
 				return err
 			}
-			a, err := c.open(cmd.Context(), false)
-			if err != nil {
-				return err
-			}
-			defer a.Close()
-			if resume || abort {
-				result, err := a.ContinueRestore(cmd.Context(), abort, r.Options)
-				return c.emitWith(err, result, func(w io.Writer) { printRestored(w, result) })
-			}
-			r.Name = args[0]
-			result, plan, err := a.Restore(cmd.Context(), r)
-			if plan != nil {
-				if emitErr := c.emit(plan, func(w io.Writer) { printRestorePlan(w, plan, c.width()) }); emitErr != nil {
-					return emitErr
+			return c.withApp(cmd.Context(), false, func(a *app.App) error {
+				if resume || abort {
+					result, err := a.ContinueRestore(cmd.Context(), abort, r.Options)
+					return c.emitWith(err, result, func(w io.Writer) { printRestored(w, result) })
 				}
-				return err
-			}
-			if err != nil && len(result.Errors) == 0 {
-				result.Errors = append(result.Errors, err.Error())
-			}
-			return c.emitWith(err, result, func(w io.Writer) { printRestored(w, result) })
+				r.Name = args[0]
+				result, plan, err := a.Restore(cmd.Context(), r)
+				if plan != nil {
+					if emitErr := c.emit(plan,
+						func(w io.Writer) { printRestorePlan(w, plan, c.width()) }); emitErr != nil {
+						return emitErr
+					}
+					return err
+				}
+				if err != nil && len(result.Errors) == 0 {
+					result.Errors = append(result.Errors, err.Error())
+				}
+				return c.emitWith(err, result, func(w io.Writer) { printRestored(w, result) })
+			})
 		},
 	}
 	f := cmd.Flags()

@@ -151,6 +151,16 @@ func (c *cli) open(ctx context.Context, readOnly bool) (*app.App, error) {
 	return app.Open(ctx, cfg, o)
 }
 
+// withApp opens the installation, hands it to use and closes it.
+func (c *cli) withApp(ctx context.Context, readOnly bool, use func(*app.App) error) error {
+	a, err := c.open(ctx, readOnly)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	return use(a)
+}
+
 // options are those of a command: a person watches, so only warnings are logged.
 func (c *cli) options(cfg *config.Config) app.Options {
 	logging := cfg.Log
@@ -193,7 +203,7 @@ func (c *cli) emit(doc any, people func(w io.Writer)) error {
 	return err
 }
 
-// emitWith writes the document and gives back the error that the work ended
+// emitWith writes the document and returns the error that the work ended
 // with: a document tells also how a failed run went.
 func (c *cli) emitWith(err error, doc any, people func(w io.Writer)) error {
 	if err != nil && !c.json {

@@ -1,11 +1,15 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/atocore/atobackupd/internal/app"
+	"github.com/atocore/atobackupd/internal/config"
 	"github.com/atocore/atobackupd/internal/daemon"
 )
 
@@ -43,4 +47,17 @@ schedule.shutdown_timeout long; a second one ends at once.`,
 			return daemon.Run(cmd.Context(), a, c.hangup)
 		},
 	}
+}
+
+// tellRefused tells the last good addresses that the daemon does not start with
+// this configuration. What goes wrong with that is added to the refusal.
+func (c *cli) tellRefused(ctx context.Context, refusal error) error {
+	host, err := os.Hostname()
+	if err != nil {
+		return errors.Join(refusal, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	path := config.Locate(c.configPath)
+	return errors.Join(refusal, app.TellRefused(ctx, config.GuessStateDir(path), host, refusal, time.Now()))
 }

@@ -35,22 +35,19 @@ lie: in other snapshots of this machine, or with --from in a vault. With
 			if err := checkScrubFlags(cmd, args, repair, all); err != nil {
 				return err
 			}
-			a, err := c.open(cmd.Context(), false)
-			if err != nil {
-				return err
-			}
-			defer a.Close()
-			if repair {
-				if len(args) > 0 {
-					r.Stamp = snapshot.Stamp(args[0])
+			return c.withApp(cmd.Context(), false, func(a *app.App) error {
+				if repair {
+					if len(args) > 0 {
+						r.Stamp = snapshot.Stamp(args[0])
+					}
+					return c.repair(cmd, a, r)
 				}
-				return c.repair(cmd, a, r)
-			}
-			bounds := app.ScrubBounds{Bytes: a.Config.Schedule.ScrubMaxBytes.Bytes()}
-			if all {
-				bounds = app.ScrubBounds{}
-			}
-			return c.scrub(cmd, a, bounds)
+				bounds := app.ScrubBounds{Bytes: a.Config.Schedule.ScrubMaxBytes.Bytes()}
+				if all {
+					bounds = app.ScrubBounds{}
+				}
+				return c.scrub(cmd, a, bounds)
+			})
 		},
 		ValidArgsFunction: c.completeStamps,
 	}

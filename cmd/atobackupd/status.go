@@ -12,7 +12,6 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
-	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/internal/escape"
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/health"
@@ -143,26 +142,6 @@ func printStatus(w io.Writer, s health.Status, now time.Time, width int) {
 	}
 }
 
-// moment is how people are shown a time.
-const moment = "2006-01-02 15:04 MST"
-
-// say writes a message below a table, wrapped and with its later lines indented,
-// and what to do about it.
-func say(w io.Writer, width int, message, hint string) {
-	const indent = "    "
-	for i, line := range wrapText(message, width-len(indent)) {
-		if i > 0 {
-			line = indent + line
-		}
-		fmt.Fprintln(w, line)
-	}
-	if hint != "" && !strings.Contains(message, hint) {
-		for _, line := range wrapText(hint, width-len(indent)) {
-			fmt.Fprintln(w, indent+line)
-		}
-	}
-}
-
 func printSpace(w io.Writer, s *health.SpaceStatus) {
 	if s == nil {
 		return
@@ -176,70 +155,4 @@ func printSpace(w io.Writer, s *health.SpaceStatus) {
 		fmt.Fprintf(w, ", full in about %d days", *s.FullInDays)
 	}
 	fmt.Fprintln(w)
-}
-
-func orNone(s string) string {
-	if s == "" {
-		return "none"
-	}
-	return s
-}
-
-func newSchedule(c *cli) *cobra.Command {
-	return &cobra.Command{
-		Use:     "schedule",
-		GroupID: groupLook,
-		Short:   "Show when each job runs next, and how it went last",
-		Long: `Show the next slots of each job in [schedule], in its own time zone and in UTC,
-and when and how it ran last.`,
-		Example: "  atobackupd schedule",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			a, err := c.open(cmd.Context(), true)
-			if err != nil {
-				return err
-			}
-			defer a.Close()
-			s, err := a.Schedule(cmd.Context(), time.Now())
-			if err != nil {
-				return err
-			}
-			return c.emit(s, func(w io.Writer) { printSchedule(w, s, c.width()) })
-		},
-	}
-}
-
-func printSchedule(w io.Writer, s app.Schedule, width int) {
-	zone, err := time.LoadLocation(s.Timezone)
-	if err != nil {
-		zone = time.UTC // Schedule has refused it already
-	}
-	const minute = "2006-01-02 15:04"
-	utc := zone.String() != time.UTC.String()
-	columns := []column{{title: "JOB"}, {title: "EXPRESSION", drop: 2}, {title: "NEXT (" + s.Timezone + ")"}}
-	if utc {
-		columns = append(columns, column{title: "NEXT (UTC)", drop: 1})
-	}
-	t := newTable(append(columns, column{title: "LAST (" + s.Timezone + ")"}, column{title: "OUTCOME"})...)
-	for _, job := range s.Jobs {
-		last, outcome := "never ran", ""
-		if !job.Last.IsZero() {
-			last, outcome = job.Last.In(zone).Format(minute), job.LastOutcome
-		}
-		name, expr := job.Job, job.Expr
-		for _, next := range job.Next {
-			cells := []string{name, expr, next.In(zone).Format("Mon " + minute)}
-			if utc {
-				cells = append(cells, next.UTC().Format(minute))
-			}
-			t.row(append(cells, last, outcome)...)
-			name, expr, last, outcome = "", "", "", ""
-		}
-	}
-	t.print(w, width)
-	for _, job := range s.Jobs {
-		if job.LastError != "" {
-			say(w, width, job.Job+": "+job.LastError, "")
-		}
-	}
 }

@@ -25,19 +25,16 @@ did not answer: a sleeping laptop is tried again later.`,
 		Example: "  atobackupd sync\n  atobackupd sync --target laptop --dry-run",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			a, err := c.open(cmd.Context(), false)
-			if err != nil {
+			return c.withApp(cmd.Context(), false, func(a *app.App) error {
+				docs, err := a.Sync(cmd.Context(), target, dryRun)
+				if docs == nil {
+					return err
+				}
+				if emitErr := c.emit(docs, func(w io.Writer) { printSynced(w, docs, dryRun) }); emitErr != nil {
+					return emitErr
+				}
 				return err
-			}
-			defer a.Close()
-			docs, err := a.Sync(cmd.Context(), target, dryRun)
-			if docs == nil {
-				return err
-			}
-			if emitErr := c.emit(docs, func(w io.Writer) { printSynced(w, docs, dryRun) }); emitErr != nil {
-				return emitErr
-			}
-			return err
+			})
 		},
 	}
 	cmd.Flags().StringVar(&target, "target", "", "only this `target`")
@@ -69,19 +66,4 @@ func printSynced(w io.Writer, docs []app.Synced, dryRun bool) {
 func printPushed(w io.Writer, target string, p offsite.Pushed) {
 	fmt.Fprintf(w, "%s: sent %s, %s in %s, %.1fs\n", target, p.Stamp, humanize.IBytes(uint64(p.Bytes)),
 		count(p.Packs, "pack"), float64(p.DurationMS)/1000)
-}
-
-// completeTargets offers the configured targets to the shell.
-func (c *cli) completeTargets(
-	cmd *cobra.Command, args []string, toComplete string,
-) ([]string, cobra.ShellCompDirective) {
-	cfg, err := c.load()
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	var names []string
-	for _, t := range cfg.Offsite {
-		names = append(names, t.Name)
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
 }

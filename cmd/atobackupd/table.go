@@ -104,7 +104,7 @@ func (t *table) fit(width int) []int {
 	return widths
 }
 
-// slack is how much the columns that wrap can still give.
+// slack is how much narrower the columns that wrap can still become.
 func (t *table) slack(widths []int) (n int) {
 	for i, c := range t.columns {
 		if c.wrap {

@@ -1,20 +1,7 @@
 package main
 
 import (
-	"bufio"
-	"errors"
-	"fmt"
-	"io"
-	"os"
-	"slices"
-	"strings"
-
 	"github.com/spf13/cobra"
-
-	"github.com/atocore/atobackupd/internal/app"
-	"github.com/atocore/atobackupd/internal/config"
-	"github.com/atocore/atobackupd/internal/failure"
-	"github.com/atocore/atobackupd/offsite/sftp"
 )
 
 func newTarget(c *cli) *cobra.Command {
@@ -28,104 +15,4 @@ written. Without a host key that was trusted there is no connection.`,
 	})
 	cmd.AddCommand(newTargetTrust(c), newTargetTest(c))
 	return cmd
-}
-
-func newTargetTrust(c *cli) *cobra.Command {
-	var fingerprint string
-	cmd := &cobra.Command{
-		Use:   "trust NAME",
-		Short: "Show a target's host key and record it on confirmation",
-		Long: `Fetch the host key of a target, show its fingerprint, and record it in the
-target's known_hosts when you say yes. Compare the fingerprint on the other
-machine: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`,
-		Example:           "  atobackupd target trust laptop\n  atobackupd target trust laptop --fingerprint SHA256:…",
-		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: c.completeTargets,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			t, err := c.target(args[0])
-			if err != nil {
-				return err
-			}
-			if t.Type != "sftp" {
-				return &failure.Error{Op: "target trust", Subject: t.Name, Kind: failure.Usage,
-					Err: errors.New("only an sftp target has a host key")}
-			}
-			found, lines, err := sftp.Trust(cmd.Context(), app.SFTPConfig(t))
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(c.stderr, "target %s shows the host key\n  %s\n", t.Name, found)
-			switch {
-			case fingerprint != "" && !slices.Contains(strings.Fields(found), fingerprint):
-				return &failure.Error{Op: "target trust", Subject: t.Name, Kind: failure.HostKey,
-					Err: fmt.Errorf("the fingerprint is %s, not %s", found,
-						fingerprint), Hint: "do not trust it before you know why"}
-			case fingerprint == "" && !c.confirmed("Is that the fingerprint of the other machine? Type yes: "):
-				return &failure.Error{Op: "target trust", Subject: t.Name, Kind: failure.Refused,
-					Err: errors.New("not confirmed, nothing was recorded")}
-			}
-			if err := sftp.AppendKnownHosts(t.KnownHosts, lines); err != nil {
-				return err
-			}
-			return c.emit(map[string]any{"target": t.Name, "fingerprint": found, "known_hosts": t.KnownHosts},
-				func(w io.Writer) {
-					fmt.Fprintf(w, "recorded in %s; try it: atobackupd target test %s\n", t.KnownHosts, t.Name)
-				})
-		},
-	}
-	cmd.Flags().StringVar(&fingerprint, "fingerprint", "", "record it without asking when this is its `fingerprint`")
-	return cmd
-}
-
-// confirmed asks a question on the terminal; only "yes" is yes.
-func (c *cli) confirmed(question string) bool {
-	fmt.Fprint(c.stderr, question)
-	answer, err := bufio.NewReader(os.Stdin).ReadString('\n')
-	return err == nil && strings.TrimSpace(answer) == "yes"
-}
-
-// target finds a target in the configuration alone: nothing else need exist.
-func (c *cli) target(name string) (config.Target, error) {
-	cfg, err := c.load()
-	if err != nil {
-		return config.Target{}, err
-	}
-	return (&app.App{Config: cfg}).Target(name)
-}
-
-func newTargetTest(c *cli) *cobra.Command {
-	return &cobra.Command{
-		Use:   "test [NAME]",
-		Short: "Connect to a target and say what is there",
-		Long: `Connect to a target as sync does, and say which host answered, how much room is
-left, and which vault is there. Nothing is sent. NAME is needed only when there
-are several targets.`,
-		Example:           "  atobackupd target test laptop",
-		Args:              cobra.MaximumNArgs(1),
-		ValidArgsFunction: c.completeTargets,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			name := ""
-			if len(args) > 0 {
-				name = args[0]
-			}
-			a, err := c.open(cmd.Context(), false)
-			if err != nil {
-				return err
-			}
-			defer a.Close()
-			t, err := a.Target(name)
-			if err != nil {
-				return err
-			}
-			lines, err := a.TestTarget(cmd.Context(), t)
-			if err != nil {
-				return err
-			}
-			return c.emit(map[string]any{"target": t.Name, "found": lines}, func(w io.Writer) {
-				for _, line := range lines {
-					fmt.Fprintf(w, "%s: %s\n", t.Name, line)
-				}
-			})
-		},
-	}
 }

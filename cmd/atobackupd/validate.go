@@ -111,26 +111,3 @@ func printResult(w io.Writer, r snapshot.Result) {
 		fmt.Fprintln(w, "  warning:", escape.String(e))
 	}
 }
-
-// completeStamps offers the snapshots of this machine to the shell.
-func (c *cli) completeStamps(
-	cmd *cobra.Command, args []string, toComplete string,
-) ([]string, cobra.ShellCompDirective) {
-	if len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	a, err := c.open(cmd.Context(), true)
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	defer a.Close()
-	catalog, err := a.List(cmd.Context(), time.Now())
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	stamps := []string{latest}
-	for _, b := range catalog.Backups {
-		stamps = append(stamps, string(b.Stamp)+"\t"+describeKind(b.Kind, b.Full))
-	}
-	return stamps, cobra.ShellCompDirectiveNoFileComp
-}

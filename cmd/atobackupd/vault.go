@@ -78,6 +78,7 @@ needed.`,
 	})
 	cmd.AddCommand(newVaultList(c), newVaultLs(c), newVaultDump(c), newVaultVerify(c), newVaultRestore(c),
 		newVaultDrill(c), newVaultPrune(c),
-		newVaultForget(c), newVaultStats(c), newVaultRebase(c), newVaultTrustTimes(c), newVaultSigner(c), newVaultPolicy(c), newVaultInit(c))
+		newVaultForget(c), newVaultStats(c), newVaultRebase(c), newVaultTrustTimes(c), newVaultSigner(c),
+		newVaultPolicy(c), newVaultInit(c))
 	return cmd
 }

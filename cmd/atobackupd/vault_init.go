@@ -39,20 +39,17 @@ an older vault it adds the directories that are missing.`,
 					fmt.Fprintf(w, "%s is vault %s of the signer %s\n", f.dir, info.ID, info.Signer)
 				})
 			}
-			a, err := c.open(cmd.Context(), false)
-			if err != nil {
-				return err
-			}
-			defer a.Close()
-			t, err := a.Target(f.target)
-			if err != nil {
-				return err
-			}
-			info, err := a.InitVault(cmd.Context(), t)
-			if err != nil {
-				return err
-			}
-			return c.emit(info, func(w io.Writer) { fmt.Fprintf(w, "target %s is vault %s\n", t.Name, info.ID) })
+			return c.withApp(cmd.Context(), false, func(a *app.App) error {
+				t, err := a.Target(f.target)
+				if err != nil {
+					return err
+				}
+				info, err := a.InitVault(cmd.Context(), t)
+				if err != nil {
+					return err
+				}
+				return c.emit(info, func(w io.Writer) { fmt.Fprintf(w, "target %s is vault %s\n", t.Name, info.ID) })
+			})
 		},
 	}
 	f.register(c, cmd)

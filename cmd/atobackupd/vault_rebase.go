@@ -7,6 +7,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
+	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/offsite"
 )
 
@@ -22,22 +23,19 @@ what lies on the target is no longer trusted.`,
 		Example: "  atobackupd vault rebase --target laptop",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			a, err := c.open(cmd.Context(), false)
-			if err != nil {
-				return err
-			}
-			defer a.Close()
-			t, err := a.Target(target)
-			if err != nil {
-				return err
-			}
-			pushed, err := a.RebaseVault(cmd.Context(), t)
-			doc := map[string]any{"target": t.Name, "pushed": append([]offsite.Pushed{}, pushed...)}
-			return c.emitWith(err, doc, func(w io.Writer) {
-				for _, p := range pushed {
-					fmt.Fprintf(w, "%s: pushed %s in %s, %s\n", t.Name, p.Stamp, count(p.Packs, "pack"),
-						humanize.IBytes(uint64(p.Bytes)))
+			return c.withApp(cmd.Context(), false, func(a *app.App) error {
+				t, err := a.Target(target)
+				if err != nil {
+					return err
 				}
+				pushed, err := a.RebaseVault(cmd.Context(), t)
+				doc := map[string]any{"target": t.Name, "pushed": append([]offsite.Pushed{}, pushed...)}
+				return c.emitWith(err, doc, func(w io.Writer) {
+					for _, p := range pushed {
+						fmt.Fprintf(w, "%s: pushed %s in %s, %s\n", t.Name, p.Stamp, count(p.Packs, "pack"),
+							humanize.IBytes(uint64(p.Bytes)))
+					}
+				})
 			})
 		},
 	}

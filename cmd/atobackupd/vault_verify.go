@@ -47,17 +47,14 @@ missing, also when there was nothing that could be checked.`,
 					return c.showVerified(doc, err)
 				})
 			}
-			a, err := c.open(cmd.Context(), false)
-			if err != nil {
-				return err
-			}
-			defer a.Close()
-			t, err := a.Target(f.target)
-			if err != nil {
-				return err
-			}
-			doc, err := a.VerifyTarget(cmd.Context(), t, bounds)
-			return c.showVerified(doc, err)
+			return c.withApp(cmd.Context(), false, func(a *app.App) error {
+				t, err := a.Target(f.target)
+				if err != nil {
+					return err
+				}
+				doc, err := a.VerifyTarget(cmd.Context(), t, bounds)
+				return c.showVerified(doc, err)
+			})
 		},
 	}
 	f.register(c, cmd)

@@ -96,7 +96,7 @@ func (s *story) compare(ctx context.Context) error {
 	return nil
 }
 
-// livePath gives the live file that a snapshot's path stands for.
+// livePath returns the live file that a snapshot's path stands for.
 func (s *story) livePath(name string) string {
 	return s.path("live", filepath.FromSlash(name))
 }

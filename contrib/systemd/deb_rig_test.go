@@ -27,7 +27,8 @@ func TestRigDeb(t *testing.T) {
 	g.up()
 	g.sh("useradd -u 1000 -U ato && install -d -o ato -g ato -m 0750 /srv/storage/atocore/data " +
 		"/srv/storage/atocore/data/db && " +
-		"setpriv --reuid 1000 --regid 1000 --clear-groups sqlite3 /srv/storage/atocore/data/db/atocore.db 'PRAGMA journal_mode=wal; CREATE TABLE memories (x); INSERT INTO memories VALUES (1)'")
+		"setpriv --reuid 1000 --regid 1000 --clear-groups sqlite3 /srv/storage/atocore/data/db/atocore.db 'PRAGMA " +
+		"journal_mode=wal; CREATE TABLE memories (x); INSERT INTO memories VALUES (1)'")
 
 	t.Run("install", g.debInstall)
 	t.Run("configure and start", g.debStart)
@@ -65,7 +66,8 @@ func output(t *testing.T, name string, args ...string) string {
 // debState is what must survive: the configuration, the keys, the backups.
 func (g *guest) debState() string {
 	return g.sh("cd / && sha256sum etc/atobackupd/* var/lib/atobackupd/signing_key $(find " +
-		"srv/storage/atocore/backups/snapshots -type f | sort) && stat -c '%U:%G %a %n' etc/atobackupd etc/atobackupd/* var/lib/atobackupd srv/storage/atocore/backups")
+		"srv/storage/atocore/backups/snapshots -type f | sort) && stat -c '%U:%G %a %n' etc/atobackupd " +
+		"etc/atobackupd/* var/lib/atobackupd srv/storage/atocore/backups")
 }
 
 func (g *guest) want(out string, words ...string) {
@@ -84,7 +86,8 @@ func (g *guest) debInstall(t *testing.T) {
 	out := g.sh("dpkg -V atobackupd; atobackupd version; id atobackupd; stat -c '%U:%G %a %n' /etc/atobackupd " +
 		"/var/lib/atobackupd /srv/storage/atocore/backups; " +
 		"systemctl is-enabled atobackupd; systemctl is-active atobackupd; ls -A /etc/atobackupd; " +
-		"dpkg-deb -c /root/0.1.0.deb | awk '$6 ~ /\\/$/ && $1 != \"drwxr-xr-x\" || $2 != \"root/root\" { print \"odd:\", $0 }'")
+		"dpkg-deb -c /root/0.1.0.deb | awk '$6 ~ /\\/$/ && $1 != \"drwxr-xr-x\" || $2 != \"root/root\" { print " +
+		"\"odd:\", $0 }'")
 	if strings.Contains(out, "odd:") {
 		t.Error("others own the package's directories, or may not enter them")
 	}
@@ -95,7 +98,8 @@ func (g *guest) debInstall(t *testing.T) {
 	}
 	g.sh("ls /usr/share/man/man1/atobackupd.1.gz /usr/share/man/man5/atobackupd.toml.5.gz " +
 		"/usr/share/bash-completion/completions/atobackupd " +
-		"/usr/share/zsh/vendor-completions/_atobackupd /usr/share/fish/vendor_completions.d/atobackupd.fish /usr/share/atobackupd/prometheus/atobackupd.rules.yml " +
+		"/usr/share/zsh/vendor-completions/_atobackupd /usr/share/fish/vendor_completions.d/atobackupd.fish " +
+		"/usr/share/atobackupd/prometheus/atobackupd.rules.yml " +
 		"/usr/share/doc/atobackupd/examples/config.example.toml /usr/share/doc/atobackupd/copyright")
 }
 
@@ -149,6 +153,8 @@ func (g *guest) debPurge(t *testing.T) {
 		t.Errorf("the purge changed\n%s\nto\n%s", before, after)
 	}
 	g.want(g.sh("ls -A /etc/atobackupd /var/lib/atobackupd; ls "+
-		"/etc/systemd/system/multi-user.target.wants/atobackupd.service 2>&1; dpkg -l atobackupd 2>&1; systemctl --failed --no-legend --plain"),
-		"/etc/atobackupd:\nnotes\n", "/var/lib/atobackupd:\nrecovery-sheet.txt\nsigning_key", "No such file", "no packages found")
+		"/etc/systemd/system/multi-user.target.wants/atobackupd.service 2>&1; dpkg -l atobackupd 2>&1; systemctl "+
+		"--failed --no-legend --plain"),
+		"/etc/atobackupd:\nnotes\n", "/var/lib/atobackupd:\nrecovery-sheet.txt\nsigning_key", "No such file",
+		"no packages found")
 }

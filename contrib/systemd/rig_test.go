@@ -177,7 +177,7 @@ func (g *guest) down(how ...string) {
 	g.host(filepath.Join(g.rig, "guest-down.sh"), append([]string{g.run}, how...)...)
 }
 
-// try runs a line of shell in the guest and gives what it wrote.
+// try runs a line of shell in the guest and returns what it wrote.
 func (g *guest) try(line string) (string, error) {
 	cmd := exec.Command(filepath.Join(g.rig, "guest-sh.sh"), g.run, "/bin/sh", "-c", line)
 	var out bytes.Buffer
@@ -333,7 +333,8 @@ func (g *guest) watchdog(t *testing.T) {
 	g.t = t
 	// The loop looks every 30 s.
 	g.sh("mkdir -p /run/systemd/system/atobackupd.service.d && printf " +
-		"'[Service]\\nWatchdogSec=35s\\nRestartSec=1s\\n' >/run/systemd/system/atobackupd.service.d/test.conf && systemctl daemon-reload && systemctl restart atobackupd")
+		"'[Service]\\nWatchdogSec=35s\\nRestartSec=1s\\n' >/run/systemd/system/atobackupd.service.d/test.conf && " +
+		"systemctl daemon-reload && systemctl restart atobackupd")
 	// It is fed for longer than its limit.
 	time.Sleep(45 * time.Second)
 	g.sh("test $(systemctl show -P NRestarts atobackupd) = 0 && systemctl is-active atobackupd")

@@ -101,7 +101,8 @@ func (c *checker) chroma(dir string) {
 		if err := unix.Faccessat(unix.AT_FDCWD, path, unix.W_OK, unix.AT_EACCESS); err != nil {
 			c.warn("backup.chroma_method", "\"live\" as %s cannot lock %s for writing (%v): a Chroma that is written "+
 				"to without a pause cannot be copied; let the service write there, by these two commands, or use "+
-				"\"api\" or \"freeze\":\n  %s\n  %s", app.UserName(os.Geteuid()), path, err, letGroupLock(dir), letUnitWrite(dir))
+				"\"api\" or \"freeze\":\n  %s\n  %s", app.UserName(os.Geteuid()), path, err, letGroupLock(dir),
+				letUnitWrite(dir))
 			return
 		}
 	}
@@ -215,7 +216,7 @@ func usableKey(path string) error {
 	return nil
 }
 
-// knows tells whether a known_hosts file names a host, in the clear or hashed.
+// knows reports whether a known_hosts file names a host, in the clear or hashed.
 func knows(knownHosts []byte, host string, port int) bool {
 	name := host
 	if port != 22 && port != 0 {
@@ -240,7 +241,7 @@ func knows(knownHosts []byte, host string, port int) bool {
 	return false
 }
 
-// names tells whether one pattern of known_hosts is about a host. A hashed one
+// names reports whether one pattern of known_hosts is about a host. A hashed one
 // is |1|salt|HMAC-SHA1 of the name|.
 func names(pattern, name string) bool {
 	parts := strings.Split(pattern, "|")

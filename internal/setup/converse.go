@@ -12,7 +12,7 @@ import (
 )
 
 // Converse asks for what an installation needs and nobody has said yet. Each
-// question shows the answer that an empty line gives; each is a flag of `init`
+// question shows the answer that an empty line stands for; each is a flag of `init`
 // too. What can be found out is found out first, and shown.
 func (r *InitRequest) Converse(ctx context.Context, in io.Reader, out io.Writer) error {
 	q := &questions{in: bufio.NewReader(in), out: out}

@@ -166,7 +166,8 @@ func TestCheckAsTheService(t *testing.T) {
 		noErrors bool
 	}{
 		{name: "everything is root's", prepare: func(*testing.T, string, *config.Config) {},
-			err: "backup.dir: as nobody: write %s/srv/backups: permission denied: chown -R atobackupd: %[1]s/srv/backups"},
+			err: "backup.dir: as nobody: write %s/srv/backups: permission denied: chown -R atobackupd: " +
+				"%[1]s/srv/backups"},
 		{name: "its own directories", prepare: func(t *testing.T, dir string, cfg *config.Config) {
 			own(t, cfg.Backup.Dir, cfg.StateDir)
 		}, noErrors: true, warning: `backup.chroma_method: "live" as nobody cannot lock ` +

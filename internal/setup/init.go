@@ -123,7 +123,7 @@ func Init(ctx context.Context, r InitRequest) (report InitReport, err error) {
 	return report, nil
 }
 
-// homeDir gives the home of whoever runs this, also where the environment does
+// homeDir returns the home of whoever runs this, also where the environment does
 // not name it, as under some remote shells.
 func homeDir() (string, error) {
 	if dir, err := os.UserHomeDir(); err == nil {
@@ -318,7 +318,7 @@ func (r *InitRequest) keys(cfg *config.Config, report *InitReport) error {
 	report.SSHKey = InitKey{InitFile{path, err == nil}, public}
 	if errors.Is(err, fs.ErrExist) {
 		data, readErr := os.ReadFile(path + ".pub")
-		// As GenerateSSHKey gives it, without the comment.
+		// As GenerateSSHKey returns it, without the comment.
 		report.SSHKey.Public, err = strings.Join(firstTwo(strings.Fields(string(data))), " "), readErr
 	}
 	return err

@@ -58,7 +58,7 @@ type configEditor struct {
 	err   error
 }
 
-// set gives a key of a table a value. An empty value turns the line off.
+// set writes a value to a key of a table. An empty value turns the line off.
 func (e *configEditor) set(table, key, value string) {
 	line := key + " = " + strconv.Quote(value)
 	if value == "" {

@@ -29,7 +29,8 @@ func (r *InitRequest) sheet(cfg *config.Config, report *InitReport) error {
 	report.RecoverySheet.Made = true
 	return errors.Join(fsx.MkdirAll(r.Out, 0o700),
 		fsx.WriteFile(report.RecoverySheet.Path, []byte(report.Sheet), 0o644),
-		fsx.MkdirAll(cfg.StateDir, 0o700), fsx.WriteFile(app.SheetPath(cfg.StateDir), []byte(report.Sheet), 0o600)) // for the host document
+		// The host document takes it up from there.
+		fsx.MkdirAll(cfg.StateDir, 0o700), fsx.WriteFile(app.SheetPath(cfg.StateDir), []byte(report.Sheet), 0o600))
 }
 
 func (r *InitRequest) sheetText(cfg *config.Config, report InitReport) string {
@@ -131,7 +132,8 @@ func (r *InitRequest) next(cfg *config.Config, report InitReport) []string {
 	add := func(format string, args ...any) { next = append(next, fmt.Sprintf(format, args...)) }
 	if report.Identity != nil {
 		add("move the secret key %s off this machine, to the laptop and to a drawer, and then shred -u it here: who "+
-			"has this machine must not be able to read the copies, and without the key nobody can", report.Identity.Path)
+			"has this machine must not be able to read the copies, and without the key nobody can",
+			report.Identity.Path)
 	}
 	add("print %s, or put it where the secret key is", report.RecoverySheet.Path)
 	for _, t := range cfg.Offsite {

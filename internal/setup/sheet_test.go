@@ -151,7 +151,8 @@ func TestNextSteps(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cfg := config.Default()
-			report := InitReport{Config: InitFile{Path: "/etc/config.toml"}, RecoverySheet: InitFile{Path: "/root/sheet"}}
+			report := InitReport{Config: InitFile{Path: "/etc/config.toml"},
+				RecoverySheet: InitFile{Path: "/root/sheet"}}
 			c.change(cfg, &report)
 			steps := (&InitRequest{}).next(cfg, report)
 			at := -1

@@ -64,7 +64,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	s.reply(w, status, map[string]string{"error": err.Error()})
 }
 
-// wantsPage tells whether a person with a browser asked.
+// wantsPage reports whether a person with a browser asked.
 func wantsPage(r *http.Request) bool {
 	api := strings.HasPrefix(r.URL.Path, "/admin/") || strings.HasPrefix(r.URL.Path, "/api/")
 	return !api && r.Method != http.MethodPost && strings.Contains(r.Header.Get("Accept"), "text/html")

@@ -54,8 +54,9 @@ func newCatalog(state *State) catalog {
 	c := catalog{BackupDir: state.BackupDir, Backups: []entry{}, Warnings: append([]string{}, state.Warnings...)}
 	for _, snap := range state.Snapshots {
 		c.Backups = append(c.Backups, entry{
-			Stamp: snap.Stamp, Path: snap.Path, Exists: true, HasMetadata: snap.RawMetadata != nil, Metadata: snap.RawMetadata,
-			Kind: snap.Kind, Full: snap.Full, Valid: snap.Valid, Pinned: snap.Pinned,
+			Stamp: snap.Stamp, Path: snap.Path, Exists: true, HasMetadata: snap.RawMetadata != nil,
+			Metadata: snap.RawMetadata,
+			Kind:     snap.Kind, Full: snap.Full, Valid: snap.Valid, Pinned: snap.Pinned,
 			Bytes: snap.Bytes, BytesExclusive: snap.BytesExclusive, CreatedAt: snap.CreatedAt.UTC(),
 			Offsite: append([]string{}, holders[snap.Stamp]...),
 		})
@@ -97,7 +98,7 @@ func (s *Server) takeBackup(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// allowToAnswer gives an answer its time from now on: WriteTimeout counts from
+// allowToAnswer lets the time for an answer begin now: WriteTimeout counts from
 // the request, and a take may last for hours.
 func allowToAnswer(w http.ResponseWriter) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout)) // a test's recorder has none
@@ -119,7 +120,8 @@ func readWish(body io.Reader) (includeChroma bool, err error) {
 		return false, nil
 	}
 	if err := decodeStrictly(data, &wish); err != nil {
-		return false, refuse(http.StatusBadRequest, `the body must be {"include_chroma": true}, {"include_chroma": false} or {}: %v`, err)
+		return false, refuse(http.StatusBadRequest,
+			`the body must be {"include_chroma": true}, {"include_chroma": false} or {}: %v`, err)
 	}
 	return wish.IncludeChroma, nil
 }

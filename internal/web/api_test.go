@@ -30,14 +30,20 @@ func smallState() *State {
 	return &State{
 		Now: sceneNow, Host: "dalidou", Version: "1.0.0", BackupDir: "/backups", FreeBytes: 1 << 40,
 		Status: health.Status{
-			Report: health.Report{Level: health.LevelOK, Legs: []health.Leg{{Name: "snapshot", Level: health.LevelOK, Watched: true}}, Conditions: []health.Condition{}},
-			Daemon: health.DaemonStatus{State: health.DaemonRunning}, Running: []health.RunningStatus{}, Targets: []health.TargetStatus{}, Alarms: []health.Alarm{},
+			Report: health.Report{Level: health.LevelOK,
+				Legs:       []health.Leg{{Name: "snapshot", Level: health.LevelOK, Watched: true}},
+				Conditions: []health.Condition{}},
+			Daemon: health.DaemonStatus{State: health.DaemonRunning}, Running: []health.RunningStatus{},
+			Targets: []health.TargetStatus{}, Alarms: []health.Alarm{},
 		},
 		Snapshots: []snapshot.Snapshot{
-			{Stamp: "20260405T050000Z", Path: dir + "20260405T050000Z", Kind: snapshot.Weekly, Full: true, Valid: &yes, Pinned: true, Bytes: 2048, BytesExclusive: 1024, CreatedAt: at(2026, 4, 5, 5),
+			{Stamp: "20260405T050000Z", Path: dir + "20260405T050000Z", Kind: snapshot.Weekly, Full: true, Valid: &yes,
+				Pinned: true, Bytes: 2048, BytesExclusive: 1024, CreatedAt: at(2026, 4, 5, 5),
 				RawMetadata: json.RawMessage(`{"created_at":"2026-04-05T05:00:00Z","backup_root":"/backups/snapshots/20260405T050000Z","db_size_bytes":2000,"vector_store_note":"kept <as> it is"}`)},
-			{Stamp: "20260406T121500Z", Path: dir + "20260406T121500Z", Kind: snapshot.Adopted, Bytes: 100, BytesExclusive: 100, CreatedAt: at(2026, 4, 6, 12)},
-			{Stamp: "20260407T060000Z", Path: dir + "20260407T060000Z", Kind: snapshot.Daily, Valid: &yes, Bytes: 1500, BytesExclusive: 1500, CreatedAt: at(2026, 4, 7, 6),
+			{Stamp: "20260406T121500Z", Path: dir + "20260406T121500Z", Kind: snapshot.Adopted, Bytes: 100,
+				BytesExclusive: 100, CreatedAt: at(2026, 4, 6, 12)},
+			{Stamp: "20260407T060000Z", Path: dir + "20260407T060000Z", Kind: snapshot.Daily, Valid: &yes, Bytes: 1500,
+				BytesExclusive: 1500, CreatedAt: at(2026, 4, 7, 6),
 				RawMetadata: json.RawMessage(`{"backup_root": "/backups/snapshots/20260407T060000Z"}`)},
 		},
 		Targets:  []Target{{Name: "laptop", Stamps: []snapshot.Stamp{"20260405T050000Z"}}},
@@ -149,10 +155,11 @@ func isErrorDocument(w *httptest.ResponseRecorder) bool {
 	var doc struct {
 		Error string `json:"error"`
 	}
-	return w.Header().Get("Content-Type") == "application/json" && json.Unmarshal(w.Body.Bytes(), &doc) == nil && doc.Error != ""
+	return w.Header().Get("Content-Type") == "application/json" && json.Unmarshal(w.Body.Bytes(), &doc) == nil &&
+		doc.Error != ""
 }
 
-// TestFailuresOfTake gives each kind of failure its status.
+// TestFailuresOfTake asks for the status of each kind of failure.
 func TestFailuresOfTake(t *testing.T) {
 	for _, c := range []struct {
 		err    error
@@ -160,17 +167,21 @@ func TestFailuresOfTake(t *testing.T) {
 		logged bool
 	}{
 		{errLocked, 409, false},
-		{&failure.Error{Op: "restore pending", Kind: failure.Refused, Err: errors.New("its restore was interrupted")}, 409, false},
+		{&failure.Error{Op: "restore pending", Kind: failure.Refused, Err: errors.New("its restore was interrupted")},
+			409, false},
 		{&failure.Error{Op: "space", Kind: failure.NoSpace, Err: errors.New("702 MiB are free")}, 507, true},
 		{&failure.Error{Op: "backup", Kind: failure.Invalid, Err: errors.New("the copy is not valid")}, 500, true},
-		{&failure.Error{Op: "backup", Kind: failure.Usage, Err: errors.New("no chroma_path is configured")}, 400, false},
+		{&failure.Error{Op: "backup", Kind: failure.Usage, Err: errors.New("no chroma_path is configured")}, 400,
+			false},
 		{context.Canceled, 503, false},
 		{errors.New("disk on fire"), 500, true},
 	} {
 		logged := false
-		source := &fakeSource{state: smallState(), backup: func(context.Context, bool) (any, error) { return nil, c.err }}
+		source := &fakeSource{state: smallState(),
+			backup: func(context.Context, bool) (any, error) { return nil, c.err }}
 		w := serve(source, Options{Report: func(error) { logged = true }}, fromHere("POST", "/admin/backup", "{}"))
-		if w.Code != c.status || logged != c.logged || !isErrorDocument(w) || !strings.Contains(w.Body.String(), c.err.Error()) {
+		if w.Code != c.status || logged != c.logged || !isErrorDocument(w) ||
+			!strings.Contains(w.Body.String(), c.err.Error()) {
 			t.Errorf("%v: status %d, logged %v: %s", c.err, w.Code, logged, w.Body)
 		}
 		if retry := w.Header().Get("Retry-After"); (retry != "") != (failure.KindOf(c.err) == failure.Locked) {
@@ -181,13 +192,16 @@ func TestFailuresOfTake(t *testing.T) {
 
 // TestStampsThatAreTricks asks for stamps that try to be paths.
 func TestStampsThatAreTricks(t *testing.T) {
-	source := &fakeSource{state: smallState(), validate: func(_ context.Context, stamp snapshot.Stamp) (snapshot.Result, error) {
-		t.Errorf("it was asked to validate %q", stamp)
-		return snapshot.Result{}, nil
-	}}
+	source := &fakeSource{state: smallState(),
+		validate: func(_ context.Context, stamp snapshot.Stamp) (snapshot.Result, error) {
+			t.Errorf("it was asked to validate %q", stamp)
+			return snapshot.Result{}, nil
+		}}
 	for _, stamp := range []string{
-		"..", "%2e%2e", "..%2f..%2fetc", "%2Fetc%2Fpasswd", "20260407T060000Z%2F..%2F..", "20260407T060000Z%00", "20260407T060000Z%0a",
-		"20260407t060000z", "20260407T060000Z.", "latest", "20261307T060000Z", "-1", "%", "x;y", strings.Repeat("9", 4000),
+		"..", "%2e%2e", "..%2f..%2fetc", "%2Fetc%2Fpasswd", "20260407T060000Z%2F..%2F..", "20260407T060000Z%00",
+		"20260407T060000Z%0a",
+		"20260407t060000z", "20260407T060000Z.", "latest", "20261307T060000Z", "-1", "%", "x;y",
+		strings.Repeat("9", 4000),
 	} {
 		for _, path := range []string{"/admin/backup/" + stamp + "/validate", "/snapshots/" + stamp} {
 			r := fromHere("GET", "/", "")
@@ -206,25 +220,30 @@ func TestStampsThatAreTricks(t *testing.T) {
 
 // TestUncleanPathsAreNotFound keeps the mux from redirecting.
 func TestUncleanPathsAreNotFound(t *testing.T) {
-	for _, path := range []string{"//evil.example/", "/admin//backup", "/admin/./backup", "/x/../admin/backup", "/admin/backup/", "/api/status/"} {
+	for _, path := range []string{"//evil.example/", "/admin//backup", "/admin/./backup", "/x/../admin/backup",
+		"/admin/backup/", "/api/status/"} {
 		r := fromHere("GET", "/", "")
 		r.URL.Path = path
-		if w := serve(&fakeSource{state: smallState()}, Options{}, r); w.Code != 404 || w.Header().Get("Location") != "" {
+		if w := serve(&fakeSource{state: smallState()}, Options{}, r); w.Code != 404 ||
+			w.Header().Get("Location") != "" {
 			t.Errorf("%s: status %d, Location %q", path, w.Code, w.Header().Get("Location"))
 		}
 	}
 }
 
 func TestEveryAnswerForbidsWhatItDoesNotNeed(t *testing.T) {
-	for _, path := range []string{"/", "/admin/backup", "/nothing", "/assets/style.css", "/metrics", "/snapshots/20260407T060000Z"} {
+	for _, path := range []string{"/", "/admin/backup", "/nothing", "/assets/style.css", "/metrics",
+		"/snapshots/20260407T060000Z"} {
 		h := serve(&fakeSource{state: smallState()}, Options{}, fromHere("GET", path, "")).Header()
 		policy := h.Get("Content-Security-Policy")
-		for _, part := range []string{"default-src 'none'", "script-src 'self'", "style-src 'self'", "frame-ancestors 'none'", "form-action 'none'", "base-uri 'none'"} {
+		for _, part := range []string{"default-src 'none'", "script-src 'self'", "style-src 'self'",
+			"frame-ancestors 'none'", "form-action 'none'", "base-uri 'none'"} {
 			if !strings.Contains(policy, part) {
 				t.Errorf("%s: the policy lacks %s: %s", path, part, policy)
 			}
 		}
-		if strings.Contains(policy, "unsafe") || h.Get("X-Content-Type-Options") != "nosniff" || h.Get("Referrer-Policy") != "no-referrer" || h.Get("Access-Control-Allow-Origin") != "" {
+		if strings.Contains(policy, "unsafe") || h.Get("X-Content-Type-Options") != "nosniff" ||
+			h.Get("Referrer-Policy") != "no-referrer" || h.Get("Access-Control-Allow-Origin") != "" {
 			t.Errorf("%s: %v", path, h)
 		}
 	}
@@ -233,7 +252,8 @@ func TestEveryAnswerForbidsWhatItDoesNotNeed(t *testing.T) {
 func TestAssetsAreAskedForOnce(t *testing.T) {
 	source := &fakeSource{state: smallState()}
 	first := serve(source, Options{}, fromHere("GET", "/assets/style.css", ""))
-	if first.Code != 200 || first.Header().Get("ETag") == "" || !strings.HasPrefix(first.Header().Get("Content-Type"), "text/css") {
+	if first.Code != 200 || first.Header().Get("ETag") == "" ||
+		!strings.HasPrefix(first.Header().Get("Content-Type"), "text/css") {
 		t.Fatalf("status %d: %v", first.Code, first.Header())
 	}
 	again := fromHere("GET", "/assets/style.css", "")
@@ -256,7 +276,8 @@ func TestFailingLook(t *testing.T) {
 	}
 	browser := fromHere("GET", "/", "")
 	browser.Header.Set("Accept", "text/html,*/*;q=0.8")
-	if w := serve(source, o, browser); w.Code != 500 || !strings.Contains(w.Body.String(), "input/output error") || !strings.HasPrefix(w.Header().Get("Content-Type"), "text/html") {
+	if w := serve(source, o, browser); w.Code != 500 || !strings.Contains(w.Body.String(), "input/output error") ||
+		!strings.HasPrefix(w.Header().Get("Content-Type"), "text/html") {
 		t.Errorf("status %d: %s", w.Code, w.Body)
 	}
 	if w := serve(source, o, fromHere("GET", "/healthz", "")); w.Code != 200 {
@@ -271,11 +292,12 @@ func TestFailingLook(t *testing.T) {
 // page may ask for hundreds.
 func TestValidationsWaitForEachOther(t *testing.T) {
 	started, finish := make(chan snapshot.Stamp, 9), make(chan struct{})
-	server := New(&fakeSource{state: smallState(), validate: func(ctx context.Context, stamp snapshot.Stamp) (snapshot.Result, error) {
-		started <- stamp
-		<-finish
-		return snapshot.Result{Stamp: string(stamp), Exists: true}, nil
-	}}, Options{})
+	server := New(&fakeSource{state: smallState(),
+		validate: func(ctx context.Context, stamp snapshot.Stamp) (snapshot.Result, error) {
+			started <- stamp
+			<-finish
+			return snapshot.Result{Stamp: string(stamp), Exists: true}, nil
+		}}, Options{})
 	answers := make(chan int)
 	ask := func(ctx context.Context) {
 		w := httptest.NewRecorder()

@@ -21,7 +21,8 @@ type asset struct {
 var assets = loadAssets()
 
 func loadAssets() map[string]asset {
-	types := map[string]string{".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
+	types := map[string]string{".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8",
+		".svg": "image/svg+xml"}
 	list, err := assetFiles.ReadDir("assets")
 	if err != nil {
 		panic(err) // the program was built wrong

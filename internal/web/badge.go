@@ -9,7 +9,8 @@ import (
 
 // levelColours are those of badge and icon, which have no style sheet.
 var levelColours = map[string]string{
-	health.LevelOK: "#1f7a4d", health.LevelWarning: "#9a6700", health.LevelCritical: "#b3261e", health.LevelUnknown: "#5b6570",
+	health.LevelOK: "#1f7a4d", health.LevelWarning: "#9a6700", health.LevelCritical: "#b3261e",
+	health.LevelUnknown: "#5b6570",
 }
 
 // levelSigns are drawn inside the shield: not by colour alone.

@@ -69,7 +69,8 @@ func TestCalendar(t *testing.T) {
 		}
 	}
 	today := v.Months[5].Weeks[1][2]
-	if today.Link != "/snapshots/20260407T040000Z" || today.Label != "7 April; 20260407T040000Z, daily 1 of 7, off-site on cupboard" {
+	if today.Link != "/snapshots/20260407T040000Z" ||
+		today.Label != "7 April; 20260407T040000Z, daily 1 of 7, off-site on cupboard" {
 		t.Errorf("today: %+v", today)
 	}
 }
@@ -85,7 +86,8 @@ func TestCalendarGoesByTheZone(t *testing.T) {
 	}}
 	st.judge()
 	c := newDashboard(st).Months[5].Weeks[0][3]
-	if c.Day != 1 || c.Link != "/snapshots/20260401T100000Z" || c.Class != "monthly" || c.Marks != "DWM" || strings.Count(c.Label, ";") != 3 || !strings.Contains(c.Label, "20260401T110000Z, not valid") {
+	if c.Day != 1 || c.Link != "/snapshots/20260401T100000Z" || c.Class != "monthly" || c.Marks != "DWM" ||
+		strings.Count(c.Label, ";") != 3 || !strings.Contains(c.Label, "20260401T110000Z, not valid") {
 		t.Errorf("1 April: %+v", c)
 	}
 }

@@ -131,7 +131,8 @@ func linear(units []unit) func(least, most float64) scale {
 		}}
 		for i := 0; float64(i)*step <= top*1.0001; i++ {
 			value := float64(i) * step
-			s.ticks = append(s.ticks, tick{s.position(value * u.size), fmt.Sprintf("%g %s", round(value*10)/10, u.name)})
+			s.ticks = append(s.ticks,
+				tick{s.position(value * u.size), fmt.Sprintf("%g %s", round(value*10)/10, u.name)})
 		}
 		return s
 	}
@@ -198,7 +199,7 @@ func unitFor(units []unit, value float64) unit {
 	return best
 }
 
-// niceStep gives the next of 1, 2, 5, 10, 20, … that is at least x.
+// niceStep returns the next of 1, 2, 5, 10, 20, … that is at least x.
 func niceStep(x float64) float64 {
 	if x <= 0 {
 		return 1

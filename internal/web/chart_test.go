@@ -10,9 +10,11 @@ import (
 // points lie: inside the axes, in the order of time, higher for more.
 func TestChartsStayInTheirFrame(t *testing.T) {
 	values := map[string][]float64{
-		"one": {5}, "zeros": {0, 0, 0}, "equal": {7, 7, 7}, "tiny": {0.001, 0.002}, "huge": {1 << 50, 3}, "growing": {1, 2, 3, 500, 70000}, "orders": {1 << 10, 1 << 20, 1 << 30, 1 << 40},
+		"one": {5}, "zeros": {0, 0, 0}, "equal": {7, 7, 7}, "tiny": {0.001, 0.002}, "huge": {1 << 50, 3},
+		"growing": {1, 2, 3, 500, 70000}, "orders": {1 << 10, 1 << 20, 1 << 30, 1 << 40},
 	}
-	axes := map[string]func(float64, float64) scale{"linear bytes": linear(byteUnits), "linear time": linear(timeUnits), "by tens": byTens(byteUnits)}
+	axes := map[string]func(float64, float64) scale{"linear bytes": linear(byteUnits), "linear time": linear(timeUnits),
+		"by tens": byTens(byteUnits)}
 	for name, list := range values {
 		for kind, axis := range axes {
 			for _, gap := range []time.Duration{time.Second, time.Hour, day, 9 * day, 400 * day} {
@@ -25,7 +27,8 @@ func TestChartsStayInTheirFrame(t *testing.T) {
 			}
 		}
 	}
-	if ch := newChart("id", "title", clock{sceneNow, time.UTC}, linear(byteUnits), series{}); len(ch.Series)+len(ch.X)+len(ch.Y) > 0 {
+	if ch := newChart("id", "title", clock{sceneNow, time.UTC}, linear(byteUnits),
+		series{}); len(ch.Series)+len(ch.X)+len(ch.Y) > 0 {
 		t.Errorf("nothing was drawn: %+v", ch)
 	}
 }

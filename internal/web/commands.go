@@ -36,13 +36,14 @@ func (c Commands) typed(line string) string {
 	return "sudo " + line
 }
 
-// restoreHere gives the commands that put a snapshot of this machine back.
+// restoreHere returns the commands that put a snapshot of this machine back.
 func (c Commands) restoreHere(stamp snapshot.Stamp) []step {
-	steps := []step{{"See what it would do; nothing is touched", c.command("restore", string(stamp), c.consent(), "--dry-run")}}
+	steps := []step{{"See what it would do; nothing is touched",
+		c.command("restore", string(stamp), c.consent(), "--dry-run")}}
 	return append(steps, c.carriedOut("restore", string(stamp), c.consent())...)
 }
 
-// restoreFrom gives the commands that put a snapshot of a target back.
+// restoreFrom returns the commands that put a snapshot of a target back.
 func (c Commands) restoreFrom(target string, stamp snapshot.Stamp) []step {
 	words := []string{"restore", string(stamp), "--from", target, "--identity", "/media/key/identity.txt", c.consent()}
 	steps := []step{{"See what it would do; nothing is touched", c.command(append(words, "--dry-run")...)}}
@@ -71,7 +72,8 @@ func (c Commands) carriedOut(words ...string) []step {
 // quote makes a word safe to paste into a shell.
 func quote(word string) string {
 	plain := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./:=@%+,", r)
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' ||
+			strings.ContainsRune("-_./:=@%+,", r)
 	}
 	if word != "" && strings.IndexFunc(word, func(r rune) bool { return !plain(r) }) < 0 {
 		return word

@@ -19,7 +19,8 @@ const (
 // from asking for metrics, labels or values that there are none of: Prometheus
 // would say nothing, and neither would the alert.
 func TestContribNamesWhatExists(t *testing.T) {
-	text := scrape(t, criticalScene(t)) + scrape(t, bigScene(t)) + "\natobackupd_http_requests_total{code=\"\",endpoint=\"\"} 1\n"
+	text := scrape(t, criticalScene(t)) + scrape(t, bigScene(t)) +
+		"\natobackupd_http_requests_total{code=\"\",endpoint=\"\"} 1\n"
 	selector := regexp.MustCompile(`\b(atobackupd_[a-z_]+)(?:\{([^}]*)\})?`)
 	for _, file := range []string{rulesFile, rulesTestFile, grafanaFile} {
 		data, err := os.ReadFile(file)
@@ -63,7 +64,8 @@ func TestGrafanaDashboardIsWhole(t *testing.T) {
 	}
 	var ids []int
 	for _, p := range dashboard.Panels {
-		if slices.Contains(ids, p.ID) || p.Title == "" || len(p.Targets) == 0 || p.GridPos.X+p.GridPos.W > 24 || p.GridPos.W*p.GridPos.H == 0 {
+		if slices.Contains(ids, p.ID) || p.Title == "" || len(p.Targets) == 0 || p.GridPos.X+p.GridPos.W > 24 ||
+			p.GridPos.W*p.GridPos.H == 0 {
 			t.Errorf("panel %d, %q", p.ID, p.Title)
 		}
 		ids = append(ids, p.ID)

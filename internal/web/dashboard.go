@@ -30,10 +30,11 @@ type frame struct {
 
 func newFrame(state *State, title string) frame {
 	c := newClock(state)
-	return frame{Title: title, Host: state.Host, Version: state.Version, Zone: c.zoneName(), Level: state.Status.Level, clock: c}
+	return frame{Title: title, Host: state.Host, Version: state.Version, Zone: c.zoneName(), Level: state.Status.Level,
+		clock: c}
 }
 
-// Time gives a time in the ways in which a template shows it.
+// Time is a time in the ways in which a template shows it.
 func (f frame) Time(t time.Time) moment { return f.clock.moment(t) }
 
 // Now is when the page was made.
@@ -230,7 +231,9 @@ func (v *dashboardView) pushSeries() []series {
 		s := series{Name: t.Name, Class: classes[i%len(classes)]}
 		for _, push := range slices.Backward(v.state.Pushes) {
 			if push.Target == t.Name {
-				s.samples = append(s.samples, sample{push.At, float64(push.Bytes), fmt.Sprintf("%s: %s", v.clock.words(push.At), size(push.Bytes))})
+				s.samples = append(s.samples,
+					sample{push.At, float64(push.Bytes),
+						fmt.Sprintf("%s: %s", v.clock.words(push.At), size(push.Bytes))})
 			}
 		}
 		list = append(list, s)

@@ -31,7 +31,8 @@ func (s *Server) mayWrite(w http.ResponseWriter, r *http.Request) error {
 	}
 	if !s.writes.Allow() {
 		w.Header().Set("Retry-After", strconv.Itoa(int(writeEvery.Seconds())))
-		return refuse(http.StatusTooManyRequests, "too many snapshots were asked for: %d at once and one every %s are taken", writeBurst, writeEvery)
+		return refuse(http.StatusTooManyRequests,
+			"too many snapshots were asked for: %d at once and one every %s are taken", writeBurst, writeEvery)
 	}
 	return nil
 }
@@ -61,10 +62,12 @@ func (s *Server) mayAsk(w http.ResponseWriter, r *http.Request) error {
 	case why == "":
 		return nil
 	case s.tokenFile() == "":
-		return refuse(http.StatusForbidden, "refused: %s, and no http.token_file is configured that could allow it", why)
+		return refuse(http.StatusForbidden, "refused: %s, and no http.token_file is configured that could allow it",
+			why)
 	}
 	askForToken(w, "")
-	return refuse(http.StatusUnauthorized, "refused: %s, so it needs the token of http.token_file: Authorization: Bearer …", why)
+	return refuse(http.StatusUnauthorized,
+		"refused: %s, so it needs the token of http.token_file: Authorization: Bearer …", why)
 }
 
 // mayRead lets requests through that only look. Everybody may who can reach the
@@ -78,7 +81,8 @@ func (s *Server) mayRead(w http.ResponseWriter, r *http.Request) error {
 		return s.checkToken(w, shown)
 	}
 	return refuse(http.StatusForbidden, "refused: Host is %q, a name that a stranger may have pointed here: "+
-		"use an address, a name without dots or one that ends in .local, .lan, .internal, .home.arpa or .ts.net, or send the token of http.token_file", r.Host)
+		"use an address, a name without dots or one that ends in .local, .lan, .internal, .home.arpa or .ts.net, or "+
+		"send the token of http.token_file", r.Host)
 }
 
 // whyForeign says why a request may not come from a program on this machine;
@@ -107,7 +111,8 @@ func whyForeign(r *http.Request) string {
 func checkMediaType(r *http.Request) error {
 	declared := r.Header.Get("Content-Type")
 	if media, _, err := mime.ParseMediaType(declared); err != nil || media != "application/json" {
-		return refuse(http.StatusUnsupportedMediaType, "the body is %q, and must be Content-Type: application/json", declared)
+		return refuse(http.StatusUnsupportedMediaType, "the body is %q, and must be Content-Type: application/json",
+			declared)
 	}
 	return nil
 }
@@ -131,7 +136,7 @@ func isLoopbackName(host string) bool {
 // privateSuffixes are ends of names that only the owner of a network gives out.
 var privateSuffixes = []string{".localhost", ".local", ".lan", ".internal", ".home.arpa", ".ts.net"}
 
-// publicName tells whether a stranger could own the name.
+// publicName reports whether a stranger could own the name.
 func publicName(host string) bool {
 	if _, err := netip.ParseAddr(host); err == nil || !strings.Contains(host, ".") {
 		return false

@@ -38,7 +38,8 @@ func TestWhoMayWrite(t *testing.T) {
 		{"no host", loopback, "", "", 403, 401},
 		{"a page from elsewhere", loopback, "127.0.0.1:8120", "Origin: https://evil.example", 403, 403},
 		{"a page that hides where it is from", loopback, "127.0.0.1:8120", "Origin: null", 403, 403},
-		{"an origin that looks like ours", loopback, "127.0.0.1:8120", "Origin: http://localhost@evil.example", 403, 403},
+		{"an origin that looks like ours", loopback, "127.0.0.1:8120", "Origin: http://localhost@evil.example", 403,
+			403},
 		{"a browser that says cross-site", loopback, "127.0.0.1:8120", "Sec-Fetch-Site: cross-site", 403, 401},
 		{"through a proxy here", loopback, "127.0.0.1:8120", "X-Forwarded-For: 203.0.113.9", 403, 401},
 		{"through another one", loopback, "localhost", "Forwarded: for=203.0.113.9", 403, 401},
@@ -50,14 +51,16 @@ func TestWhoMayWrite(t *testing.T) {
 		{"half a token", lan, "dalidou:8120", "Authorization: Bearer s3cret-and", 403, 401},
 		{"the token", lan, "dalidou:8120", "Authorization: Bearer s3cret-and-long", 403, 200},
 		{"the token, scheme in small letters", lan, "dalidou:8120", "Authorization: bearer s3cret-and-long", 403, 200},
-		{"the token through a proxy", loopback, "backup.example.org", "Authorization: Bearer s3cret-and-long", 403, 200},
+		{"the token through a proxy", loopback, "backup.example.org", "Authorization: Bearer s3cret-and-long", 403,
+			200},
 		{"a form", loopback, "127.0.0.1:8120", "Content-Type: application/x-www-form-urlencoded", 415, 415},
 		{"plain text", loopback, "127.0.0.1:8120", "Content-Type: text/plain", 415, 415},
 		{"JSON with a charset", loopback, "127.0.0.1:8120", "Content-Type: application/json; charset=utf-8", 200, 200},
 	} {
 		for file, want := range map[string]int{"": c.status, tokenFile: c.withToken} {
 			taken := false
-			source := &fakeSource{state: smallState(), backup: func(context.Context, bool) (any, error) { taken = true; return nil, nil }}
+			source := &fakeSource{state: smallState(),
+				backup: func(context.Context, bool) (any, error) { taken = true; return nil, nil }}
 			r := fromHere("POST", "/admin/backup", "{}")
 			r.RemoteAddr, r.Host = c.peer, c.host
 			if name, value, ok := strings.Cut(c.header, ": "); ok {
@@ -65,7 +68,8 @@ func TestWhoMayWrite(t *testing.T) {
 			}
 			w := serve(source, Options{TokenFile: func() string { return file }}, r)
 			if w.Code != want || taken != (want == 200) {
-				t.Errorf("%s (token configured: %v): status %d, want %d; taken: %v", c.name, file != "", w.Code, want, taken)
+				t.Errorf("%s (token configured: %v): status %d, want %d; taken: %v", c.name, file != "", w.Code, want,
+					taken)
 			}
 			if w.Code == 401 && !strings.HasPrefix(w.Header().Get("WWW-Authenticate"), "Bearer") {
 				t.Errorf("%s: it does not ask for a token", c.name)
@@ -86,7 +90,8 @@ func TestTwoTokensAreNone(t *testing.T) {
 	must(t, os.WriteFile(file, []byte(anyToken), 0o600))
 	r := fromHere("POST", "/admin/backup", "{}")
 	r.Header["Authorization"] = []string{"Bearer " + anyToken, "Bearer wrong"}
-	if w := serve(&fakeSource{state: smallState()}, Options{TokenFile: func() string { return file }}, r); w.Code != 401 {
+	if w := serve(&fakeSource{state: smallState()}, Options{TokenFile: func() string { return file }},
+		r); w.Code != 401 {
 		t.Errorf("status %d", w.Code)
 	}
 }
@@ -95,7 +100,8 @@ func TestTwoTokensAreNone(t *testing.T) {
 func TestTokenIsReadAgain(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "token")
 	var logged []error
-	server := New(&fakeSource{state: smallState()}, Options{TokenFile: func() string { return file }, Report: func(err error) { logged = append(logged, err) }})
+	server := New(&fakeSource{state: smallState()},
+		Options{TokenFile: func() string { return file }, Report: func(err error) { logged = append(logged, err) }})
 	ask := func(token string) int {
 		r := fromHere("POST", "/admin/backup", "{}")
 		r.RemoteAddr = "192.168.1.20:50123"
@@ -128,9 +134,11 @@ func TestTokenIsReadAgain(t *testing.T) {
 // TestWhoMayRead keeps pages of strangers from reading along.
 func TestWhoMayRead(t *testing.T) {
 	for host, status := range map[string]int{
-		"127.0.0.1:8120": 200, "localhost:8120": 200, "[::1]:8120": 200, "192.168.1.5:8120": 200, "dalidou:8120": 200, "dalidou": 200, "dalidou.local:8120": 200,
+		"127.0.0.1:8120": 200, "localhost:8120": 200, "[::1]:8120": 200, "192.168.1.5:8120": 200, "dalidou:8120": 200,
+		"dalidou": 200, "dalidou.local:8120": 200,
 		"dalidou.tail1234.ts.net": 200, "DALIDOU.lan.": 200,
-		"evil.example": 403, "evil.example:8120": 403, "127.0.0.1.evil.example": 403, "local.evil.example": 403, "notlocal": 200, "evil-local.com": 403,
+		"evil.example": 403, "evil.example:8120": 403, "127.0.0.1.evil.example": 403, "local.evil.example": 403,
+		"notlocal": 200, "evil-local.com": 403,
 	} {
 		for _, path := range []string{"/", "/admin/backup", "/api/status", "/metrics"} {
 			r := fromHere(http.MethodGet, path, "")
@@ -162,7 +170,8 @@ func TestRequireToken(t *testing.T) {
 // TestWritesAreLimited because each snapshot takes space and a place.
 func TestWritesAreLimited(t *testing.T) {
 	taken := 0
-	source := &fakeSource{state: smallState(), backup: func(context.Context, bool) (any, error) { taken++; return nil, nil }}
+	source := &fakeSource{state: smallState(),
+		backup: func(context.Context, bool) (any, error) { taken++; return nil, nil }}
 	handler := New(source, Options{}).Handler()
 	for n := range 3 * writeBurst {
 		w := httptest.NewRecorder()

@@ -35,7 +35,8 @@ func hostileScene(t testing.TB) *State {
 		s := &st.Snapshots[i]
 		s.Path, s.Errors, s.Kind = evil, []string{evil}, evil
 		s.Manifest.Validation.Warnings = []string{evil}
-		s.Manifest.Artifacts[snapshot.DB] = snapshot.Artifact{Included: true, Method: evil, SourcePath: evil, Consistency: evil}
+		s.Manifest.Artifacts[snapshot.DB] = snapshot.Artifact{Included: true, Method: evil, SourcePath: evil,
+			Consistency: evil}
 		s.Manifest.Files = []snapshot.File{{Path: evil, Type: snapshot.TypeSymlink, Target: evil, SHA256: evil}}
 		s.Manifest.DB.Tables = map[string]int64{evil: 1}
 	}
@@ -64,7 +65,8 @@ func TestHostileTextStaysText(t *testing.T) {
 	st := hostileScene(t)
 	handler := New(&fakeSource{state: st}, Options{}).Handler()
 	stamps := []string{string(st.Snapshots[0].Stamp), string(st.Snapshots[len(st.Snapshots)-3].Stamp)}
-	paths := []string{"/", "/snapshots/" + stamps[0], "/snapshots/" + stamps[1], "/snapshots/%3Cscript%3Ealert(1)%3C%2Fscript%3E", "/nothing/%3Cscript%3E"}
+	paths := []string{"/", "/snapshots/" + stamps[0], "/snapshots/" + stamps[1],
+		"/snapshots/%3Cscript%3Ealert(1)%3C%2Fscript%3E", "/nothing/%3Cscript%3E"}
 	for _, path := range paths {
 		r := httptest.NewRequest(http.MethodGet, path, nil)
 		r.Host = "localhost:8120"
@@ -73,9 +75,11 @@ func TestHostileTextStaysText(t *testing.T) {
 		handler.ServeHTTP(w, r)
 		body := w.Body.String()
 		if slices.Contains(paths[:3], path) && (w.Code != http.StatusOK || strings.Count(body, "alert(1)") < 20) {
-			t.Errorf("%s: status %d, and the attack is there %d times: nothing was tested", path, w.Code, strings.Count(body, "alert(1)"))
+			t.Errorf("%s: status %d, and the attack is there %d times: nothing was tested", path, w.Code,
+				strings.Count(body, "alert(1)"))
 		}
-		for _, mark := range []string{"<script>", "<img", "onerror=alert(2)>", `style="`, "javascript:", "\u202e", "\x00"} {
+		for _, mark := range []string{"<script>", "<img", "onerror=alert(2)>", `style="`, "javascript:", "\u202e",
+			"\x00"} {
 			if at := strings.Index(body, mark); at >= 0 {
 				t.Errorf("%s: %q got through: …%s…", path, mark, body[max(0, at-80):min(len(body), at+80)])
 			}

@@ -37,38 +37,48 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var (
-	metricBuild     = describe("build_info", "Always 1; the version is in the label.", "version", "goversion")
-	metricLookOK    = describe("look_success", "1 when the state could be read for this scrape, 0 when it could not and most metrics are missing.")
+	metricBuild  = describe("build_info", "Always 1; the version is in the label.", "version", "goversion")
+	metricLookOK = describe("look_success",
+		"1 when the state could be read for this scrape, 0 when it could not and most metrics are missing.")
 	metricLevel     = describe("level", "How everything stands: 0 ok, 1 warning, 2 critical, 3 unknown.")
-	metricCondition = describe("condition", "How a condition stands: 0 it does not hold, 1 warning, 2 critical.", "condition")
-	metricBeat      = describe("scheduler_beat_timestamp_seconds", "When the scheduler's loop was last seen at work.")
-	metricFullIn    = describe("backup_full_in_seconds", "In how long the disk of the backup directory is full, as it grows now.")
-	metricWatched   = describe("leg_watched", "1 while a leg is watched, 0 where its limit is off.", "leg")
-	metricPending   = describe("restore_pending", "1 while an interrupted restore waits to be resumed or aborted.")
-	metricFree      = describe("backup_free_bytes", "Free space on the disk of the backup directory.")
-	metricAlarms    = describe("alarms_open", "Open alarms.", "level")
-	metricNext      = describe("next_slot_timestamp_seconds", "When the schedule runs a job next.", "schedule")
-	metricPromised  = describe("leg_max_age_seconds", "How old the last success of a leg may be.", "leg")
-	metricLegLevel  = describe("leg_level", "How a leg stands: 0 ok, 1 warning, 2 critical, 3 unknown.", "leg")
-	metricLegOK     = describe("leg_last_success_timestamp_seconds", "When a leg last went well.", "leg")
-	metricLegTried  = describe("leg_last_attempt_timestamp_seconds", "When a leg was last tried.", "leg")
+	metricCondition = describe("condition", "How a condition stands: 0 it does not hold, 1 warning, 2 critical.",
+		"condition")
+	metricBeat   = describe("scheduler_beat_timestamp_seconds", "When the scheduler's loop was last seen at work.")
+	metricFullIn = describe("backup_full_in_seconds",
+		"In how long the disk of the backup directory is full, as it grows now.")
+	metricWatched  = describe("leg_watched", "1 while a leg is watched, 0 where its limit is off.", "leg")
+	metricPending  = describe("restore_pending", "1 while an interrupted restore waits to be resumed or aborted.")
+	metricFree     = describe("backup_free_bytes", "Free space on the disk of the backup directory.")
+	metricAlarms   = describe("alarms_open", "Open alarms.", "level")
+	metricNext     = describe("next_slot_timestamp_seconds", "When the schedule runs a job next.", "schedule")
+	metricPromised = describe("leg_max_age_seconds", "How old the last success of a leg may be.", "leg")
+	metricLegLevel = describe("leg_level", "How a leg stands: 0 ok, 1 warning, 2 critical, 3 unknown.", "leg")
+	metricLegOK    = describe("leg_last_success_timestamp_seconds", "When a leg last went well.", "leg")
+	metricLegTried = describe("leg_last_attempt_timestamp_seconds", "When a leg was last tried.", "leg")
 
 	metricSnapshots = describe("snapshots", "Snapshots on this machine.", "kind", "state")
-	metricBytes     = describe("snapshots_bytes", "Size of all snapshots on this machine, counting a shared file in each that holds it.")
-	metricNewest    = describe("snapshot_newest_timestamp_seconds", "When the newest valid snapshot was begun; content is full for one with Chroma.", "content")
-	metricSize      = describe("snapshot_size_bytes", "Size of the newest valid snapshot.", "content")
-	metricDuration  = describe("snapshot_duration_seconds", "How long the newest take took that went well.", "content")
-	metricRunTime   = describe("run_duration_seconds", "How long the last run of a task took.", "task")
-	metricRunOK     = describe("run_success", "1 when the last run of a task went well.", "task")
+	metricBytes     = describe("snapshots_bytes",
+		"Size of all snapshots on this machine, counting a shared file in each that holds it.")
+	metricNewest = describe("snapshot_newest_timestamp_seconds",
+		"When the newest valid snapshot was begun; content is full for one with Chroma.", "content")
+	metricSize     = describe("snapshot_size_bytes", "Size of the newest valid snapshot.", "content")
+	metricDuration = describe("snapshot_duration_seconds", "How long the newest take took that went well.", "content")
+	metricRunTime  = describe("run_duration_seconds", "How long the last run of a task took.", "task")
+	metricRunOK    = describe("run_success", "1 when the last run of a task went well.", "task")
 
 	metricHeld      = describe("offsite_snapshots", "Snapshots that a target held when it was last seen.", "target")
-	metricOffNewest = describe("offsite_newest_timestamp_seconds", "When the newest snapshot was begun that a target holds.", "target")
-	metricLag       = describe("offsite_lag_seconds", "By how much the newest snapshot of a target is older than the newest valid one here.", "target")
-	metricBehind    = describe("offsite_behind_snapshots", "Valid local snapshots that a target should get and does not hold.", "target")
-	metricDebt      = describe("offsite_debt_bytes", "Size here of the snapshots that a target should get and does not hold; what is sent is less.", "target")
-	metricPushed    = describe("offsite_push_bytes", "Bytes that the last push to a target sent.", "target")
-	metricPushTime  = describe("offsite_push_duration_seconds", "How long the last push to a target took.", "target")
-	metricPushAt    = describe("offsite_push_timestamp_seconds", "When the last push to a target was complete.", "target")
+	metricOffNewest = describe("offsite_newest_timestamp_seconds",
+		"When the newest snapshot was begun that a target holds.", "target")
+	metricLag = describe("offsite_lag_seconds",
+		"By how much the newest snapshot of a target is older than the newest valid one here.", "target")
+	metricBehind = describe("offsite_behind_snapshots",
+		"Valid local snapshots that a target should get and does not hold.", "target")
+	metricDebt = describe("offsite_debt_bytes",
+		"Size here of the snapshots that a target should get and does not hold; what is sent is less.", "target")
+	metricPushed   = describe("offsite_push_bytes", "Bytes that the last push to a target sent.", "target")
+	metricPushTime = describe("offsite_push_duration_seconds", "How long the last push to a target took.", "target")
+	metricPushAt   = describe("offsite_push_timestamp_seconds", "When the last push to a target was complete.",
+		"target")
 
 	metricDrillAt   = describe("drill_timestamp_seconds", "When the last drill began.")
 	metricDrillPass = describe("drill_success", "1 when the last drill passed.")
@@ -203,7 +213,8 @@ func content(full bool) string {
 func (g gauges) snapshots(state *State) {
 	type group struct{ kind, state string }
 	count := make(map[group]float64)
-	for _, kind := range []snapshot.Kind{snapshot.Daily, snapshot.Weekly, snapshot.Manual, snapshot.PreRestore, snapshot.Adopted} {
+	for _, kind := range []snapshot.Kind{snapshot.Daily, snapshot.Weekly, snapshot.Manual, snapshot.PreRestore,
+		snapshot.Adopted} {
 		for _, state := range []string{"valid", "invalid", "unchecked"} {
 			count[group{string(kind), state}] = 0
 		}

@@ -13,7 +13,7 @@ import (
 	"github.com/atocore/atobackupd/snapshot"
 )
 
-// scrape gives the metrics of a state as text.
+// scrape returns the metrics of a state as text.
 func scrape(t *testing.T, state *State) string {
 	t.Helper()
 	w := serve(&fakeSource{state: state}, Options{}, fromHere(http.MethodGet, "/metrics", ""))
@@ -26,7 +26,8 @@ func scrape(t *testing.T, state *State) string {
 // TestMetricsFollowTheConventions in every state.
 func TestMetricsFollowTheConventions(t *testing.T) {
 	for name, state := range map[string]*State{
-		"good": bigScene(t), "warning": warningScene(t), "critical": criticalScene(t), "empty": emptyScene(t), "small": smallState(),
+		"good": bigScene(t), "warning": warningScene(t), "critical": criticalScene(t), "empty": emptyScene(t),
+		"small": smallState(),
 	} {
 		text := scrape(t, state)
 		problems, err := promlint.New(strings.NewReader(text)).Lint()
@@ -65,7 +66,8 @@ func TestMetricsSayWhatIsThere(t *testing.T) {
 	} {
 		if !strings.Contains(text, "\n"+line+"\n") {
 			name, _, _ := strings.Cut(line, " ")
-			t.Errorf("no line %s; there is:\n%s", line, strings.Join(regexp.MustCompile(regexp.QuoteMeta(name)+".*").FindAllString(text, -1), "\n"))
+			t.Errorf("no line %s; there is:\n%s", line,
+				strings.Join(regexp.MustCompile(regexp.QuoteMeta(name)+".*").FindAllString(text, -1), "\n"))
 		}
 	}
 }
@@ -79,7 +81,8 @@ func TestMetricsDoNotGrow(t *testing.T) {
 		s := sceneSnapshot(at(2027, 1, i, 4), i)
 		s.Kind = snapshot.Kind("kind" + string(s.Stamp))
 		many.Snapshots = append(many.Snapshots, s)
-		many.Runs = append(many.Runs, history.Run{Job: "sync:" + string(s.Stamp), Outcome: history.Failed, Error: string(s.Stamp)})
+		many.Runs = append(many.Runs,
+			history.Run{Job: "sync:" + string(s.Stamp), Outcome: history.Failed, Error: string(s.Stamp)})
 		many.Pushes = append(many.Pushes, history.Push{Target: "gone" + string(s.Stamp)})
 	}
 	before, after := strings.Count(scrape(t, few), "\natobackupd_"), strings.Count(scrape(t, many), "\natobackupd_")
@@ -103,14 +106,17 @@ func TestFailedLookIsAMetric(t *testing.T) {
 func TestRequestsAreCounted(t *testing.T) {
 	server := New(&fakeSource{state: smallState()}, Options{})
 	handler := server.Handler()
-	for _, path := range []string{"/snapshots/20260407T060000Z", "/snapshots/20200101T000000Z", "/snapshots/x", "/nothing/1", "/nothing/2"} {
+	for _, path := range []string{"/snapshots/20260407T060000Z", "/snapshots/20200101T000000Z", "/snapshots/x",
+		"/nothing/1", "/nothing/2"} {
 		handler.ServeHTTP(httptest.NewRecorder(), fromHere(http.MethodGet, path, ""))
 	}
 	w := httptest.NewRecorder()
 	handler.ServeHTTP(w, fromHere(http.MethodGet, "/metrics", ""))
 	for _, line := range []string{
-		`atobackupd_http_requests_total{code="200",endpoint="snapshot"} 1`, `atobackupd_http_requests_total{code="404",endpoint="snapshot"} 1`,
-		`atobackupd_http_requests_total{code="400",endpoint="snapshot"} 1`, `atobackupd_http_requests_total{code="404",endpoint="unknown"} 2`,
+		`atobackupd_http_requests_total{code="200",endpoint="snapshot"} 1`,
+		`atobackupd_http_requests_total{code="404",endpoint="snapshot"} 1`,
+		`atobackupd_http_requests_total{code="400",endpoint="snapshot"} 1`,
+		`atobackupd_http_requests_total{code="404",endpoint="unknown"} 2`,
 	} {
 		if !strings.Contains(w.Body.String(), line) {
 			t.Errorf("no line %s", line)

@@ -43,7 +43,8 @@ func TestPagesTellTheLevel(t *testing.T) {
 		}
 		wellFormed(t, icon.Body.String())
 	}
-	if w := serve(&fakeSource{state: bigScene(t)}, Options{}, fromHere("GET", "/icon/green", "")); w.Code != http.StatusNotFound {
+	if w := serve(&fakeSource{state: bigScene(t)}, Options{},
+		fromHere("GET", "/icon/green", "")); w.Code != http.StatusNotFound {
 		t.Errorf("an unknown icon is answered with %d", w.Code)
 	}
 }
@@ -64,15 +65,18 @@ func TestRunsPage(t *testing.T) {
 	state := smallState()
 	state.Recent = []history.Run{
 		{Job: "sync", StartedAt: state.Now.Add(-10e9), Outcome: history.Running},
-		{Job: "backup", Kind: "daily", Stamp: "20260407T060000Z", StartedAt: state.Now.Add(-100e9), FinishedAt: state.Now.Add(-97e9),
-			Outcome: history.OK, Bytes: 3 << 20},
+		{Job: "backup", Kind: "daily", Stamp: "20260407T060000Z", StartedAt: state.Now.Add(-100e9),
+			FinishedAt: state.Now.Add(-97e9),
+			Outcome:    history.OK, Bytes: 3 << 20},
 		{Job: "prune", StartedAt: state.Now.Add(-200e9), FinishedAt: state.Now.Add(-199e9), Outcome: history.Failed,
 			Error: "prune: <b>held</b>"},
 	}
 	page := serve(&fakeSource{state: state}, Options{}, fromHere("GET", "/runs", "")).Body.String()
 	for _, part := range []string{
-		">sync</td>", ">running</td>", `>backup (daily)</td>`, `<span class="level ok">ok</span>`, ">3 s</td>", ">3.0 MiB</td>",
-		`<a href="/snapshots/20260407T060000Z">`, `<span class="level critical">failed</span>`, "prune: &lt;b&gt;held&lt;/b&gt;",
+		">sync</td>", ">running</td>", `>backup (daily)</td>`, `<span class="level ok">ok</span>`, ">3 s</td>",
+		">3.0 MiB</td>",
+		`<a href="/snapshots/20260407T060000Z">`, `<span class="level critical">failed</span>`,
+		"prune: &lt;b&gt;held&lt;/b&gt;",
 	} {
 		if !strings.Contains(page, part) {
 			t.Errorf("the page of runs does not say %q", part)
@@ -99,7 +103,8 @@ func TestDrillsPage(t *testing.T) {
 	}
 	state := smallState()
 	state.Drills = nil
-	if page := serve(&fakeSource{state: state}, Options{}, fromHere("GET", "/drills", "")).Body.String(); !strings.Contains(page,
+	if page := serve(&fakeSource{state: state}, Options{},
+		fromHere("GET", "/drills", "")).Body.String(); !strings.Contains(page,
 		"None has passed yet.") {
 		t.Error("a page without drills does not say so")
 	}

@@ -68,7 +68,8 @@ func TestRigWithoutScripts(t *testing.T) {
 	call(t, tab, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
 	must(t, chromedp.Do(tab, chromedp.Navigate(server.URL)))
 	text := run(t, tab, chromedp.Text("body"))
-	for _, part := range []string{"You can restore to 06:00 today from here and cupboard", "Full snapshots", "April 2026", "Time to take a snapshot", "20260301T040000Z", "Passed", "None is open."} {
+	for _, part := range []string{"You can restore to 06:00 today from here and cupboard", "Full snapshots",
+		"April 2026", "Time to take a snapshot", "20260301T040000Z", "Passed", "None is open."} {
 		if !strings.Contains(text, part) {
 			t.Errorf("without scripts the page does not say %q", part)
 		}
@@ -88,8 +89,10 @@ func newBrowser(t *testing.T) context.Context {
 	if err := os.MkdirAll(screenshots, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	allocator, cancel := chromedp.NewExecAllocator(t.Context(), chromedp.ExecPath(path), chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun,
-		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true))
+	allocator, cancel := chromedp.NewExecAllocator(t.Context(), chromedp.ExecPath(path), chromedp.Headless,
+		chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun,
+		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update",
+			true), chromedp.Flag("disable-sync", true))
 	t.Cleanup(cancel)
 	browser, cancel := chromedp.NewContext(allocator)
 	t.Cleanup(cancel)
@@ -99,7 +102,7 @@ func newBrowser(t *testing.T) context.Context {
 	return browser
 }
 
-// open gives a new tab of the width and colours that were asked for, and what
+// open returns a new tab of the width and colours that were asked for, and what
 // it does.
 func open(t *testing.T, browser context.Context, width int64, scheme string) (context.Context, *watched) {
 	tab, cancel := chromedp.NewContext(browser)
@@ -121,14 +124,14 @@ func open(t *testing.T, browser context.Context, width int64, scheme string) (co
 	return tab, seen
 }
 
-// call gives the browser one command.
+// call sends the browser one command.
 func call[P, R any](t *testing.T, tab context.Context, command cdp.Command[P, R], params P) {
 	t.Helper()
 	_, err := chromedp.Call(tab, command, params)
 	must(t, err)
 }
 
-// run gives the value of an action.
+// run returns the value of an action.
 func run[T any](t *testing.T, tab context.Context, action chromedp.Action[T]) T {
 	t.Helper()
 	value, err := chromedp.Run(tab, action)

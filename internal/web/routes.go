@@ -34,7 +34,8 @@ func (s *Server) routes() http.Handler {
 		{pattern: "/admin/backup/{stamp}/validate", name: "validate", get: s.validateBackup},
 		{pattern: "/api/status", name: "status", get: s.status},
 		{pattern: "/healthz", name: "healthz", get: healthz},
-		{pattern: "/metrics", name: "metrics", get: func(w http.ResponseWriter, r *http.Request) error { metrics.ServeHTTP(w, r); return nil }},
+		{pattern: "/metrics", name: "metrics",
+			get: func(w http.ResponseWriter, r *http.Request) error { metrics.ServeHTTP(w, r); return nil }},
 		{pattern: "/", name: "unknown", get: notFound, post: notFound},
 	} {
 		mux.Handle(r.pattern, s.endpoint(r))
@@ -114,8 +115,9 @@ func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 // setHeaders says what browsers may do with any answer: nothing that it does
 // not bring along itself.
 func setHeaders(h http.Header) {
-	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "+
-		"base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+	h.Set("Content-Security-Policy",
+		"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "+
+			"base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Frame-Options", "DENY")
 	h.Set("Referrer-Policy", "no-referrer")

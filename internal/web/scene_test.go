@@ -15,7 +15,7 @@ import (
 	"github.com/atocore/atobackupd/snapshot"
 )
 
-// fakeSource gives a fixed state and does as its functions say.
+// fakeSource has a fixed state and does as its functions say.
 type fakeSource struct {
 	state    *State
 	lookErr  error
@@ -37,11 +37,13 @@ func (f *fakeSource) Validate(ctx context.Context, stamp snapshot.Stamp) (snapsh
 	}
 	for _, s := range f.state.Snapshots {
 		if s.Stamp == stamp {
-			return snapshot.Result{Stamp: string(stamp), Path: s.Path, Exists: true, Valid: s.IsValid(), Errors: append([]string{}, s.Errors...),
+			return snapshot.Result{Stamp: string(stamp), Path: s.Path, Exists: true, Valid: s.IsValid(),
+				Errors:   append([]string{}, s.Errors...),
 				Warnings: []string{}, Checked: []string{"db", "registry", "files"}, DurationMS: 1200}, nil
 		}
 	}
-	return snapshot.Result{Stamp: string(stamp), Path: "/backups/snapshots/" + string(stamp), Errors: []string{"snapshot_missing"}, Warnings: []string{}, Checked: []string{}}, nil
+	return snapshot.Result{Stamp: string(stamp), Path: "/backups/snapshots/" + string(stamp),
+		Errors: []string{"snapshot_missing"}, Warnings: []string{}, Checked: []string{}}, nil
 }
 
 func (f *fakeSource) Backup(ctx context.Context, includeChroma bool) (any, error) {
@@ -78,7 +80,8 @@ func bigScene(t testing.TB) *State {
 		BackupDir: "/srv/storage/atocore/backups", FreeBytes: 214 * gib,
 		Commands: Commands{StopService: "docker compose down", StartService: "docker compose up -d"},
 		Next: []Upcoming{
-			{"daily", at(2026, 4, 8, 4)}, {"weekly", at(2026, 4, 12, 3)}, {"scrub", at(2026, 4, 8, 1)}, {"drill", at(2026, 7, 1, 5)},
+			{"daily", at(2026, 4, 8, 4)}, {"weekly", at(2026, 4, 12, 3)}, {"scrub", at(2026, 4, 8, 1)},
+			{"drill", at(2026, 7, 1, 5)},
 		},
 	}
 	var all []snapshot.Snapshot
@@ -88,24 +91,38 @@ func bigScene(t testing.TB) *State {
 	st.take(all)
 	st.keep(t, all)
 	st.setLegs([]testLeg{
-		{Name: "snapshot", Level: health.LevelOK, LastSuccess: at(2026, 4, 7, 4), LastAttempt: at(2026, 4, 7, 4), Next: st.Next[0].At, Limit: 26 * time.Hour},
-		{Name: "full", Level: health.LevelOK, LastSuccess: at(2026, 4, 5, 4), LastAttempt: at(2026, 4, 5, 4), Next: st.Next[1].At, Limit: 8 * 24 * time.Hour},
-		{Name: "offsite:laptop", Level: health.LevelOK, LastSuccess: at(2026, 4, 5, 19), LastAttempt: at(2026, 4, 7, 7), Limit: 8 * 24 * time.Hour, Message: "laptop: it does not answer; it is tried again later"},
-		{Name: "offsite:cupboard", Level: health.LevelOK, LastSuccess: at(2026, 4, 7, 4), LastAttempt: at(2026, 4, 7, 4), Limit: 8 * 24 * time.Hour},
-		{Name: "prune", Level: health.LevelOK, LastSuccess: at(2026, 4, 7, 4), LastAttempt: at(2026, 4, 7, 4), Next: st.Next[0].At, Limit: 26 * time.Hour},
-		{Name: "scrub", Level: health.LevelOK, LastSuccess: at(2026, 4, 1, 1), LastAttempt: at(2026, 4, 1, 1), Next: st.Next[2].At, Limit: 9 * 24 * time.Hour},
-		{Name: "drill", Level: health.LevelOK, LastSuccess: at(2026, 4, 1, 5), LastAttempt: at(2026, 4, 1, 5), Next: st.Next[3].At, Limit: 100 * 24 * time.Hour},
+		{Name: "snapshot", Level: health.LevelOK, LastSuccess: at(2026, 4, 7, 4), LastAttempt: at(2026, 4, 7, 4),
+			Next: st.Next[0].At, Limit: 26 * time.Hour},
+		{Name: "full", Level: health.LevelOK, LastSuccess: at(2026, 4, 5, 4), LastAttempt: at(2026, 4, 5, 4),
+			Next: st.Next[1].At, Limit: 8 * 24 * time.Hour},
+		{Name: "offsite:laptop", Level: health.LevelOK, LastSuccess: at(2026, 4, 5, 19), LastAttempt: at(2026, 4, 7, 7),
+			Limit: 8 * 24 * time.Hour, Message: "laptop: it does not answer; it is tried again later"},
+		{Name: "offsite:cupboard", Level: health.LevelOK, LastSuccess: at(2026, 4, 7, 4),
+			LastAttempt: at(2026, 4, 7, 4), Limit: 8 * 24 * time.Hour},
+		{Name: "prune", Level: health.LevelOK, LastSuccess: at(2026, 4, 7, 4), LastAttempt: at(2026, 4, 7, 4),
+			Next: st.Next[0].At, Limit: 26 * time.Hour},
+		{Name: "scrub", Level: health.LevelOK, LastSuccess: at(2026, 4, 1, 1), LastAttempt: at(2026, 4, 1, 1),
+			Next: st.Next[2].At, Limit: 9 * 24 * time.Hour},
+		{Name: "drill", Level: health.LevelOK, LastSuccess: at(2026, 4, 1, 5), LastAttempt: at(2026, 4, 1, 5),
+			Next: st.Next[3].At, Limit: 100 * 24 * time.Hour},
 	})
 	st.Status.Daemon = health.DaemonStatus{State: health.DaemonRunning, Beat: st.Now}
 	st.targets(all)
 	st.Drills = []history.Drill{
-		{ID: 3, Stamp: "20260401T040000Z", Source: "local", StartedAt: at(2026, 4, 1, 5), Duration: 41 * time.Second, Pass: true, Surprises: []string{}},
-		{ID: 2, Stamp: "20260328T050000Z", Source: "laptop", StartedAt: at(2026, 3, 28, 9), Duration: 9 * time.Minute, Pass: true, Surprises: []string{"the vault held one snapshot more than expected"}},
-		{ID: 1, Stamp: "20260101T050000Z", Source: "local", StartedAt: at(2026, 1, 1, 6), Duration: 38 * time.Second, Pass: true, Surprises: []string{}},
+		{ID: 3, Stamp: "20260401T040000Z", Source: "local", StartedAt: at(2026, 4, 1, 5), Duration: 41 * time.Second,
+			Pass: true, Surprises: []string{}},
+		{ID: 2, Stamp: "20260328T050000Z", Source: "laptop", StartedAt: at(2026, 3, 28, 9), Duration: 9 * time.Minute,
+			Pass: true, Surprises: []string{"the vault held one snapshot more than expected"}},
+		{ID: 1, Stamp: "20260101T050000Z", Source: "local", StartedAt: at(2026, 1, 1, 6), Duration: 38 * time.Second,
+			Pass: true, Surprises: []string{}},
 	}
 	st.Alarms = []history.Alarm{
-		{ID: 2, Leg: "offsite:laptop", Since: at(2026, 3, 14, 8), Level: health.LevelCritical, Message: "its newest snapshot is of 2026-03-05 04:00 UTC, more than 8 days ago", ResolvedAt: at(2026, 3, 15, 17)},
-		{ID: 1, Leg: "snapshot", Since: at(2026, 1, 19, 5), Level: health.LevelCritical, Message: "space: /srv/storage/atocore/backups: 702 MiB are free, 1102 MiB are needed and 1024 MiB must stay free (min_free)", ResolvedAt: at(2026, 1, 19, 9)},
+		{ID: 2, Leg: "offsite:laptop", Since: at(2026, 3, 14, 8), Level: health.LevelCritical,
+			Message:    "its newest snapshot is of 2026-03-05 04:00 UTC, more than 8 days ago",
+			ResolvedAt: at(2026, 3, 15, 17)},
+		{ID: 1, Leg: "snapshot", Since: at(2026, 1, 19, 5), Level: health.LevelCritical,
+			Message: "space: /srv/storage/atocore/backups: 702 MiB are free, 1102 MiB are needed and 1024 MiB must " +
+				"stay free (min_free)", ResolvedAt: at(2026, 1, 19, 9)},
 	}
 	return st
 }
@@ -118,7 +135,8 @@ func at(year int, month time.Month, day, hour int) time.Time {
 func sceneSnapshot(when time.Time, n int) snapshot.Snapshot {
 	stamp, valid := snapshot.StampOf(when), true
 	s := snapshot.Snapshot{
-		Stamp: stamp, Path: "/srv/storage/atocore/backups/snapshots/" + string(stamp), Kind: snapshot.Daily, Valid: &valid, Checked: when.Add(time.Minute),
+		Stamp: stamp, Path: "/srv/storage/atocore/backups/snapshots/" + string(stamp), Kind: snapshot.Daily,
+		Valid: &valid, Checked: when.Add(time.Minute),
 		Bytes: 310*mib + int64(n)*900<<10 + int64(n*n%17)<<20, CreatedAt: when,
 	}
 	noise := time.Duration(n * n * 7919 % 1009)
@@ -129,18 +147,28 @@ func sceneSnapshot(when time.Time, n int) snapshot.Snapshot {
 		took = 21*time.Second + (time.Duration(n)*40+noise*3)*time.Millisecond
 	}
 	s.BytesExclusive = s.Bytes
-	s.RawMetadata = json.RawMessage(fmt.Sprintf(`{"created_at": %q, "backup_root": %q, "include_chroma": %v}`, when.Format(time.RFC3339), s.Path, s.Full))
+	s.RawMetadata = json.RawMessage(fmt.Sprintf(`{"created_at": %q, "backup_root": %q, "include_chroma": %v}`,
+		when.Format(time.RFC3339), s.Path, s.Full))
 	s.Manifest = &snapshot.Manifest{
-		Schema: 1, Stamp: stamp, Kind: s.Kind, Host: "dalidou", ToolVersion: "1.0.0", StartedAt: when, FinishedAt: when.Add(took),
+		Schema: 1, Stamp: stamp, Kind: s.Kind, Host: "dalidou", ToolVersion: "1.0.0", StartedAt: when,
+		FinishedAt: when.Add(took),
 		Artifacts: map[string]snapshot.Artifact{
-			snapshot.DB:       {Included: true, Method: "wal-copy", SourcePath: "/srv/storage/atocore/data/db/atocore.db", Bytes: 310 * mib, Files: 1, Consistency: snapshot.Consistent},
-			snapshot.Registry: {Included: true, Method: "copy", SourcePath: "/srv/storage/atocore/config/project-registry.json", Bytes: 4096, Files: 1, Consistency: snapshot.Consistent},
-			snapshot.Chroma:   {Included: s.Full, Method: "live", SourcePath: "/srv/storage/atocore/data/chroma", Bytes: 1200 * mib, Files: 11, Consistency: snapshot.Consistent},
+			snapshot.DB: {Included: true, Method: "wal-copy",
+				SourcePath: "/srv/storage/atocore/data/db/atocore.db", Bytes: 310 * mib, Files: 1,
+				Consistency: snapshot.Consistent},
+			snapshot.Registry: {Included: true, Method: "copy",
+				SourcePath: "/srv/storage/atocore/config/project-registry.json", Bytes: 4096, Files: 1,
+				Consistency: snapshot.Consistent},
+			snapshot.Chroma: {Included: s.Full, Method: "live", SourcePath: "/srv/storage/atocore/data/chroma",
+				Bytes: 1200 * mib, Files: 11, Consistency: snapshot.Consistent},
 		},
-		DB: &snapshot.DBInfo{PageSize: 4096, PageCount: 79360, Tables: map[string]int64{"memories": 4100 + int64(n), "source_documents": 1892, "chunks": 88231}},
+		DB: &snapshot.DBInfo{PageSize: 4096, PageCount: 79360,
+			Tables: map[string]int64{"memories": 4100 + int64(n), "source_documents": 1892, "chunks": 88231}},
 		Files: []snapshot.File{
-			{Path: "config/project-registry.json", Type: snapshot.TypeFile, Size: 4096, SHA256: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"},
-			{Path: "db/atocore.db", Type: snapshot.TypeFile, Size: 310 * mib, SHA256: "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"},
+			{Path: "config/project-registry.json", Type: snapshot.TypeFile, Size: 4096,
+				SHA256: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"},
+			{Path: "db/atocore.db", Type: snapshot.TypeFile, Size: 310 * mib,
+				SHA256: "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"},
 		},
 	}
 	return s
@@ -151,7 +179,8 @@ func (st *State) take(all []snapshot.Snapshot) {
 	for _, s := range all {
 		took := s.Manifest.FinishedAt.Sub(s.Manifest.StartedAt)
 		st.Takes = append(st.Takes, Take{Stamp: s.Stamp, Full: s.Full, Bytes: s.Bytes, Duration: took})
-		st.Runs = append(st.Runs, history.Run{ID: int64(len(st.Runs) + 1), Job: "backup", Kind: string(s.Kind), Stamp: string(s.Stamp),
+		st.Runs = append(st.Runs, history.Run{ID: int64(len(st.Runs) + 1), Job: "backup", Kind: string(s.Kind),
+			Stamp:     string(s.Stamp),
 			StartedAt: s.CreatedAt, FinishedAt: s.CreatedAt.Add(took), Outcome: history.OK, Bytes: s.Bytes})
 	}
 	slices.Reverse(st.Runs)
@@ -159,7 +188,7 @@ func (st *State) take(all []snapshot.Snapshot) {
 }
 
 // keep leaves what retention keeps, by pruning after each day as the daemon
-// does, and gives the decision on it.
+// does, and returns the decision on it.
 func (st *State) keep(t testing.TB, all []snapshot.Snapshot) {
 	t.Helper()
 	p := scenePolicy
@@ -168,7 +197,8 @@ func (st *State) keep(t testing.TB, all []snapshot.Snapshot) {
 		st.Snapshots = append(st.Snapshots, s)
 		d := retention.Plan(forRetention(st.Snapshots), p, s.Stamp.Time())
 		for _, v := range d.Delete() {
-			st.Snapshots = slices.DeleteFunc(st.Snapshots, func(s snapshot.Snapshot) bool { return string(s.Stamp) == v.Stamp })
+			st.Snapshots = slices.DeleteFunc(st.Snapshots,
+				func(s snapshot.Snapshot) bool { return string(s.Stamp) == v.Stamp })
 		}
 	}
 	st.judge()
@@ -185,15 +215,18 @@ func (st *State) judge() {
 func forRetention(list []snapshot.Snapshot) []retention.Snapshot {
 	var plan []retention.Snapshot
 	for _, s := range list {
-		plan = append(plan, retention.Snapshot{Stamp: string(s.Stamp), Time: s.Stamp.Time(), Kind: string(s.Kind), Full: s.Full, Valid: s.IsValid(), Pinned: s.Pinned})
+		plan = append(plan, retention.Snapshot{Stamp: string(s.Stamp), Time: s.Stamp.Time(), Kind: string(s.Kind),
+			Full: s.Full, Valid: s.IsValid(), Pinned: s.Pinned})
 	}
 	return plan
 }
 
-// targets gives a laptop that sleeps most of the day and a disk that is there.
+// targets returns a laptop that sleeps most of the day and a disk that is there.
 func (st *State) targets(all []snapshot.Snapshot) {
-	laptop := Target{Name: "laptop", Type: "sftp", Place: "sftp://atobackup@laptop.local/home/atobackup/vault", Level: health.LevelOK,
-		LastSuccess: at(2026, 4, 5, 19), LastAttempt: at(2026, 4, 7, 7), NextTry: at(2026, 4, 7, 7).Add(15 * time.Minute), Limit: 8 * 24 * time.Hour,
+	laptop := Target{Name: "laptop", Type: "sftp", Place: "sftp://atobackup@laptop.local/home/atobackup/vault",
+		Level:       health.LevelOK,
+		LastSuccess: at(2026, 4, 5, 19), LastAttempt: at(2026, 4, 7, 7),
+		NextTry: at(2026, 4, 7, 7).Add(15 * time.Minute), Limit: 8 * 24 * time.Hour,
 		LastError: "laptop: dial tcp: lookup laptop.local: i/o timeout"}
 	cupboard := Target{Name: "cupboard", Type: "dir", Place: "/mnt/cupboard/vault", Level: health.LevelOK,
 		LastSuccess: at(2026, 4, 7, 4), LastAttempt: at(2026, 4, 7, 4), Limit: 8 * 24 * time.Hour}
@@ -206,7 +239,9 @@ func (st *State) targets(all []snapshot.Snapshot) {
 		if kept || s.Full && i > 120 {
 			cupboard.Stamps = append(cupboard.Stamps, s.Stamp)
 		}
-		st.Pushes = append(st.Pushes, history.Push{Target: "cupboard", Stamp: string(s.Stamp), Bytes: bytes, Packs: 3, Duration: 7 * time.Second, At: s.CreatedAt.Add(time.Minute)})
+		st.Pushes = append(st.Pushes,
+			history.Push{Target: "cupboard", Stamp: string(s.Stamp), Bytes: bytes, Packs: 3, Duration: 7 * time.Second,
+				At: s.CreatedAt.Add(time.Minute)})
 		if s.CreatedAt.After(at(2026, 4, 5, 19)) {
 			laptop.Behind, laptop.BehindBytes = laptop.Behind+1, laptop.BehindBytes+s.Bytes
 			continue
@@ -215,7 +250,9 @@ func (st *State) targets(all []snapshot.Snapshot) {
 			laptop.Stamps = append(laptop.Stamps, s.Stamp)
 		}
 		if i > 60 && i%3 == 0 {
-			st.Pushes = append(st.Pushes, history.Push{Target: "laptop", Stamp: string(s.Stamp), Bytes: bytes * 2, Packs: 4, Duration: 34 * time.Second, At: s.CreatedAt.Add(15 * time.Hour)})
+			st.Pushes = append(st.Pushes,
+				history.Push{Target: "laptop", Stamp: string(s.Stamp), Bytes: bytes * 2, Packs: 4,
+					Duration: 34 * time.Second, At: s.CreatedAt.Add(15 * time.Hour)})
 		}
 	}
 	slices.SortStableFunc(st.Pushes, func(a, b history.Push) int { return b.At.Compare(a.At) })
@@ -225,11 +262,16 @@ func (st *State) targets(all []snapshot.Snapshot) {
 // warningScene has a drill that is overdue and a snapshot of AtoCore's own.
 func warningScene(t testing.TB) *State {
 	st := bigScene(t)
-	st.setLeg(6, testLeg{Name: "drill", Level: health.LevelWarning, Headline: "No restore has been rehearsed since 2025-12-01 05:00 UTC.", Hint: "atobackupd drill", LastSuccess: at(2025, 12, 1, 5), LastAttempt: at(2025, 12, 1, 5), Next: st.Next[3].At,
+	st.setLeg(6, testLeg{Name: "drill", Level: health.LevelWarning, Headline: "No restore has been rehearsed since " +
+		"2025-12-01 05:00 UTC.", Hint: "atobackupd drill", LastSuccess: at(2025, 12, 1, 5),
+		LastAttempt: at(2025, 12, 1, 5), Next: st.Next[3].At,
 		Limit: 100 * 24 * time.Hour, Message: "its last success was 2025-12-01 05:00 UTC, more than 100 days ago"})
-	st.Alarms = append([]history.Alarm{{ID: 9, Leg: "drill", Since: at(2026, 3, 12, 6), Level: health.LevelWarning, Message: st.Status.Legs[6].Message}}, st.Alarms...)
+	st.Alarms = append([]history.Alarm{{ID: 9, Leg: "drill", Since: at(2026, 3, 12, 6), Level: health.LevelWarning,
+		Message: st.Status.Legs[6].Message}}, st.Alarms...)
 	st.Drills = st.Drills[2:]
-	adopted := snapshot.Snapshot{Stamp: "20260406T153000Z", Path: st.BackupDir + "/snapshots/20260406T153000Z", Kind: snapshot.Adopted, Full: true, Bytes: 1900 * mib, BytesExclusive: 1900 * mib, CreatedAt: at(2026, 4, 6, 15)}
+	adopted := snapshot.Snapshot{Stamp: "20260406T153000Z", Path: st.BackupDir + "/snapshots/20260406T153000Z",
+		Kind: snapshot.Adopted, Full: true, Bytes: 1900 * mib, BytesExclusive: 1900 * mib, CreatedAt: at(2026, 4, 6,
+			15)}
 	st.Snapshots = slices.Insert(st.Snapshots, len(st.Snapshots)-1, adopted)
 	st.Warnings = []string{st.BackupDir + "/snapshots/old.tar.gz is not a snapshot: it does not belong there"}
 	return st
@@ -248,38 +290,50 @@ func criticalScene(t testing.TB) *State {
 	}
 	pruned := at(2026, 4, 9, 4)
 	st.Status.Legs[4].LastSuccess, st.Status.Legs[5].Next = &pruned, &st.Next[2].At
-	why := "backup: /srv/storage/atocore/data/db/atocore.db: database disk image is malformed: look at the disk, then restore the last valid snapshot"
-	st.setLeg(0, testLeg{Name: "snapshot", Level: health.LevelCritical, LastSuccess: at(2026, 4, 7, 4), LastAttempt: at(2026, 4, 9, 4), Next: st.Next[0].At, Limit: 26 * time.Hour,
+	why := "backup: /srv/storage/atocore/data/db/atocore.db: database disk image is malformed: look at the disk, " +
+		"then restore the last valid snapshot"
+	st.setLeg(0, testLeg{Name: "snapshot", Level: health.LevelCritical, LastSuccess: at(2026, 4, 7, 4),
+		LastAttempt: at(2026, 4, 9, 4), Next: st.Next[0].At, Limit: 26 * time.Hour,
 		Message: why, Headline: "The last attempt to take a snapshot failed.", Hint: "atobackupd backup"})
-	st.setLeg(2, testLeg{Name: "offsite:laptop", Level: health.LevelCritical, LastSuccess: at(2026, 3, 22, 19), LastAttempt: at(2026, 4, 9, 7), Limit: 8 * 24 * time.Hour,
-		Message: "laptop: the host key has changed: SHA256:uNiVztksCsDhcc0u9e8BrrJXVKSTTr0a7C4Ad1jCZqE", Headline: "The last attempt to bring laptop up to date failed.", Hint: "atobackupd target trust laptop"})
+	st.setLeg(2, testLeg{Name: "offsite:laptop", Level: health.LevelCritical, LastSuccess: at(2026, 3, 22, 19),
+		LastAttempt: at(2026, 4, 9, 7), Limit: 8 * 24 * time.Hour,
+		Message:  "laptop: the host key has changed: SHA256:uNiVztksCsDhcc0u9e8BrrJXVKSTTr0a7C4Ad1jCZqE",
+		Headline: "The last attempt to bring laptop up to date failed.", Hint: "atobackupd target trust laptop"})
 	bad := false
 	rotten := &st.Snapshots[len(st.Snapshots)-3]
 	rotten.Valid, rotten.Checked = &bad, at(2026, 4, 8, 1)
-	rotten.Errors = []string{"db_integrity_check_failed: Tree 12 page 4711 cell 3: invalid page number 99182", "checksum_mismatch: db/atocore.db"}
+	rotten.Errors = []string{"db_integrity_check_failed: Tree 12 page 4711 cell 3: invalid page number 99182",
+		"checksum_mismatch: db/atocore.db"}
 	st.judge()
 	st.Targets[0].Level, st.Targets[0].LastError = health.LevelCritical, st.Status.Legs[2].Message
 	st.Status.Legs[5].Level, st.Status.Legs[5].Message = health.LevelCritical, "scrub: 1 of 17 snapshots: no longer valid: ["+string(rotten.Stamp)+" (db_integrity_check_failed)]: suspect the disk; fetch them from the vault, or take a fresh one"
 	st.Status.Legs[5].Headline, st.Status.Legs[5].Hint = "Stored snapshots did not pass their last check.", "atobackupd scrub --repair"
-	st.Status.Conditions = append(st.Status.Conditions, health.Condition{Name: "damaged", Level: health.LevelCritical, Headline: "A stored copy is damaged.",
-		Message: "damaged or missing: " + string(rotten.Stamp), Hint: "atobackupd scrub --repair"})
+	st.Status.Conditions = append(st.Status.Conditions,
+		health.Condition{Name: "damaged", Level: health.LevelCritical, Headline: "A stored copy is damaged.",
+			Message: "damaged or missing: " + string(rotten.Stamp), Hint: "atobackupd scrub --repair"})
 	st.Alarms = append([]history.Alarm{
 		{ID: 12, Leg: "snapshot", Since: at(2026, 4, 8, 4), Level: health.LevelCritical, Message: why},
-		{ID: 11, Leg: "scrub", Since: at(2026, 4, 8, 1), Level: health.LevelCritical, Message: st.Status.Legs[5].Message},
-		{ID: 10, Leg: "offsite:laptop", Since: at(2026, 3, 31, 8), Level: health.LevelCritical, Message: st.Status.Legs[2].Message},
+		{ID: 11, Leg: "scrub", Since: at(2026, 4, 8, 1), Level: health.LevelCritical,
+			Message: st.Status.Legs[5].Message},
+		{ID: 10, Leg: "offsite:laptop", Since: at(2026, 3, 31, 8), Level: health.LevelCritical,
+			Message: st.Status.Legs[2].Message},
 	}, st.Alarms...)
-	st.Drills = append([]history.Drill{{ID: 7, Stamp: string(rotten.Stamp), Source: "local", StartedAt: at(2026, 4, 8, 8), Duration: 3 * time.Second, Surprises: rotten.Errors}}, st.Drills...)
-	st.Runs = append([]history.Run{{ID: 900, Job: "scrub", StartedAt: st.Now.Add(-20 * time.Minute), Outcome: history.Running}}, st.Runs...)
+	st.Drills = append([]history.Drill{{ID: 7, Stamp: string(rotten.Stamp), Source: "local",
+		StartedAt: at(2026, 4, 8, 8), Duration: 3 * time.Second, Surprises: rotten.Errors}}, st.Drills...)
+	st.Runs = append([]history.Run{{ID: 900, Job: "scrub", StartedAt: st.Now.Add(-20 * time.Minute),
+		Outcome: history.Running}}, st.Runs...)
 	return st
 }
 
 // emptyScene is the first minute of an installation.
 func emptyScene(t testing.TB) *State {
 	st := &State{
-		Now: sceneNow, Location: berlin(t), Host: "dalidou", Version: "1.0.0", BackupDir: "/srv/storage/atocore/backups", FreeBytes: -1,
+		Now: sceneNow, Location: berlin(t), Host: "dalidou", Version: "1.0.0",
+		BackupDir: "/srv/storage/atocore/backups", FreeBytes: -1,
 		Next: []Upcoming{{"daily", at(2026, 4, 8, 4)}, {"weekly", at(2026, 4, 12, 3)}},
 	}
-	st.setLegs([]testLeg{{Name: "snapshot", Level: health.LevelWarning, Limit: 26 * time.Hour, Next: at(2026, 4, 8, 4), Message: "it has not run yet", Headline: "There is nothing to restore to yet.", Hint: "atobackupd backup"}})
+	st.setLegs([]testLeg{{Name: "snapshot", Level: health.LevelWarning, Limit: 26 * time.Hour, Next: at(2026, 4, 8, 4),
+		Message: "it has not run yet", Headline: "There is nothing to restore to yet.", Hint: "atobackupd backup"}})
 	return st
 }
 
@@ -298,7 +352,8 @@ func (l testLeg) leg() health.Leg {
 		}
 		return &t
 	}
-	return health.Leg{Name: l.Name, Level: l.Level, LastSuccess: set(l.LastSuccess), LastAttempt: set(l.LastAttempt), Next: set(l.Next), Limit: l.Limit,
+	return health.Leg{Name: l.Name, Level: l.Level, LastSuccess: set(l.LastSuccess), LastAttempt: set(l.LastAttempt),
+		Next: set(l.Next), Limit: l.Limit,
 		Message: l.Message, Headline: l.Headline, Hint: l.Hint, Watched: true}
 }
 
@@ -315,4 +370,6 @@ func (st *State) setLeg(i int, l testLeg) {
 	st.Status.Level = health.Worse(st.Status.Level, l.Level)
 }
 
-var errLocked = &failure.Error{Op: "lock", Subject: "/backups/.lock", Kind: failure.Locked, Err: fmt.Errorf("held by pid 4242: taking a daily snapshot"), Hint: "wait for it to finish, or raise --lock-timeout"}
+var errLocked = &failure.Error{Op: "lock", Subject: "/backups/.lock", Kind: failure.Locked,
+	Err:  fmt.Errorf("held by pid 4242: taking a daily snapshot"),
+	Hint: "wait for it to finish, or raise --lock-timeout"}

@@ -33,7 +33,7 @@ const (
 
 // Options is what a Server needs besides its Source.
 type Options struct {
-	// TokenFile gives the path of the file that holds the bearer token that
+	// TokenFile returns the path of the file that holds the bearer token that
 	// allows writing; "" for none: then only this machine may write. It is asked
 	// for, and the file read again, for each request that needs it. nil is none.
 	TokenFile func() string
@@ -89,7 +89,7 @@ func New(source Source, o Options) *Server {
 	return s
 }
 
-// Handler gives what answers requests, without the timeouts of Serve.
+// Handler returns what answers requests, without the timeouts of Serve.
 func (s *Server) Handler() http.Handler { return s.handler }
 
 // Serve answers on the listener, which it closes, until ctx is done. Then it

@@ -45,7 +45,7 @@ func (p *pipes) Close() error {
 
 func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
 
-// connect gives the client's end of a new connection.
+// connect returns the client's end of a new connection.
 func (p *pipes) connect() net.Conn {
 	client, server := net.Pipe()
 	p.conns <- server
@@ -54,7 +54,7 @@ func (p *pipes) connect() net.Conn {
 
 const anyToken = "s3cret-and-long"
 
-// started serves a source until the test ends or stop is called, which gives
+// started serves a source until the test ends or stop is called, which returns
 // Serve's error.
 func started(t *testing.T, source Source) (listener *pipes, stop func() error) {
 	file := filepath.Join(t.TempDir(), "token")
@@ -97,7 +97,8 @@ func TestLongTakeIsAnswered(t *testing.T) {
 		for _, body := range []string{"{}", ""} {
 			c := listener.connect()
 			post(t, c, map[string]string{"{}": "2", "": "0"}[body], body)
-			if status, got, err := answer(c); err != nil || status != 200 || !strings.Contains(got, "20260407T060000Z") {
+			if status, got, err := answer(c); err != nil || status != 200 ||
+				!strings.Contains(got, "20260407T060000Z") {
 				t.Errorf("body %q: status %d, %v: %s", body, status, err, got)
 			}
 			c.Close()
@@ -109,14 +110,15 @@ func TestLongTakeIsAnswered(t *testing.T) {
 // TestLongValidationIsAnswered is the same for reading a snapshot.
 func TestLongValidationIsAnswered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		listener, stop := started(t, &fakeSource{validate: func(ctx context.Context, stamp snapshot.Stamp) (snapshot.Result, error) {
-			select {
-			case <-time.After(time.Hour):
-				return snapshot.Result{Stamp: string(stamp), Exists: true, Valid: true}, nil
-			case <-ctx.Done():
-				return snapshot.Result{}, ctx.Err()
-			}
-		}})
+		listener, stop := started(t,
+			&fakeSource{validate: func(ctx context.Context, stamp snapshot.Stamp) (snapshot.Result, error) {
+				select {
+				case <-time.After(time.Hour):
+					return snapshot.Result{Stamp: string(stamp), Exists: true, Valid: true}, nil
+				case <-ctx.Done():
+					return snapshot.Result{}, ctx.Err()
+				}
+			}})
 		c := listener.connect()
 		_, err := io.WriteString(c, "GET /admin/backup/20260407T060000Z/validate HTTP/1.1\r\nHost: x\r\n\r\n")
 		must(t, err)
@@ -198,7 +200,8 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 		patience   time.Duration
 	}{
 		{"half a head", "GET / HTTP/1.1\r\nHost: x\r\n", headerTimeout},
-		{"half a body", "POST /admin/backup HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + anyToken + "\r\nContent-Type: application/json\r\nContent-Length: 90\r\n\r\n{", readTimeout},
+		{"half a body", "POST /admin/backup HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + anyToken +
+			"\r\nContent-Type: application/json\r\nContent-Length: 90\r\n\r\n{", readTimeout},
 		{"a body that nobody reads", "GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 90\r\n\r\n{", readTimeout},
 		{"nothing", "", headerTimeout},
 		{"nothing after a request", "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", idleTimeout},
@@ -206,7 +209,8 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				taken := false
-				listener, stop := started(t, &fakeSource{backup: func(context.Context, bool) (any, error) { taken = true; return nil, nil }})
+				listener, stop := started(t,
+					&fakeSource{backup: func(context.Context, bool) (any, error) { taken = true; return nil, nil }})
 				conn := listener.connect()
 				begin := time.Now()
 				_, err := io.WriteString(conn, c.sent)

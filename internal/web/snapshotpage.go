@@ -94,7 +94,8 @@ func (v *snapshotView) local(s *snapshot.Snapshot, state *State) {
 	}
 	v.Check = c.command("validate", string(s.Stamp))
 	v.Here = c.restoreHere(s.Stamp)
-	v.Elsewhere = []step{{"Lay it out in a new directory; nothing live is touched", c.command("restore", string(s.Stamp), "--to", "/tmp/atocore-"+string(s.Stamp))}}
+	v.Elsewhere = []step{{"Lay it out in a new directory; nothing live is touched",
+		c.command("restore", string(s.Stamp), "--to", "/tmp/atocore-"+string(s.Stamp))}}
 	for i := range state.Decision.Verdicts {
 		if state.Decision.Verdicts[i].Stamp == string(s.Stamp) {
 			v.Verdict = &state.Decision.Verdicts[i]
@@ -139,8 +140,10 @@ func newPlace(t Target, stamp snapshot.Stamp, c Commands) placeView {
 		Target: t,
 		Steps:  c.restoreFrom(t.Name, stamp),
 		There: []step{
-			{"With atobackupd, on the machine that holds the vault", "atobackupd vault restore " + string(stamp) + " --dir VAULT --identity IDENTITY --to " + to},
-			{"Without it, from inside the vault", "python3 -I recover.py " + string(stamp) + " --identity IDENTITY --to " + to},
+			{"With atobackupd, on the machine that holds the vault",
+				"atobackupd vault restore " + string(stamp) + " --dir VAULT --identity IDENTITY --to " + to},
+			{"Without it, from inside the vault",
+				"python3 -I recover.py " + string(stamp) + " --identity IDENTITY --to " + to},
 		},
 	}
 }

@@ -14,7 +14,7 @@ import (
 // goroutines. Errors are those of failure.Error where their kind matters:
 // Locked, Refused, NotFound and NoSpace have an HTTP status of their own.
 type Source interface {
-	// Look gives how everything stands at now. It takes no lock and changes
+	// Look returns how everything stands at now. It takes no lock and changes
 	// nothing.
 	Look(ctx context.Context, now time.Time) (*State, error)
 
@@ -22,7 +22,7 @@ type Source interface {
 	// is a Result too, with Exists false. It ends early when ctx does.
 	Validate(ctx context.Context, stamp snapshot.Stamp) (snapshot.Result, error)
 
-	// Backup takes a snapshot of kind manual and gives the document about it:
+	// Backup takes a snapshot of kind manual and returns the document about it:
 	// AtoCore's metadata with backup_root. While another job holds the main lock
 	// it fails at once, with kind Locked.
 	Backup(ctx context.Context, includeChroma bool) (document any, err error)
@@ -75,7 +75,7 @@ type Target struct {
 	Limit       time.Duration
 }
 
-// Newest gives the newest snapshot that the target holds; "" for none.
+// Newest returns the newest snapshot that the target holds; "" for none.
 func (t Target) Newest() snapshot.Stamp {
 	if len(t.Stamps) == 0 {
 		return ""

@@ -146,10 +146,14 @@ func firstTake(state *State, c clock) string {
 func legTitle(name string) string {
 	titles := map[string]string{
 		"daily": "Daily snapshot", "weekly": "Weekly snapshot",
-		"snapshot": "Snapshots", "full": "Full snapshots", "prune": "Pruning", "scrub": "Scrub", "drill": "Restore drill",
-		"live-drill": "Live drill", "monthly": "Monthly snapshot", "verify": "Off-site check", "http": "The dashboard and the API", "restore": "Restore",
-		"restore_pending": "Interrupted restore", "damaged": "Damage", "source_shrunk": "Shrunk source", "unverified": "Unproven vector store",
-		"space": "Disk space", "history": "History", "config": "Configuration", "notify": "Notifications", "daemon": "Daemon", "lock": "Lock", "clock": "Clock",
+		"snapshot": "Snapshots", "full": "Full snapshots", "prune": "Pruning", "scrub": "Scrub",
+		"drill":      "Restore drill",
+		"live-drill": "Live drill", "monthly": "Monthly snapshot", "verify": "Off-site check",
+		"http": "The dashboard and the API", "restore": "Restore",
+		"restore_pending": "Interrupted restore", "damaged": "Damage", "source_shrunk": "Shrunk source",
+		"unverified": "Unproven vector store",
+		"space":      "Disk space", "history": "History", "config": "Configuration", "notify": "Notifications",
+		"daemon": "Daemon", "lock": "Lock", "clock": "Clock",
 		"recipients": "Recipients", "shared": "Shared directory", "mount": "Backup disk",
 	}
 	if title, ok := titles[name]; ok {

@@ -78,10 +78,10 @@ func only(allowed ssh.PublicKey) func(ssh.ConnMetadata, ssh.PublicKey) (*ssh.Per
 	}
 }
 
-// Addr gives where it listens.
+// Addr returns where it listens.
 func (s *Server) Addr() *net.TCPAddr { return s.listener.Addr().(*net.TCPAddr) }
 
-// KnownHostsLine gives the line of known_hosts by which its client knows it,
+// KnownHostsLine returns the line of known_hosts by which its client knows it,
 // with a newline.
 func (s *Server) KnownHostsLine() string {
 	return knownhosts.Line([]string{s.Addr().String()}, s.hostKey) + "\n"

@@ -17,7 +17,7 @@ import (
 	"github.com/atocore/atobackupd/offsite/sftp"
 )
 
-// key makes a client key and gives its files.
+// key makes a client key and returns its files.
 func key(t *testing.T) (private, public string) {
 	t.Helper()
 	private = filepath.Join(t.TempDir(), "key")
@@ -32,7 +32,7 @@ func key(t *testing.T) (private, public string) {
 	return private, string(data)
 }
 
-// start serves root and gives the configuration of a client that may enter.
+// start serves root and returns the configuration of a client that may enter.
 func start(t *testing.T, root string) (*sftpserver.Server, sftp.Config) {
 	t.Helper()
 	private, public := key(t)
