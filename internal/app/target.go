@@ -215,6 +215,9 @@ func (a *App) TestTarget(ctx context.Context, t config.Target) (lines []string, 
 		return lines, withTarget(t.Name, err)
 	}
 	lines = append(lines, "a probe was stored and read back")
+	if late := a.Config.LockWarning(t, LongestGap); late != "" {
+		lines = append(lines, late)
+	}
 	if r, ok := remote.(interface{ Lacks() []string }); ok {
 		lines = append(lines, r.Lacks()...)
 	}

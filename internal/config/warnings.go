@@ -127,11 +127,28 @@ func (c *Config) targetWarnings(gap LongestGap) []string {
 		case limit > targetPatience && limit > patience*every:
 			warn("max_age = %q: nobody is told while nothing gets there; make it shorter", t.MaxAge)
 		}
+		if late := c.LockWarning(t, gap); late != "" {
+			warn("%s", late)
+		}
 		if !t.Prune {
 			warn("prune = false: run atobackupd vault prune on the other machine, or its disk fills")
 		}
 	}
 	return all
+}
+
+// LockWarning says that a bucket is synced too seldom for its locks, each of which
+// is lengthened by a sync once less than half of it is left; "" where it is not.
+func (c *Config) LockWarning(t Target, gap LongestGap) string {
+	every := gap(c.Schedule.Daily, c.Schedule.Weekly, c.Schedule.Monthly)
+	if t.LockFor.Std() == 0 || every > 0 && every < t.LockFor.Std()/2 {
+		return ""
+	}
+	if every == 0 {
+		return fmt.Sprintf("lock_for = %q, and nothing is scheduled: locks end unless somebody syncs in time", t.LockFor)
+	}
+	return fmt.Sprintf("lock_for = %q: half of it is not longer than the %s between two syncs, so that objects may be "+
+		"without a lock; make it longer", t.LockFor, roughly(every))
 }
 
 // roughly rounds a span to what is worth printing.

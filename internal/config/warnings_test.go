@@ -45,6 +45,9 @@ known_hosts = "/etc/atobackupd/known_hosts"
 path = "/vault"
 `
 
+const bucket = "[[offsite]]\nname = \"bucket\"\ntype = \"s3\"\nendpoint = \"https://s3.example.net\"\n" +
+	"bucket = \"vault\"\ncredentials_file = \"/c\"\n"
+
 func TestWarnings(t *testing.T) {
 	tests := []struct {
 		old, new string // what is replaced in quiet
@@ -100,6 +103,10 @@ func TestWarnings(t *testing.T) {
 			[]string{`offsite "laptop": max_age = "20h" is not longer than the 1d between two snapshots: it rings ` +
 				`without cause; make it longer`}},
 		{"[[offsite]]", "max_age = \"off\"\n", nil},
+		{"[[offsite]]", bucket, nil},
+		{"[[offsite]]", bucket + "lock_for = \"47h\"\n", []string{`offsite "bucket": lock_for = "47h": half of it is not ` +
+			`longer than the 1d between two syncs, so that objects may be without a lock; make it longer`}},
+		{"[[offsite]]", bucket + "lock_for = \"off\"\n", nil},
 	}
 	for _, test := range tests {
 		text := strings.Replace(quiet, test.old, test.new, 1)
