@@ -50,7 +50,9 @@ func permissionWarnings(path string) []string {
 	if err != nil || !info.Mode().IsRegular() || info.Mode().Perm()&0o077 == 0 {
 		return nil
 	}
-	return []string{fmt.Sprintf("%s may be used by others than its owner (mode %04o): chmod 600 %s", path, info.Mode().Perm(), path)}
+	return []string{fmt.Sprintf(
+		"%s may be used by others than its owner (mode %04o): chmod 600 %s", path, info.Mode().Perm(), path,
+	)}
 }
 
 // Warnings returns sentences for the operator about how the file is kept.

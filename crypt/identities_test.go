@@ -27,7 +27,10 @@ func answer(passphrase string) func() ([]byte, error) {
 
 func TestIdentityFileWithSeveralKeys(t *testing.T) {
 	one, two, quantum := x25519Pair(t), x25519Pair(t), quantumPair(t)
-	file := writeFile(t, "all.txt", "# mine\r\n"+secretLine(t, one.file)+"\r\n\n"+secretLine(t, two.file)+"\n"+secretLine(t, quantum.file))
+	file := writeFile(
+		t, "all.txt",
+		"# mine\r\n"+secretLine(t, one.file)+"\r\n\n"+secretLine(t, two.file)+"\n"+secretLine(t, quantum.file),
+	)
 	ids := load(t, file)
 	for _, pair := range []keyPair{one, two, quantum} {
 		if got, err := open(ids, seal(t, []string{pair.recipient}, []byte("x"))); err != nil || string(got) != "x" {
@@ -68,7 +71,8 @@ func TestIdentityBehindAPassphrase(t *testing.T) {
 			if err != nil || asked != 1 {
 				t.Fatalf("asked %d times: %v", asked, err)
 			}
-			if got, err := open(ids, seal(t, []string{file.pair.recipient}, []byte("x"))); err != nil || string(got) != "x" {
+			if got, err := open(ids, seal(t, []string{file.pair.recipient}, []byte("x"))); err != nil ||
+				string(got) != "x" {
 				t.Errorf("%q, %v", got, err)
 			}
 		})
@@ -76,11 +80,16 @@ func TestIdentityBehindAPassphrase(t *testing.T) {
 
 	_, err := crypt.LoadIdentitiesWithPassphrase(writeFile(t, "key.age", binary), answer(""))
 	checkError(t, err, "empty")
-	_, err = crypt.LoadIdentitiesWithPassphrase(writeFile(t, "key.age", binary[:len(binary)-1]), answer("correct horse"))
+	_, err = crypt.LoadIdentitiesWithPassphrase(
+		writeFile(t, "key.age", binary[:len(binary)-1]), answer("correct horse"),
+	)
 	checkError(t, err, "damaged")
-	_, err = crypt.LoadIdentitiesWithPassphrase(writeFile(t, "pack.age", string(seal(t, []string{pair.recipient}, nil))), answer("correct horse"))
+	_, err = crypt.LoadIdentitiesWithPassphrase(
+		writeFile(t, "pack.age", string(seal(t, []string{pair.recipient}, nil))), answer("correct horse"),
+	)
 	checkError(t, err, "not encrypted with a passphrase")
-	if _, err := crypt.LoadIdentitiesWithPassphrase(pair.file, func() ([]byte, error) { panic("asked for nothing") }); err != nil {
+	never := func() ([]byte, error) { panic("asked for nothing") }
+	if _, err := crypt.LoadIdentitiesWithPassphrase(pair.file, never); err != nil {
 		t.Error(err)
 	}
 }
@@ -100,7 +109,8 @@ func TestIdentityInPKCS8(t *testing.T) {
 		t.Fatal(err)
 	}
 	ids := load(t, writeFile(t, "key.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))))
-	if got, err := open(ids, seal(t, []string{string(ssh.MarshalAuthorizedKey(pub))}, []byte("x"))); err != nil || string(got) != "x" {
+	if got, err := open(ids, seal(t, []string{string(ssh.MarshalAuthorizedKey(pub))}, []byte("x"))); err != nil ||
+		string(got) != "x" {
 		t.Errorf("%q, %v", got, err)
 	}
 }

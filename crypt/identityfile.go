@@ -110,7 +110,9 @@ func parseSSHIdentity(path string, data []byte, passphrase func() ([]byte, error
 	raw, err := ssh.ParseRawPrivateKey(data)
 	var locked *ssh.PassphraseMissingError
 	if errors.As(err, &locked) {
-		secret, askErr := askPassphrase(path, passphrase, "copy it and take the passphrase off the copy: ssh-keygen -p -N '' -f COPY")
+		secret, askErr := askPassphrase(
+			path, passphrase, "copy it and take the passphrase off the copy: ssh-keygen -p -N '' -f COPY",
+		)
 		if askErr != nil {
 			return nil, askErr
 		}
@@ -127,7 +129,7 @@ func parseSSHIdentity(path string, data []byte, passphrase func() ([]byte, error
 	switch raw := raw.(type) {
 	case *ed25519.PrivateKey:
 		key, err = agessh.NewEd25519Identity(*raw)
-	case ed25519.PrivateKey: // what a PKCS #8 file gives
+	case ed25519.PrivateKey: // what a PKCS #8 file holds
 		key, err = agessh.NewEd25519Identity(raw)
 	case *rsa.PrivateKey:
 		key, err = agessh.NewRSAIdentity(raw)

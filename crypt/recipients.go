@@ -105,8 +105,11 @@ func newRecipients(entries []entry) (*Recipients, error) {
 		r.keys = append(r.keys, keys[name])
 	}
 	if len(keys) == 1 {
-		r.warnings = append(r.warnings, "there is only one recipient: if its key is lost, so is every off-site snapshot; "+
-			"add a second one and keep that key in a drawer")
+		r.warnings = append(
+			r.warnings,
+			"there is only one recipient: if its key is lost, so is every off-site snapshot; "+
+				"add a second one and keep that key in a drawer",
+		)
 	}
 	if err := r.try(); err != nil {
 		return nil, err
@@ -120,7 +123,8 @@ func parseRecipient(where, text string) (string, age.Recipient, error) {
 	bad := func(why, hint string) (string, age.Recipient, error) {
 		return "", nil, recipientError(where, errors.New(why), hint)
 	}
-	const publicHint = "put the public key here (age-keygen -y, or the .pub file) and keep the secret one off this machine"
+	const publicHint = "put the public key here (age-keygen -y, or the .pub file) " +
+		"and keep the secret one off this machine"
 	upper := strings.ToUpper(text)
 	switch {
 	case strings.Contains(upper, "AGE-SECRET-KEY-"), strings.Contains(upper, "AGE-PLUGIN-"):
@@ -154,7 +158,9 @@ func parseRecipient(where, text string) (string, age.Recipient, error) {
 func parseSSHRecipient(where, text string) (string, age.Recipient, error) {
 	pub, _, _, _, err := ssh.ParseAuthorizedKey([]byte(text))
 	if err != nil {
-		return "", nil, recipientError(where, errors.New("it is not a whole ssh public key"), "copy the line of the .pub file again")
+		return "", nil, recipientError(
+			where, errors.New("it is not a whole ssh public key"), "copy the line of the .pub file again",
+		)
 	}
 	name := authorizedKey(pub)
 	key, err := agessh.ParseRecipient(name)

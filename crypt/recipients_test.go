@@ -43,7 +43,8 @@ func TestRecipientsSet(t *testing.T) {
 	if fewer.Fingerprint() == all.Fingerprint() || fewer.Len() != 1 {
 		t.Error("another set has the same fingerprint")
 	}
-	if w := strings.Join(fewer.Warnings(), "\n"); !strings.Contains(w, "only one recipient") || !strings.Contains(w, "drawer") {
+	if w := strings.Join(fewer.Warnings(), "\n"); !strings.Contains(w, "only one recipient") ||
+		!strings.Contains(w, "drawer") {
 		t.Errorf("warnings %q", w)
 	}
 	// What it gives out is the caller's own.
@@ -88,26 +89,44 @@ func TestWhatIsNoRecipient(t *testing.T) {
 		lines []string
 		says  []string
 	}{
-		"nothing":                 {nil, []string{"there is none", "nothing leaves in the clear"}},
-		"only comments":           {[]string{"", "# a"}, []string{"there is none"}},
-		"an identity":             {[]string{classic.recipient, secretLine(t, classic.file)}, []string{"recipient 2", "identity", "not a recipient"}},
-		"an identity in prose":    {[]string{"key=" + strings.ToLower(secretLine(t, classic.file))}, []string{"recipient 1", "identity"}},
+		"nothing":       {nil, []string{"there is none", "nothing leaves in the clear"}},
+		"only comments": {[]string{"", "# a"}, []string{"there is none"}},
+		"an identity": {
+			[]string{classic.recipient, secretLine(t, classic.file)},
+			[]string{"recipient 2", "identity", "not a recipient"},
+		},
+		"an identity in prose": {
+			[]string{"key=" + strings.ToLower(secretLine(t, classic.file))},
+			[]string{"recipient 1", "identity"},
+		},
 		"a post-quantum identity": {[]string{secretLine(t, quantum.file)}, []string{"identity"}},
 		"an ssh private key":      {[]string{sshSecret}, []string{"private key"}},
 		"its first line":          {strings.Split(sshSecret, "\n"), []string{"recipient 1", "private key"}},
 		"its second line":         {strings.Split(sshSecret, "\n")[1:], []string{"recipient 1", "no public key"}},
-		"a plugin's key":          {[]string{"age1yubikey1qwt50d05nh5vutpdzmlg5wn80xq5negm4uj9ghv0snvdd3yysf5yw3rhl3t"}, []string{"plugin"}},
-		"a cut key":               {[]string{classic.recipient[:60]}, []string{"not a whole age key"}},
-		"a misspelt key":          {[]string{classic.recipient[:20] + "b" + classic.recipient[21:]}, []string{"not a whole age key"}},
-		"a cut post-quantum key":  {[]string{quantum.recipient[:900]}, []string{"not a whole post-quantum"}},
-		"a cut ssh key":           {[]string{sshKey(t, "ed25519", "256")[:50]}, []string{"not a whole ssh public key"}},
-		"two lines":               {[]string{classic.recipient + "\n" + classic.recipient}, []string{"more than one line"}},
-		"small RSA":               {[]string{rsa1024}, []string{"cannot use", "2048"}},
-		"ecdsa":                   {[]string{ecdsa}, []string{"no public key that age knows", "ssh-ed25519"}},
-		"GitHub":                  {[]string{"github:somebody"}, []string{"no public key"}},
-		"a point of low order":    {[]string{lowOrder}, []string{"low order", "replace the key"}},
-		"a mixture":               {[]string{classic.recipient, quantum.recipient}, []string{"1 of 2", "post-quantum", "for all, or for none"}},
-		"a mixture with ssh":      {[]string{quantum.recipient, sshKey(t, "ed25519", "256")}, []string{"1 of 2", "does not mix"}},
+		"a plugin's key": {
+			[]string{"age1yubikey1qwt50d05nh5vutpdzmlg5wn80xq5negm4uj9ghv0snvdd3yysf5yw3rhl3t"},
+			[]string{"plugin"},
+		},
+		"a cut key": {[]string{classic.recipient[:60]}, []string{"not a whole age key"}},
+		"a misspelt key": {
+			[]string{classic.recipient[:20] + "b" + classic.recipient[21:]}, []string{"not a whole age key"},
+		},
+		"a cut post-quantum key": {[]string{quantum.recipient[:900]}, []string{"not a whole post-quantum"}},
+		"a cut ssh key":          {[]string{sshKey(t, "ed25519", "256")[:50]}, []string{"not a whole ssh public key"}},
+		"two lines": {
+			[]string{classic.recipient + "\n" + classic.recipient}, []string{"more than one line"},
+		},
+		"small RSA":            {[]string{rsa1024}, []string{"cannot use", "2048"}},
+		"ecdsa":                {[]string{ecdsa}, []string{"no public key that age knows", "ssh-ed25519"}},
+		"GitHub":               {[]string{"github:somebody"}, []string{"no public key"}},
+		"a point of low order": {[]string{lowOrder}, []string{"low order", "replace the key"}},
+		"a mixture": {
+			[]string{classic.recipient, quantum.recipient},
+			[]string{"1 of 2", "post-quantum", "for all, or for none"},
+		},
+		"a mixture with ssh": {
+			[]string{quantum.recipient, sshKey(t, "ed25519", "256")}, []string{"1 of 2", "does not mix"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := crypt.ParseRecipients(c.lines)
@@ -115,7 +134,10 @@ func TestWhatIsNoRecipient(t *testing.T) {
 			if failure.KindOf(err) != failure.Config {
 				t.Errorf("kind %v", failure.KindOf(err))
 			}
-			for _, secret := range []string{secretLine(t, classic.file), strings.ToLower(secretLine(t, classic.file)), secretLine(t, quantum.file)} {
+			for _, secret := range []string{
+				secretLine(t, classic.file), strings.ToLower(secretLine(t, classic.file)),
+				secretLine(t, quantum.file),
+			} {
 				checkSecret(t, err, strings.TrimPrefix(strings.ToUpper(secret), "AGE-SECRET-KEY-"))
 			}
 			for _, line := range strings.Split(sshSecret, "\n")[1:] {

@@ -193,7 +193,8 @@ func TestInteropWithAgeKeygen(t *testing.T) {
 	// The file is laid out as age-keygen's: people and scripts read the comments.
 	ours, theirs := strings.Split(readFile(t, pair.file), "\n"), strings.Split(readFile(t, path), "\n")
 	for i, line := range theirs {
-		if len(ours) != len(theirs) || len(ours[i]) != len(line) || !strings.HasPrefix(ours[i], line[:min(len(line), 10)]) {
+		if len(ours) != len(theirs) || len(ours[i]) != len(line) ||
+			!strings.HasPrefix(ours[i], line[:min(len(line), 10)]) {
 			t.Fatalf("our file differs in form:\n%s", strings.Join(ours, "\n"))
 		}
 	}
@@ -211,7 +212,8 @@ func TestWriteIdentityNeverReplaces(t *testing.T) {
 	if info, err := os.Stat(pair.file); err != nil || info.Mode() != 0o600 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
-	if _, err := crypt.WriteIdentity(filepath.Join(t.TempDir(), "missing", "key.txt")); !errors.Is(err, os.ErrNotExist) {
+	_, err = crypt.WriteIdentity(filepath.Join(t.TempDir(), "missing", "key.txt"))
+	if !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a missing directory: %v", err)
 	}
 }

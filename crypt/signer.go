@@ -32,7 +32,7 @@ const (
 type Signer struct{ key ssh.Signer }
 
 // LoadOrCreateSigner reads the ed25519 private key at path (OpenSSH's format,
-// no passphrase), or makes it and path.pub when there is none: created tells.
+// no passphrase), or makes it and path.pub when there is none: then created is true.
 // Its directory must exist. A key that others may read is refused, as ssh does:
 // it is what tells our snapshots from forged ones.
 func LoadOrCreateSigner(path string) (signer *Signer, created bool, err error) {
@@ -59,7 +59,9 @@ func loadSigner(path string) (*Signer, error) {
 		return nil, signerError("", err, "")
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return nil, signerError(path, fmt.Errorf("others than its owner may use it (mode %04o)", mode), "chmod 600 "+path)
+		return nil, signerError(
+			path, fmt.Errorf("others than its owner may use it (mode %04o)", mode), "chmod 600 "+path,
+		)
 	}
 	data, err := readKeyFile(path)
 	if err != nil {
@@ -68,7 +70,10 @@ func loadSigner(path string) (*Signer, error) {
 	raw, err := ssh.ParseRawPrivateKey(data)
 	var locked *ssh.PassphraseMissingError
 	if errors.As(err, &locked) {
-		return nil, signerError(path, errors.New("a passphrase protects it, and backups run unattended"), "ssh-keygen -p -N '' -f "+path)
+		return nil, signerError(
+			path, errors.New("a passphrase protects it, and backups run unattended"),
+			"ssh-keygen -p -N '' -f "+path,
+		)
 	}
 	private, ok := raw.(*ed25519.PrivateKey)
 	if err != nil || !ok {
@@ -94,7 +99,7 @@ func loadSigner(path string) (*Signer, error) {
 func (s *Signer) AuthorizedKey() string { return authorizedKey(s.key.PublicKey()) }
 
 // Sign returns an armored SSHSIG signature of message under Namespace, with
-// SHA-512, as ssh-keygen -Y verify reads it. The same message always gives the
+// SHA-512, as ssh-keygen -Y verify reads it. The same message always has the
 // same bytes.
 func (s *Signer) Sign(message []byte) ([]byte, error) {
 	sig, err := sshsig.Sign(bytes.NewReader(message), s.key, sshsig.HashSHA512, Namespace)

@@ -66,7 +66,8 @@ func TestSignerIsMadeOnce(t *testing.T) {
 	if err := os.Remove(path + ".pub"); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := crypt.LoadOrCreateSigner(path); err != nil || readFile(t, path+".pub") != signer.AuthorizedKey()+" atobackupd\n" {
+	if _, _, err := crypt.LoadOrCreateSigner(path); err != nil ||
+		readFile(t, path+".pub") != signer.AuthorizedKey()+" atobackupd\n" {
 		t.Errorf(".pub did not come back: %v", err)
 	}
 }
@@ -102,7 +103,8 @@ func TestSignerIsMadeOnceByMany(t *testing.T) {
 
 func TestOpenSSHReadsOurKeysAndSignatures(t *testing.T) {
 	signer, path := newSigner(t)
-	if out := run(t, "", "ssh-keygen", "-l", "-f", path); !strings.HasPrefix(out, "256 SHA256:") || !strings.Contains(out, "atobackupd (ED25519)") {
+	if out := run(t, "", "ssh-keygen", "-l", "-f", path); !strings.HasPrefix(out, "256 SHA256:") ||
+		!strings.Contains(out, "atobackupd (ED25519)") {
 		t.Errorf("ssh-keygen -l: %s", out)
 	}
 	if out := run(t, "", "ssh-keygen", "-y", "-f", path); out != signer.AuthorizedKey()+" atobackupd\n" {
@@ -115,7 +117,9 @@ func TestOpenSSHReadsOurKeysAndSignatures(t *testing.T) {
 	if out, err := try(message+"x", "ssh-keygen", verify...); err == nil {
 		t.Errorf("ssh-keygen accepts another text: %s", out)
 	}
-	if err := crypt.Verify([]byte(message), sshSign(t, path, crypt.Namespace, "sha512"), signer.AuthorizedKey()); err != nil {
+	if err := crypt.Verify(
+		[]byte(message), sshSign(t, path, crypt.Namespace, "sha512"), signer.AuthorizedKey(),
+	); err != nil {
 		t.Errorf("a signature by ssh-keygen: %v", err)
 	}
 }
@@ -153,27 +157,36 @@ func TestVerifyRefuses(t *testing.T) {
 		signature    []byte
 		says         string
 	}{
-		"another text":       {message + "x", key, good, "does not belong to this text"},
-		"no text":            {"", key, good, "does not belong to this text"},
-		"another key":        {message, other.AuthorizedKey(), good, "another key"},
-		"a forger's":         {message, key, sign(t, other, message), "another key"},
-		"forged by OpenSSH":  {message, key, sshSign(t, otherPath, crypt.Namespace, "sha512"), "another key"},
-		"another purpose":    {message, key, sshSign(t, path, "file", "sha512"), "another purpose"},
-		"another hash":       {message, key, sshSign(t, path, crypt.Namespace, "sha256"), "sha512"},
-		"nothing":            {message, key, nil, "not a whole SSH signature"},
-		"half":               {message, key, good[:len(good)/2], "not a whole SSH signature"},
-		"text before":        {message, key, append([]byte("x\n"), good...), "not a whole SSH signature"},
-		"text after":         {message, key, append(bytes.Clone(good), good...), "not a whole SSH signature"},
-		"a header":           {message, key, bytes.Replace(good, []byte("-----\n"), []byte("-----\nA: b\n\n"), 1), "not a whole SSH signature"},
-		"much":               {message, key, append(bytes.Clone(good), bytes.Repeat([]byte("\n"), 1<<20)...), "not a whole SSH signature"},
-		"a rider":            {message, key, rider(good), "not a whole SSH signature"},
-		"a private key":      {message, key, []byte(readFile(t, path)), "not a whole SSH signature"},
-		"no signer":          {message, "", good, "not of the form ssh-ed25519"},
-		"options":            {message, `namespaces="file" ` + key, good, "not of the form ssh-ed25519"},
-		"two signers":        {message, key + "\n" + other.AuthorizedKey(), good, "not of the form ssh-ed25519"},
-		"a cut signer":       {message, key[:40], good, "not a whole ssh-ed25519 key"},
-		"a signer in RSA":    {message, sshPair(t, "rsa", "").recipient, good, "not of the form ssh-ed25519"},
-		"RSA under the name": {message, "ssh-ed25519 " + strings.Fields(sshPair(t, "rsa", "").recipient)[1], good, "not a whole ssh-ed25519 key"},
+		"another text":      {message + "x", key, good, "does not belong to this text"},
+		"no text":           {"", key, good, "does not belong to this text"},
+		"another key":       {message, other.AuthorizedKey(), good, "another key"},
+		"a forger's":        {message, key, sign(t, other, message), "another key"},
+		"forged by OpenSSH": {message, key, sshSign(t, otherPath, crypt.Namespace, "sha512"), "another key"},
+		"another purpose":   {message, key, sshSign(t, path, "file", "sha512"), "another purpose"},
+		"another hash":      {message, key, sshSign(t, path, crypt.Namespace, "sha256"), "sha512"},
+		"nothing":           {message, key, nil, "not a whole SSH signature"},
+		"half":              {message, key, good[:len(good)/2], "not a whole SSH signature"},
+		"text before":       {message, key, append([]byte("x\n"), good...), "not a whole SSH signature"},
+		"text after":        {message, key, append(bytes.Clone(good), good...), "not a whole SSH signature"},
+		"a header": {
+			message, key, bytes.Replace(good, []byte("-----\n"), []byte("-----\nA: b\n\n"), 1),
+			"not a whole SSH signature",
+		},
+		"much": {
+			message, key, append(bytes.Clone(good), bytes.Repeat([]byte("\n"), 1<<20)...),
+			"not a whole SSH signature",
+		},
+		"a rider":         {message, key, rider(good), "not a whole SSH signature"},
+		"a private key":   {message, key, []byte(readFile(t, path)), "not a whole SSH signature"},
+		"no signer":       {message, "", good, "not of the form ssh-ed25519"},
+		"options":         {message, `namespaces="file" ` + key, good, "not of the form ssh-ed25519"},
+		"two signers":     {message, key + "\n" + other.AuthorizedKey(), good, "not of the form ssh-ed25519"},
+		"a cut signer":    {message, key[:40], good, "not a whole ssh-ed25519 key"},
+		"a signer in RSA": {message, sshPair(t, "rsa", "").recipient, good, "not of the form ssh-ed25519"},
+		"RSA under the name": {
+			message, "ssh-ed25519 " + strings.Fields(sshPair(t, "rsa", "").recipient)[1], good,
+			"not a whole ssh-ed25519 key",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			checkError(t, crypt.Verify([]byte(c.text), c.signature, c.signer), c.says)
@@ -234,7 +247,8 @@ func TestSignerFilesThatAreRefused(t *testing.T) {
 	}
 	_, _, err := crypt.LoadOrCreateSigner(path)
 	checkError(t, err, path, "mode 0640", "chmod 600")
-	if _, _, err := crypt.LoadOrCreateSigner(filepath.Join(t.TempDir(), "absent", "key")); !errors.Is(err, os.ErrNotExist) {
+	_, _, err = crypt.LoadOrCreateSigner(filepath.Join(t.TempDir(), "absent", "key"))
+	if !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a missing directory: %v", err)
 	}
 }
@@ -258,7 +272,8 @@ func FuzzVerify(f *testing.F) {
 	f.Add([]byte{}, good)
 	f.Add([]byte(message), good[:100])
 	f.Add([]byte(message), rider(good))
-	f.Add([]byte(message), []byte("-----BEGIN SSH SIGNATURE-----\n"+base64.StdEncoding.EncodeToString(block.Bytes[:40])+"\n-----END SSH SIGNATURE-----\n"))
+	cut := base64.StdEncoding.EncodeToString(block.Bytes[:40])
+	f.Add([]byte(message), []byte("-----BEGIN SSH SIGNATURE-----\n"+cut+"\n-----END SSH SIGNATURE-----\n"))
 	f.Fuzz(func(t *testing.T, text, signature []byte) {
 		if crypt.Verify(text, signature, signer.AuthorizedKey()) != nil {
 			return

@@ -6,7 +6,7 @@ import (
 	"github.com/atocore/atobackupd/internal/fsx"
 )
 
-// progress tells how far a transfer is. Several goroutines add to it; tell, if
+// progress reports how far a transfer is. Several goroutines add to it; tell, if
 // it is not nil, is called by one at a time and never with less than before.
 type progress struct {
 	mu    sync.Mutex

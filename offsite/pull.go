@@ -31,8 +31,9 @@ type PullOptions struct {
 // Pull fetches one snapshot into dest, which must not exist or be empty: a
 // snapshot directory as it lay on the host. The signature is verified before
 // anything else, the manifest against its signed digest, every file against the
-// manifest's; where one differs the error names the pack. It is built beside dest and renamed, so dest is whole or absent.
-// Owners are set where this process may; modes and times always.
+// manifest's; where one differs the error names the pack. The snapshot is built
+// beside dest and renamed, so that dest is whole or absent. Owners are set where
+// this process may; modes and times always.
 func (v *Vault) Pull(ctx context.Context, s Stored, dest string, o PullOptions) (err error) {
 	sums, err := v.verified(ctx, s, o.Signers)
 	if err != nil {
@@ -67,7 +68,10 @@ func prepareDestination(dest string, m *Manifest) error {
 		return err
 	}
 	if len(entries) > 0 {
-		return &failure.Error{Op: "vault restore", Subject: dest, Kind: failure.Refused, Err: errors.New("it is not empty"), Hint: "name a directory that does not exist yet"}
+		return &failure.Error{
+			Op: "vault restore", Subject: dest, Kind: failure.Refused, Err: errors.New("it is not empty"),
+			Hint: "name a directory that does not exist yet",
+		}
 	}
 	if err := fsx.MkdirAll(filepath.Dir(dest), 0o700); err != nil {
 		return err
@@ -90,7 +94,9 @@ func (m *Manifest) stored() int64 {
 }
 
 // manifest fetches, decrypts and checks the manifest of a verified push.
-func (v *Vault) manifest(ctx context.Context, s Stored, sums sums, identities crypt.Identities) (m *Manifest, err error) {
+func (v *Vault) manifest(
+	ctx context.Context, s Stored, sums sums, identities crypt.Identities,
+) (m *Manifest, err error) {
 	name := s.Push.object(manifestSuffix)
 	bad := func(err error) error {
 		return &failure.Error{Op: "vault", Subject: name, Kind: failure.Invalid, Err: err}
@@ -147,7 +153,9 @@ func decodeManifest(data []byte, s Stored) (*Manifest, error) {
 // newDecoder decompresses a stream in a bounded memory, whatever its header
 // asks for.
 func newDecoder(r io.Reader) (*zstd.Decoder, error) {
-	return zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+	return zstd.NewReader(
+		r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow),
+	)
 }
 
 // object is an object of the vault that is being read.
@@ -167,7 +175,10 @@ func (v *Vault) open(ctx context.Context, name string) (*object, error) {
 		}
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &failure.Error{Op: "vault", Subject: name, Kind: failure.Invalid, Err: errors.New("it is missing"), Hint: "the vault is damaged: try another snapshot"}
+		return nil, &failure.Error{
+			Op: "vault", Subject: name, Kind: failure.Invalid, Err: errors.New("it is missing"),
+			Hint: "the vault is damaged: try another snapshot",
+		}
 	}
 	if err != nil {
 		return nil, err
@@ -244,9 +255,11 @@ func (v *Vault) checkObject(ctx context.Context, name string, sums sums) error {
 	return r.verify()
 }
 
-// Recipients tells who can open a snapshot, as the host says in its manifest:
+// Recipients returns who can open a snapshot, as the host says in its manifest:
 // what an age file itself tells of that is nobody's name.
-func (v *Vault) Recipients(ctx context.Context, s Stored, signers crypt.Signers, identities crypt.Identities) ([]string, error) {
+func (v *Vault) Recipients(
+	ctx context.Context, s Stored, signers crypt.Signers, identities crypt.Identities,
+) ([]string, error) {
 	sums, err := v.verified(ctx, s, signers)
 	if err != nil {
 		return nil, err

@@ -18,7 +18,11 @@ func TestFileDigestFollows(t *testing.T) {
 		data[i] = byte(i / 7)
 	}
 	sum := sha256.Sum256(data)
-	m := &Manifest{Files: []FileEntry{{File: snapshot.File{Path: "f", Type: snapshot.TypeFile, Size: size, SHA256: hex.EncodeToString(sum[:])}}}}
+	m := &Manifest{
+		Files: []FileEntry{
+			{File: snapshot.File{Path: "f", Type: snapshot.TypeFile, Size: size, SHA256: hex.EncodeToString(sum[:])}},
+		},
+	}
 	for _, order := range [][]int64{{0, 1, 2, 3}, {3, 2, 1, 0}, {1, 3, 0, 2}, {0, 3, 2, 1}} {
 		root, err := os.OpenRoot(t.TempDir())
 		if err != nil {

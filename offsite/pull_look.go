@@ -54,10 +54,15 @@ func (v *Vault) Dump(ctx context.Context, s Stored, path string, out io.Writer, 
 		}
 	}
 	if len(only.Files) == 0 {
-		return notFound(path, errors.New("no such file in the snapshot"), "see `atobackupd vault ls "+string(s.Stamp)+"`")
+		return notFound(
+			path, errors.New("no such file in the snapshot"), "see `atobackupd vault ls "+string(s.Stamp)+"`",
+		)
 	}
 	if t := only.Files[0].Type; t != snapshot.TypeFile {
-		return &failure.Error{Op: "vault dump", Subject: path, Kind: failure.Usage, Err: errors.New("it is a " + t + ", not a file")}
+		return &failure.Error{
+			Op: "vault dump", Subject: path, Kind: failure.Usage,
+			Err: errors.New("it is a " + t + ", not a file"),
+		}
 	}
 	dir, err := os.MkdirTemp("", "atobackupd-dump-")
 	if err != nil {
@@ -77,7 +82,10 @@ func (v *Vault) Dump(ctx context.Context, s Stored, path string, out io.Writer, 
 		return err
 	}
 	if hex.EncodeToString(hash.Sum(nil)) != only.Files[0].SHA256 {
-		return &failure.Error{Op: "vault dump", Subject: path, Err: errors.New("it was changed in the scratch directory while it was written out")}
+		return &failure.Error{
+			Op: "vault dump", Subject: path,
+			Err: errors.New("it was changed in the scratch directory while it was written out"),
+		}
 	}
 	return nil
 }

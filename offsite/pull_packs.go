@@ -53,13 +53,13 @@ func (v *Vault) restoreFiles(ctx context.Context, m *Manifest, sums sums, dir st
 	}
 	f.vault, f.sums, f.identities = v, sums, o.Identities
 	f.progress.tell, f.progress.step = o.Progress, string(m.Stamp)
-	if err := f.readPacks(ctx, packReadsOf(m, func(f *FileEntry) []Run { return f.Patch }), (*packReader).putPatch); err != nil {
+	if err := f.readPacks(ctx, packReadsOf(m, patchRuns), (*packReader).putPatch); err != nil {
 		return err
 	}
 	if err := f.fillHoles(ctx); err != nil {
 		return err
 	}
-	if err := f.readPacks(ctx, packReadsOf(m, func(f *FileEntry) []Run { return f.Base }), (*packReader).putBase); err != nil {
+	if err := f.readPacks(ctx, packReadsOf(m, baseRuns), (*packReader).putBase); err != nil {
 		return err
 	}
 	for i := range m.Files {
@@ -79,11 +79,17 @@ func newRestorer(m *Manifest, root *os.Root) (*restorer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &restorer{manifest: m, root: root, progress: progress{total: m.stored()}, patches: patches, digests: make([]fileDigest, len(m.Files))}, nil
+	return &restorer{
+		manifest: m, root: root, progress: progress{total: m.stored()}, patches: patches,
+		digests: make([]fileDigest, len(m.Files)),
+	}, nil
 }
 
 // packReads holds, for each pack index, what is taken from it, in its order.
 type packReads map[int64][]extent
+
+func patchRuns(f *FileEntry) []Run { return f.Patch }
+func baseRuns(f *FileEntry) []Run  { return f.Base }
 
 func packReadsOf(m *Manifest, runs func(*FileEntry) []Run) packReads {
 	reads := make(packReads)
@@ -155,7 +161,9 @@ func (f *restorer) newPackReader(ctx context.Context, put putPages) (*packReader
 		return nil, err
 	}
 	piece := func() []byte { return make([]byte, chunkPages*PageSize) }
-	return &packReader{restorer: f, ctx: ctx, put: put, dec: dec, data: piece(), mixed: piece(), more: piece(), open: -1}, nil
+	return &packReader{
+		restorer: f, ctx: ctx, put: put, dec: dec, data: piece(), mixed: piece(), more: piece(), open: -1,
+	}, nil
 }
 
 func (w *packReader) close() error {
@@ -224,7 +232,11 @@ func (f *restorer) findCorruptPack(ctx context.Context, e *FileEntry) error {
 			return err
 		}
 	}
-	return &failure.Error{Op: "vault", Subject: e.Path, Kind: failure.Invalid, Err: errors.New("checksum_mismatch: what the packs give is not what was snapshotted"), Hint: "try another snapshot"}
+	return &failure.Error{
+		Op: "vault", Subject: e.Path, Kind: failure.Invalid,
+		Err:  errors.New("checksum_mismatch: what the packs give is not what was snapshotted"),
+		Hint: "try another snapshot",
+	}
 }
 
 // place puts what a run takes of the pages that begin at page.

@@ -51,7 +51,9 @@ func byPage(runs []Run) []Run {
 // within returns the runs that lie in [from, to), cut to it, in order.
 func (p *patchFile) within(file int, from, to int64) iter.Seq[patchRun] {
 	runs := p.runs[file]
-	first, _ := slices.BinarySearchFunc(runs, from+1, func(r patchRun, after int64) int { return cmp.Compare(r.page+r.pages, after) })
+	first, _ := slices.BinarySearchFunc(
+		runs, from+1, func(r patchRun, after int64) int { return cmp.Compare(r.page+r.pages, after) },
+	)
 	return func(yield func(patchRun) bool) {
 		for _, r := range runs[first:] {
 			begin, end := max(r.page, from), min(r.page+r.pages, to)

@@ -43,7 +43,7 @@ func (v *Vault) Rebuild(ctx context.Context, s Stored, dir string, o PullOptions
 	}
 	defer f.patches.Close()
 	f.vault, f.sums, f.identities = v, sums, o.Identities
-	if err := f.readPacks(ctx, packReadsOf(m, func(f *FileEntry) []Run { return f.Patch }), (*packReader).putPatch); err != nil {
+	if err := f.readPacks(ctx, packReadsOf(m, patchRuns), (*packReader).putPatch); err != nil {
 		return err
 	}
 	b := &rebuilder{restorer: f, stored: s, base: baseDir(r.BaseDir), numbers: make(map[string]uint32)}
@@ -173,8 +173,11 @@ func (b *rebuilder) addFile(ctx context.Context, out *mapWriter, index int, e *F
 		return err
 	}
 	defer base.Close()
-	b.tail.Files = append(b.tail.Files, mappedFile{Path: e.Path, Size: e.Size, SHA256: e.SHA256, Stamp: b.stored.Stamp, First: out.n,
-		Link: b.stored.Push, Based: b.stored.Push})
+	b.tail.Files = append(
+		b.tail.Files,
+		mappedFile{Path: e.Path, Size: e.Size, SHA256: e.SHA256, Stamp: b.stored.Stamp, First: out.n,
+			Link: b.stored.Push, Based: b.stored.Push},
+	)
 	baseRuns, patchRuns := byPage(e.Base), byPage(e.Patch)
 	var page, basePage [PageSize]byte
 	for number := range pages(e.Size) {

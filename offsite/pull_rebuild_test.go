@@ -36,7 +36,10 @@ func TestRebuildGoesOnWithADaysBytes(t *testing.T) {
 	}
 	pushed := r.push(today)
 	if pushed.Base || pushed.Bytes > first.Bytes/5 || len(pushed.Warnings) > 0 {
-		t.Errorf("%d bytes after a first push of %d, base %v, warnings %q", pushed.Bytes, first.Bytes, pushed.Base, pushed.Warnings)
+		t.Errorf(
+			"%d bytes after a first push of %d, base %v, warnings %q", pushed.Bytes, first.Bytes, pushed.Base,
+			pushed.Warnings,
+		)
 	}
 	r.wantPull(today)
 	// The files that only the full snapshot has are known too.

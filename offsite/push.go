@@ -51,7 +51,7 @@ type PushOptions struct {
 
 const defaultRebaseRatio = 0.5
 
-// Pushed tells what a push sent.
+// Pushed is what a push sent.
 type Pushed struct {
 	Stamp      snapshot.Stamp `json:"stamp"`
 	Packs      int            `json:"packs"` // that it sent
@@ -156,7 +156,10 @@ func (v *Vault) newPusher(src Source, o PushOptions) (w *pusher, err error) {
 	if err != nil {
 		return nil, err
 	}
-	w = &pusher{vault: v, src: src, o: o, base: baseDir(o.BaseDir), level: level, progress: progress{step: string(src.Info.Stamp), tell: o.Progress}}
+	w = &pusher{
+		vault: v, src: src, o: o, base: baseDir(o.BaseDir), level: level,
+		progress: progress{step: string(src.Info.Stamp), tell: o.Progress},
+	}
 	first := int64(0)
 	for _, f := range src.Files {
 		if f.Path == snapshot.MetadataFile { // carried by the manifest
@@ -179,7 +182,11 @@ func (v *Vault) newPusher(src Source, o PushOptions) (w *pusher, err error) {
 		return nil, err
 	}
 	if err := m.check(src.Info.Stamp); err != nil {
-		return nil, sourceError(&failure.Error{Op: "push", Subject: src.Dir, Kind: failure.Invalid, Err: err, Hint: "a vault cannot hold it"})
+		return nil, sourceError(
+			&failure.Error{
+				Op: "push", Subject: src.Dir, Kind: failure.Invalid, Err: err, Hint: "a vault cannot hold it",
+			},
+		)
 	}
 	if err := w.openMap(); err != nil || w.last != nil {
 		return w, err
@@ -226,7 +233,9 @@ func (w *pusher) warn(format string, args ...any) {
 
 // header says what a spool must be about to be of use.
 func (w *pusher) header() journalHeader {
-	h := journalHeader{VaultID: w.vault.Info.ID, Recipients: w.o.Recipients.Fingerprint(), Files: digestFiles(w.entries)}
+	h := journalHeader{
+		VaultID: w.vault.Info.ID, Recipients: w.o.Recipients.Fingerprint(), Files: digestFiles(w.entries),
+	}
 	for _, f := range w.files {
 		based := PushID("")
 		if f != nil && f.last != nil {

@@ -140,14 +140,24 @@ func TestLocalState(t *testing.T) {
 		base bool
 		warn string
 	}{
-		"nothing":                 {func(*rig) {}, false, ""},
-		"lost map":                {func(r *rig) { r.check(os.Remove(mapFile(r))) }, true, ""},
-		"flipped bit":             {func(r *rig) { flip(r, mapFile(r), func(n int) int { return n / 3 }) }, true, "not what was written"},
-		"flipped bit in the tail": {func(r *rig) { flip(r, mapFile(r), func(n int) int { return n - 100 }) }, true, "not what was written"},
-		"cut map":                 {func(r *rig) { r.check(os.Truncate(mapFile(r), 5000)) }, true, "not what was written"},
-		"empty map":               {func(r *rig) { r.check(os.Truncate(mapFile(r), 0)) }, true, "not what was written"},
-		"older map":               {func(r *rig) { r.check(os.Rename(mapFile(r)+".old", mapFile(r))) }, false, ""},
-		"lost bases":              {func(r *rig) { r.check(os.RemoveAll(r.baseDir)) }, true, "its base file is missing"},
+		"nothing":  {func(*rig) {}, false, ""},
+		"lost map": {func(r *rig) { r.check(os.Remove(mapFile(r))) }, true, ""},
+		"flipped bit": {
+			func(r *rig) { flip(r, mapFile(r), func(n int) int { return n / 3 }) }, true,
+			"not what was written",
+		},
+		"flipped bit in the tail": {
+			func(r *rig) { flip(r, mapFile(r), func(n int) int { return n - 100 }) }, true,
+			"not what was written",
+		},
+		"cut map": {
+			func(r *rig) { r.check(os.Truncate(mapFile(r), 5000)) }, true, "not what was written",
+		},
+		"empty map": {func(r *rig) { r.check(os.Truncate(mapFile(r), 0)) }, true, "not what was written"},
+		"older map": {func(r *rig) { r.check(os.Rename(mapFile(r)+".old", mapFile(r))) }, false, ""},
+		"lost bases": {
+			func(r *rig) { r.check(os.RemoveAll(r.baseDir)) }, true, "its base file is missing",
+		},
 		"rotten base": {func(r *rig) {
 			path := bases(r, "db/atocore.db")
 			data, err := os.ReadFile(path)
@@ -179,7 +189,8 @@ func TestLocalState(t *testing.T) {
 			s.day()
 			third := r.take(s, stampOf(2), true)
 			pushed := r.push(third)
-			if pushed.Base != c.base || !strings.Contains(strings.Join(pushed.Warnings, "\n"), c.warn) || (c.warn == "") != (len(pushed.Warnings) == 0) {
+			if pushed.Base != c.base || !strings.Contains(strings.Join(pushed.Warnings, "\n"), c.warn) ||
+				(c.warn == "") != (len(pushed.Warnings) == 0) {
 				t.Errorf("base %v, warnings %q", pushed.Base, pushed.Warnings)
 			}
 			s.day()
@@ -215,7 +226,8 @@ func TestLostPacksAreHealed(t *testing.T) {
 				s.day()
 				src := r.take(s, stampOf(2), true)
 				pushed := r.push(src)
-				if len(pushed.Damage) == 0 || !strings.Contains(pushed.Damage[0], "packs/"+string(stampOf(layer))) || pushed.Base != (layer == 0) {
+				if len(pushed.Damage) == 0 || !strings.Contains(pushed.Damage[0], "packs/"+string(stampOf(layer))) ||
+					pushed.Base != (layer == 0) {
 					t.Errorf("%+v", pushed)
 				}
 				r.wantPull(src)

@@ -55,8 +55,10 @@ func (w *pusher) newPageEncoder() (*encoder, error) {
 // newCompressor compresses frames, each on its own. age guards their bytes, so
 // they carry no checksum.
 func newCompressor(level zstd.EncoderLevel, plain bool) (*zstd.Encoder, error) {
-	return zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(1), zstd.WithNoEntropyCompression(plain),
-		zstd.WithWindowSize(framePages*PageSize), zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(false))
+	return zstd.NewWriter(
+		nil, zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(1), zstd.WithNoEntropyCompression(plain),
+		zstd.WithWindowSize(framePages*PageSize), zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(false),
+	)
 }
 
 // level is how much work a base page is worth. On a database, a first push
@@ -140,7 +142,7 @@ func (s *encoder) encodeChunk(c chunk) error {
 	return s.work.records.write(first+int64(begin), now[begin:])
 }
 
-// readOld reads the records of the last version and tells how many there are.
+// readOld reads the records of the last version and returns how many there are.
 func (s *encoder) readOld(c chunk, old []record) (known int, err error) {
 	if c.file.last == nil {
 		return 0, nil
@@ -153,7 +155,9 @@ func (s *encoder) readOld(c chunk, old []record) (known int, err error) {
 // classifyPage fills in the record of a page. When the page must be sent it returns the
 // layer and the bytes, which are valid until the next call. now holds the place
 // that an earlier attempt gave the page, if one did.
-func (s *encoder) classifyPage(f *pushFile, number int64, page []byte, now *record, old record, known bool) (layer int, data []byte) {
+func (s *encoder) classifyPage(
+	f *pushFile, number int64, page []byte, now *record, old record, known bool,
+) (layer int, data []byte) {
 	if bytes.Equal(page, zeroPage[:]) {
 		*now = record{}
 		return 0, nil
@@ -182,7 +186,9 @@ func (s *encoder) classifyPage(f *pushFile, number int64, page []byte, now *reco
 
 // diffPage makes the patch of a page against its base page. Without one that can
 // be trusted on both sides the page becomes a base page itself.
-func (s *encoder) diffPage(f *pushFile, number int64, page []byte, content pageDigest, now *record, old record) (layer int, data []byte) {
+func (s *encoder) diffPage(
+	f *pushFile, number int64, page []byte, content pageDigest, now *record, old record,
+) (layer int, data []byte) {
 	if old.baseAt.nowhere() { // the base is zeros, as of pages beyond its end
 		*now = record{content: content}
 		return patchLayer, page

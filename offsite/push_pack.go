@@ -80,10 +80,12 @@ type openPack struct {
 }
 
 func newPacker(ctx context.Context, remote Remote, recipients *crypt.Recipients, push PushID) *packer {
-	return &packer{ctx: ctx, remote: remote, recipients: recipients, push: push, slots: make(chan struct{}, packsUnderWay)}
+	return &packer{
+		ctx: ctx, remote: remote, recipients: recipients, push: push, slots: make(chan struct{}, packsUnderWay),
+	}
 }
 
-// add appends a frame that holds the pages of extents, and tells in which pack
+// add appends a frame that holds the pages of extents, and returns in which pack
 // and at which page it begins.
 func (p *packer) add(layer int, frame []byte, extents []extent) (pack uint32, first int64, err error) {
 	pages := int64(0)

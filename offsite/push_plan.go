@@ -25,7 +25,9 @@ func (v *Vault) packSizes(ctx context.Context) (map[string]int64, error) {
 // restoreFromTrash moves packs out of trash/ that are needed again, and notes them in
 // sizes. Where that is not possible, as on an append-only target, they count as
 // missing: prune may be about to remove them.
-func (v *Vault) restoreFromTrash(ctx context.Context, packs []packRef, sizes map[string]int64, damaged map[string]bool) error {
+func (v *Vault) restoreFromTrash(
+	ctx context.Context, packs []packRef, sizes map[string]int64, damaged map[string]bool,
+) error {
 	missing := false
 	for _, p := range packs {
 		if _, ok := sizes[p.ID]; !ok {

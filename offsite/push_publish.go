@@ -23,7 +23,9 @@ var errPacksGone = errors.New("a pack that it needs is not there whole any more"
 // takes the map over.
 func (w *pusher) publish(ctx context.Context, done *sealed) error {
 	dir := spoolPath(w.o.StateDir, w.src.Info.Stamp)
-	objects := []struct{ file, suffix string }{{spoolManifest, manifestSuffix}, {spoolInfo, infoSuffix}, {spoolSums, sumsSuffix}}
+	objects := []struct{ file, suffix string }{
+		{spoolManifest, manifestSuffix}, {spoolInfo, infoSuffix}, {spoolSums, sumsSuffix},
+	}
 	for _, object := range objects {
 		if err := w.vault.putFile(ctx, done.Push.object(object.suffix), filepath.Join(dir, object.file)); err != nil {
 			return err
@@ -59,7 +61,10 @@ func (v *Vault) putFile(ctx context.Context, name, path string) error {
 		return readErr
 	}
 	if !same {
-		return &failure.Error{Op: "push", Subject: name, Err: errors.New("it exists with other bytes"), Hint: "does something else write to the vault's directory?"}
+		return &failure.Error{
+			Op: "push", Subject: name, Err: errors.New("it exists with other bytes"),
+			Hint: "does something else write to the vault's directory?",
+		}
 	}
 	return nil
 }
@@ -96,7 +101,11 @@ func (w *pusher) checkPacks(ctx context.Context, packs []packRef) error {
 	}
 	for _, p := range packs {
 		if size, ok := sizes[p.ID]; !ok || size != p.Size {
-			return &failure.Error{Op: "push", Subject: packName(p.ID), Err: fmt.Errorf("stored with %d bytes, listed with %d: %w", p.Size, size, errPacksGone), Hint: "the next push sends it anew; does something else write to the vault's directory?"}
+			return &failure.Error{
+				Op: "push", Subject: packName(p.ID),
+				Err:  fmt.Errorf("stored with %d bytes, listed with %d: %w", p.Size, size, errPacksGone),
+				Hint: "the next push sends it anew; does something else write to the vault's directory?",
+			}
 		}
 	}
 	return nil
@@ -105,7 +114,9 @@ func (w *pusher) checkPacks(ctx context.Context, packs []packRef) error {
 // checkObjects sees that what the signature will vouch for is there: a prune
 // takes an attempt that rested for a week for one that was given up.
 func (w *pusher) checkObjects(ctx context.Context, push PushID, dir string) error {
-	for file, suffix := range map[string]string{spoolManifest: manifestSuffix, spoolInfo: infoSuffix, spoolSums: sumsSuffix} {
+	for file, suffix := range map[string]string{
+		spoolManifest: manifestSuffix, spoolInfo: infoSuffix, spoolSums: sumsSuffix,
+	} {
 		local, err := os.Stat(filepath.Join(dir, file))
 		if err != nil {
 			return err
@@ -115,7 +126,10 @@ func (w *pusher) checkObjects(ctx context.Context, push PushID, dir string) erro
 			return err
 		}
 		if there.Size != local.Size() {
-			return &failure.Error{Op: "push", Subject: push.object(suffix), Err: fmt.Errorf("stored with %d bytes, it has %d", local.Size(), there.Size)}
+			return &failure.Error{
+				Op: "push", Subject: push.object(suffix),
+				Err: fmt.Errorf("stored with %d bytes, it has %d", local.Size(), there.Size),
+			}
 		}
 	}
 	return nil

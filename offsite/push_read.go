@@ -115,7 +115,10 @@ func (w *pusher) reuse(pack storedPack) error {
 	for _, e := range pack.extents {
 		f := w.files[e.file]
 		if f == nil || e.page < 0 || e.pages <= 0 || e.page > f.pages-e.pages {
-			return &failure.Error{Op: "push", Subject: w.spool.path(spoolJournal), Err: errors.New("it names pages that the snapshot does not have"), Hint: "remove the directory"}
+			return &failure.Error{
+				Op: "push", Subject: w.spool.path(spoolJournal),
+				Err: errors.New("it names pages that the snapshot does not have"), Hint: "remove the directory",
+			}
 		}
 		records := make([]record, e.pages)
 		for i := range records {
@@ -164,7 +167,9 @@ func (w *pusher) bySize() []*pushFile {
 	return files
 }
 
-func (w *pusher) readOrKeep(ctx context.Context, root *os.Root, f *pushFile, chunks chan<- chunk, free chan []byte) error {
+func (w *pusher) readOrKeep(
+	ctx context.Context, root *os.Root, f *pushFile, chunks chan<- chunk, free chan []byte,
+) error {
 	same, err := w.keepRecords(f)
 	if err != nil {
 		return err
@@ -195,7 +200,9 @@ func (w *pusher) keepRecords(f *pushFile) (bool, error) {
 	return true, nil
 }
 
-func (w *pusher) readFile(ctx context.Context, root *os.Root, f *pushFile, chunks chan<- chunk, free chan []byte) error {
+func (w *pusher) readFile(
+	ctx context.Context, root *os.Root, f *pushFile, chunks chan<- chunk, free chan []byte,
+) error {
 	in, err := root.OpenFile(filepath.FromSlash(f.Path), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return sourceError(err)

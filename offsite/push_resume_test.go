@@ -118,7 +118,8 @@ func TestResume(t *testing.T) {
 			}
 			r.wantPull(src)
 			r.wantRecover(src)
-			if left, _ := filepath.Glob(filepath.Join(offsite.StateDir(r.stateDir, "laptop"), "spool", "*")); len(left) > 0 {
+			left, _ := filepath.Glob(filepath.Join(offsite.StateDir(r.stateDir, "laptop"), "spool", "*"))
+			if len(left) > 0 {
 				t.Errorf("spooled still: %q", left)
 			}
 			s.day()
@@ -176,7 +177,8 @@ func TestResumeOfSomethingElse(t *testing.T) {
 	cutPush := func(src offsite.Source, left int) {
 		vault, err := offsite.OpenVault(context.Background(), &cutRemote{Remote: real, left: left})
 		r.check(err)
-		if _, err := vault.Push(context.Background(), src, r.pushOptions()); failure.KindOf(err) != failure.Unreachable {
+		_, err = vault.Push(context.Background(), src, r.pushOptions())
+		if failure.KindOf(err) != failure.Unreachable {
 			t.Fatal(err)
 		}
 	}
@@ -184,7 +186,9 @@ func TestResumeOfSomethingElse(t *testing.T) {
 	s.day()
 	first := r.take(s, stampOf(1), true)
 	cutPush(first, 1) // the patches are there, the manifest is not
-	order := offsite.InterruptedFirst(offsite.StateDir(r.stateDir, "laptop"), []snapshot.Stamp{stampOf(3), stampOf(2), stampOf(1)})
+	order := offsite.InterruptedFirst(
+		offsite.StateDir(r.stateDir, "laptop"), []snapshot.Stamp{stampOf(3), stampOf(2), stampOf(1)},
+	)
 	if !slices.Equal(order, []snapshot.Stamp{stampOf(1), stampOf(3), stampOf(2)}) {
 		t.Errorf("the order is %v", order)
 	}
@@ -230,7 +234,8 @@ func TestResumePatches(t *testing.T) {
 			src := r.snapshot(stampOf(1), map[string][]byte{"db/atocore.db": noise(2, 14<<20)})
 			vault, err := offsite.OpenVault(context.Background(), &cutRemote{Remote: real, left: 1})
 			r.check(err)
-			if _, err := vault.Push(context.Background(), src, r.pushOptions()); failure.KindOf(err) != failure.Unreachable {
+			_, err = vault.Push(context.Background(), src, r.pushOptions())
+			if failure.KindOf(err) != failure.Unreachable {
 				t.Fatal(err)
 			}
 			between(r)
@@ -272,7 +277,10 @@ func TestCancelLeavesNothing(t *testing.T) {
 // A real sshd is cut off in the middle of packs, again and again.
 func TestResumeOverSSH(t *testing.T) {
 	r, server := newSSHRig(t)
-	src := r.snapshot(stampOf(0), map[string][]byte{"chroma/data_level0.bin": noise(1, 60<<20), "db/atocore.db": text(1, 1<<20)})
+	src := r.snapshot(
+		stampOf(0),
+		map[string][]byte{"chroma/data_level0.bin": noise(1, 60<<20), "db/atocore.db": text(1, 1<<20)},
+	)
 	attempts := 0
 	for ; ; attempts++ {
 		vault, err := offsite.OpenVault(context.Background(), dialSSH(t, server, r.root))

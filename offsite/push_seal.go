@@ -93,7 +93,9 @@ func (w *pusher) writeManifest(numbers map[uint32]int64, packs []packRef) (size 
 	if err != nil {
 		return 0, "", err
 	}
-	enc, err := zstd.NewWriter(sealed, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20), zstd.WithLowerEncoderMem(true))
+	enc, err := zstd.NewWriter(
+		sealed, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20), zstd.WithLowerEncoderMem(true),
+	)
 	if err != nil {
 		return 0, "", err
 	}
@@ -109,8 +111,10 @@ func (w *pusher) writeManifest(numbers map[uint32]int64, packs []packRef) (size 
 }
 
 func (w *pusher) encodeManifest(out io.Writer, numbers map[uint32]int64, packs []packRef) error {
-	m := Manifest{Format: FormatVersion, Stamp: w.src.Info.Stamp, Created: time.Now().UTC(), Host: w.src.Host, PageSize: PageSize,
-		Packs: []string{}, Recipients: w.o.Recipients.Strings(), Files: []FileEntry{}}
+	m := Manifest{
+		Format: FormatVersion, Stamp: w.src.Info.Stamp, Created: time.Now().UTC(), Host: w.src.Host,
+		PageSize: PageSize, Packs: []string{}, Recipients: w.o.Recipients.Strings(), Files: []FileEntry{},
+	}
 	for _, p := range packs {
 		m.Packs = append(m.Packs, p.ID)
 	}
@@ -188,7 +192,9 @@ func (w *pusher) writeSums(manifestSum string, packs []packRef) error {
 	}
 	data = append(data, '\n')
 	infoSum := sha256.Sum256(data)
-	lines := []sum{{manifestSum, push.object(manifestSuffix)}, {hex.EncodeToString(infoSum[:]), push.object(infoSuffix)}}
+	lines := []sum{
+		{manifestSum, push.object(manifestSuffix)}, {hex.EncodeToString(infoSum[:]), push.object(infoSuffix)},
+	}
 	for _, p := range packs {
 		lines = append(lines, sum{p.SHA256, packName(p.ID)})
 	}
@@ -222,7 +228,9 @@ func (w *pusher) keepBases(ctx context.Context) error {
 		if f == nil || !f.newBase || !w.isNewest(f) {
 			continue
 		}
-		if err := w.base.keep(ctx, w.spool.Push, filepath.Join(w.src.Dir, filepath.FromSlash(f.Path)), f.Path); err != nil {
+		if err := w.base.keep(
+			ctx, w.spool.Push, filepath.Join(w.src.Dir, filepath.FromSlash(f.Path)), f.Path,
+		); err != nil {
 			return err
 		}
 		kept = true
@@ -255,7 +263,10 @@ func (w *pusher) mapSources() (sources []mapSource) {
 			continue
 		}
 		taken[f.Path] = true
-		entry := mappedFile{Path: f.Path, Size: f.Size, SHA256: f.SHA256, Stamp: w.src.Info.Stamp, Link: w.spool.Push, Based: w.spool.Push}
+		entry := mappedFile{
+			Path: f.Path, Size: f.Size, SHA256: f.SHA256, Stamp: w.src.Info.Stamp, Link: w.spool.Push,
+			Based: w.spool.Push,
+		}
 		if !f.newBase {
 			entry.Link = f.last.Link
 			if !f.baseSent.Load() {
@@ -290,7 +301,10 @@ func (w *pusher) writeMap() error {
 			return err
 		}
 	}
-	tail := mapTail{Format: mapFormat, VaultID: w.vault.Info.ID, Push: w.spool.Push, Recipients: w.o.Recipients.Fingerprint(), Key: w.hasher.key}
+	tail := mapTail{
+		Format: mapFormat, VaultID: w.vault.Info.ID, Push: w.spool.Push,
+		Recipients: w.o.Recipients.Fingerprint(), Key: w.hasher.key,
+	}
 	numbers := map[uint32]uint32{0: 0}
 	for i, p := range w.packer.packs {
 		if number := uint32(i + 1); used[number] {

@@ -137,7 +137,9 @@ func (s *spool) load(want journalHeader) bool {
 	if err != nil || json.Unmarshal(line, &s.journalHeader) != nil {
 		return false
 	}
-	if _, ok := s.Push.Stamp(); !ok || s.VaultID != want.VaultID || s.Recipients != want.Recipients || s.Files != want.Files || len(s.Based) != len(want.Based) {
+	if _, ok := s.Push.Stamp(); !ok || s.VaultID != want.VaultID || s.Recipients != want.Recipients ||
+		s.Files != want.Files ||
+		len(s.Based) != len(want.Based) {
 		return false
 	}
 	whole := int64(len(line))
@@ -233,7 +235,8 @@ func (s *spool) seal(done sealed) error {
 func loadSealed(stateDir string, stamp snapshot.Stamp, want journalHeader) (*sealed, bool) {
 	data, err := os.ReadFile(filepath.Join(spoolPath(stateDir, stamp), spoolSealed))
 	var done sealed
-	if err != nil || json.Unmarshal(data, &done) != nil || done.VaultID != want.VaultID || done.Files != want.Files || done.Recipients != want.Recipients {
+	if err != nil || json.Unmarshal(data, &done) != nil || done.VaultID != want.VaultID || done.Files != want.Files ||
+		done.Recipients != want.Recipients {
 		return nil, false
 	}
 	for _, name := range []string{spoolManifest, spoolInfo, spoolSums, spoolSig, mapName} {

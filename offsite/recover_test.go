@@ -92,7 +92,9 @@ func newRecoverVault(t testing.TB) *recoverVault {
 	script, err := os.ReadFile("recover.py")
 	v.check(err)
 	v.write("recover.py", script)
-	v.write("vault.json", v.json(map[string]any{"format": "atobackup-vault", "version": 1, "vault_id": "v", "signer": v.signer.AuthorizedKey()}))
+	v.write("vault.json", v.json(map[string]any{
+		"format": "atobackup-vault", "version": 1, "vault_id": "v", "signer": v.signer.AuthorizedKey(),
+	}))
 	v.fill()
 	return v
 }
@@ -111,7 +113,9 @@ func (v *recoverVault) fill() {
 	v.packs = map[string][]byte{old: base, now: patch}
 	v.manifest = recoverManifest{
 		Format: 1, Stamp: recoverStamp, Created: "2026-04-07T06:00:01Z", Host: "dalidou", PageSize: pageSize,
-		Packs: []string{old, now}, Metadata: "{\"created_at\": \"2026-04-07\",\n \"ü\": 1}\n", Atobackupd: `{"schema": 1}`,
+		Packs:      []string{old, now},
+		Metadata:   "{\"created_at\": \"2026-04-07\",\n \"ü\": 1}\n",
+		Atobackupd: `{"schema": 1}`,
 	}
 	page := func(pack []byte, n int64) []byte { return pack[n*pageSize : (n+1)*pageSize] }
 
@@ -122,17 +126,24 @@ func (v *recoverVault) fill() {
 	xor(page(db, 2), page(patch, 0))
 	xor(page(db, 602), page(patch, 3))
 	xor(page(db, 604), page(patch, 1))
-	v.file("db/atocore.db", db[:604*pageSize+17], 0o640, []run{{0, 600, 0, 0}}, []run{{604, 1, 1, 1}, {2, 1, 1, 0}, {602, 1, 1, 3}})
+	v.file(
+		"db/atocore.db", db[:604*pageSize+17], 0o640, []run{{0, 600, 0, 0}},
+		[]run{{604, 1, 1, 1}, {2, 1, 1, 0}, {602, 1, 1, 3}},
+	)
 
 	v.file("config/project-registry.json", bytes.Clone(page(base, 599)[:100]), 0o4755, []run{{0, 1, 0, 599}}, nil)
 	segment := slices.Concat(page(base, 698), page(base, 10), page(base, 11))
 	v.file("chroma/a b/datä\n.bin", segment, 0o400, []run{{0, 1, 0, 698}, {1, 2, 0, 10}}, nil)
 	v.file("chroma/empty", nil, 0o600, nil, nil)
 	v.file("chroma/zeros", make([]byte, 1<<20), 0o600, nil, nil)
-	v.manifest.Files = append(v.manifest.Files,
+	v.manifest.Files = append(
+		v.manifest.Files,
 		recoverFile{Path: "chroma/a b", Type: "dir", Mode: 0o2555, MTime: "2025-01-02T03:04:05.000000006+02:00"},
 		recoverFile{Path: "chroma", Type: "dir", Mode: 0o750, MTime: "2024-02-29T00:00:00Z"},
-		recoverFile{Path: "chroma/link", Type: "symlink", Mode: 0o777, MTime: "2023-01-01T00:00:00.5Z", Target: "a b/../zeros"},
+		recoverFile{
+			Path: "chroma/link", Type: "symlink", Mode: 0o777, MTime: "2023-01-01T00:00:00.5Z",
+			Target: "a b/../zeros",
+		},
 		recoverFile{Path: "chroma/nothing", Type: "dir", Mode: 0o700, MTime: "2024-02-29T00:00:00Z"},
 	)
 }
@@ -153,7 +164,8 @@ func (v *recoverVault) file(path string, content []byte, mode int64, base, patch
 	sum := sha256.Sum256(content)
 	v.want[path] = content
 	v.manifest.Files = append(v.manifest.Files, recoverFile{
-		Path: path, Type: "file", Size: int64(len(content)), Mode: mode, UID: 1000, GID: 1001, MTime: "2026-04-07T05:59:58.123456789Z",
+		Path: path, Type: "file", Size: int64(len(content)), Mode: mode, UID: 1000, GID: 1001,
+		MTime:  "2026-04-07T05:59:58.123456789Z",
 		SHA256: hex.EncodeToString(sum[:]), Base: base, Patch: patch,
 	})
 }
@@ -170,7 +182,10 @@ func (v *recoverVault) publish() {
 func (v *recoverVault) publishManifest(manifest []byte) {
 	v.t.Helper()
 	v.write("snapshots/"+recoverPush+".manifest.age", v.seal(manifest))
-	v.write("snapshots/"+recoverPush+".json", v.json(map[string]any{"stamp": recoverStamp, "kind": "weekly", "full": true, "pinned": false, "seq": 7}))
+	v.write(
+		"snapshots/"+recoverPush+".json",
+		v.json(map[string]any{"stamp": recoverStamp, "kind": "weekly", "full": true, "pinned": false, "seq": 7}),
+	)
 	v.sign()
 }
 
@@ -258,7 +273,10 @@ func (v *recoverVault) run(env []string, args ...string) (code int, stdout, stde
 func (v *recoverVault) restore() (to string, code int, stdout, stderr string) {
 	v.t.Helper()
 	to = filepath.Join(v.t.TempDir(), "restored")
-	code, stdout, stderr = v.run(nil, recoverStamp, "--identity", v.identity, "--to", to, "--signer", v.signer.AuthorizedKey()+" from the sheet")
+	code, stdout, stderr = v.run(
+		nil, recoverStamp, "--identity", v.identity, "--to", to, "--signer",
+		v.signer.AuthorizedKey()+" from the sheet",
+	)
 	return to, code, stdout, stderr
 }
 
@@ -294,7 +312,8 @@ func TestRecoverRestoresAll(t *testing.T) {
 	v.check(os.Rename(filepath.Join(v.dir, "packs", old), filepath.Join(v.dir, "trash", old)))
 
 	to, code, stdout, stderr := v.restore()
-	if code != 0 || !strings.Contains(stdout, "restored "+recoverStamp+" (weekly, from dalidou)") || strings.Contains(stderr, "warning") {
+	if code != 0 || !strings.Contains(stdout, "restored "+recoverStamp+" (weekly, from dalidou)") ||
+		strings.Contains(stderr, "warning") {
 		t.Fatalf("exit %d\n%s%s", code, stdout, stderr)
 	}
 	v.checkRestored(to)
@@ -309,7 +328,10 @@ func (v *recoverVault) removable(to string) {
 func (v *recoverVault) checkRestored(to string) {
 	v.t.Helper()
 	v.removable(to)
-	want := map[string][]byte{"backup-metadata.json": []byte(v.manifest.Metadata), "atobackupd.json": []byte(v.manifest.Atobackupd)}
+	want := map[string][]byte{
+		"backup-metadata.json": []byte(v.manifest.Metadata),
+		"atobackupd.json":      []byte(v.manifest.Atobackupd),
+	}
 	for path, content := range v.want {
 		want[path] = content
 	}
@@ -378,7 +400,8 @@ func TestRecoverIntoAnEmptyDirectory(t *testing.T) {
 	if _, err := os.Lstat(filepath.Join(to, "atobackupd.json")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a file that the snapshot does not have: %v", err)
 	}
-	if got, err := os.ReadFile(filepath.Join(to, "db/atocore.db")); err != nil || !bytes.Equal(got, v.want["db/atocore.db"]) {
+	if got, err := os.ReadFile(filepath.Join(to, "db/atocore.db")); err != nil ||
+		!bytes.Equal(got, v.want["db/atocore.db"]) {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
 }
@@ -428,7 +451,9 @@ func TestRecoverKeysBehindAPassphraseOrAPipe(t *testing.T) {
 	v.checkRestored(to)
 
 	locked := filepath.Join(t.TempDir(), "id")
-	if out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", locked).CombinedOutput(); err != nil {
+	if out, err := exec.Command(
+		"ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", locked,
+	).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	v.identity = locked
@@ -442,7 +467,9 @@ func TestRecoverSyntaxIsPython39(t *testing.T) {
 	}
 	compiled := filepath.Join(t.TempDir(), "recover.pyc")
 	const compile = `import py_compile, sys; py_compile.compile(sys.argv[1], sys.argv[2], doraise=True)`
-	if out, err := exec.Command("python3", "-W", "error", "-c", compile, "recover.py", compiled).CombinedOutput(); err != nil {
+	if out, err := exec.Command(
+		"python3", "-W", "error", "-c", compile, "recover.py", compiled,
+	).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 }
@@ -458,20 +485,34 @@ func TestRecoverUsage(t *testing.T) {
 		says string
 		args []string
 	}{
-		"nothing":          {2, "--list shows what there is", nil},
-		"a bad stamp":      {2, "is not a stamp", []string{"yesterday", "--identity", v.identity, "--to", to}},
-		"no identity":      {2, "needs --identity", []string{"latest", "--to", to}},
-		"no destination":   {2, "--to DIR", []string{"latest", "--identity", v.identity}},
-		"both":             {2, "takes no STAMP", []string{"latest", "--list"}},
-		"unknown stamp":    {1, "there is no snapshot 20200101T000000Z", []string{"20200101T000000Z", "--identity", v.identity, "--to", to}},
-		"no vault":         {1, "this is not a vault", []string{"--list", "--vault", full}},
-		"not empty":        {1, "is not empty", []string{"latest", "--identity", v.identity, "--to", full}},
-		"in the vault":     {1, "is inside the vault", []string{"latest", "--identity", v.identity, "--to", filepath.Join(v.dir, "out")}},
-		"not a directory":  {1, "is not a directory", []string{"latest", "--identity", v.identity, "--to", v.identity}},
-		"absent identity":  {1, "cannot be read", []string{"latest", "--identity", to + ".txt", "--to", to}},
-		"a bad signer":     {1, "is not a public key", []string{"latest", "--identity", v.identity, "--to", to, "--signer", "ssh-rsa AAAA"}},
-		"two line signer":  {1, "is not a public key", []string{"latest", "--identity", v.identity, "--to", to, "--signer", "x\n" + v.signer.AuthorizedKey()}},
-		"a wrong identity": {1, "age failed", []string{"latest", "--identity", newRecoverVault(t).identity, "--to", to}},
+		"nothing":        {2, "--list shows what there is", nil},
+		"a bad stamp":    {2, "is not a stamp", []string{"yesterday", "--identity", v.identity, "--to", to}},
+		"no identity":    {2, "needs --identity", []string{"latest", "--to", to}},
+		"no destination": {2, "--to DIR", []string{"latest", "--identity", v.identity}},
+		"both":           {2, "takes no STAMP", []string{"latest", "--list"}},
+		"unknown stamp": {
+			1, "there is no snapshot 20200101T000000Z",
+			[]string{"20200101T000000Z", "--identity", v.identity, "--to", to},
+		},
+		"no vault":  {1, "this is not a vault", []string{"--list", "--vault", full}},
+		"not empty": {1, "is not empty", []string{"latest", "--identity", v.identity, "--to", full}},
+		"in the vault": {
+			1, "is inside the vault",
+			[]string{"latest", "--identity", v.identity, "--to", filepath.Join(v.dir, "out")},
+		},
+		"not a directory": {1, "is not a directory", []string{"latest", "--identity", v.identity, "--to", v.identity}},
+		"absent identity": {1, "cannot be read", []string{"latest", "--identity", to + ".txt", "--to", to}},
+		"a bad signer": {
+			1, "is not a public key",
+			[]string{"latest", "--identity", v.identity, "--to", to, "--signer", "ssh-rsa AAAA"},
+		},
+		"two line signer": {
+			1, "is not a public key",
+			[]string{"latest", "--identity", v.identity, "--to", to, "--signer", "x\n" + v.signer.AuthorizedKey()},
+		},
+		"a wrong identity": {
+			1, "age failed", []string{"latest", "--identity", newRecoverVault(t).identity, "--to", to},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			code, stdout, stderr := v.run(nil, c.args...)
@@ -510,10 +551,14 @@ func TestRecoverKnowsSigners(t *testing.T) {
 	other := newRecoverVault(t)
 	to := filepath.Join(t.TempDir(), "to")
 	own, foreign := v.signer.AuthorizedKey(), other.signer.AuthorizedKey()
-	if code, _, stderr := v.run(nil, "latest", "--identity", v.identity, "--to", to, "--signer", foreign, "--signer", own); code != 0 {
+	if code, _, stderr := v.run(
+		nil, "latest", "--identity", v.identity, "--to", to, "--signer", foreign, "--signer", own,
+	); code != 0 {
 		t.Errorf("two signers: exit %d\n%s", code, stderr)
 	}
-	if code, _, stderr := v.run(nil, "latest", "--identity", v.identity, "--to", to+"2", "--signer", foreign); code != 1 || !strings.Contains(stderr, "does not verify") {
+	if code, _, stderr := v.run(
+		nil, "latest", "--identity", v.identity, "--to", to+"2", "--signer", foreign,
+	); code != 1 || !strings.Contains(stderr, "does not verify") {
 		t.Errorf("a foreign signer: exit %d\n%s", code, stderr)
 	}
 }
@@ -529,8 +574,14 @@ func TestRecoverMissingPrograms(t *testing.T) {
 		code           int
 		says           string
 	}{
-		"age":                      {[]string{"zstd", "ssh-keygen"}, restore, 1, "recover.py needs the program age: install it, e.g. apt install age\n"},
-		"zstd":                     {[]string{"age", "ssh-keygen"}, restore, 1, "recover.py needs the program zstd: install it, e.g. apt install zstd\n"},
+		"age": {
+			[]string{"zstd", "ssh-keygen"}, restore, 1,
+			"recover.py needs the program age: install it, e.g. apt install age\n",
+		},
+		"zstd": {
+			[]string{"age", "ssh-keygen"}, restore, 1,
+			"recover.py needs the program zstd: install it, e.g. apt install zstd\n",
+		},
 		"ssh-keygen for --signer":  {[]string{"age", "zstd"}, signed, 1, "recover.py needs the program ssh-keygen"},
 		"ssh-keygen for no signer": {[]string{"age", "zstd"}, restore, 0, "warning: the program ssh-keygen is missing"},
 	} {
@@ -578,23 +629,38 @@ func TestRecoverRefusesDamage(t *testing.T) {
 		says []string
 	}{
 		"a pack with a turned bit": {func(v *recoverVault) { v.turn(pack, 500) }, []string{pack, "is damaged"}},
-		"a cut pack":               {func(v *recoverVault) { v.write(pack, v.read(pack)[:900]) }, []string{pack, "is damaged"}},
-		"a missing pack":           {func(v *recoverVault) { v.remove(pack) }, []string{pack, "is missing"}},
-		"a missing manifest":       {func(v *recoverVault) { v.remove(manifest) }, []string{manifest, "is missing"}},
-		"a changed manifest":       {func(v *recoverVault) { v.turn(manifest, 300) }, []string{manifest, "is damaged"}},
-		"a changed json":           {func(v *recoverVault) { v.write("snapshots/"+recoverPush+".json", []byte("{}")) }, []string{".json", "is damaged"}},
-		"changed digests":          {func(v *recoverVault) { v.turn(sums, 3) }, []string{sums, "does not verify", "do not trust"}},
+		"a cut pack": {
+			func(v *recoverVault) { v.write(pack, v.read(pack)[:900]) }, []string{pack, "is damaged"},
+		},
+		"a missing pack":     {func(v *recoverVault) { v.remove(pack) }, []string{pack, "is missing"}},
+		"a missing manifest": {func(v *recoverVault) { v.remove(manifest) }, []string{manifest, "is missing"}},
+		"a changed manifest": {func(v *recoverVault) { v.turn(manifest, 300) }, []string{manifest, "is damaged"}},
+		"a changed json": {
+			func(v *recoverVault) { v.write("snapshots/"+recoverPush+".json", []byte("{}")) },
+			[]string{".json", "is damaged"},
+		},
+		"changed digests": {
+			func(v *recoverVault) { v.turn(sums, 3) }, []string{sums, "does not verify", "do not trust"},
+		},
 		"a forged signature": {func(v *recoverVault) {
 			signer, _, err := crypt.LoadOrCreateSigner(filepath.Join(v.t.TempDir(), "forger"))
 			v.check(err)
 			signature, err := signer.Sign(v.read(sums))
 			v.check(err)
 			v.write(sums+".sig", signature)
-			v.write("vault.json", v.json(map[string]any{"format": "atobackup-vault", "version": 1, "signer": signer.AuthorizedKey()}))
+			v.write(
+				"vault.json",
+				v.json(map[string]any{"format": "atobackup-vault", "version": 1, "signer": signer.AuthorizedKey()}),
+			)
 		}, []string{sums, "does not verify with the --signer"}},
-		"an empty signature":         {func(v *recoverVault) { v.write(sums+".sig", nil) }, []string{"does not verify"}},
-		"no digests":                 {func(v *recoverVault) { v.remove(sums) }, []string{sums, "is missing"}},
-		"a newer vault without sums": {func(v *recoverVault) { v.write("vault.json", []byte("{")); v.remove(sums) }, []string{"vault.json", "going on"}},
+		"an empty signature": {
+			func(v *recoverVault) { v.write(sums+".sig", nil) }, []string{"does not verify"},
+		},
+		"no digests": {func(v *recoverVault) { v.remove(sums) }, []string{sums, "is missing"}},
+		"a newer vault without sums": {
+			func(v *recoverVault) { v.write("vault.json", []byte("{")); v.remove(sums) },
+			[]string{"vault.json", "going on"},
+		},
 		"a pack that is a link": {func(v *recoverVault) {
 			v.check(os.Rename(filepath.Join(v.dir, pack), filepath.Join(v.dir, "elsewhere")))
 			v.check(os.Symlink("../elsewhere", filepath.Join(v.dir, pack)))
@@ -603,34 +669,64 @@ func TestRecoverRefusesDamage(t *testing.T) {
 			v.remove(pack)
 			v.check(syscall.Mkfifo(filepath.Join(v.dir, pack), 0o600))
 		}, []string{pack, "is not a regular file"}},
-		"signed garbage": {func(v *recoverVault) { v.signSums([]byte("not a digest\x1b[2J\n")) }, []string{sums, `is not a list of digests: not a digest\x1b[2J`}},
+		"signed garbage": {
+			func(v *recoverVault) { v.signSums([]byte("not a digest\x1b[2J\n")) },
+			[]string{sums, `is not a list of digests: not a digest\x1b[2J`},
+		},
 		"another snapshot's digests": {func(v *recoverVault) {
-			v.signSums(bytes.ReplaceAll(v.read(sums), []byte("snapshots/"+recoverPush), []byte("snapshots/20260101T000000Z-000000")))
+			own, other := []byte("snapshots/"+recoverPush), []byte("snapshots/20260101T000000Z-000000")
+			v.signSums(bytes.ReplaceAll(v.read(sums), own, other))
 		}, []string{"names snapshots/20260101T000000Z-000000", "no snapshot of this name"}},
 		"digests without the manifest": {func(v *recoverVault) {
 			lines := bytes.SplitAfter(v.read(sums), []byte("\n"))
-			v.signSums(bytes.Join(slices.DeleteFunc(lines, func(l []byte) bool { return bytes.Contains(l, []byte("manifest")) }), nil))
+			names := func(l []byte) bool { return bytes.Contains(l, []byte("manifest")) }
+			v.signSums(bytes.Join(slices.DeleteFunc(lines, names), nil))
 		}, []string{"does not name " + manifest}},
-		"a name twice":   {func(v *recoverVault) { v.signSums(slices.Concat(v.read(sums), v.read(sums))) }, []string{"twice"}},
-		"a file outside": {func(v *recoverVault) { v.signSums([]byte(zeroDigest + "  packs/../../x.age\n")) }, []string{"names packs/../../x.age"}},
+		"a name twice": {
+			func(v *recoverVault) { v.signSums(slices.Concat(v.read(sums), v.read(sums))) }, []string{"twice"},
+		},
+		"a file outside": {
+			func(v *recoverVault) { v.signSums([]byte(zeroDigest + "  packs/../../x.age\n")) },
+			[]string{"names packs/../../x.age"},
+		},
 		"a pack that ends early": {func(v *recoverVault) { v.packs[recoverPush+"-000000"] = make([]byte, 3*pageSize+1); v.publish() },
 			[]string{pack, "ends at page 3, and page 3 is needed"}},
 		"a pack with other pages": {func(v *recoverVault) { v.packs[recoverPush+"-000000"] = make([]byte, 5*pageSize); v.publish() },
 			[]string{"db/atocore.db", "another SHA-256"}},
-		"a pack that is not zstd":   {func(v *recoverVault) { v.write(pack, v.sealRaw(make([]byte, 100000))); v.sign() }, []string{pack, "zstd failed"}},
-		"a pack in the clear":       {func(v *recoverVault) { v.write(pack, []byte("hello")); v.sign() }, []string{pack, "age failed"}},
-		"a pack that age refuses":   {func(v *recoverVault) { v.turn(pack, len(v.read(pack))-3); v.sign() }, []string{pack, "age failed"}},
-		"a pack that age finds cut": {func(v *recoverVault) { v.write(pack, v.read(pack)[:1000]); v.sign() }, []string{pack, "age failed"}},
-		"not a manifest":            {func(v *recoverVault) { v.publishManifest([]byte("[1]")) }, []string{manifest, "not a JSON object"}},
-		"not JSON":                  {func(v *recoverVault) { v.publishManifest([]byte("{")) }, []string{manifest, "not valid JSON"}},
-		"a deep manifest":           {func(v *recoverVault) { v.publishManifest(bytes.Repeat([]byte("["), 200000)) }, []string{manifest, "not valid JSON"}},
+		"a pack that is not zstd": {
+			func(v *recoverVault) { v.write(pack, v.sealRaw(make([]byte, 100000))); v.sign() },
+			[]string{pack, "zstd failed"},
+		},
+		"a pack in the clear": {
+			func(v *recoverVault) { v.write(pack, []byte("hello")); v.sign() }, []string{pack, "age failed"},
+		},
+		"a pack that age refuses": {
+			func(v *recoverVault) { v.turn(pack, len(v.read(pack))-3); v.sign() }, []string{pack, "age failed"},
+		},
+		"a pack that age finds cut": {
+			func(v *recoverVault) { v.write(pack, v.read(pack)[:1000]); v.sign() },
+			[]string{pack, "age failed"},
+		},
+		"not a manifest": {
+			func(v *recoverVault) { v.publishManifest([]byte("[1]")) }, []string{manifest, "not a JSON object"},
+		},
+		"not JSON": {
+			func(v *recoverVault) { v.publishManifest([]byte("{")) }, []string{manifest, "not valid JSON"},
+		},
+		"a deep manifest": {
+			func(v *recoverVault) { v.publishManifest(bytes.Repeat([]byte("["), 200000)) },
+			[]string{manifest, "not valid JSON"},
+		},
 		"a long number": {func(v *recoverVault) {
 			v.publishManifest(slices.Concat([]byte(`{"format":`), bytes.Repeat([]byte("1"), 1<<20), []byte("}")))
 		},
 			[]string{manifest, "too many digits"}},
 		// 8 MiB of blanks in a few bytes, and the limit lowered to match.
 		"a bomb for a manifest": {func(v *recoverVault) {
-			v.write("recover.py", bytes.Replace(v.read("recover.py"), []byte("MAX_MANIFEST = 1 << 29"), []byte("MAX_MANIFEST = 1 << 22"), 1))
+			v.write(
+				"recover.py",
+				bytes.Replace(v.read("recover.py"), []byte("MANIFEST = 1 << 29"), []byte("MANIFEST = 1 << 22"), 1),
+			)
 			v.publishManifest(bytes.Repeat([]byte(" "), 8<<20))
 		}, []string{manifest, "is larger than 4.0 MiB"}},
 	} {
@@ -678,7 +774,9 @@ func TestRecoverRefusesHostileManifests(t *testing.T) {
 	}
 	link := func(p, target string) func(m *recoverManifest) {
 		return func(m *recoverManifest) {
-			m.Files = append(m.Files, recoverFile{Path: p, Type: "symlink", MTime: "2026-01-01T00:00:00Z", Target: target})
+			m.Files = append(
+				m.Files, recoverFile{Path: p, Type: "symlink", MTime: "2026-01-01T00:00:00Z", Target: target},
+			)
 		}
 	}
 	base := func(runs ...run) func(m *recoverManifest) {
@@ -689,19 +787,24 @@ func TestRecoverRefusesHostileManifests(t *testing.T) {
 		says   string
 	}
 	rows := map[string]row{
-		"absolute path":       {path("/etc/passwd"), "/etc/passwd: the path is absolute"},
-		"parent":              {path("../x"), "../x: the path has an empty part, . or .."},
-		"parent inside":       {path("db/../../x"), "the path has an empty part"},
-		"dot":                 {path("./x"), "the path has an empty part"},
-		"empty part":          {path("db//x"), "the path has an empty part"},
-		"slash at the end":    {path("db/"), "the path has an empty part"},
-		"no path":             {path(""), "a file has no path"},
-		"NUL":                 {path("db/x\x00y"), `db/x\x00y: the path holds a NUL`},
-		"long part":           {path(strings.Repeat("x", 256)), "the path is too long"},
-		"long path":           {path(strings.Repeat("x/", 2500) + "x"), "the path is too long"},
-		"the same path twice": {path("config/project-registry.json"), "config/project-registry.json: the path appears twice"},
-		"our own file":        {path("backup-metadata.json"), "backup-metadata.json: the path appears twice"},
-		"inside a file":       {path("config/project-registry.json/x"), "passes through config/project-registry.json, which is a file"},
+		"absolute path":    {path("/etc/passwd"), "/etc/passwd: the path is absolute"},
+		"parent":           {path("../x"), "../x: the path has an empty part, . or .."},
+		"parent inside":    {path("db/../../x"), "the path has an empty part"},
+		"dot":              {path("./x"), "the path has an empty part"},
+		"empty part":       {path("db//x"), "the path has an empty part"},
+		"slash at the end": {path("db/"), "the path has an empty part"},
+		"no path":          {path(""), "a file has no path"},
+		"NUL":              {path("db/x\x00y"), `db/x\x00y: the path holds a NUL`},
+		"long part":        {path(strings.Repeat("x", 256)), "the path is too long"},
+		"long path":        {path(strings.Repeat("x/", 2500) + "x"), "the path is too long"},
+		"the same path twice": {
+			path("config/project-registry.json"), "config/project-registry.json: the path appears twice",
+		},
+		"our own file": {path("backup-metadata.json"), "backup-metadata.json: the path appears twice"},
+		"inside a file": {
+			path("config/project-registry.json/x"),
+			"passes through config/project-registry.json, which is a file",
+		},
 		"inside a link":       {path("chroma/link/x"), "passes through chroma/link, which is a symlink"},
 		"inside our own file": {path("atobackupd.json/x"), "passes through atobackupd.json, which is a file"},
 
@@ -712,36 +815,67 @@ func TestRecoverRefusesHostileManifests(t *testing.T) {
 		"a link to nothing":             {link("l", ""), "has no usable target"},
 		"a link with NUL":               {link("l", "a\x00b"), "has no usable target"},
 
-		"a device":          {first(func(f *recoverFile) { f.Type = "char" }), "neither file, dir nor symlink but char"},
-		"a negative size":   {first(func(f *recoverFile) { f.Size = -1 }), "its size is not a number"},
-		"a size that lies":  {first(func(f *recoverFile) { f.Size = 1 << 47 }), "its size is not a number up to 64.0 TiB"},
-		"a bit too much":    {first(func(f *recoverFile) { f.Mode = 0o10000 }), "its mode is not a number"},
-		"a negative owner":  {first(func(f *recoverFile) { f.UID = -1 }), "its uid is not a number"},
-		"no owner":          {first(func(f *recoverFile) { f.GID = 1<<32 - 1 }), "its gid is not a number"},
-		"no time":           {first(func(f *recoverFile) { f.MTime = "yesterday" }), "its mtime is not a time: yesterday"},
-		"the 30th February": {first(func(f *recoverFile) { f.MTime = "2026-02-30T00:00:00Z" }), "its mtime is not a time"},
-		"no digest":         {first(func(f *recoverFile) { f.SHA256 = "abc" }), "db/atocore.db: has no SHA-256"},
-		"another digest":    {first(func(f *recoverFile) { f.SHA256 = zeroDigest }), "db/atocore.db: came back with another SHA-256"},
-		"a file cut short":  {first(func(f *recoverFile) { f.Size-- }), "db/atocore.db: came back with another SHA-256"},
+		"a device": {
+			first(func(f *recoverFile) { f.Type = "char" }), "neither file, dir nor symlink but char",
+		},
+		"a negative size": {first(func(f *recoverFile) { f.Size = -1 }), "its size is not a number"},
+		"a size that lies": {
+			first(func(f *recoverFile) { f.Size = 1 << 47 }), "its size is not a number up to 64.0 TiB",
+		},
+		"a bit too much":   {first(func(f *recoverFile) { f.Mode = 0o10000 }), "its mode is not a number"},
+		"a negative owner": {first(func(f *recoverFile) { f.UID = -1 }), "its uid is not a number"},
+		"no owner":         {first(func(f *recoverFile) { f.GID = 1<<32 - 1 }), "its gid is not a number"},
+		"no time": {
+			first(func(f *recoverFile) { f.MTime = "yesterday" }), "its mtime is not a time: yesterday",
+		},
+		"the 30th February": {
+			first(func(f *recoverFile) { f.MTime = "2026-02-30T00:00:00Z" }), "its mtime is not a time",
+		},
+		"no digest": {first(func(f *recoverFile) { f.SHA256 = "abc" }), "db/atocore.db: has no SHA-256"},
+		"another digest": {
+			first(func(f *recoverFile) { f.SHA256 = zeroDigest }),
+			"db/atocore.db: came back with another SHA-256",
+		},
+		"a file cut short": {
+			first(func(f *recoverFile) { f.Size-- }), "db/atocore.db: came back with another SHA-256",
+		},
 		"two large files": {func(m *recoverManifest) { m.Files[0].Size, m.Files[1].Size = 1<<46, 1<<46 },
 			"larger than 64.0 TiB together"},
-		"content of a directory": {func(m *recoverManifest) { m.Files[5].Base = []run{{0, 1, 0, 0}} }, "is a dir and has content"},
+		"content of a directory": {
+			func(m *recoverManifest) { m.Files[5].Base = []run{{0, 1, 0, 0}} }, "is a dir and has content",
+		},
 
-		"a run past the file":      {base(run{600, 6, 0, 0}), "the base run [600, 6, 0, 0] lies outside the file"},
-		"a run far past the file":  {base(run{1 << 39, 1, 0, 0}), "lies outside the file"},
-		"a run of nothing":         {base(run{0, 0, 0, 0}), "lies outside the file"},
-		"a negative run":           {base(run{-1, 1, 0, 0}), "a base run is not four numbers: [-1, 1, 0, 0]"},
-		"a run in no pack":         {base(run{0, 1, 2, 0}), "lies outside every pack"},
-		"a run beyond any pack":    {base(run{0, 1, 0, 1 << 20}), "lies outside every pack"},
-		"a run past the pack":      {base(run{0, 1, 0, 700}), "packs/20260401T060000Z-ffeedd-000000.age: ends at page 700, and page 700 is needed"},
-		"overlapping runs":         {base(run{10, 10, 0, 0}, run{0, 11, 0, 0}), "the base run [10, 10, 0, 0] overlaps another"},
-		"the same run twice":       {first(func(f *recoverFile) { f.Patch = append(f.Patch, f.Patch[0]) }), "the patch run [604, 1, 1, 1] overlaps another"},
-		"another format":           {func(m *recoverManifest) { m.Format = 2 }, "has another format than 1"},
-		"another stamp":            {func(m *recoverManifest) { m.Stamp = "20260101T000000Z" }, "belongs to snapshot 20260101T000000Z"},
-		"another page size":        {func(m *recoverManifest) { m.PageSize = 512 }, "has another page size"},
-		"a pack that is a path":    {func(m *recoverManifest) { m.Packs[0] = "../../etc/passwd" }, "../../etc/passwd is not the name of a pack"},
-		"a pack that is not named": {func(m *recoverManifest) { m.Packs[0] = "20260401T060000Z-ffeedd-000009" }, "which SHA256SUMS does not name"},
-		"a pack twice":             {func(m *recoverManifest) { m.Packs[0] = m.Packs[1] }, "names a pack twice"},
+		"a run past the file":     {base(run{600, 6, 0, 0}), "the base run [600, 6, 0, 0] lies outside the file"},
+		"a run far past the file": {base(run{1 << 39, 1, 0, 0}), "lies outside the file"},
+		"a run of nothing":        {base(run{0, 0, 0, 0}), "lies outside the file"},
+		"a negative run":          {base(run{-1, 1, 0, 0}), "a base run is not four numbers: [-1, 1, 0, 0]"},
+		"a run in no pack":        {base(run{0, 1, 2, 0}), "lies outside every pack"},
+		"a run beyond any pack":   {base(run{0, 1, 0, 1 << 20}), "lies outside every pack"},
+		"a run past the pack": {
+			base(run{0, 1, 0, 700}),
+			"packs/20260401T060000Z-ffeedd-000000.age: ends at page 700, and page 700 is needed",
+		},
+		"overlapping runs": {
+			base(run{10, 10, 0, 0}, run{0, 11, 0, 0}), "the base run [10, 10, 0, 0] overlaps another",
+		},
+		"the same run twice": {
+			first(func(f *recoverFile) { f.Patch = append(f.Patch, f.Patch[0]) }),
+			"the patch run [604, 1, 1, 1] overlaps another",
+		},
+		"another format": {func(m *recoverManifest) { m.Format = 2 }, "has another format than 1"},
+		"another stamp": {
+			func(m *recoverManifest) { m.Stamp = "20260101T000000Z" }, "belongs to snapshot 20260101T000000Z",
+		},
+		"another page size": {func(m *recoverManifest) { m.PageSize = 512 }, "has another page size"},
+		"a pack that is a path": {
+			func(m *recoverManifest) { m.Packs[0] = "../../etc/passwd" },
+			"../../etc/passwd is not the name of a pack",
+		},
+		"a pack that is not named": {
+			func(m *recoverManifest) { m.Packs[0] = "20260401T060000Z-ffeedd-000009" },
+			"which SHA256SUMS does not name",
+		},
+		"a pack twice": {func(m *recoverManifest) { m.Packs[0] = m.Packs[1] }, "names a pack twice"},
 	}
 	for name, c := range rows {
 		t.Run(name, func(t *testing.T) {
@@ -803,12 +937,17 @@ func TestRecoverInterrupted(t *testing.T) {
 			v.check(syscall.Mkfifo(ready, 0o600))
 			age, err := exec.LookPath("age")
 			v.check(err)
-			script := fmt.Sprintf("#!/bin/sh\nif [ -d \"$TO\" ]; then echo > %q; exec sleep 5; fi\nexec %q \"$@\"\n", ready, age)
+			script := fmt.Sprintf(
+				"#!/bin/sh\nif [ -d \"$TO\" ]; then echo > %q; exec sleep 5; fi\nexec %q \"$@\"\n", ready, age,
+			)
 			v.check(os.WriteFile(filepath.Join(bin, "age"), []byte(script), 0o700))
 
 			parent := t.TempDir()
 			to := filepath.Join(parent, "restored")
-			cmd := exec.Command(v.python[0], "-X", "dev", "-B", filepath.Join(v.dir, "recover.py"), recoverStamp, "--identity", v.identity, "--to", to)
+			cmd := exec.Command(
+				v.python[0], "-X", "dev", "-B", filepath.Join(v.dir, "recover.py"), recoverStamp, "--identity",
+				v.identity, "--to", to,
+			)
 			cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 			cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "TO="+parent)
 			var stderr bytes.Buffer

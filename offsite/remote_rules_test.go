@@ -47,7 +47,8 @@ func TestListingIsSorted(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got := fmt.Sprint(l.Sorted()); strings.Index(got, "C") > strings.Index(got, "a") || strings.Index(got, "a") > strings.Index(got, "b") {
+	if got := fmt.Sprint(l.Sorted()); strings.Index(got, "C") > strings.Index(got, "a") ||
+		strings.Index(got, "a") > strings.Index(got, "b") {
 		t.Error(got)
 	}
 }

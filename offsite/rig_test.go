@@ -76,8 +76,11 @@ func dialSSH(t testing.TB, server *sshdtest.Server, path string) offsite.Remote 
 func bareRig(t testing.TB) *rig {
 	t.Helper()
 	host := t.TempDir()
-	r := &rig{t: t, root: filepath.Join(t.TempDir(), "vault"), stateDir: filepath.Join(host, "state"), snapshots: filepath.Join(host, "backups", "snapshots"),
-		baseDir: filepath.Join(host, "backups", "base", "laptop"), identity: filepath.Join(host, "key.txt")}
+	r := &rig{
+		t: t, root: filepath.Join(t.TempDir(), "vault"), stateDir: filepath.Join(host, "state"),
+		snapshots: filepath.Join(host, "backups", "snapshots"),
+		baseDir:   filepath.Join(host, "backups", "base", "laptop"), identity: filepath.Join(host, "key.txt"),
+	}
 	r.check(os.MkdirAll(r.snapshots, 0o700))
 	r.check(os.MkdirAll(r.root, 0o755))
 	recipient, err := crypt.WriteIdentity(r.identity)
@@ -102,10 +105,15 @@ func (r *rig) open(remote offsite.Remote) {
 }
 
 func (r *rig) create() offsite.VaultInfo {
-	return offsite.VaultInfo{Created: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), Host: "dalidou", Signer: r.signer.AuthorizedKey(),
+	return offsite.VaultInfo{
+		Created: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
+		Host:    "dalidou",
+		Signer:  r.signer.AuthorizedKey(),
 		Retention: retention.Policy{
-			Daily: 7, Weekly: 4, Monthly: 6, PreRestore: 30 * retention.Day, Invalid: 7 * retention.Day, MaxDeleteFraction: 0.5,
-		}}
+			Daily: 7, Weekly: 4, Monthly: 6, PreRestore: 30 * retention.Day,
+			Invalid: 7 * retention.Day, MaxDeleteFraction: 0.5,
+		},
+	}
 }
 
 func (r *rig) check(err error) {
@@ -146,11 +154,17 @@ func (r *rig) source(stamp snapshot.Stamp) offsite.Source {
 	s := snapshot.Snapshot{Stamp: stamp, Path: filepath.Join(r.snapshots, string(stamp))}
 	files, err := s.Inventory(context.Background())
 	r.check(err)
-	return offsite.Source{Dir: s.Path, Files: files, Host: "dalidou", Info: offsite.Info{Stamp: stamp, Kind: snapshot.Daily, Full: true}}
+	return offsite.Source{
+		Dir: s.Path, Files: files, Host: "dalidou",
+		Info: offsite.Info{Stamp: stamp, Kind: snapshot.Daily, Full: true},
+	}
 }
 
 func (r *rig) pushOptions() offsite.PushOptions {
-	o := offsite.PushOptions{Recipients: r.recipients, Signer: r.signer, Seq: r.seq, StateDir: offsite.StateDir(r.stateDir, "laptop"), BaseDir: r.baseDir}
+	o := offsite.PushOptions{
+		Recipients: r.recipients, Signer: r.signer, Seq: r.seq,
+		StateDir: offsite.StateDir(r.stateDir, "laptop"), BaseDir: r.baseDir,
+	}
 	if r.options != nil {
 		r.options(&o)
 	}
@@ -186,7 +200,9 @@ func (r *rig) pull(name string) (dest string, err error) {
 		return "", err
 	}
 	dest = filepath.Join(r.t.TempDir(), "restored")
-	return dest, r.vault.Pull(context.Background(), stored, dest, offsite.PullOptions{Identities: r.identities, Signers: r.signers()})
+	return dest, r.vault.Pull(
+		context.Background(), stored, dest, offsite.PullOptions{Identities: r.identities, Signers: r.signers()},
+	)
 }
 
 // wantPull fetches a snapshot and compares it with the host's.
@@ -202,7 +218,10 @@ func (r *rig) wantPull(src offsite.Source) {
 func (r *rig) wantRecover(src offsite.Source) {
 	r.t.Helper()
 	dest := filepath.Join(r.t.TempDir(), "restored")
-	cmd := exec.Command(python(r.t), "-B", filepath.Join(r.root, "recover.py"), string(src.Info.Stamp), "--identity", r.identity, "--to", dest, "--signer", r.signer.AuthorizedKey())
+	cmd := exec.Command(
+		python(r.t), "-B", filepath.Join(r.root, "recover.py"), string(src.Info.Stamp), "--identity",
+		r.identity, "--to", dest, "--signer", r.signer.AuthorizedKey(),
+	)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		r.t.Fatalf("recover.py: %v\n%s", err, out)
 	}
@@ -223,7 +242,9 @@ func sameTree(t testing.TB, want, got string) {
 			return err
 		}
 		names[rel] = true
-		if err := sameEntry(path, filepath.Join(got, rel), rel == snapshot.MetadataFile || rel == snapshot.ManifestFile); err != nil {
+		if err := sameEntry(
+			path, filepath.Join(got, rel), rel == snapshot.MetadataFile || rel == snapshot.ManifestFile,
+		); err != nil {
 			t.Errorf("%s: %v", rel, err)
 		}
 		return nil

@@ -77,7 +77,13 @@ func parseVaultInfo(data []byte) (info VaultInfo, err error) {
 		return info, mismatch(err, "")
 	}
 	if info.Format != FormatName || info.Version != FormatVersion {
-		return info, mismatch(fmt.Errorf("format %q version %d, this program knows %q version %d", info.Format, info.Version, FormatName, FormatVersion), "use a newer atobackupd")
+		return info, mismatch(
+			fmt.Errorf(
+				"format %q version %d, this program knows %q version %d", info.Format, info.Version, FormatName,
+				FormatVersion,
+			),
+			"use a newer atobackupd",
+		)
 	}
 	if info.Signer, err = crypt.ParseSigner(info.Signer); err == nil {
 		err = info.check()
@@ -152,8 +158,11 @@ func remakeVault(ctx context.Context, remote Remote, state *State, info VaultInf
 		return nil, err
 	}
 	if err := remote.Remove(ctx, vaultFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, &failure.Error{Op: "vault", Subject: vaultFile, Kind: failure.VaultMismatch, Err: fmt.Errorf("it is damaged, and cannot be replaced: %w", err),
-			Hint: "remove it on the second machine; the next sync writes it anew"}
+		return nil, &failure.Error{
+			Op: "vault", Subject: vaultFile, Kind: failure.VaultMismatch,
+			Err:  fmt.Errorf("it is damaged, and cannot be replaced: %w", err),
+			Hint: "remove it on the second machine; the next sync writes it anew",
+		}
 	}
 	if _, err := remote.Put(ctx, vaultFile, bytes.NewReader(append(data, '\n'))); err != nil {
 		return nil, err

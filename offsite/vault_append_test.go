@@ -37,7 +37,9 @@ func TestAppendOnlyVault(t *testing.T) {
 	}
 	r.wantPull(second)
 	before := r.objects("snapshots")
-	if _, err := r.vault.Prune(context.Background(), time.Now(), offsite.PruneOptions{Policy: keepOne, Signers: r.signers()}); err == nil {
+	if _, err := r.vault.Prune(
+		context.Background(), time.Now(), offsite.PruneOptions{Policy: keepOne, Signers: r.signers()},
+	); err == nil {
 		t.Error("the host could prune")
 	}
 	if after := r.objects("snapshots"); len(after) != len(before) {

@@ -70,7 +70,9 @@ func (w *verifier) around(ctx context.Context) error {
 func (w *verifier) unproven(u Unproven) {
 	for _, p := range w.survey.Current {
 		if p.Stamp == u.Stamp {
-			w.survey.Warnings = append(w.survey.Warnings, fmt.Sprintf("%s: a sound push of its stamp is there, %s", u.Push, p.Push))
+			w.survey.Warnings = append(
+				w.survey.Warnings, fmt.Sprintf("%s: a sound push of its stamp is there, %s", u.Push, p.Push),
+			)
 			return
 		}
 	}
@@ -83,7 +85,10 @@ func (w *verifier) unproven(u Unproven) {
 	w.pushes = append(w.pushes, Stored{Push: u.Push, Info: Info{Stamp: stamp}})
 	w.survey.needs[u.Push] = sums{object: ""}
 	if w.o.State == nil { // else lostPushes says so
-		w.extra = append(w.extra, Finding{Object: object, What: reason(u.Err), Stamps: stamps([]Stored{{Info: Info{Stamp: stamp}}})})
+		w.extra = append(
+			w.extra,
+			Finding{Object: object, What: reason(u.Err), Stamps: stamps([]Stored{{Info: Info{Stamp: stamp}}})},
+		)
 	}
 }
 
@@ -107,7 +112,13 @@ func (w *verifier) unsigned(ctx context.Context) error {
 		current := slices.ContainsFunc(w.survey.Current, func(p Stored) bool { return p.Stamp == stamp })
 		known := w.o.State != nil // then lostPushes judges
 		if slices.Contains(still, push) && !current && !known {
-			w.extra = append(w.extra, Finding{Object: push.object(sigSuffix), What: "it is missing", Stamps: stamps([]Stored{{Info: Info{Stamp: stamp}}})})
+			w.extra = append(
+				w.extra,
+				Finding{
+					Object: push.object(sigSuffix), What: "it is missing",
+					Stamps: stamps([]Stored{{Info: Info{Stamp: stamp}}}),
+				},
+			)
 		}
 	}
 	return nil

@@ -61,7 +61,9 @@ type signedDocument struct {
 
 // documents returns the proven documents of a kind, the newest first, and says
 // what is wrong with the others. One that lacks its signature is being written.
-func (v *Vault) documents(ctx context.Context, k document, signers crypt.Signers) (list []signedDocument, faults []Finding, err error) {
+func (v *Vault) documents(
+	ctx context.Context, k document, signers crypt.Signers,
+) (list []signedDocument, faults []Finding, err error) {
 	entries, err := v.list(ctx, k.dir)
 	if err != nil {
 		return nil, nil, err
@@ -138,7 +140,9 @@ func (v *Vault) putDocument(ctx context.Context, k document, data []byte, signer
 
 // thinDocuments removes documents that the newest proven one has replaced for
 // longer than grace.
-func (v *Vault) thinDocuments(ctx context.Context, k document, signers crypt.Signers, now time.Time, grace time.Duration) (removed []string, err error) {
+func (v *Vault) thinDocuments(
+	ctx context.Context, k document, signers crypt.Signers, now time.Time, grace time.Duration,
+) (removed []string, err error) {
 	list, _, err := v.documents(ctx, k, signers)
 	if err != nil {
 		return nil, err
@@ -200,7 +204,9 @@ type PolicyDocument struct {
 
 // PutPolicy writes a policy document unless the newest proven one says the same.
 // It returns its number, or 0 when nothing was written.
-func (v *Vault) PutPolicy(ctx context.Context, p PolicyDocument, signer *crypt.Signer, signers crypt.Signers) (seq int64, err error) {
+func (v *Vault) PutPolicy(
+	ctx context.Context, p PolicyDocument, signer *crypt.Signer, signers crypt.Signers,
+) (seq int64, err error) {
 	p.VaultID = v.Info.ID
 	for _, list := range []*[]snapshot.Stamp{&p.Pinned, &p.Suspect, &p.Accepted} {
 		*list = append([]snapshot.Stamp{}, *list...)
@@ -225,7 +231,9 @@ func (v *Vault) PutPolicy(ctx context.Context, p PolicyDocument, signer *crypt.S
 // policies returns what the policy documents of this vault ask for just now: the
 // newest, and with it every one that another has replaced for less than the
 // waiting time, so that a thief's document cannot unpin at once.
-func (v *Vault) policies(ctx context.Context, signers crypt.Signers, now time.Time) (list []PolicyDocument, warnings []string, err error) {
+func (v *Vault) policies(
+	ctx context.Context, signers crypt.Signers, now time.Time,
+) (list []PolicyDocument, warnings []string, err error) {
 	docs, faults, err := v.documents(ctx, policyDocument, signers)
 	if err != nil {
 		return nil, nil, err
@@ -249,7 +257,9 @@ func (v *Vault) policies(ctx context.Context, signers crypt.Signers, now time.Ti
 
 // PutHost writes the sealed host document. The caller writes one when its content
 // has changed.
-func (v *Vault) PutHost(ctx context.Context, content []byte, recipients *crypt.Recipients, signer *crypt.Signer) (seq int64, err error) {
+func (v *Vault) PutHost(
+	ctx context.Context, content []byte, recipients *crypt.Recipients, signer *crypt.Signer,
+) (seq int64, err error) {
 	var sealed bytes.Buffer
 	w, err := recipients.Seal(&sealed)
 	if err != nil {

@@ -105,7 +105,9 @@ func (v *Vault) signedPushes(ctx context.Context) (list []Stored, warnings []str
 // forEachPush runs work over pushes, several at once, and returns those that it had
 // nothing against. What a push is guilty of itself becomes a warning; a
 // connection that broke ends it.
-func forEachPush(ctx context.Context, list []Stored, work func(context.Context, *Stored) error) (good []Stored, warnings []string, err error) {
+func forEachPush(
+	ctx context.Context, list []Stored, work func(context.Context, *Stored) error,
+) (good []Stored, warnings []string, err error) {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(smallReads)
 	faults := make([]error, len(list))
@@ -130,7 +132,8 @@ func forEachPush(ctx context.Context, list []Stored, work func(context.Context, 
 	return good, warnings, nil
 }
 
-// isTransportError tells errors of the connection from those of a vault's content.
+// isTransportError reports whether an error is of the connection, and not of a
+// vault's content.
 func isTransportError(err error) bool {
 	switch failure.KindOf(err) {
 	case failure.Unreachable, failure.Auth, failure.HostKey, failure.Interrupted:
@@ -224,7 +227,9 @@ func notFound(subject string, err error, hint string) error {
 }
 
 // prove keeps the pushes that signer has signed.
-func (v *Vault) prove(ctx context.Context, all []Stored, signers crypt.Signers) (proven []Stored, warnings []string, err error) {
+func (v *Vault) prove(
+	ctx context.Context, all []Stored, signers crypt.Signers,
+) (proven []Stored, warnings []string, err error) {
 	return forEachPush(ctx, all, func(ctx context.Context, s *Stored) error {
 		_, err := v.verified(ctx, *s, signers)
 		return err
@@ -239,7 +244,9 @@ type sums map[string]string
 // and checks the digest of the json that List read.
 func (v *Vault) verified(ctx context.Context, s Stored, signers crypt.Signers) (sums, error) {
 	refuse := func(err error, hint string) error {
-		return &failure.Error{Op: "vault", Subject: s.Push.object(sumsSuffix), Kind: failure.Invalid, Err: err, Hint: hint}
+		return &failure.Error{
+			Op: "vault", Subject: s.Push.object(sumsSuffix), Kind: failure.Invalid, Err: err, Hint: hint,
+		}
 	}
 	data, err := readAll(ctx, v.remote, s.Push.object(sumsSuffix), maxSums)
 	if err != nil {
@@ -288,8 +295,10 @@ func (v *Vault) fetch(ctx context.Context, name string, sums sums, limit int64) 
 }
 
 func corrupt(name string) error {
-	return &failure.Error{Op: "vault", Subject: name, Kind: failure.Invalid,
-		Err: errors.New("its bytes are not those that were signed"), Hint: "the vault is damaged: run sync on the host, which sends anew what it still has, or try another snapshot"}
+	return &failure.Error{
+		Op: "vault", Subject: name, Kind: failure.Invalid, Err: errors.New("its bytes are not those that were signed"),
+		Hint: "the vault is damaged: run sync on the host, which sends anew what it still has, or try another snapshot",
+	}
 }
 
 // readAll reads one object of at most limit bytes.
@@ -309,7 +318,10 @@ func readLimited(r io.Reader, name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	if int64(len(data)) > limit {
-		return nil, &failure.Error{Op: "vault", Subject: name, Kind: failure.Invalid, Err: fmt.Errorf("it has more than %d bytes", limit)}
+		return nil, &failure.Error{
+			Op: "vault", Subject: name, Kind: failure.Invalid,
+			Err: fmt.Errorf("it has more than %d bytes", limit),
+		}
 	}
 	return data, nil
 }

@@ -134,7 +134,9 @@ func checkRuns(runs []Run, filePages int64, packs int) error {
 	for _, r := range sorted {
 		switch {
 		case r.FilePage < 0 || r.Pages <= 0 || r.Pages > filePages || r.FilePage > filePages-r.Pages:
-			return fmt.Errorf("a run of %d pages at page %d points outside its %d pages", r.Pages, r.FilePage, filePages)
+			return fmt.Errorf(
+				"a run of %d pages at page %d points outside its %d pages", r.Pages, r.FilePage, filePages,
+			)
 		case r.Pack < 0 || r.Pack >= int64(packs):
 			return fmt.Errorf("a run points to pack %d of %d", r.Pack, packs)
 		case r.PackPage < 0 || r.Pages > maxPackPages || r.PackPage > maxPackPages-r.Pages:

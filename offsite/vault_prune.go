@@ -57,7 +57,7 @@ type PruneOptions struct {
 	SecondMachine bool
 }
 
-// Pruned tells what a prune did, or would do.
+// Pruned is what a prune did, or would do.
 type Pruned struct {
 	Decision   retention.Decision
 	Deleted    []snapshot.Stamp // snapshots
@@ -114,7 +114,10 @@ func (v *Vault) Prune(ctx context.Context, now time.Time, o PruneOptions) (resul
 		return result, nil
 	}
 	if result.Decision.Held && !o.Confirm {
-		return result, &failure.Error{Op: "vault prune", Subject: v.Info.ID, Err: errors.New(result.Decision.HeldReason), Hint: "look at --dry-run, then use --confirm"}
+		return result, &failure.Error{
+			Op: "vault prune", Subject: v.Info.ID, Err: errors.New(result.Decision.HeldReason),
+			Hint: "look at --dry-run, then use --confirm",
+		}
 	}
 	for _, verdict := range result.Decision.Delete() {
 		stamp := snapshot.Stamp(verdict.Stamp)
@@ -149,7 +152,9 @@ func (v *Vault) Sweep(ctx context.Context, now time.Time, o PruneOptions) (resul
 	return result, v.sweepAll(ctx, now, o, survey, &result)
 }
 
-func (v *Vault) sweepAll(ctx context.Context, now time.Time, o PruneOptions, survey *Survey, result *Pruned) (err error) {
+func (v *Vault) sweepAll(
+	ctx context.Context, now time.Time, o PruneOptions, survey *Survey, result *Pruned,
+) (err error) {
 	if now, err = v.remoteNow(ctx, now); err != nil {
 		return err
 	}
@@ -193,8 +198,11 @@ func (o *PruneOptions) inTime(survey *Survey, result *Pruned) map[snapshot.Stamp
 		known := o.Known != nil && o.Known(s.Push)
 		if late > lateArrival && !known && !s.Uploaded.Before(o.TrustBefore) {
 			result.Warnings = append(result.Warnings, fmt.Sprintf(
-				"%s: not counted: it arrived %d days after its stamp; for a copied vault say `atobackupd vault trust-times`, or remove it with `atobackupd vault forget`",
-				s.Push, int(late.Hours()/24)))
+				"%s: not counted: it arrived %d days after its stamp; for a copied vault say "+
+					"`atobackupd vault trust-times`, or remove it with `atobackupd vault forget`",
+				s.Push,
+				int(late.Hours()/24),
+			))
 			continue
 		}
 		current[s.Stamp] = s
@@ -203,7 +211,9 @@ func (o *PruneOptions) inTime(survey *Survey, result *Pruned) map[snapshot.Stamp
 }
 
 // superseded says of each push that a later one replaces when it goes.
-func (o *PruneOptions) superseded(survey *Survey, current map[snapshot.Stamp]Stored, now time.Time) (list []SupersededPush) {
+func (o *PruneOptions) superseded(
+	survey *Survey, current map[snapshot.Stamp]Stored, now time.Time,
+) (list []SupersededPush) {
 	for _, s := range survey.Superseded {
 		by, ok := current[s.Stamp]
 		if !ok { // a late one displaces nothing
@@ -234,13 +244,18 @@ func (o *PruneOptions) holdSuperseded(result *Pruned, current int) {
 	}
 	if total := current + due; !(float64(deletions) <= o.Policy.MaxDeleteFraction*float64(total)) {
 		result.Decision.Held = true
-		result.Decision.HeldReason = fmt.Sprintf("it would remove %d of %d pushes, %d of them replaced by later ones of the same stamps", deletions, total, due)
+		result.Decision.HeldReason = fmt.Sprintf(
+			"it would remove %d of %d pushes, %d of them replaced by later ones of the same stamps", deletions,
+			total, due,
+		)
 	}
 }
 
 // removeUnproven removes pushes that prove to be nobody's, once they are old and
 // a sound push holds their stamp or a newer one.
-func (v *Vault) removeUnproven(ctx context.Context, now time.Time, o PruneOptions, survey *Survey, result *Pruned) error {
+func (v *Vault) removeUnproven(
+	ctx context.Context, now time.Time, o PruneOptions, survey *Survey, result *Pruned,
+) error {
 	for _, u := range survey.Unproven {
 		stamp, _ := u.Push.Stamp()
 		sound := slices.ContainsFunc(survey.Current, func(s Stored) bool { return s.Stamp >= stamp })
@@ -322,7 +337,8 @@ func (v *Vault) sweep(ctx context.Context, now time.Time, o PruneOptions, result
 		return err
 	}
 	old := now.Add(-incomingGrace)
-	if err := v.removeOld(ctx, trashDir, old, func(name string) bool { return strings.HasPrefix(name, "clock-") }, result); err != nil {
+	isClock := func(name string) bool { return strings.HasPrefix(name, "clock-") }
+	if err := v.removeOld(ctx, trashDir, old, isClock, result); err != nil {
 		return err
 	}
 	if err := v.removeOld(ctx, reportsDir, now.Add(-reportGrace), isReport, result); err != nil {
@@ -431,7 +447,9 @@ func (v *Vault) trash(ctx context.Context, now time.Time, o PruneOptions, named 
 // emptyTrash removes what has lain in trash/ for the waiting time, and moves back
 // what is named again. A marker whose pack is gone goes too, once no prune can be
 // about to move the pack.
-func (v *Vault) emptyTrash(ctx context.Context, now time.Time, o PruneOptions, named map[string]bool, result *Pruned) error {
+func (v *Vault) emptyTrash(
+	ctx context.Context, now time.Time, o PruneOptions, named map[string]bool, result *Pruned,
+) error {
 	entries, err := v.list(ctx, trashDir)
 	if err != nil {
 		return err
@@ -462,7 +480,8 @@ func (v *Vault) emptyTrash(ctx context.Context, now time.Time, o PruneOptions, n
 		moved, known := marked[id]
 		switch {
 		case named[id]:
-			if err := v.remote.Move(ctx, trashName(id), packName(id)); err != nil && !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist) {
+			if err := v.remote.Move(ctx, trashName(id), packName(id)); err != nil && !errors.Is(err, fs.ErrExist) &&
+				!errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
 			result.Restored = append(result.Restored, id)
@@ -510,7 +529,9 @@ func (v *Vault) removeUnsigned(ctx context.Context, now time.Time, result *Prune
 
 // removeOld removes the objects of a directory that are older than before and
 // that match.
-func (v *Vault) removeOld(ctx context.Context, dir string, before time.Time, match func(name string) bool, result *Pruned) error {
+func (v *Vault) removeOld(
+	ctx context.Context, dir string, before time.Time, match func(name string) bool, result *Pruned,
+) error {
 	entries, err := v.remote.List(ctx, dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -52,7 +52,8 @@ func TestPruneRemovesInTwoSteps(t *testing.T) {
 	if !slices.Equal(pruned.Deleted, []snapshot.Stamp{old.Info.Stamp}) || len(pruned.Trashed) != 0 {
 		t.Fatalf("%+v", pruned)
 	}
-	if stamps := r.list(); !slices.Equal(stamps, []snapshot.Stamp{last.Info.Stamp}) || len(r.objects("packs")) != packs {
+	if stamps := r.list(); !slices.Equal(stamps, []snapshot.Stamp{last.Info.Stamp}) ||
+		len(r.objects("packs")) != packs {
 		t.Fatalf("%v, %d packs", stamps, len(r.objects("packs")))
 	}
 	r.age(8*day, everything)
@@ -79,7 +80,10 @@ func TestPruneDryRunAndHeld(t *testing.T) {
 		r.push(r.lonely(n))
 	}
 	policy := retention.Policy{Daily: 1, MaxDeleteFraction: 0.5}
-	dry, err := r.vault.Prune(context.Background(), time.Now(), offsite.PruneOptions{Policy: policy, Signers: r.signers(), DryRun: true})
+	dry, err := r.vault.Prune(
+		context.Background(), time.Now(),
+		offsite.PruneOptions{Policy: policy, Signers: r.signers(), DryRun: true},
+	)
 	if err != nil || !dry.Decision.Held || len(dry.Decision.Delete()) != 5 || len(r.list()) != 6 {
 		t.Errorf("%v, held %v, %d of %d", err, dry.Decision.Held, len(dry.Decision.Delete()), len(r.list()))
 	}
@@ -88,8 +92,12 @@ func TestPruneDryRunAndHeld(t *testing.T) {
 		t.Errorf("not held: %v, %d are left", err, len(r.list()))
 	}
 	keep := recent(4)
-	confirmed, err := r.vault.Prune(context.Background(), time.Now(), offsite.PruneOptions{Policy: policy, Signers: r.signers(), Confirm: true,
-		Adjust: func(s *retention.Snapshot) { s.Pinned = strings.HasPrefix(s.Stamp, string(keep[:8])) }})
+	confirmed, err := r.vault.Prune(
+		context.Background(),
+		time.Now(),
+		offsite.PruneOptions{Policy: policy, Signers: r.signers(), Confirm: true,
+			Adjust: func(s *retention.Snapshot) { s.Pinned = strings.HasPrefix(s.Stamp, string(keep[:8])) }},
+	)
 	if err != nil || len(confirmed.Deleted) != 4 || len(r.list()) != 2 {
 		t.Errorf("%v, %v deleted", err, confirmed.Deleted)
 	}
@@ -164,7 +172,9 @@ func racing(t *testing.T, trashed bool, step int, pruneInside bool) bool {
 	prune := func(remote offsite.Remote) {
 		vault, err := offsite.OpenVault(context.Background(), remote)
 		r.check(err)
-		_, err = vault.Prune(context.Background(), time.Now(), offsite.PruneOptions{Policy: keepOne, Signers: r.signers()})
+		_, err = vault.Prune(
+			context.Background(), time.Now(), offsite.PruneOptions{Policy: keepOne, Signers: r.signers()},
+		)
 		r.check(err)
 	}
 	var result offsite.Pushed
@@ -254,7 +264,9 @@ func TestPruneSweepsLeftovers(t *testing.T) {
 	r.write(r.root, "snapshots/"+push+".manifest.age", []byte("unsigned"))
 	r.write(r.root, "snapshots/notes.txt", []byte("mine"))
 	now := time.Now()
-	for _, name := range []string{"incoming/half.age.XYZ", "snapshots/" + push + ".manifest.age", "snapshots/notes.txt"} {
+	for _, name := range []string{
+		"incoming/half.age.XYZ", "snapshots/" + push + ".manifest.age", "snapshots/notes.txt",
+	} {
 		r.check(os.Chtimes(filepath.Join(r.root, name), time.Time{}, now.Add(-time.Hour)))
 	}
 	if pruned := r.prune(now, keepOne); len(pruned.Removed) != 0 {
@@ -263,7 +275,8 @@ func TestPruneSweepsLeftovers(t *testing.T) {
 	if pruned := r.prune(now.Add(3*day), keepOne); !slices.Equal(pruned.Removed, []string{"incoming/half.age.XYZ"}) {
 		t.Errorf("after three days: %q", pruned.Removed)
 	}
-	if pruned := r.prune(now.Add(8*day), keepOne); !slices.Equal(pruned.Removed, []string{"snapshots/" + push + ".manifest.age"}) {
+	pruned := r.prune(now.Add(8*day), keepOne)
+	if !slices.Equal(pruned.Removed, []string{"snapshots/" + push + ".manifest.age"}) {
 		t.Errorf("after eight days: %q", pruned.Removed)
 	}
 	if _, err := os.Stat(filepath.Join(r.root, "snapshots/notes.txt")); err != nil {
@@ -285,7 +298,8 @@ func TestPruneIsNotStoppedByADamagedList(t *testing.T) {
 	r.age(8*day, everything)
 	packs := len(r.objects("packs"))
 	pruned := r.prune(time.Now(), keepOne)
-	if len(pruned.Warnings) != 2 || !strings.Contains(pruned.Warnings[0], ".SHA256SUMS") || len(r.objects("packs")) != packs {
+	if len(pruned.Warnings) != 2 || !strings.Contains(pruned.Warnings[0], ".SHA256SUMS") ||
+		len(r.objects("packs")) != packs {
 		t.Errorf("%q, %d of %d packs", pruned.Warnings, len(r.objects("packs")), packs)
 	}
 	// A sound push of a newer stamp is there: the broken ones are nobody's.
@@ -308,7 +322,8 @@ func TestPruneLeavesALongPush(t *testing.T) {
 		name := fmt.Sprintf("packs/20260102T060000Z-abcdef-%06d.age", i)
 		r.pack(name, 8*day)
 	}
-	if pruned := r.prune(time.Now(), keepOne); len(pruned.Trashed) != 2 || !strings.HasPrefix(pruned.Trashed[0], "20260102") {
+	if pruned := r.prune(time.Now(), keepOne); len(pruned.Trashed) != 2 ||
+		!strings.HasPrefix(pruned.Trashed[0], "20260102") {
 		t.Errorf("trashed %q", pruned.Trashed)
 	}
 }
@@ -380,7 +395,10 @@ func TestPolicyDocumentsOnlyLengthen(t *testing.T) {
 		r.check(err)
 	}
 	kept := func(policy retention.Policy) int {
-		pruned, err := r.vault.Prune(t.Context(), time.Now(), offsite.PruneOptions{Policy: policy, Signers: r.signers(), SecondMachine: true, DryRun: true})
+		pruned, err := r.vault.Prune(
+			t.Context(), time.Now(),
+			offsite.PruneOptions{Policy: policy, Signers: r.signers(), SecondMachine: true, DryRun: true},
+		)
 		r.check(err)
 		return len(pruned.Decision.Keep())
 	}
@@ -446,7 +464,9 @@ func TestPruneGoesByTheOtherClock(t *testing.T) {
 		skewed := &skewRemote{hookRemote{r.remote, func(string, string) {}}, skew}
 		vault, err := offsite.OpenVault(context.Background(), skewed)
 		r.check(err)
-		pruned, err := vault.Prune(context.Background(), time.Now(), offsite.PruneOptions{Policy: keepOne, Signers: r.signers()})
+		pruned, err := vault.Prune(
+			context.Background(), time.Now(), offsite.PruneOptions{Policy: keepOne, Signers: r.signers()},
+		)
 		r.check(err)
 		if len(pruned.Trashed)+len(pruned.Removed) > 0 {
 			t.Errorf("skew %v: %+v", skew, pruned)
@@ -479,7 +499,17 @@ func TestPullOutlivesPrune(t *testing.T) {
 	dest := filepath.Join(t.TempDir(), "restored")
 	trashed := 0
 	prune := sync.OnceFunc(func() { trashed = len(r.prune(time.Now(), keepOne).Trashed) })
-	r.check(r.vault.Pull(context.Background(), stored, dest, offsite.PullOptions{Identities: r.identities, Signers: r.signers(), Progress: func(string, int64, int64) { prune() }}))
+	r.check(
+		r.vault.Pull(
+			context.Background(),
+			stored,
+			dest,
+			offsite.PullOptions{
+				Identities: r.identities, Signers: r.signers(),
+				Progress: func(string, int64, int64) { prune() },
+			},
+		),
+	)
 	if trashed < 5 || len(r.list()) != 1 {
 		t.Fatalf("%d packs went to trash, %v is left", trashed, r.list())
 	}

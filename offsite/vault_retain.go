@@ -71,7 +71,10 @@ func (s *Survey) tampering(v *Vault) (findings []Finding) {
 	}
 	needed := s.neededBy(s.Current)
 	for _, t := range r.Tampering() {
-		findings = append(findings, Finding{Object: t.Name, What: t.What, Stamps: stamps(needed[t.Name]), Covered: true, Listed: true})
+		findings = append(
+			findings,
+			Finding{Object: t.Name, What: t.What, Stamps: stamps(needed[t.Name]), Covered: true, Listed: true},
+		)
 	}
 	return findings
 }

@@ -91,7 +91,10 @@ func LoadState(stateDir, target string) (*State, error) {
 		err = json.Unmarshal(data, s)
 	}
 	if err != nil {
-		return nil, &failure.Error{Op: "target state", Subject: s.path, Err: err, Hint: "remove the file, then run `atobackupd vault init --target " + target + "`"}
+		return nil, &failure.Error{
+			Op: "target state", Subject: s.path, Err: err,
+			Hint: "remove the file, then run `atobackupd vault init --target " + target + "`",
+		}
 	}
 	return s, nil
 }
@@ -109,7 +112,9 @@ func (s *State) Save() error {
 }
 
 // LockTarget takes the lock of one target, which pushes and prunes of it hold.
-func LockTarget(ctx context.Context, stateDir, target, purpose string, timeout time.Duration, waiting func(string)) (*fsx.Lock, error) {
+func LockTarget(
+	ctx context.Context, stateDir, target, purpose string, timeout time.Duration, waiting func(string),
+) (*fsx.Lock, error) {
 	dir := StateDir(stateDir, target)
 	if err := fsx.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -158,8 +163,11 @@ func OpenPinned(ctx context.Context, remote Remote, state *State, create VaultIn
 		}
 		if state.Signer != "" && !slices.Contains(state.Earlier, state.Signer) {
 			if !repin {
-				return nil, refuse(errors.New("this machine's signing key is another than it was there"),
-					"put the key back; to go on with the new one: atobackupd vault init, and vault signer add on the second machine")
+				return nil, refuse(
+					errors.New("this machine's signing key is another than it was there"),
+					"put the key back; to go on with the new one: atobackupd vault init, "+
+						"and vault signer add on the second machine",
+				)
 			}
 			state.Earlier = append(state.Earlier, state.Signer)
 		}
@@ -283,7 +291,11 @@ func (s *State) CheckSeq(survey *Survey) error {
 		return nil
 	}
 	return &failure.Error{Op: "vault", Subject: s.VaultID, Kind: failure.Stale,
-		Err:  fmt.Errorf("the highest number in it is %d, and %s was written there as number %d: it was rolled back, or snapshots were deleted", highest, s.Newest, s.NewestSeq),
+		Err: fmt.Errorf(
+			"the highest number in it is %d, and %s was written there as number %d: "+
+				"it was rolled back, or snapshots were deleted",
+			highest, s.Newest, s.NewestSeq,
+		),
 		Hint: "find out what happened on the target; pushing goes on"}
 }
 
@@ -299,13 +311,18 @@ func (s *State) NextSeq(list []Stored) int64 {
 
 // planned is a snapshot of the vault as retention sees it.
 func (s *Stored) planned() retention.Snapshot {
-	return retention.Snapshot{Stamp: string(s.Stamp), Time: s.Stamp.Time(), Kind: string(s.Kind), Full: s.Full, Valid: true, Pinned: s.Pinned, Suspect: len(s.Suspect) > 0}
+	return retention.Snapshot{
+		Stamp: string(s.Stamp), Time: s.Stamp.Time(), Kind: string(s.Kind), Full: s.Full, Valid: true,
+		Pinned: s.Pinned, Suspect: len(s.Suspect) > 0,
+	}
 }
 
 // MissingSnapshots decides which local snapshots a vault should get: the valid ones that
 // its retention would keep and that it does not hold, newest first, so that the
 // most valuable arrives before the lid closes.
-func MissingSnapshots(local []retention.Snapshot, stored []Stored, policy retention.Policy, now time.Time) []snapshot.Stamp {
+func MissingSnapshots(
+	local []retention.Snapshot, stored []Stored, policy retention.Policy, now time.Time,
+) []snapshot.Stamp {
 	all := make(map[string]retention.Snapshot)
 	for _, s := range stored {
 		all[string(s.Stamp)] = s.planned()

@@ -43,7 +43,9 @@ func parseSums(push PushID, data []byte) ([]sum, error) {
 		id, isPack := packID(name)
 		own := name == push.object(manifestSuffix) || name == push.object(infoSuffix)
 		if !own && (!isPack || !packPattern.MatchString(id)) {
-			return nil, fmt.Errorf("%s: line %d names %q, which does not belong to it", push.object(sumsSuffix), i+1, name)
+			return nil, fmt.Errorf(
+				"%s: line %d names %q, which does not belong to it", push.object(sumsSuffix), i+1, name,
+			)
 		}
 		if seen[name] {
 			return nil, fmt.Errorf("%s: line %d names %q again", push.object(sumsSuffix), i+1, name)

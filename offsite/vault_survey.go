@@ -130,7 +130,9 @@ func unsigned(objects map[string]Entry) (list []PushID) {
 // All returns every proven push, by stamp and number.
 func (s *Survey) All() []Stored {
 	all := append(slices.Clone(s.Current), s.Superseded...)
-	slices.SortFunc(all, func(a, b Stored) int { return cmp.Or(cmp.Compare(a.Stamp, b.Stamp), cmp.Compare(a.Seq, b.Seq)) })
+	slices.SortFunc(
+		all, func(a, b Stored) int { return cmp.Or(cmp.Compare(a.Stamp, b.Stamp), cmp.Compare(a.Seq, b.Seq)) },
+	)
 	return all
 }
 
@@ -219,11 +221,23 @@ func (s *Survey) Findings(state *State, checks *Checks, prunes bool) (findings [
 		known := checks.size(name)
 		switch {
 		case !there:
-			findings = append(findings, Finding{Object: name, Listed: true, What: "it is missing", Stamps: stamps(needed[name])})
+			findings = append(
+				findings,
+				Finding{Object: name, Listed: true, What: "it is missing", Stamps: stamps(needed[name])},
+			)
 		case known > 0 && known != size:
-			findings = append(findings, Finding{Object: name, Listed: true, What: fmt.Sprintf("it has %d bytes of %d", size, known), Stamps: stamps(needed[name])})
+			findings = append(
+				findings,
+				Finding{
+					Object: name, Listed: true, What: fmt.Sprintf("it has %d bytes of %d", size, known),
+					Stamps: stamps(needed[name]),
+				},
+			)
 		case size == 0:
-			findings = append(findings, Finding{Object: name, Listed: true, What: "it is empty", Stamps: stamps(needed[name])})
+			findings = append(
+				findings,
+				Finding{Object: name, Listed: true, What: "it is empty", Stamps: stamps(needed[name])},
+			)
 		}
 	}
 	for _, f := range s.lostPushes(state) {
@@ -267,7 +281,9 @@ func (s *Survey) lostPushes(state *State) (findings []Finding) {
 		case manifest:
 			f.What = "it is missing"
 		default:
-			f.Object, f.What, f.Gone = push.object(sigSuffix), "the whole snapshot is gone: the vault was rolled back, or somebody deleted it", true
+			f.Object, f.What, f.Gone = push.object(
+				sigSuffix,
+			), "the whole snapshot is gone: the vault was rolled back, or somebody deleted it", true
 		}
 		findings = append(findings, f)
 	}

@@ -48,12 +48,17 @@ func TestRoundTrip(t *testing.T) {
 func (r *rig) wantStockTools(push offsite.PushID) {
 	r.t.Helper()
 	signers := filepath.Join(r.t.TempDir(), "allowed_signers")
-	r.check(os.WriteFile(signers, []byte("atobackupd namespaces=\"atobackup-vault\" "+r.signer.AuthorizedKey()+"\n"), 0o600))
+	r.check(
+		os.WriteFile(
+			signers, []byte("atobackupd namespaces=\"atobackup-vault\" "+r.signer.AuthorizedKey()+"\n"), 0o600,
+		),
+	)
 	script := fmt.Sprintf(`set -e; sha256sum --strict -c snapshots/%[1]s.SHA256SUMS
 ssh-keygen -Y verify -f %[2]s -I atobackupd -n atobackup-vault -s snapshots/%[1]s.SHA256SUMS.sig < snapshots/%[1]s.SHA256SUMS`, push, signers)
 	cmd := exec.Command("sh", "-c", script)
 	cmd.Dir = r.root
-	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "Good \"atobackup-vault\" signature") {
+	if out, err := cmd.CombinedOutput(); err != nil ||
+		!strings.Contains(string(out), "Good \"atobackup-vault\" signature") {
 		r.t.Errorf("%v\n%s", err, out)
 	}
 }
@@ -119,7 +124,8 @@ func TestRotIsNotShipped(t *testing.T) {
 	src := r.snapshot(stampOf(0), map[string][]byte{"db/atocore.db": text(1, 1<<20)})
 	r.write(src.Dir, "db/atocore.db", text(2, 1<<20))
 	_, err := r.vault.Push(context.Background(), src, r.pushOptions())
-	if failure.KindOf(err) != failure.Invalid || !strings.Contains(err.Error(), "db/atocore.db") || !strings.Contains(err.Error(), "checksum_mismatch") {
+	if failure.KindOf(err) != failure.Invalid || !strings.Contains(err.Error(), "db/atocore.db") ||
+		!strings.Contains(err.Error(), "checksum_mismatch") {
 		t.Errorf("Push = %v", err)
 	}
 	if stamps := r.list(); len(stamps) != 0 {
@@ -153,7 +159,8 @@ func TestLatestHoldsASlot(t *testing.T) {
 	if stored.Stamp != stampOf(0) {
 		t.Errorf("latest is %s", stored.Stamp)
 	}
-	if _, _, err := r.vault.Find(context.Background(), string(stampOf(2)), r.signers()); failure.KindOf(err) != failure.NotFound {
+	_, _, err = r.vault.Find(context.Background(), string(stampOf(2)), r.signers())
+	if failure.KindOf(err) != failure.NotFound {
 		t.Errorf("Find = %v", err)
 	}
 }
@@ -226,7 +233,9 @@ func TestPullRefusesWhatIsThere(t *testing.T) {
 	r.write(dest, "mine", []byte("precious"))
 	stored, _, err := r.vault.Find(context.Background(), "latest", r.signers())
 	r.check(err)
-	err = r.vault.Pull(context.Background(), stored, dest, offsite.PullOptions{Identities: r.identities, Signers: r.signers()})
+	err = r.vault.Pull(
+		context.Background(), stored, dest, offsite.PullOptions{Identities: r.identities, Signers: r.signers()},
+	)
 	if failure.KindOf(err) != failure.Refused {
 		t.Errorf("Pull = %v", err)
 	}

@@ -118,7 +118,9 @@ func (w *verifier) choose() error {
 			}
 			name = string(s.Push)
 		}
-		w.pushes = slices.DeleteFunc(w.pushes, func(s Stored) bool { return string(s.Stamp) != name && string(s.Push) != name })
+		w.pushes = slices.DeleteFunc(
+			w.pushes, func(s Stored) bool { return string(s.Stamp) != name && string(s.Push) != name },
+		)
 		broken := slices.ContainsFunc(w.survey.Unproven, func(u Unproven) bool {
 			return string(u.Push) == name || string(u.Stamp) == name
 		})
@@ -264,7 +266,8 @@ func (w *verifier) verification(p Stored) *Verification {
 // be opened for want of permission, or over a line that broke, says nothing.
 func isDamage(err error) bool {
 	var f *failure.Error
-	return errors.As(err, &f) && f.Kind == failure.Invalid || errors.Is(err, fs.ErrNotExist) || errors.Is(err, errUnreadable)
+	return errors.As(err, &f) && f.Kind == failure.Invalid || errors.Is(err, fs.ErrNotExist) ||
+		errors.Is(err, errUnreadable)
 }
 
 // errUnreadable is a read that failed half-way on the other side.
@@ -283,7 +286,9 @@ func reason(err error) string {
 }
 
 // digestObject returns the SHA-256 of an object and its size.
-func (v *Vault) digestObject(ctx context.Context, name string, limiter *rate.Limiter, done *progress) (digest string, n int64, err error) {
+func (v *Vault) digestObject(
+	ctx context.Context, name string, limiter *rate.Limiter, done *progress,
+) (digest string, n int64, err error) {
 	r, err := v.openSummed(ctx, name, sums{name: "?"})
 	if err != nil {
 		return "", 0, err
@@ -347,7 +352,13 @@ func (w *verifier) result() Verified {
 	}
 	r.Findings = append(r.Findings, w.extra...)
 	if len(w.survey.Current) == 0 {
-		r.Findings = append(r.Findings, Finding{Object: snapshotsDir, What: "it holds no snapshot that a trusted signer signed: nothing could be checked"})
+		r.Findings = append(
+			r.Findings,
+			Finding{
+				Object: snapshotsDir,
+				What:   "it holds no snapshot that a trusted signer signed: nothing could be checked",
+			},
+		)
 	}
 	for i := range r.Findings {
 		r.Findings[i].By, r.Findings[i].Found = "verify", w.started

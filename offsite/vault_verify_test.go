@@ -46,16 +46,20 @@ func (r *rig) remove(name string) { r.t.Helper(); r.check(os.Remove(filepath.Joi
 func TestVerifyReadsWhatItIsTold(t *testing.T) {
 	r := newRig(t)
 	pushed := r.push(r.snapshot(stampOf(0), map[string][]byte{"chroma/data_level0.bin": noise(1, 40<<20)}))
-	if all := r.verify(offsite.VerifyOptions{Fraction: 1}); len(all.Findings) > 0 || all.PacksRead != pushed.Packs || all.Snapshots[0].Read != pushed.Packs+2 {
+	if all := r.verify(offsite.VerifyOptions{Fraction: 1}); len(all.Findings) > 0 || all.PacksRead != pushed.Packs ||
+		all.Snapshots[0].Read != pushed.Packs+2 {
 		t.Errorf("%+v of %d packs", all, pushed.Packs)
 	}
-	if none := r.verify(offsite.VerifyOptions{}); len(none.Findings) > 0 || none.PacksRead != 0 || !none.Snapshots[0].Valid {
+	if none := r.verify(offsite.VerifyOptions{}); len(none.Findings) > 0 || none.PacksRead != 0 ||
+		!none.Snapshots[0].Valid {
 		t.Errorf("%+v", none)
 	}
 	if some := r.verify(offsite.VerifyOptions{Fraction: 0.4}); some.PacksRead == 0 || some.PacksRead >= pushed.Packs {
 		t.Errorf("%+v of %d packs", some, pushed.Packs)
 	}
-	if _, err := r.vault.Verify(t.Context(), offsite.VerifyOptions{Signers: r.signers(), Name: "20200101T000000Z"}); err == nil {
+	if _, err := r.vault.Verify(
+		t.Context(), offsite.VerifyOptions{Signers: r.signers(), Name: "20200101T000000Z"},
+	); err == nil {
 		t.Error("a snapshot that is not there was verified")
 	}
 }
@@ -95,12 +99,17 @@ func TestVerifyNamesDamage(t *testing.T) {
 	base := func(t *testing.T) (*rig, map[string]string) {
 		r := newRig(t)
 		r.push(r.snapshot(stampOf(0), map[string][]byte{"db/atocore.db": text(1, 200<<10)}))
-		_, err := r.vault.PutPolicy(t.Context(), offsite.PolicyDocument{Retention: retention.Policy{Daily: 7}}, r.signer, r.signers())
+		_, err := r.vault.PutPolicy(
+			t.Context(), offsite.PolicyDocument{Retention: retention.Policy{Daily: 7}}, r.signer, r.signers(),
+		)
 		r.check(err)
 		_, err = r.vault.PutHost(t.Context(), []byte("host"), r.recipients, r.signer)
 		r.check(err)
 		kinds := make(map[string]string)
-		for _, name := range slices.Concat(r.objects("packs"), r.objects("snapshots"), r.objects("policy"), r.objects("host"), []string{"recover.py"}) {
+		for _, name := range slices.Concat(
+			r.objects("packs"), r.objects("snapshots"), r.objects("policy"), r.objects("host"),
+			[]string{"recover.py"},
+		) {
 			kind := name
 			for _, suffix := range []string{".manifest.age", ".json", ".SHA256SUMS", ".SHA256SUMS.sig"} {
 				if strings.HasPrefix(name, "snapshots/") && strings.HasSuffix(name, suffix) {
@@ -126,7 +135,8 @@ func TestVerifyNamesDamage(t *testing.T) {
 				harm(r, names[kind])
 				result := r.verify(offsite.VerifyOptions{Fraction: 1})
 				named := slices.ContainsFunc(result.Findings, func(f offsite.Finding) bool {
-					return f.Object == names[kind] || strings.TrimSuffix(f.Object, ".sig") == strings.TrimSuffix(names[kind], ".sig")
+					return f.Object == names[kind] ||
+						strings.TrimSuffix(f.Object, ".sig") == strings.TrimSuffix(names[kind], ".sig")
 				})
 				if strings.HasPrefix(kind, "snapshots/") && len(result.Findings) > 0 {
 					named = true // a signature that does not hold accuses two files

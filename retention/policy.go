@@ -98,7 +98,9 @@ type document struct {
 func (p Policy) MarshalJSON() ([]byte, error) {
 	return json.Marshal(document{
 		Daily: p.Daily, Weekly: p.Weekly, Monthly: p.Monthly, KeepWithin: p.KeepWithin.String(),
-		PreRestoreDays: int64(p.PreRestore / Day), SuspectDays: int64(p.Suspect / Day), InvalidDays: int64(p.Invalid / Day),
+		PreRestoreDays: int64(
+			p.PreRestore / Day,
+		), SuspectDays: int64(p.Suspect / Day), InvalidDays: int64(p.Invalid / Day),
 		MaxDeleteFraction: p.MaxDeleteFraction, Timezone: p.zone(), WeekStart: strings.ToLower(p.WeekStart.String()),
 	})
 }

@@ -43,7 +43,8 @@ func TestReadPolicy(t *testing.T) {
 	}{
 		{
 			name: "of version 0.1.0",
-			json: `{"daily": 3, "pre_restore_days": 30, "invalid_days": 7, "max_delete_fraction": 0.5, "timezone": "UTC"}`,
+			json: `{"daily": 3, "pre_restore_days": 30, "invalid_days": 7, "max_delete_fraction": 0.5,
+				"timezone": "UTC"}`,
 			want: Policy{Daily: 3, PreRestore: 30 * Day, Invalid: 7 * Day, MaxDeleteFraction: 0.5},
 		},
 		{name: "nothing in it", json: `{}`},

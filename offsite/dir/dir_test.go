@@ -17,7 +17,7 @@ import (
 	"github.com/atocore/atobackupd/offsite/remotetest"
 )
 
-// open gives a Remote on root that publishes by the given ways only.
+// open returns a Remote on root that publishes by the given ways only.
 func open(t *testing.T, root string, ways ...publisher) *Remote {
 	t.Helper()
 	r, err := Open(root, tree.Trusted(""))
@@ -40,7 +40,10 @@ func TestContract(t *testing.T) {
 func TestContractOfEachPublisher(t *testing.T) {
 	for name, way := range map[string]publisher{"rename": renameNoReplace, "lock": lockedRename} {
 		t.Run(name, func(t *testing.T) {
-			remotetest.Run(t, func(t *testing.T, root string) offsite.Remote { return open(t, root, way) }, remotetest.Options{})
+			remotetest.Run(
+				t, func(t *testing.T, root string) offsite.Remote { return open(t, root, way) },
+				remotetest.Options{},
+			)
 		})
 	}
 }
@@ -66,7 +69,8 @@ func TestPublishFallsBack(t *testing.T) {
 func TestMissingRootIsNotMade(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "not mounted", "vault")
 	_, err := Open(path, tree.Trusted(""))
-	if failure.KindOf(err) != failure.NotFound || !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "mount its disk") {
+	if failure.KindOf(err) != failure.NotFound || !errors.Is(err, fs.ErrNotExist) ||
+		!strings.Contains(err.Error(), "mount its disk") {
 		t.Errorf("Open of a missing directory: %v", err)
 	}
 	if _, err := os.Lstat(filepath.Dir(path)); !errors.Is(err, fs.ErrNotExist) {
@@ -98,7 +102,9 @@ func TestModes(t *testing.T) {
 	if _, err := r.Put(context.Background(), "packs/one", strings.NewReader("data")); err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]fs.FileMode{"packs/one": fileMode, "packs": dirMode, offsite.IncomingDir: dirMode} {
+	for name, want := range map[string]fs.FileMode{
+		"packs/one": fileMode, "packs": dirMode, offsite.IncomingDir: dirMode,
+	} {
 		info, err := os.Stat(filepath.Join(r.path, name))
 		if err != nil || info.Mode().Perm() != want {
 			t.Errorf("%s: %v, %v, want %o", name, info.Mode(), err, want)
@@ -112,7 +118,8 @@ func TestOpenRefusesFIFO(t *testing.T) {
 	if err := syscall.Mkfifo(filepath.Join(r.path, "fifo"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.Open(context.Background(), "fifo"); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+	if _, err := r.Open(context.Background(), "fifo"); err == nil ||
+		!strings.Contains(err.Error(), "not a regular file") {
 		t.Errorf("Open of a FIFO: %v", err)
 	}
 }

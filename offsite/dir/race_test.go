@@ -23,7 +23,9 @@ func TestExchangedDirectories(t *testing.T) {
 	for _, target := range []string{"packs", "incoming"} {
 		t.Run(target, func(t *testing.T) {
 			root, victim := t.TempDir(), t.TempDir()
-			for _, dir := range []string{filepath.Join(root, target), filepath.Join(root, "trash"), filepath.Join(victim, "sub")} {
+			for _, dir := range []string{
+				filepath.Join(root, target), filepath.Join(root, "trash"), filepath.Join(victim, "sub"),
+			} {
 				if err := os.Mkdir(dir, 0o755); err != nil {
 					t.Fatal(err)
 				}

@@ -42,7 +42,10 @@ func TestRemovableDisk(t *testing.T) {
 		{"mounted, first use, looking only", mount, table, false, false, failure.NotFound, false},
 		{"mounted, first use", func() {}, table, false, true, ok, true},
 		{"mounted, a vault was made and is not there", func() {}, table, true, false, gone, true},
-		{"mounted with its vault", func() { os.WriteFile(filepath.Join(vault, "vault.json"), nil, 0o600) }, table, true, false, ok, true},
+		{
+			"mounted with its vault", func() { os.WriteFile(filepath.Join(vault, "vault.json"), nil, 0o600) },
+			table, true, false, ok, true,
+		},
 		{"unplugged", unmount, "", true, false, gone, false},
 		{"unplugged, and somebody made the directory", func() { os.Mkdir(vault, 0o755) }, "", true, false, gone, true},
 	} {

@@ -19,7 +19,7 @@ import (
 // ageHeader is how every age file begins.
 const ageHeader = "age-encryption.org/v1\n"
 
-// stream gives size reproducible random bytes without holding them.
+// stream returns size reproducible random bytes without holding them.
 func stream(size int64) io.Reader {
 	return io.LimitReader(rand.NewChaCha8([32]byte{1}), size)
 }
@@ -47,7 +47,7 @@ func get(t *testing.T, r offsite.Remote, name string) string {
 	return string(data)
 }
 
-// digest gives length and SHA-256 of what r has left.
+// digest returns length and SHA-256 of what r has left.
 func digest(t *testing.T, r io.Reader) (int64, [sha256.Size]byte) {
 	t.Helper()
 	h := sha256.New()
@@ -88,7 +88,7 @@ func (s suite) wantNoPartials(t *testing.T, r offsite.Remote) {
 	}
 }
 
-// tree gives every path under dir, with what regular files hold.
+// tree returns every path under dir, with what regular files hold.
 func tree(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	found := map[string]string{}

@@ -15,7 +15,7 @@ import (
 	"github.com/atocore/atobackupd/offsite"
 )
 
-// calls gives every method that takes a name, applied to name.
+// calls returns every method that takes a name, applied to name.
 func calls(ctx context.Context, r offsite.Remote, name string) map[string]func() error {
 	return map[string]func() error{
 		"List": func() error { _, err := r.List(ctx, name); return err },
@@ -48,7 +48,10 @@ func (s suite) badNames(t *testing.T) {
 	r := s.open(t, root)
 	put(t, r, "packs/victim", "data")
 	before := tree(t, outside)
-	names := []string{"", "/", "/abs", "..", "../x", "a/../../x", "packs/../../x", "packs/..", "packs/./victim", "packs//victim", "packs/", "./packs", "nul\x00byte", filepath.Join(outside, "x")}
+	names := []string{
+		"", "/", "/abs", "..", "../x", "a/../../x", "packs/../../x", "packs/..", "packs/./victim",
+		"packs//victim", "packs/", "./packs", "nul\x00byte", filepath.Join(outside, "x"),
+	}
 	for _, name := range names {
 		for method, call := range calls(context.Background(), r, name) {
 			if err := call(); err == nil {
@@ -86,7 +89,9 @@ func (s suite) symbolicLinks(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := s.open(t, root)
-	for name, target := range map[string]string{"escape": outside, "leak": filepath.Join(outside, "secret"), "dangling": filepath.Join(outside, "new")} {
+	for name, target := range map[string]string{
+		"escape": outside, "leak": filepath.Join(outside, "secret"), "dangling": filepath.Join(outside, "new"),
+	} {
 		if err := os.Symlink(target, filepath.Join(root, name)); err != nil {
 			t.Fatal(err)
 		}

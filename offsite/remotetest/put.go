@@ -59,7 +59,10 @@ func (s suite) ageObjects(t *testing.T) {
 // nothingInTheClear: a .age name whose bytes are no age file is refused.
 func (s suite) nothingInTheClear(t *testing.T) {
 	r := s.open(t, t.TempDir())
-	for i, data := range []string{"", "age", "SQLite format 3\x00" + strings.Repeat("canary", 100), ageHeader[:len(ageHeader)-1], " " + ageHeader} {
+	for i, data := range []string{
+		"", "age", "SQLite format 3\x00" + strings.Repeat("canary", 100), ageHeader[:len(ageHeader)-1],
+		" " + ageHeader,
+	} {
 		name := fmt.Sprintf("packs/%d.age", i)
 		if _, err := r.Put(context.Background(), name, strings.NewReader(data)); err == nil {
 			t.Errorf("Put(%s) of %.30q succeeded", name, data)
@@ -90,7 +93,9 @@ func (s suite) putNeverReplaces(t *testing.T) {
 func (s suite) failingReader(t *testing.T) {
 	r := s.open(t, t.TempDir())
 	boom := errors.New("the disk under the source died")
-	for i, cause := range []error{boom, fmt.Errorf("%w after %w", boom, io.EOF), fmt.Errorf("%w after %w", boom, io.ErrUnexpectedEOF)} {
+	for i, cause := range []error{
+		boom, fmt.Errorf("%w after %w", boom, io.EOF), fmt.Errorf("%w after %w", boom, io.ErrUnexpectedEOF),
+	} {
 		for _, size := range []int64{0, 1, 300 << 10, 5 << 20} {
 			name := fmt.Sprintf("packs/%d-%d", i, size)
 			source := io.MultiReader(stream(size), failing{cause})
@@ -103,7 +108,7 @@ func (s suite) failingReader(t *testing.T) {
 	put(t, r, "packs/after", "the Remote still works")
 }
 
-// failing is a source that gives nothing but its error.
+// failing is a source that returns nothing but its error.
 type failing struct{ err error }
 
 func (f failing) Read([]byte) (int, error) { return 0, f.err }
@@ -115,7 +120,8 @@ func (s suite) concurrentPuts(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
-			if n, err := r.Put(context.Background(), fmt.Sprintf("packs/%d", i), stream(each)); err != nil || n != each {
+			if n, err := r.Put(context.Background(), fmt.Sprintf("packs/%d", i), stream(each)); err != nil ||
+				n != each {
 				t.Errorf("Put %d = %d, %v", i, n, err)
 			}
 		})

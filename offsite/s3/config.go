@@ -47,7 +47,9 @@ type Config struct {
 }
 
 func (c Config) withDefaults() (Config, error) {
-	for field, value := range map[*time.Duration]time.Duration{&c.DialTimeout: 10 * time.Second, &c.OpTimeout: 2 * time.Minute} {
+	for field, value := range map[*time.Duration]time.Duration{
+		&c.DialTimeout: 10 * time.Second, &c.OpTimeout: 2 * time.Minute,
+	} {
 		if *field == 0 {
 			*field = value
 		}
@@ -69,7 +71,9 @@ func (c Config) check() error {
 	case u.User != nil:
 		return errors.New("the endpoint holds a user or password; keys belong in credentials_file")
 	case strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
-		return fmt.Errorf("endpoint %q has a path; the bucket goes into bucket, what is below it into prefix", c.Endpoint)
+		return fmt.Errorf(
+			"endpoint %q has a path; the bucket goes into bucket, what is below it into prefix", c.Endpoint,
+		)
 	case c.Bucket == "" || strings.ContainsAny(c.Bucket, "/ \x00"):
 		return fmt.Errorf("bucket %q is no name of a bucket", c.Bucket)
 	case c.Prefix != "" && !offsite.ValidName(c.Prefix):
@@ -83,7 +87,10 @@ func (c Config) check() error {
 // ParseURL reads s3+https://HOST/BUCKET[/PREFIX], or s3+http://.
 func ParseURL(text string) (Config, error) {
 	bad := func(why string) (Config, error) {
-		return Config{}, &failure.Error{Op: "s3 target", Subject: text, Kind: failure.Usage, Err: errors.New(why), Hint: "write s3+https://HOST/BUCKET[/PREFIX]"}
+		return Config{}, &failure.Error{
+			Op: "s3 target", Subject: text, Kind: failure.Usage, Err: errors.New(why),
+			Hint: "write s3+https://HOST/BUCKET[/PREFIX]",
+		}
 	}
 	u, err := url.Parse(text)
 	if err != nil {
@@ -117,7 +124,13 @@ func (c Config) keys() (*credentials.Credentials, error) {
 	const howTo = "set credentials_file to a file of mode 0600 with aws_access_key_id and aws_secret_access_key"
 	if file == "" {
 		if os.Getenv("AWS_ACCESS_KEY_ID") == "" || os.Getenv("AWS_SECRET_ACCESS_KEY") == "" {
-			return nil, fail(errors.New("there are no keys: credentials_file is empty, and so are AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"), howTo)
+			return nil, fail(
+				errors.New(
+					"there are no keys: credentials_file is empty, and so are AWS_ACCESS_KEY_ID and "+
+						"AWS_SECRET_ACCESS_KEY",
+				),
+				howTo,
+			)
 		}
 		return credentials.NewEnvAWS(), nil
 	}
@@ -126,7 +139,10 @@ func (c Config) keys() (*credentials.Credentials, error) {
 		return nil, fail(fmt.Errorf("credentials_file: %w", err), howTo)
 	}
 	if private && info.Mode().Perm()&0o077 != 0 {
-		return nil, fail(fmt.Errorf("credentials_file %s can be read by others (mode %04o)", file, info.Mode().Perm()), "chmod 600 "+file)
+		return nil, fail(
+			fmt.Errorf("credentials_file %s can be read by others (mode %04o)", file, info.Mode().Perm()),
+			"chmod 600 "+file,
+		)
 	}
 	keys := credentials.NewFileAWSCredentials(file, os.Getenv("AWS_PROFILE"))
 	value, err := keys.GetWithContext(nil)

@@ -30,7 +30,9 @@ func (r *Remote) check(ctx context.Context, op string, names ...string) error {
 	for _, name := range names {
 		whole := op == "list" || op == "stat"
 		if !offsite.ValidName(name) || name == "." && !whole {
-			return &failure.Error{Op: op, Subject: r.subject(""), Err: &fs.PathError{Op: op, Path: name, Err: fs.ErrInvalid}}
+			return &failure.Error{
+				Op: op, Subject: r.subject(""), Err: &fs.PathError{Op: op, Path: name, Err: fs.ErrInvalid},
+			}
 		}
 	}
 	if r.closed.Load() {
@@ -91,16 +93,18 @@ func (r *Remote) explainAnswer(e *failure.Error, answer minio.ErrorResponse) {
 		e.Hint = "make the bucket " + r.cfg.Bucket + " with versioning and Object Lock, or mend bucket and endpoint"
 	case code == "RequestTimeTooSkewed":
 		e.Hint = "the clocks here and there differ by more than 15 minutes: look at timedatectl here"
-	case code == "AuthorizationHeaderMalformed", code == "PermanentRedirect", code == "IllegalLocationConstraintException",
-		code == "InvalidRegion", answer.StatusCode == http.StatusMovedPermanently:
+	case code == "AuthorizationHeaderMalformed", code == "PermanentRedirect", code == "InvalidRegion",
+		code == "IllegalLocationConstraintException", answer.StatusCode == http.StatusMovedPermanently:
 		e.Hint = "set region to the bucket's"
 		if bucketsRegion != "" {
 			e.Hint = fmt.Sprintf("set region = %q", bucketsRegion)
 		}
 	case isFull(answer):
 		e.Kind, e.Hint = failure.NoSpace, "raise the quota, free some space there, or prune the vault"
-	case code == "InvalidAccessKeyId", code == "SignatureDoesNotMatch", code == "InvalidToken", code == "ExpiredToken", code == "AuthFailure":
-		e.Kind, e.Hint = failure.Auth, "put the key of this bucket into credentials_file (a region that is not the bucket's can look the same)"
+	case code == "InvalidAccessKeyId", code == "SignatureDoesNotMatch", code == "InvalidToken",
+		code == "ExpiredToken", code == "AuthFailure":
+		e.Kind, e.Hint = failure.Auth, "put the key of this bucket into credentials_file "+
+			"(a region that is not the bucket's can look the same)"
 	case code == "AccessDenied", code == "AllAccessDisabled", answer.StatusCode == http.StatusForbidden:
 		e.Kind, e.Hint = failure.Auth, "let the key do what docs/s3.md lists on this bucket and prefix"
 	case isBusy(answer):
@@ -133,10 +137,12 @@ func isFull(answer minio.ErrorResponse) bool {
 // isBusy reports whether waiting may help.
 func isBusy(answer minio.ErrorResponse) bool {
 	switch answer.Code {
-	case "SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "OperationAborted", "BadGateway", "TooManyRequests":
+	case "SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "OperationAborted", "BadGateway",
+		"TooManyRequests":
 		return true
 	}
-	return answer.StatusCode >= 500 && answer.StatusCode != http.StatusNotImplemented || answer.StatusCode == http.StatusTooManyRequests
+	return answer.StatusCode >= 500 && answer.StatusCode != http.StatusNotImplemented ||
+		answer.StatusCode == http.StatusTooManyRequests
 }
 
 // explainConnection is about what came from the connection, not through it.
@@ -148,7 +154,8 @@ func explainConnection(e *failure.Error, err error) {
 	var record tls.RecordHeaderError
 	switch {
 	case errors.As(err, &authority):
-		e.Hint = "no authority that this machine trusts has signed the service's certificate: add its CA to the system's store"
+		e.Hint = "no authority that this machine trusts has signed the service's certificate: " +
+			"add its CA to the system's store"
 	case errors.As(err, &name):
 		e.Hint = "the certificate is another name's: mend the endpoint, or somebody is in between"
 	case errors.As(err, &invalid), errors.As(err, &certificate):

@@ -40,10 +40,13 @@ func TestRigKilledAtEveryRequest(t *testing.T) {
 						if step != "put" {
 							store(t, plain, "packs/"+name, "data")
 						}
-						killed := killAt(t, s, cfg, at, after, func(ctx context.Context, r *Remote) { _ = do(ctx, r, name) })
+						killed := killAt(
+							t, s, cfg, at, after, func(ctx context.Context, r *Remote) { _ = do(ctx, r, name) },
+						)
 						look := connect(t, cfg)
 						whole(t, look, step, name)
-						if err := do(context.Background(), look, name); err != nil && !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist) {
+						if err := do(context.Background(), look, name); err != nil && !errors.Is(err, fs.ErrExist) &&
+							!errors.Is(err, fs.ErrNotExist) {
 							t.Errorf("%s once more: %v", name, err)
 						}
 						if step == "put" && load(t, look, "packs/"+name) != "data" {

@@ -176,7 +176,9 @@ func (r *Remote) judge(name string, v *versions) (object, bool) {
 	delete(r.known, name)
 	delete(r.tampered, name)
 	if what != "" {
-		r.tampered[name] = fmt.Sprintf("%s by somebody else who has the key, at %s", what, v.last.UTC().Format(time.RFC3339))
+		r.tampered[name] = fmt.Sprintf(
+			"%s by somebody else who has the key, at %s", what, v.last.UTC().Format(time.RFC3339),
+		)
 	}
 	if v.count == 0 {
 		return object{}, false

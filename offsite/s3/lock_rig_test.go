@@ -60,7 +60,9 @@ func TestRigThief(t *testing.T) {
 			for _, name := range names {
 				key := cfg.key(name)
 				var version string
-				for info := range thief.ListObjectsIter(ctx, cfg.Bucket, minio.ListObjectsOptions{Prefix: key, WithVersions: true}) {
+				for info := range thief.ListObjectsIter(
+					ctx, cfg.Bucket, minio.ListObjectsOptions{Prefix: key, WithVersions: true},
+				) {
 					version = info.VersionID
 				}
 				err := thief.RemoveObject(ctx, cfg.Bucket, key, minio.RemoveObjectOptions{VersionID: version})
@@ -68,25 +70,42 @@ func TestRigThief(t *testing.T) {
 				if err == nil {
 					t.Errorf("%s: a locked version was deleted", name)
 				}
-				err = thief.RemoveObject(ctx, cfg.Bucket, key, minio.RemoveObjectOptions{VersionID: version, GovernanceBypass: true})
+				err = thief.RemoveObject(
+					ctx, cfg.Bucket, key, minio.RemoveObjectOptions{VersionID: version, GovernanceBypass: true},
+				)
 				try("delete it with governance bypass", err)
 				if err == nil {
 					t.Errorf("%s: a locked version was deleted", name)
 				}
 				mode, soon := minio.Compliance, time.Now().Add(time.Minute)
-				err = thief.PutObjectRetention(ctx, cfg.Bucket, key, minio.PutObjectRetentionOptions{VersionID: version, Mode: &mode, RetainUntilDate: &soon})
+				err = thief.PutObjectRetention(
+					ctx, cfg.Bucket, key,
+					minio.PutObjectRetentionOptions{VersionID: version, Mode: &mode, RetainUntilDate: &soon},
+				)
 				try("shorten its lock", err)
 				if err == nil {
 					t.Errorf("%s: its lock was shortened", name)
 				}
 			}
 			try("suspend versioning", thief.SuspendVersioning(ctx, cfg.Bucket))
-			try("hide packs/one", thief.RemoveObject(ctx, cfg.Bucket, cfg.key("packs/one"), minio.RemoveObjectOptions{}))
-			try("hide snapshots/a.sig", thief.RemoveObject(ctx, cfg.Bucket, cfg.key("snapshots/a.sig"), minio.RemoveObjectOptions{}))
+			try(
+				"hide packs/one",
+				thief.RemoveObject(ctx, cfg.Bucket, cfg.key("packs/one"), minio.RemoveObjectOptions{}),
+			)
+			try(
+				"hide snapshots/a.sig",
+				thief.RemoveObject(ctx, cfg.Bucket, cfg.key("snapshots/a.sig"), minio.RemoveObjectOptions{}),
+			)
 			bad := []byte("bad")
-			_, err := thief.PutObject(ctx, cfg.Bucket, cfg.key("vault.json"), bytes.NewReader(bad), int64(len(bad)), minio.PutObjectOptions{})
+			_, err := thief.PutObject(
+				ctx, cfg.Bucket, cfg.key("vault.json"), bytes.NewReader(bad), int64(len(bad)),
+				minio.PutObjectOptions{},
+			)
 			try("write over vault.json", err)
-			_, err = thief.PutObject(ctx, cfg.Bucket, cfg.key("snapshots/b.sig"), bytes.NewReader(bad), int64(len(bad)), minio.PutObjectOptions{})
+			_, err = thief.PutObject(
+				ctx, cfg.Bucket, cfg.key("snapshots/b.sig"), bytes.NewReader(bad), int64(len(bad)),
+				minio.PutObjectOptions{},
+			)
 			try("add a strange signature", err)
 
 			// A new connection: nothing is known from before.
@@ -145,7 +164,10 @@ func TestRigLocks(t *testing.T) {
 			r := connect(t, cfg)
 			store(t, r, "packs/kept", "data")
 			store(t, r, "packs/let go", "data")
-			for _, err := range []error{r.Remove(ctx, "packs/kept"), r.Move(ctx, "packs/kept", "trash/kept"), r.Removable(ctx, "packs/kept")} {
+			for _, err := range []error{
+				r.Remove(ctx, "packs/kept"), r.Move(ctx, "packs/kept", "trash/kept"),
+				r.Removable(ctx, "packs/kept"),
+			} {
 				if !errors.Is(err, offsite.ErrLocked) {
 					t.Errorf("what is locked: %v, want ErrLocked", err)
 				}
@@ -154,13 +176,17 @@ func TestRigLocks(t *testing.T) {
 			other := cfg
 			other.StateFile = ""
 			o := connect(t, other)
-			for _, err := range []error{o.Remove(ctx, "packs/kept"), o.Move(ctx, "packs/kept", "trash/kept"), o.Removable(ctx, "packs/kept")} {
+			for _, err := range []error{
+				o.Remove(ctx, "packs/kept"), o.Move(ctx, "packs/kept", "trash/kept"),
+				o.Removable(ctx, "packs/kept"),
+			} {
 				if !errors.Is(err, offsite.ErrLocked) {
 					t.Errorf("what is locked, to somebody who did not know: %v, want ErrLocked", err)
 				}
 			}
 			before := r.state.lock("packs/kept")
-			if err := r.Retain(ctx, []string{"packs/kept", "packs/nothing"}); err != nil || !r.state.lock("packs/kept").Equal(before) {
+			if err := r.Retain(ctx, []string{"packs/kept", "packs/nothing"}); err != nil ||
+				!r.state.lock("packs/kept").Equal(before) {
 				t.Errorf("a fresh lock was lengthened to %v, %v", r.state.lock("packs/kept"), err)
 			}
 			time.Sleep(time.Until(before.Add(-cfg.LockFor / 3)))

@@ -57,7 +57,10 @@ func (r *Remote) copy(ctx context.Context, from string, o object, to string) err
 	if !until.IsZero() {
 		destination.Mode, destination.RetainUntilDate = minio.Compliance, until
 	}
-	_, err := r.core.Client.CopyObject(ctx, destination, minio.CopySrcOptions{Bucket: r.cfg.Bucket, Object: r.cfg.key(from), VersionID: o.version})
+	_, err := r.core.Client.CopyObject(
+		ctx, destination,
+		minio.CopySrcOptions{Bucket: r.cfg.Bucket, Object: r.cfg.key(from), VersionID: o.version},
+	)
 	if err == nil {
 		r.forget(to)
 		r.state.locked(to, until)

@@ -92,7 +92,9 @@ func (s *server) bucket(t *testing.T, kind string) string {
 	t.Helper()
 	ctx := context.Background()
 	name := "b-" + strings.ToLower(rand.Text()[:12])
-	if err := s.admin.MakeBucket(ctx, name, minio.MakeBucketOptions{Region: "us-east-1", ObjectLocking: kind == "lock"}); err != nil {
+	if err := s.admin.MakeBucket(
+		ctx, name, minio.MakeBucketOptions{Region: "us-east-1", ObjectLocking: kind == "lock"},
+	); err != nil {
 		t.Fatal(err)
 	}
 	if kind == "versions" {
@@ -105,8 +107,10 @@ func (s *server) bucket(t *testing.T, kind string) string {
 
 // config returns what reaches a fresh prefix of a bucket.
 func (s *server) config(t *testing.T, bucket string) Config {
-	return Config{Name: "bucket", Endpoint: s.endpoint, Bucket: bucket, Prefix: "p/" + strings.ToLower(rand.Text()[:12]),
-		CredentialsFile: filepath.Join(s.dir, "credentials"), StateFile: filepath.Join(t.TempDir(), "s3.json")}
+	return Config{
+		Name: "bucket", Endpoint: s.endpoint, Bucket: bucket, Prefix: "p/" + strings.ToLower(rand.Text()[:12]),
+		CredentialsFile: filepath.Join(s.dir, "credentials"), StateFile: filepath.Join(t.TempDir(), "s3.json"),
+	}
 }
 
 // connect opens a Remote until the test ends.
@@ -148,18 +152,28 @@ func (s *server) proxy(t *testing.T, answer func(http.ResponseWriter, *http.Requ
 func refuse(w http.ResponseWriter, status int, code, message string) {
 	w.Header().Set("Content-Type", "application/xml")
 	w.WriteHeader(status)
-	fmt.Fprintf(w, `<?xml version="1.0" encoding="UTF-8"?><Error><Code>%s</Code><Message>%s</Message></Error>`, code, message)
+	fmt.Fprintf(
+		w, `<?xml version="1.0" encoding="UTF-8"?><Error><Code>%s</Code><Message>%s</Message></Error>`, code,
+		message,
+	)
 }
 
 // likeB2 answers as Backblaze B2 does: no conditional put, no checksum headers.
 func likeB2(w http.ResponseWriter, req *http.Request) bool {
 	if req.Method == http.MethodPut && req.Header.Get("If-None-Match") != "" {
-		refuse(w, http.StatusNotImplemented, "NotImplemented", "A header you provided implies functionality that is not implemented.")
+		refuse(
+			w, http.StatusNotImplemented, "NotImplemented",
+			"A header you provided implies functionality that is not implemented.",
+		)
 		return true
 	}
 	for name := range req.Header {
-		if strings.HasPrefix(strings.ToLower(name), "x-amz-checksum-") || strings.EqualFold(name, "x-amz-sdk-checksum-algorithm") {
-			refuse(w, http.StatusBadRequest, "InvalidArgument", "Unsupported header '"+name+"' received for this API call.")
+		if strings.HasPrefix(strings.ToLower(name), "x-amz-checksum-") ||
+			strings.EqualFold(name, "x-amz-sdk-checksum-algorithm") {
+			refuse(
+				w, http.StatusBadRequest, "InvalidArgument",
+				"Unsupported header '"+name+"' received for this API call.",
+			)
 			return true
 		}
 	}

@@ -92,7 +92,8 @@ func TestAppendOnlyNeedsDirectories(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := dial(t, cfg).Put(context.Background(), "packs/one", strings.NewReader("data"))
-	if failure.KindOf(err) != failure.NotFound || !strings.Contains(err.Error(), "atobackupd vault init --dir "+cfg.Path) {
+	if failure.KindOf(err) != failure.NotFound ||
+		!strings.Contains(err.Error(), "atobackupd vault init --dir "+cfg.Path) {
 		t.Errorf("Put without incoming/: %v", err)
 	}
 	cfg.Path = filepath.Join(cfg.Path, "absent")
@@ -115,7 +116,10 @@ func lenient(t *testing.T, root string) *Remote {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := newRemote(context.Background(), "lenient", link{Reader: here, WriteCloser: here, kill: func() { here.Close() }}, cfg)
+	r, err := newRemote(
+		context.Background(), "lenient", link{Reader: here, WriteCloser: here, kill: func() { here.Close() }},
+		cfg,
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -59,7 +59,7 @@ func dialSSH(ctx context.Context, cfg Config, host string) (link, error) {
 	return l, nil
 }
 
-// handshake gives an authenticated connection. The end of ctx ends it also
+// handshake returns an authenticated connection. The end of ctx ends it also
 // while the peer says nothing.
 func handshake(ctx context.Context, address string, sshConfig *ssh.ClientConfig) (*timedConn, *ssh.Client, error) {
 	var d net.Dialer
@@ -91,7 +91,8 @@ func classifyHandshake(err error, keys *hostKeys, user string, cfg Config) error
 	case errors.As(err, &none):
 		return &failure.Error{
 			Kind: failure.Other, Err: fmt.Errorf("no algorithm in common: %w", err),
-			Hint: "update the server there, or use transport = \"openssh\", whose ssh_config can allow older algorithms",
+			Hint: "update the server there, or use transport = \"openssh\", whose ssh_config can allow older " +
+				"algorithms",
 		}
 	case strings.Contains(text, "unable to authenticate"), strings.Contains(text, "Too many authentication failures"):
 		return &failure.Error{
@@ -171,7 +172,7 @@ func (c *timedConn) silence() time.Duration {
 	return time.Since(c.begun) - time.Duration(c.heard.Load())
 }
 
-// loadSigners gives the keys to log in with: the identity file's, or those of
+// loadSigners returns the keys to log in with: the identity file's, or those of
 // the agent, which answers until ctx ends.
 func loadSigners(ctx context.Context, cfg Config) (func() ([]ssh.Signer, error), error) {
 	if cfg.IdentityFile != "" {
@@ -184,13 +185,18 @@ func loadSigners(ctx context.Context, cfg Config) (func() ([]ssh.Signer, error),
 	socket := os.Getenv("SSH_AUTH_SOCK")
 	if socket == "" {
 		return nil, &failure.Error{
-			Kind: failure.Config, Err: errors.New("no key to log in with: identity_file is empty and SSH_AUTH_SOCK is not set"),
+			Kind: failure.Config, Err: errors.New(
+				"no key to log in with: identity_file is empty and SSH_AUTH_SOCK is not set",
+			),
 			Hint: "set identity_file",
 		}
 	}
 	conn, err := net.Dial("unix", socket)
 	if err != nil {
-		return nil, &failure.Error{Kind: failure.Config, Err: fmt.Errorf("ssh agent: %w", err), Hint: "set identity_file or start the agent"}
+		return nil, &failure.Error{
+			Kind: failure.Config, Err: fmt.Errorf("ssh agent: %w", err),
+			Hint: "set identity_file or start the agent",
+		}
 	}
 	// Also when the agent waits for somebody to touch a key, and nobody is there.
 	context.AfterFunc(ctx, func() { conn.Close() })
@@ -206,7 +212,9 @@ func readIdentity(path string) (ssh.Signer, error) {
 	var locked *ssh.PassphraseMissingError
 	if errors.As(err, &locked) {
 		return nil, &failure.Error{
-			Kind: failure.Config, Err: fmt.Errorf("identity_file %s has a passphrase, and nobody is here to type it", path),
+			Kind: failure.Config, Err: fmt.Errorf(
+				"identity_file %s has a passphrase, and nobody is here to type it", path,
+			),
 			Hint: "load it into an ssh-agent and leave identity_file empty, or use a key without one",
 		}
 	}

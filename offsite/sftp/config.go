@@ -32,7 +32,7 @@ type Config struct {
 	AppendOnly     bool  // only ever add: publish by hard link, never remove or rename
 
 	DialTimeout time.Duration // for each host, from the first packet to a session; default 10s
-	KeepAlive   time.Duration // a silent peer is asked for a sign of life this often, and given up after three; default 15s
+	KeepAlive   time.Duration // how often a silent peer is asked for a sign of life; three in vain end it; default 15s
 	OpTimeout   time.Duration // a request without any answer for this long ends the connection; default 2m
 
 	sshConfigFile string // for tests: ssh -F
@@ -70,7 +70,10 @@ func (c Config) check() error {
 	case c.Path == "" || strings.ContainsRune(c.Path, 0):
 		return fmt.Errorf("path %q is not usable", c.Path)
 	case strings.HasPrefix(c.Path, "~"):
-		return fmt.Errorf("path %q: SFTP knows no ~; a path without a leading slash begins in the account's directory", c.Path)
+		return fmt.Errorf(
+			"path %q: SFTP knows no ~; a path without a leading slash begins in the account's directory",
+			c.Path,
+		)
 	case c.Port < 0 || c.Port > 65535:
 		return fmt.Errorf("port %d is out of range", c.Port)
 	case c.Transport != Builtin && c.Transport != OpenSSH:
@@ -97,7 +100,7 @@ func (c Config) check() error {
 
 func unfit(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune(",@*?!#'\"\\", r) }
 
-// trustHint tells how to accept a host key.
+// trustHint says how to accept a host key.
 func (c Config) trustHint() string {
 	name := c.Name
 	if name == "" {

@@ -34,7 +34,8 @@ func TestBadConfigIsRefused(t *testing.T) {
 		c := good
 		change(&c)
 		_, err := Dial(context.Background(), c)
-		if failure.KindOf(err) != failure.Config || !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), "laptop") {
+		if failure.KindOf(err) != failure.Config || !strings.Contains(err.Error(), says) ||
+			!strings.Contains(err.Error(), "laptop") {
 			t.Errorf("%s: %v", says, err)
 		}
 	}
@@ -61,7 +62,8 @@ func TestSSHMessages(t *testing.T) {
 			t.Errorf("%q: kind %d, want %d: %v", said, err.Kind, want, err)
 		}
 	}
-	if err := classifySSH(context.Background(), "", errors.New("exit status 1"), io.EOF, Config{}); !strings.Contains(err.Error(), "no SFTP there") {
+	err := classifySSH(context.Background(), "", errors.New("exit status 1"), io.EOF, Config{})
+	if !strings.Contains(err.Error(), "no SFTP there") {
 		t.Errorf("a session that ended by itself: %v", err)
 	}
 }
@@ -71,7 +73,8 @@ func TestTailIsShortAndHarmless(t *testing.T) {
 	io.Copy(said, strings.NewReader(strings.Repeat("a line before\n", 10_000)))
 	io.WriteString(said, "@@@@@@\n@ \x1b[31mWARNING\x07\r\n@@@@@@\nthe end\n")
 	got := said.lines()
-	if !strings.HasSuffix(got, "@  [31mWARNING the end") || len(got) > tailSize || strings.ContainsAny(got, "\x1b\x07\n") {
+	if !strings.HasSuffix(got, "@  [31mWARNING the end") || len(got) > tailSize ||
+		strings.ContainsAny(got, "\x1b\x07\n") {
 		t.Errorf("…%q", got[max(0, len(got)-60):])
 	}
 }

@@ -12,7 +12,10 @@ import (
 )
 
 // serverPaths is where distributions put OpenSSH's sftp-server.
-var serverPaths = []string{"/usr/lib/openssh/sftp-server", "/usr/lib/ssh/sftp-server", "/usr/libexec/openssh/sftp-server", "/usr/libexec/sftp-server"}
+var serverPaths = []string{
+	"/usr/lib/openssh/sftp-server", "/usr/lib/ssh/sftp-server", "/usr/libexec/openssh/sftp-server",
+	"/usr/libexec/sftp-server",
+}
 
 // sftpServer starts OpenSSH's own server on a pipe: all of SFTP and no ssh.
 func sftpServer(t *testing.T) (link, *exec.Cmd) {
@@ -34,13 +37,16 @@ func sftpServer(t *testing.T) (link, *exec.Cmd) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-		return link{Reader: out, WriteCloser: in, kill: func() { cmd.Process.Kill(); in.Close(); out.(io.Closer).Close() }}, cmd
+		return link{
+			Reader: out, WriteCloser: in,
+			kill: func() { cmd.Process.Kill(); in.Close(); out.(io.Closer).Close() },
+		}, cmd
 	}
 	t.Fatal("no sftp-server: install openssh-sftp-server")
 	return link{}, nil
 }
 
-// pipe gives a Remote on root over such a pipe.
+// pipe returns a Remote on root over such a pipe.
 func pipe(t *testing.T, root string, change ...func(*Config)) *Remote {
 	t.Helper()
 	cfg := Config{Hosts: []string{"pipe"}, Path: root, KnownHosts: "none"}

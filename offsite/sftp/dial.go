@@ -39,7 +39,7 @@ func connect(ctx context.Context, cfg Config, host string) (link, error) {
 	return dialSSH(ctx, cfg, host)
 }
 
-// firstHost gives what try gives for the first host for which it succeeds.
+// firstHost returns what try returns for the first host for which it succeeds.
 func firstHost[T any](ctx context.Context, cfg Config, try func(context.Context, string) (T, error)) (T, error) {
 	var none T
 	var failed []*failure.Error

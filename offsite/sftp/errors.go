@@ -30,7 +30,7 @@ const (
 	codeExists = 11
 )
 
-// answered tells an error that the server gave from one of the connection: only
+// answered reports whether an error is the server's, not the connection's: only
 // the first leaves the connection usable.
 func answered(err error) bool {
 	var status *sftp.StatusError
@@ -83,7 +83,8 @@ const cancelGrace = 5 * time.Second
 func (r *Remote) begin(ctx context.Context, op string, names ...string) (*operation, error) {
 	o := &operation{remote: r, ctx: ctx, op: op, name: strings.Join(names, " to ")}
 	for _, name := range names {
-		if root := name == "." && (op == "store" || op == "read" || op == "move" || op == "remove"); root || !offsite.ValidName(name) {
+		if root := name == "." && (op == "store" || op == "read" || op == "move" || op == "remove"); root ||
+			!offsite.ValidName(name) {
 			o.name = ""
 			return nil, o.explain(local{&fs.PathError{Op: op, Path: name, Err: fs.ErrInvalid}})
 		}

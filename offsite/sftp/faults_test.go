@@ -45,7 +45,9 @@ func startProxy(t *testing.T, s *sshdtest.Server, after int64, silent bool) Conf
 	cfg.Port = l.Addr().(*net.TCPAddr).Port
 	cfg.KnownHosts = filepath.Join(t.TempDir(), "known_hosts")
 	key := strings.Join(strings.Fields(s.HostKeyLine("ed25519"))[1:], " ")
-	if err := AppendKnownHosts(cfg.KnownHosts, []string{knownhosts.Normalize(cfg.address(s.Host)) + " " + key}); err != nil {
+	if err := AppendKnownHosts(
+		cfg.KnownHosts, []string{knownhosts.Normalize(cfg.address(s.Host)) + " " + key},
+	); err != nil {
 		t.Fatal(err)
 	}
 	return cfg
@@ -210,7 +212,8 @@ func TestKeepAliveFindsSleeper(t *testing.T) {
 	s.Stall()
 	defer s.Resume()
 	<-r.watch.stopped
-	if _, err := r.Free(context.Background()); failure.KindOf(err) != failure.Unreachable || !strings.Contains(err.Error(), "no sign of life") {
+	if _, err := r.Free(context.Background()); failure.KindOf(err) != failure.Unreachable ||
+		!strings.Contains(err.Error(), "no sign of life") {
 		t.Errorf("Free on a sleeping machine: %v", err)
 	}
 }
@@ -321,7 +324,8 @@ func TestPermissionDenied(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := dial(t, cfg).Put(context.Background(), "packs/one", strings.NewReader("data"))
-	if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), cfg.Path+"/packs/one: permission denied: let the account") {
+	if !errors.Is(err, fs.ErrPermission) ||
+		!strings.Contains(err.Error(), cfg.Path+"/packs/one: permission denied: let the account") {
 		t.Errorf("Put without permission: %v", err)
 	}
 }

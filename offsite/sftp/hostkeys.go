@@ -102,7 +102,9 @@ func wanted(callback ssh.HostKeyCallback, address string) (keys []ssh.PublicKey)
 }
 
 func unknownHost(text string, cfg Config) error {
-	return &failure.Error{Kind: failure.HostKey, Err: fmt.Errorf("%w: %s", ErrHostKeyUnknown, text), Hint: cfg.trustHint()}
+	return &failure.Error{
+		Kind: failure.HostKey, Err: fmt.Errorf("%w: %s", ErrHostKeyUnknown, text), Hint: cfg.trustHint(),
+	}
 }
 
 // algorithms are those of the known keys. A server has several keys, and asked
@@ -118,8 +120,10 @@ func (k *hostKeys) algorithms() []string {
 		names = append(names, key.Type())
 	}
 	if k.authority {
-		names = append(names, ssh.CertAlgoED25519v01, ssh.CertAlgoECDSA256v01, ssh.CertAlgoECDSA384v01, ssh.CertAlgoECDSA521v01,
-			ssh.CertAlgoRSASHA512v01, ssh.CertAlgoRSASHA256v01)
+		names = append(
+			names, ssh.CertAlgoED25519v01, ssh.CertAlgoECDSA256v01, ssh.CertAlgoECDSA384v01,
+			ssh.CertAlgoECDSA521v01, ssh.CertAlgoRSASHA512v01, ssh.CertAlgoRSASHA256v01,
+		)
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
@@ -133,7 +137,10 @@ func (k *hostKeys) check(_ string, remote net.Addr, key ssh.PublicKey) error {
 	}
 	var revoked *knownhosts.RevokedError
 	if errors.As(err, &revoked) {
-		k.refused = &failure.Error{Kind: failure.HostKey, Err: fmt.Errorf("its host key %s is revoked", ssh.FingerprintSHA256(key)), Hint: k.cfg.trustHint()}
+		k.refused = &failure.Error{
+			Kind: failure.HostKey, Err: fmt.Errorf("its host key %s is revoked", ssh.FingerprintSHA256(key)),
+			Hint: k.cfg.trustHint(),
+		}
 	} else {
 		k.refused = k.changed(key.Type() + " " + ssh.FingerprintSHA256(key))
 	}
@@ -151,8 +158,14 @@ func (k *hostKeys) changed(shown string) *failure.Error {
 	}
 	return &failure.Error{
 		Kind: failure.HostKey,
-		Err:  fmt.Errorf("%w: it shows %s, but %s has %s: somebody may be in between, or it was reinstalled", ErrHostKeyChanged, shown, k.cfg.KnownHosts, want),
-		Hint: fmt.Sprintf("only if it was reinstalled: ssh-keygen -f %s -R '%s'; %s", k.cfg.KnownHosts, knownhosts.Normalize(k.address), k.cfg.trustHint()),
+		Err: fmt.Errorf(
+			"%w: it shows %s, but %s has %s: somebody may be in between, or it was reinstalled",
+			ErrHostKeyChanged, shown, k.cfg.KnownHosts, want,
+		),
+		Hint: fmt.Sprintf(
+			"only if it was reinstalled: ssh-keygen -f %s -R '%s'; %s", k.cfg.KnownHosts,
+			knownhosts.Normalize(k.address), k.cfg.trustHint(),
+		),
 	}
 }
 

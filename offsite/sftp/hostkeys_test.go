@@ -17,7 +17,9 @@ import (
 
 func newKey(t *testing.T, seed byte) ssh.Signer {
 	t.Helper()
-	signer, err := ssh.NewSignerFromKey(ed25519.NewKeyFromSeed([]byte(strings.Repeat(string(rune('a'+seed)), ed25519.SeedSize))))
+	signer, err := ssh.NewSignerFromKey(
+		ed25519.NewKeyFromSeed([]byte(strings.Repeat(string(rune('a'+seed)), ed25519.SeedSize))),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,7 +32,10 @@ func TestKnownHosts(t *testing.T) {
 	line := func(pattern string, key ssh.Signer) string {
 		return pattern + " " + string(ssh.MarshalAuthorizedKey(key.PublicKey()))
 	}
-	cert := &ssh.Certificate{Key: host.PublicKey(), CertType: ssh.HostCert, ValidPrincipals: []string{"laptop"}, ValidBefore: ssh.CertTimeInfinity}
+	cert := &ssh.Certificate{
+		Key: host.PublicKey(), CertType: ssh.HostCert, ValidPrincipals: []string{"laptop"},
+		ValidBefore: ssh.CertTimeInfinity,
+	}
 	if err := cert.SignCert(strings.NewReader(strings.Repeat("x", 64)), authority); err != nil {
 		t.Fatal(err)
 	}
@@ -42,16 +47,25 @@ func TestKnownHosts(t *testing.T) {
 		{"its line", line("laptop", host), "laptop:22", host.PublicKey(), nil},
 		{"its line with a port", line("[laptop]:2222", host), "laptop:2222", host.PublicKey(), nil},
 		{"a line without a port, for another port", line("laptop", host), "laptop:2222", host.PublicKey(), nil},
-		{"a line with a port comes before one without", line("laptop", other) + line("[laptop]:2222", host), "laptop:2222", host.PublicKey(), nil},
+		{
+			"a line with a port comes before one without", line("laptop", other) + line("[laptop]:2222", host),
+			"laptop:2222", host.PublicKey(), nil,
+		},
 		{"a star, for another port", line("*", host), "laptop:2222", host.PublicKey(), nil},
-		{"a bad line of another host", "nas ssh-ed25519 AAAA\n" + line("laptop", host), "laptop:22", host.PublicKey(), nil},
+		{
+			"a bad line of another host", "nas ssh-ed25519 AAAA\n" + line("laptop", host), "laptop:22",
+			host.PublicKey(), nil,
+		},
 		{"hashed", line(knownhosts.HashHostname("laptop"), host), "laptop:22", host.PublicKey(), nil},
 		{"an authority", line("@cert-authority laptop", authority), "laptop:22", cert, nil},
 		{"an authority, for another port", line("@cert-authority *", authority), "laptop:2222", cert, nil},
 		{"nothing", "", "laptop:22", host.PublicKey(), ErrHostKeyUnknown},
 		{"another host's line", line("nas", host), "laptop:22", host.PublicKey(), ErrHostKeyUnknown},
 		{"another key", line("laptop", other), "laptop:22", host.PublicKey(), ErrHostKeyChanged},
-		{"a key that no authority signed", line("@cert-authority laptop", authority), "laptop:22", host.PublicKey(), ErrHostKeyChanged},
+		{
+			"a key that no authority signed", line("@cert-authority laptop", authority), "laptop:22",
+			host.PublicKey(), ErrHostKeyChanged,
+		},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "known_hosts")

@@ -60,7 +60,9 @@ func serveOdd(t *testing.T, o oddServer) *Remote {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := newRemote(context.Background(), "odd", link{Reader: here, WriteCloser: here, kill: func() { here.Close() }}, cfg)
+	r, err := newRemote(
+		context.Background(), "odd", link{Reader: here, WriteCloser: here, kill: func() { here.Close() }}, cfg,
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

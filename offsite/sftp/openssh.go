@@ -38,7 +38,9 @@ func startSSH(ctx context.Context, cfg Config, host string) (link, error) {
 		return link{}, err
 	}
 	if err := cmd.Start(); err != nil {
-		return link{}, &failure.Error{Kind: failure.Config, Err: err, Hint: "install openssh-client or use transport = \"builtin\""}
+		return link{}, &failure.Error{
+			Kind: failure.Config, Err: err, Hint: "install openssh-client or use transport = \"builtin\"",
+		}
 	}
 	p := &process{cmd: cmd}
 	p.wait = sync.OnceValue(p.reap)
@@ -63,7 +65,7 @@ func startSSH(ctx context.Context, cfg Config, host string) (link, error) {
 // process is the running ssh program.
 type process struct {
 	cmd  *exec.Cmd
-	wait func() error // gives how it ended; once for all who ask
+	wait func() error // returns how it ended; once for all who ask
 
 	mu   sync.Mutex
 	gone bool // its id may be another's by now
@@ -143,11 +145,17 @@ func classifySSH(ctx context.Context, said string, exit, err error, cfg Config) 
 	}
 	switch {
 	case has("REMOTE HOST IDENTIFICATION HAS CHANGED"):
-		return &failure.Error{Kind: failure.HostKey, Err: fmt.Errorf("HOST KEY CHANGED: %w", err), Hint: "only if that machine was reinstalled: remove the old key, and " + cfg.trustHint()}
+		return &failure.Error{
+			Kind: failure.HostKey, Err: fmt.Errorf("HOST KEY CHANGED: %w", err),
+			Hint: "only if that machine was reinstalled: remove the old key, and " + cfg.trustHint(),
+		}
 	case has("Host key verification failed", "No matching host key", "no matching host key"):
 		return &failure.Error{Kind: failure.HostKey, Err: err, Hint: cfg.trustHint()}
 	case has("Permission denied", "Too many authentication failures"):
-		return &failure.Error{Kind: failure.Auth, Err: err, Hint: "add the public half of the key to that account's .ssh/authorized_keys"}
+		return &failure.Error{
+			Kind: failure.Auth, Err: err,
+			Hint: "add the public half of the key to that account's .ssh/authorized_keys",
+		}
 	case has("Bad configuration option", "Bad owner or permissions", "bad permissions", "command-line: line"):
 		return &failure.Error{Kind: failure.Config, Err: err}
 	case has("subsystem request failed"), !own:
@@ -175,7 +183,7 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// lines gives it as one line, without the decoration of warnings and without
+// lines returns it as one line, without the decoration of warnings and without
 // the control characters that a stranger's banner might hold for a terminal.
 func (t *tail) lines() string {
 	t.mu.Lock()

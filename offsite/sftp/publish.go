@@ -123,9 +123,14 @@ func (r *Remote) syncPath(dir string) error {
 func (r *Remote) Lacks() (all []string) {
 	switch {
 	case !r.has(extFsync) || r.noFlush.Load():
-		all = append(all, "the server cannot flush to disk: what a power cut there takes is sent again by the next sync")
+		all = append(
+			all, "the server cannot flush to disk: what a power cut there takes is sent again by the next sync",
+		)
 	case r.noDirFlush.Load():
-		all = append(all, "the server cannot flush directories to disk: what a power cut there takes is sent again by the next sync")
+		all = append(
+			all,
+			"the server cannot flush directories to disk: what a power cut there takes is sent again by the next sync",
+		)
 	}
 	if !r.has(extStatVFS) || r.noStatVFS.Load() {
 		all = append(all, "the server does not say how much space is free")

@@ -58,8 +58,8 @@ func (a *readAhead) run() {
 		n, err := a.file.ReadAt(buf[:], offset)
 		offset += int64(n)
 		// The library takes a short answer in the middle of a file for its end.
-		// The end is certain only when a read there gives nothing. Identity, not
-		// errors.Is: a broken connection gives errors that wrap io.EOF.
+		// The end is certain only when a read there returns nothing. Identity, not
+		// errors.Is: a broken connection returns errors that wrap io.EOF.
 		if err == io.EOF && n > 0 {
 			err = nil
 		}
@@ -74,7 +74,7 @@ func (a *readAhead) run() {
 	}
 }
 
-// Read gives the next bytes. After its context has ended it fails.
+// Read returns the next bytes. After its context has ended it fails.
 func (a *readAhead) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
@@ -99,7 +99,7 @@ func (a *readAhead) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// recycle gives the current chunk's buffer back once it was read out.
+// recycle hands back the current chunk's buffer once it was read out.
 func (a *readAhead) recycle() {
 	if a.current.buf != nil {
 		buffers.Put(a.current.buf)

@@ -3,9 +3,10 @@
 // It speaks to OpenSSH's sftp-server, which has fsync@openssh.com for files and
 // directories, a plain rename that refuses to replace, statvfs@openssh.com, and
 // hardlink@openssh.com, without which no target can be append-only. What another
-// server lacks of the rest is lived with, and said by Lacks. One connection serves all operations of a run. When it breaks,
-// every operation fails with kind Unreachable, within a bounded time even when
-// the peer has just stopped answering, and the caller dials again.
+// server lacks of the rest is lived with, and said by Lacks. One connection serves
+// all operations of a run. When it breaks, every operation fails with kind
+// Unreachable, within a bounded time even when the peer has just stopped
+// answering, and the caller dials again.
 //
 // What it does not promise: after Unreachable, a Put or Move may have taken
 // effect, for the answer may be what was lost; the object is then whole. On a
@@ -70,7 +71,10 @@ var _ offsite.Remote = (*Remote)(nil)
 
 // newRemote starts the SFTP protocol on l. The link is killed when that fails.
 func newRemote(ctx context.Context, host string, l link, cfg Config) (*Remote, error) {
-	r := &Remote{cfg: cfg, host: host, packet: smallPacket, limit: offsite.NewLimiter(cfg.BandwidthLimit), grace: cancelGrace}
+	r := &Remote{
+		cfg: cfg, host: host, packet: smallPacket, limit: offsite.NewLimiter(cfg.BandwidthLimit),
+		grace: cancelGrace,
+	}
 	r.watch = newWatch(l, cfg.OpTimeout)
 	stop := context.AfterFunc(ctx, func() { r.watch.breakOff(context.Cause(ctx)) })
 	defer stop()
@@ -99,7 +103,7 @@ func newRemote(ctx context.Context, host string, l link, cfg Config) (*Remote, e
 	return r, nil
 }
 
-// Host gives which of the configured hosts answered.
+// Host returns which of the configured hosts answered.
 func (r *Remote) Host() string { return r.host }
 
 // Close ends the connection at once.
@@ -111,7 +115,7 @@ func (r *Remote) has(extension string) bool {
 	return ok
 }
 
-// at gives name's path on the server.
+// at returns name's path on the server.
 func (r *Remote) at(name string) string { return path.Join(r.cfg.Path, name) }
 
 // List returns the entries of one directory, sorted by name.
@@ -259,7 +263,7 @@ var errAppendOnly = &failure.Error{
 	Hint: "prune on the machine that holds it: atobackupd vault prune --dir PATH",
 }
 
-// Free gives the bytes that the account may still write, or -1 where the server
+// Free returns the bytes that the account may still write, or -1 where the server
 // cannot say. A root that was not made yet has the space of what it will lie in.
 func (r *Remote) Free(ctx context.Context) (int64, error) {
 	o, err := r.begin(ctx, "ask for free space", ".")

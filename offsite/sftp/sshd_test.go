@@ -40,7 +40,7 @@ func dial(t *testing.T, cfg Config) *Remote {
 	return r
 }
 
-// wantDialError fails unless Dial gives an error of that kind that says all of
+// wantDialError fails unless Dial returns an error of that kind that says all of
 // that.
 func wantDialError(t *testing.T, cfg Config, kind failure.Kind, says ...string) {
 	t.Helper()
@@ -156,7 +156,10 @@ func TestHostKeys(t *testing.T) {
 			wantDialError(t, cfg, failure.HostKey, "CHANGED", "only if", "reinstalled")
 		})
 		t.Run("type that the server has not", func(t *testing.T) {
-			cfg.KnownHosts = file(t, here+" ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAAgQC4ndRQpb2bL4Yz0zsCP29VSgbkzxQvOhnqYTmpbSZvGqhNYlpYBeoMAJWQbmB3X0uOOQ4GzzKVzjD+GZp5CkRGEmXfp1lECR9ngPNVMTBYq/D6N2rJjCKvZRZIVLvUyaA2gKq/5+3tyyBVh1XrX9JdDvCDKC1LJN36TcR3+4v/wQ==\n")
+			cfg.KnownHosts = file(
+				t,
+				here+" ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAAgQC4ndRQpb2bL4Yz0zsCP29VSgbkzxQvOhnqYTmpbSZvGqhNYlpYBeoMAJWQbmB3X0uOOQ4GzzKVzjD+GZp5CkRGEmXfp1lECR9ngPNVMTBYq/D6N2rJjCKvZRZIVLvUyaA2gKq/5+3tyyBVh1XrX9JdDvCDKC1LJN36TcR3+4v/wQ==\n",
+			)
 			wantDialError(t, cfg, failure.HostKey)
 		})
 	})
@@ -175,7 +178,7 @@ func TestHostKeys(t *testing.T) {
 	})
 }
 
-// refusing gives a loopback port on which nobody listens.
+// refusing returns a loopback port on which nobody listens.
 func refusing(t *testing.T) int {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -217,7 +220,9 @@ func TestGravestReasonWins(t *testing.T) {
 	s.NewHostKey()
 	cfg := configFor(s)
 	key := strings.Fields(s.HostKeyLine("ed25519"))[1:]
-	if err := AppendKnownHosts(cfg.KnownHosts, []string{knownhosts.Normalize(cfg.address("127.0.0.2")) + " " + strings.Join(key, " ")}); err != nil {
+	if err := AppendKnownHosts(
+		cfg.KnownHosts, []string{knownhosts.Normalize(cfg.address("127.0.0.2")) + " " + strings.Join(key, " ")},
+	); err != nil {
 		t.Fatal(err)
 	}
 	for _, hosts := range [][]string{{s.Host, "127.0.0.2"}, {"127.0.0.2", s.Host}} {
@@ -260,7 +265,9 @@ func TestNobodyThere(t *testing.T) {
 				cfg.Transport, cfg.Port, cfg.DialTimeout = transport, port, 400*time.Millisecond
 				key := strings.Join(strings.Fields(s.HostKeyLine("ed25519"))[1:], " ")
 				cfg.KnownHosts = filepath.Join(t.TempDir(), "known_hosts")
-				if err := AppendKnownHosts(cfg.KnownHosts, []string{knownhosts.Normalize(cfg.address(s.Host)) + " " + key}); err != nil {
+				if err := AppendKnownHosts(
+					cfg.KnownHosts, []string{knownhosts.Normalize(cfg.address(s.Host)) + " " + key},
+				); err != nil {
 					t.Fatal(err)
 				}
 				wantDialError(t, cfg, failure.Unreachable, "laptop", s.Host)
@@ -299,7 +306,9 @@ func TestIdentities(t *testing.T) {
 	s := sshdtest.Start(t, sshdtest.Options{})
 	cfg := configFor(s)
 	locked := filepath.Join(t.TempDir(), "locked")
-	if out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", locked).CombinedOutput(); err != nil {
+	if out, err := exec.Command(
+		"ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", locked,
+	).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	cfg.IdentityFile = locked

@@ -34,7 +34,9 @@ func Trust(ctx context.Context, cfg Config) (fingerprint string, lines []string,
 	if cfg.Transport == OpenSSH {
 		fetch = fetchKeyBySSH
 	}
-	got, err := firstHost(ctx, cfg, func(ctx context.Context, host string) (shown, error) { return fetch(ctx, cfg, host) })
+	got, err := firstHost(
+		ctx, cfg, func(ctx context.Context, host string) (shown, error) { return fetch(ctx, cfg, host) },
+	)
 	if err != nil {
 		return "", nil, err
 	}
@@ -54,7 +56,10 @@ var errSeen = errors.New("the host key was seen")
 func fetchKey(ctx context.Context, cfg Config, host string) (shown, error) {
 	var seen ssh.PublicKey
 	_, _, err := handshake(ctx, cfg.address(host), &ssh.ClientConfig{
-		HostKeyAlgorithms: []string{ssh.KeyAlgoED25519, ssh.KeyAlgoECDSA256, ssh.KeyAlgoECDSA384, ssh.KeyAlgoECDSA521, ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256},
+		HostKeyAlgorithms: []string{
+			ssh.KeyAlgoED25519, ssh.KeyAlgoECDSA256, ssh.KeyAlgoECDSA384, ssh.KeyAlgoECDSA521,
+			ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256,
+		},
 		HostKeyCallback: func(_ string, _ net.Addr, key ssh.PublicKey) error {
 			seen = key
 			return errSeen
@@ -80,8 +85,11 @@ func fetchKeyBySSH(ctx context.Context, cfg Config, host string) (shown, error) 
 	defer os.RemoveAll(dir)
 	file := filepath.Join(dir, "known_hosts")
 	// The first value of an option wins, so these stand before the usual ones.
-	args := []string{"-o", "StrictHostKeyChecking=accept-new", "-o", "UserKnownHostsFile=" + file, "-o", "GlobalKnownHostsFile=/dev/null",
-		"-o", "HashKnownHosts=no", "-o", "PreferredAuthentications=none", "-o", "ControlPath=none"}
+	args := []string{
+		"-o", "StrictHostKeyChecking=accept-new", "-o", "UserKnownHostsFile=" + file, "-o",
+		"GlobalKnownHostsFile=/dev/null", "-o", "HashKnownHosts=no", "-o", "PreferredAuthentications=none",
+		"-o", "ControlPath=none",
+	}
 	out, err := exec.CommandContext(ctx, "ssh", append(args, sshArguments(cfg, host)...)...).CombinedOutput()
 	data, readErr := os.ReadFile(file)
 	if readErr != nil {
@@ -123,7 +131,7 @@ func AppendKnownHosts(path string, lines []string) (err error) {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// missingLines gives what must follow old so that it has all lines.
+// missingLines returns what must follow old so that it has all lines.
 func missingLines(old string, lines []string) string {
 	var add strings.Builder
 	if old != "" && !strings.HasSuffix(old, "\n") {

@@ -124,7 +124,8 @@ func TestBandwidthLimit(t *testing.T) {
 		defer cancel()
 		s := &source{ctx: ctx, src: random(1 << 30), limit: offsite.NewLimiter(1000)}
 		begun = time.Now()
-		if _, err := io.Copy(io.Discard, s); err == nil || !errors.Is(s.err, context.DeadlineExceeded) || time.Since(begun) > time.Second {
+		if _, err := io.Copy(io.Discard, s); err == nil || !errors.Is(s.err, context.DeadlineExceeded) ||
+			time.Since(begun) > time.Second {
 			t.Errorf("after %v: %v, %v", time.Since(begun), err, s.err)
 		}
 	})

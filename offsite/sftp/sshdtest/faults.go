@@ -58,7 +58,7 @@ func (s *Server) signal(sig syscall.Signal) {
 	}
 }
 
-// tree gives the listener's and the sessions' processes, parents first.
+// tree returns the listener's and the sessions' processes, parents first.
 func (s *Server) tree() []int {
 	children := map[int][]int{}
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
@@ -70,7 +70,8 @@ func (s *Server) tree() []int {
 		// pid (command, which may hold anything) state parent …
 		var state string
 		var parent int
-		if _, err := fmt.Sscan(string(data[bytes.LastIndexByte(data, ')')+1:]), &state, &parent); err != nil || state == "Z" {
+		if _, err := fmt.Sscan(string(data[bytes.LastIndexByte(data, ')')+1:]), &state, &parent); err != nil ||
+			state == "Z" {
 			continue
 		}
 		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))

@@ -37,7 +37,8 @@ type Options struct {
 }
 
 // appendOnly is what an append-only account may ask for.
-const appendOnly = " -u 0377 -p open,close,read,write,lstat,fstat,stat,opendir,readdir,realpath,statvfs,fsync,hardlink,limits"
+const appendOnly = " -u 0377 -p open,close,read,write,lstat,fstat,stat,opendir,readdir,realpath," +
+	"statvfs,fsync,hardlink,limits"
 
 // Server is a running sshd.
 type Server struct {
@@ -155,7 +156,7 @@ func (s *Server) NewHostKey() {
 	}
 }
 
-// HostKeyLine gives the line of known_hosts for one of the server's keys:
+// HostKeyLine returns the line of known_hosts for one of the server's keys:
 // "ed25519" or "ecdsa".
 func (s *Server) HostKeyLine(kind string) string {
 	public, err := os.ReadFile(filepath.Join(s.home, "host_"+kind+".pub"))
@@ -229,12 +230,12 @@ func (s *Server) answers() bool {
 	}
 }
 
-// Address gives host:port.
+// Address returns host:port.
 func (s *Server) Address() string { return net.JoinHostPort(s.Host, strconv.Itoa(s.Port)) }
 
 func (s *Server) logFile() string { return filepath.Join(s.home, "sshd.log") }
 
-// Log gives what sshd has said.
+// Log returns what sshd has said.
 func (s *Server) Log() string {
 	data, _ := os.ReadFile(s.logFile())
 	return string(bytes.TrimSpace(data))
