@@ -42,7 +42,7 @@ func (a *App) Facts(ctx context.Context, now time.Time) (health.Facts, []snapsho
 	f := health.Facts{
 		Legs: a.legFacts(ctx, now, seen, list, listErr, life, alive), Takes: a.takes(list, now),
 		Clocks: a.futures(seen, list, now),
-		Damage: a.damage(list), Shrunk: a.suspects(list, now), Unverified: unverified(list, now),
+		Damage: a.damage(list), Shrunk: suspects(list, now), Unverified: unverified(list, now),
 		Space: a.spaceFacts(ctx, now), History: a.historyFacts(ctx, list), Daemon: a.daemonFacts(ctx, life, alive, now),
 		Recipients: a.recipientsFact(), Shared: a.sharedFact(),
 	}
