@@ -50,7 +50,7 @@ func (a *App) backup(
 	if o.Full {
 		leg = health.LegFull
 	}
-	err = a.runJob(ctx, "backup", leg, history.Run{Kind: string(o.Kind), Slot: slot}, func(run *history.Run) error {
+	err = a.runJob(ctx, "backup", leg, history.Run{Kind: string(o.Kind), Slot: slot}, func(run *jobRun) error {
 		lock, err := a.lockWithin(ctx, "taking a "+string(o.Kind)+" snapshot", lockTimeout)
 		if err != nil {
 			return err
@@ -59,6 +59,7 @@ func (a *App) backup(
 		if err := a.CheckNoPendingRestore(); err != nil {
 			return err
 		}
+		run.begun()
 		snap, err := a.take(ctx, o)
 		if failure.KindOf(err) == failure.Invalid {
 			err = errors.Join(err, a.sweepQuarantine(time.Now()))

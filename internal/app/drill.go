@@ -20,7 +20,7 @@ import (
 // beside the snapshots, where there is room and where a crash's remains are
 // swept. A drill that does not pass is an error of kind Invalid.
 func (a *App) Drill(ctx context.Context, name string, slot time.Time) (result restore.DrillResult, err error) {
-	err = a.runJob(ctx, "drill", health.LegDrill, history.Run{Slot: slot}, func(run *history.Run) error {
+	err = a.runJob(ctx, "drill", health.LegDrill, history.Run{Slot: slot}, func(run *jobRun) error {
 		lock, err := a.Lock(ctx, "a restore drill")
 		if err != nil {
 			return err
@@ -36,6 +36,7 @@ func (a *App) Drill(ctx context.Context, name string, slot time.Time) (result re
 		}
 		defer hold.Unlock()
 		run.Stamp = string(snap.Stamp)
+		run.begun()
 		result, err = restore.Drill(ctx, restore.DrillRequest{
 			Dir: snap.Path, Stamp: snap.Stamp, Scratch: filepath.Join(a.store.Dir(), "staging"),
 			Queries:        a.Config.Drill.Queries,
@@ -43,7 +44,7 @@ func (a *App) Drill(ctx context.Context, name string, slot time.Time) (result re
 			Share:    a.Config.Backup.Share != "copy",
 			Progress: a.progress,
 		})
-		err = a.drilled(ctx, run, result, err)
+		err = a.drilled(ctx, &run.Run, result, err)
 		a.confirmDamage(ctx, snap.Stamp, err)
 		return err
 	})
@@ -56,7 +57,7 @@ const liveDrill = "live"
 // LiveDrill holds the runbook's full drill against the real service: it stops
 // it, restores over it, and starts it again. It is never scheduled.
 func (a *App) LiveDrill(ctx context.Context) (result restore.DrillResult, err error) {
-	err = a.runJob(ctx, "drill", health.LegLiveDrill, history.Run{Kind: liveDrill}, func(run *history.Run) error {
+	err = a.runJob(ctx, "drill", health.LegLiveDrill, history.Run{Kind: liveDrill}, func(run *jobRun) error {
 		if a.Config.AtoCore.APIURL == "" {
 			return &failure.Error{Op: "drill --live", Kind: failure.Config,
 				Err: errors.New("atocore.api_url is not set"), Hint: "set it, e.g. http://127.0.0.1:8100"}
@@ -70,11 +71,12 @@ func (a *App) LiveDrill(ctx context.Context) (result restore.DrillResult, err er
 		if err != nil {
 			return err
 		}
+		run.begun()
 		take := a.takeOptions(snapshot.Manual, a.Config.AtoCore.ChromaPath != "")
 		result, err = restore.LiveDrill(ctx, restore.LiveDrillRequest{Restore: request, Snapshot: take,
 			APIURL: a.Config.AtoCore.APIURL})
 		run.Stamp = result.Stamp
-		return a.drilled(ctx, run, result, err)
+		return a.drilled(ctx, &run.Run, result, err)
 	})
 	return result, err
 }

@@ -52,7 +52,10 @@ func (a *App) Facts(ctx context.Context, now time.Time) (health.Facts, []snapsho
 		f.Mount = trouble(a.unmounted(listErr))
 	}
 	if alive {
-		f.Config, f.Notify, f.Others = life.Config, life.Notify, life.Others
+		f.Config, f.Others = life.Config, life.Others
+		for _, u := range life.Notify {
+			f.Notify = append(f.Notify, u.Trouble)
+		}
 	}
 	if alive && life.History != "" && f.History.WriteError == "" {
 		f.History.WriteError = life.History

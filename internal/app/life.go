@@ -26,9 +26,16 @@ type Life struct {
 	Stopped time.Time            `json:"stopped,omitzero"`  // it ended in order
 	Retries map[string]time.Time `json:"retries,omitempty"` // when failed runs are started again, by leg
 	Config  *health.Trouble      `json:"config,omitempty"`  // a reload was refused
-	Notify  []health.Trouble     `json:"notify,omitempty"`  // addresses that did not take the last message
+	Notify  []Unheard            `json:"notify,omitempty"`  // addresses that did not take the last message
 	Others  []health.Other       `json:"others,omitempty"`  // jobs that hang, an address that is taken
 	History string               `json:"history,omitempty"` // the history cannot be written
+}
+
+// Unheard is an address that did not take the last message, by what tells it from
+// others without telling its secrets.
+type Unheard struct {
+	Key string `json:"key"`
+	health.Trouble
 }
 
 const (
@@ -92,6 +99,15 @@ func (a *App) life() (l Life, alive bool, err error) {
 	}
 	alive, err = isLocked(filepath.Join(a.Config.StateDir, lifeLock))
 	return l, alive, err
+}
+
+// LastLife returns what the daemon before this one said last.
+func (a *App) LastLife() Life {
+	var l Life
+	if data, err := os.ReadFile(filepath.Join(a.Config.StateDir, lifeFile)); err == nil {
+		_ = json.Unmarshal(data, &l) // half a file says nothing
+	}
+	return l
 }
 
 // isLocked reports whether another process holds a lock, without taking it.

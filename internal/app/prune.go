@@ -44,7 +44,7 @@ func (a *App) Prune(ctx context.Context, now time.Time, dryRun, confirm bool) (d
 	if dryRun {
 		return a.planPrune(ctx, now, true)
 	}
-	err = a.runJob(ctx, "prune", health.LegPrune, history.Run{}, func(run *history.Run) error {
+	err = a.runJob(ctx, "prune", health.LegPrune, history.Run{}, func(run *jobRun) error {
 		lock, err := a.Lock(ctx, "pruning")
 		if err != nil {
 			return err
@@ -53,6 +53,7 @@ func (a *App) Prune(ctx context.Context, now time.Time, dryRun, confirm bool) (d
 		if err := a.CheckNoPendingRestore(); err != nil {
 			return err
 		}
+		run.begun()
 		quarantineErr := a.sweepQuarantine(now)
 		if doc, err = a.planPrune(ctx, now, false); err != nil {
 			return errors.Join(err, quarantineErr)

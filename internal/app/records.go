@@ -25,12 +25,15 @@ type process struct {
 	legs       map[string]history.Leg
 	historyErr error     // since a run was last recorded whole
 	loggedAt   time.Time // when such an error was last logged
-	pulse      func(leg string, signal notify.Signal, body string)
-	life       *Life // how the daemon stands that this process is; nil in a command
+	pulse      func(leg string, b notify.Beat)
+	runIDs     map[string]string // of each leg's newest run, for its heartbeats
+	tail       *logTail          // the newest log lines; nil in a command
+	life       *Life             // how the daemon stands that this process is; nil in a command
 }
 
 func newProcess() *process {
-	return &process{runs: make(map[string]history.Run), legs: make(map[string]history.Leg)}
+	return &process{runs: make(map[string]history.Run), legs: make(map[string]history.Leg),
+		runIDs: make(map[string]string)}
 }
 
 // NoteHistoryError notes an error of the history, which stops nothing. A disk that is
@@ -54,7 +57,10 @@ func (a *App) NoteHistoryError(err error) {
 // servedBy returns the legs that a run for a leg counts for: a full snapshot is a
 // snapshot too.
 func servedBy(leg string) []string {
-	if leg == health.LegFull {
+	switch leg {
+	case "":
+		return nil
+	case health.LegFull:
 		return []string{health.LegSnapshot, health.LegFull}
 	}
 	return []string{leg}
@@ -62,17 +68,19 @@ func servedBy(leg string) []string {
 
 // runJob records one run of a job around the work itself, and the leg's success
 // or failure. A command's question that could not be asked yet is no run.
-func (a *App) runJob(ctx context.Context, job, leg string, run history.Run, work func(run *history.Run) error) error {
+func (a *App) runJob(ctx context.Context, job, leg string, started history.Run, work func(run *jobRun) error) error {
+	run := jobRun{Run: started}
 	run.Job, run.StartedAt = job, time.Now()
 	detail := health.RunDetail{Full: leg == health.LegFull}
 	// Over HTTP the daemon takes snapshots for people, without a slot.
 	detail.Daemon = a.Options.Daemon && (job != "backup" || !run.Slot.IsZero())
 	// The context may be what ends the work; it is recorded all the same.
 	recording := context.WithoutCancel(ctx)
-	id, err := a.history.Begin(recording, run)
+	id, err := a.history.Begin(recording, run.Run)
 	a.NoteHistoryError(err)
 	run.ID = id
-	a.beatLegs(leg, notify.Start, "")
+	beat := notify.Beat{Signal: notify.Start, RunID: newRunID()}
+	run.begun = sync.OnceFunc(func() { a.beatLegs(servedBy(leg), beat) })
 	workErr := work(&run)
 	run.FinishedAt = time.Now()
 	run.Outcome, detail.Failure, workErr = outcomeOf(ctx, workErr)
@@ -88,11 +96,12 @@ func (a *App) runJob(ctx context.Context, job, leg string, run history.Run, work
 	if job == "prune" && workErr == nil {
 		detail.Free, _ = fsx.Free(a.Config.Backup.Dir) // only the forecast lacks it
 	}
-	detail.Left = leftOf(run)
+	detail.Left = health.DetailOf(run.Run).Left // what a bounded check says in its run that it left
 	if run.Detail, err = json.Marshal(detail); err != nil {
 		return errors.Join(workErr, err)
 	}
-	a.ended(recording, leg, run, detail)
+	a.ended(recording, leg, run.Run, detail)
+	a.beatEnd(leg, beat.RunID, run.Run, detail)
 	return workErr
 }
 
@@ -108,10 +117,6 @@ func isQuestion(job string, err error) bool {
 	}
 	return false
 }
-
-// leftOf returns what a bounded check says in its run that it left; the work
-// puts it into the detail.
-func leftOf(run history.Run) int { return health.DetailOf(run).Left }
 
 // outcomeOf names how work ended. A cancelled context breaks connections and
 // files under the work, whose error then speaks of those.
@@ -149,12 +154,6 @@ func (a *App) ended(ctx context.Context, leg string, run history.Run, detail hea
 		}
 		a.process.remember(l, run)
 	}
-	switch {
-	case run.Outcome == history.OK:
-		a.beatLegs(leg, notify.Success, "")
-	case health.Conclusive(run) && !detail.Daemon:
-		a.beatLegs(leg, notify.Fail, run.Error) // of the daemon's own the scheduler says when they have failed for good
-	}
 	if run.ID == 0 {
 		return
 	}
@@ -167,15 +166,20 @@ func (a *App) ended(ctx context.Context, leg string, run history.Run, detail hea
 	}
 }
 
-// JobFailed tells the heartbeats of a leg that the daemon's job has failed for
-// good: the scheduler starts it no more by itself.
-func (a *App) JobFailed(leg string, err error) { a.beatLegs(leg, notify.Fail, err.Error()) }
-
-// SetPulse says who is told of heartbeats from now on.
-func (a *App) SetPulse(pulse func(leg string, signal notify.Signal, body string)) {
-	a.process.mu.Lock()
-	defer a.process.mu.Unlock()
-	a.process.pulse = pulse
+// beatEnd tells the heartbeats how a run ended. What was skipped or interrupted is
+// no success and no failure; of the daemon's own failures the scheduler says when
+// they are for good (JobFailed).
+func (a *App) beatEnd(leg, id string, run history.Run, detail health.RunDetail) {
+	b := notify.Beat{RunID: id, Body: a.beatText(run.Error, run.StartedAt, run.FinishedAt.Sub(run.StartedAt))}
+	switch {
+	case run.Outcome == history.OK:
+		b.Signal = notify.Success
+	case health.Conclusive(run) && !detail.Daemon:
+		b.Signal = notify.Fail
+	default:
+		return
+	}
+	a.beatLegs(servedBy(leg), b)
 }
 
 // HistoryError returns the last error of the history since a run was recorded
@@ -196,18 +200,5 @@ func (p *process) remember(leg string, run history.Run) {
 	}
 	if run.Outcome != history.Interrupted {
 		p.legs[leg] = l
-	}
-}
-
-// beatLegs sends a heartbeat for what a run counts for; only the daemon does.
-func (a *App) beatLegs(leg string, signal notify.Signal, body string) {
-	a.process.mu.Lock()
-	pulse := a.process.pulse
-	a.process.mu.Unlock()
-	if pulse == nil {
-		return
-	}
-	for _, l := range servedBy(leg) {
-		pulse(l, signal, body)
 	}
 }

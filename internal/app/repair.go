@@ -50,7 +50,7 @@ func (a *App) Repair(ctx context.Context, now time.Time, r RepairRequest) (doc R
 			Err:  errors.New("--from needs --identity"),
 			Hint: "this machine cannot read what it has shipped; name the secret key file"}
 	}
-	work := func(*history.Run) error {
+	work := func(run *jobRun) error {
 		lock, err := a.Lock(ctx, "repairing snapshots")
 		if err != nil {
 			return err
@@ -59,10 +59,11 @@ func (a *App) Repair(ctx context.Context, now time.Time, r RepairRequest) (doc R
 		if err := a.CheckNoPendingRestore(); err != nil {
 			return err
 		}
+		run.begun()
 		return a.repairAll(ctx, now, r, &doc)
 	}
 	if !r.Confirm {
-		return doc, work(nil)
+		return doc, work(&jobRun{begun: func() {}})
 	}
 	return doc, a.runJob(ctx, "scrub", health.LegScrub, history.Run{Kind: "repair"}, work)
 }

@@ -55,7 +55,7 @@ func (a *App) Restore(ctx context.Context, r RestoreRequest) (result restore.Res
 		return result, plan, err
 	}
 	err = a.runJob(ctx, "restore", "restore", history.Run{Stamp: string(request.Stamp)},
-		func(run *history.Run) (err error) {
+		func(run *jobRun) (err error) {
 			result, err = restore.Run(ctx, request)
 			if request.Dir == "" {
 				a.confirmDamage(ctx, request.Stamp, err)

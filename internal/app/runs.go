@@ -12,7 +12,7 @@ import (
 
 // JobNames are the jobs whose runs the history records. A job of one target has
 // the target's name after a colon, as in "sync:laptop".
-var JobNames = []string{"backup", "sync", "prune", "scrub", "verify", "drill", "restore"}
+var JobNames = []string{"backup", "sync", "prune", "scrub", "verify", "drill", "restore", DigestJob}
 
 // RunFilter chooses among the recorded runs.
 type RunFilter struct {

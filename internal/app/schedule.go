@@ -33,6 +33,13 @@ func (a *App) Schedule(ctx context.Context, now time.Time) (Schedule, error) {
 	if err != nil {
 		return doc, err
 	}
+	digest, err := DigestCron(a.Config)
+	if err != nil {
+		return doc, err
+	}
+	if digest != nil {
+		list = append(list, Scheduled{DigestJob, digest})
+	}
 	for _, s := range list {
 		served, _, err := a.history.Served(ctx, s.Name)
 		a.NoteHistoryError(err)

@@ -41,11 +41,12 @@ type Scrubbed struct {
 // better for having been told of before.
 func (a *App) Scrub(ctx context.Context, now time.Time, bounds ScrubBounds) (Scrubbed, error) {
 	doc := Scrubbed{Checked: []snapshot.Result{}, Rotten: []snapshot.Stamp{}}
-	err := a.runJob(ctx, "scrub", health.LegScrub, history.Run{}, func(run *history.Run) error {
+	err := a.runJob(ctx, "scrub", health.LegScrub, history.Run{}, func(run *jobRun) error {
 		list, _, err := a.Snapshots(ctx, now)
 		if err != nil {
 			return err
 		}
+		run.begun()
 		slices.SortStableFunc(list, func(x, y snapshot.Snapshot) int { return x.Checked.Compare(y.Checked) })
 		chosen := within(list, bounds.Bytes)
 		doc.Left = len(list) - len(chosen)

@@ -35,7 +35,8 @@ func TestSuspects(t *testing.T) {
 		{"none", nil, nil},
 		{"all are well", []snapshot.Snapshot{taken(-2, weekly), taken(-1, daily)}, nil},
 		{"the newest", []snapshot.Snapshot{taken(-1, daily), taken(0, daily, "db_shrunk")}, []int{0}},
-		{"a row of them", []snapshot.Snapshot{taken(-1, daily, "db_shrunk"), taken(0, daily, "db_shrunk")}, []int{-1, 0}},
+		{"a row of them", []snapshot.Snapshot{taken(-1, daily, "db_shrunk"), taken(0, daily, "db_shrunk")},
+			[]int{-1, 0}},
 		{"the next is well", []snapshot.Snapshot{taken(-1, daily, "db_shrunk"), taken(0, daily)}, nil},
 		{"a full one of the database, and a bare one that is well",
 			[]snapshot.Snapshot{taken(-1, weekly, "db_table_emptied"), taken(0, daily)}, nil},
@@ -46,7 +47,8 @@ func TestSuspects(t *testing.T) {
 		{"accepted", []snapshot.Snapshot{taken(-2, daily), accepted}, nil},
 		{"accepted after others", []snapshot.Snapshot{taken(-2, daily, "db_shrunk"), accepted}, nil},
 		{"one that is not valid says nothing", []snapshot.Snapshot{taken(-1, daily), broken}, nil},
-		{"one of the future says nothing", []snapshot.Snapshot{taken(-1, daily, "db_shrunk"), taken(1, daily)}, []int{-1}},
+		{"one of the future says nothing", []snapshot.Snapshot{taken(-1, daily, "db_shrunk"), taken(1, daily)},
+			[]int{-1}},
 		{"one that AtoCore made says nothing", []snapshot.Snapshot{taken(-1, daily, "db_shrunk"), foreign}, []int{-1}},
 		{"one of before a restore says nothing",
 			[]snapshot.Snapshot{taken(-1, daily, "db_shrunk"), taken(0, snapshot.PreRestore)}, []int{-1}},
@@ -89,7 +91,8 @@ func TestAccept(t *testing.T) {
 		}
 		return taken.Stamp
 	}
-	const many = `WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM n WHERE x < 200) INSERT INTO u SELECT x FROM n`
+	const many = `WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM n WHERE x < 200) INSERT INTO u SELECT ` +
+		`x FROM n`
 	change("CREATE TABLE u (x); " + many)
 	well := take()
 	change("DELETE FROM u WHERE x > 20")

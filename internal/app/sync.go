@@ -115,13 +115,13 @@ func (a *App) syncOne(ctx context.Context, t config.Target, dryRun bool) Synced 
 	if dryRun {
 		doc.err = withTarget(t.Name, a.dryRun(ctx, t, &doc))
 	} else {
-		doc.err = a.runJob(ctx, "sync:"+t.Name, health.LegOffsite(t.Name), history.Run{}, func(run *history.Run) error {
+		doc.err = a.runJob(ctx, "sync:"+t.Name, health.LegOffsite(t.Name), history.Run{}, func(run *jobRun) error {
 			lock, err := a.lockTarget(ctx, t.Name, "sync")
 			if err != nil {
 				return withTarget(t.Name, err)
 			}
 			defer lock.Unlock()
-			err = a.syncTarget(ctx, t, &doc)
+			err = a.syncTarget(ctx, t, &doc, run.begun)
 			for _, p := range doc.Pushed {
 				run.Bytes += p.Bytes
 			}
@@ -181,7 +181,7 @@ func (a *App) lookAt(ctx context.Context, t config.Target) (*Vault, error) {
 
 // syncTarget does the work of a sync under the target's lock: it ships, and
 // whatever came of that it tidies up, so that a vault that is full can recover.
-func (a *App) syncTarget(ctx context.Context, t config.Target, doc *Synced) error {
+func (a *App) syncTarget(ctx context.Context, t config.Target, doc *Synced, begun func()) error {
 	recipients, err := a.recipients()
 	if err != nil {
 		return err
@@ -191,6 +191,7 @@ func (a *App) syncTarget(ctx context.Context, t config.Target, doc *Synced) erro
 		return err
 	}
 	defer v.Close()
+	begun()
 	freed := false
 	err = a.ship(ctx, v, recipients, doc, &freed)
 	if gaveUp(ctx, err) {

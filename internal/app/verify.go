@@ -79,7 +79,7 @@ func joinTargets(errs []error) error {
 // VerifyTarget re-reads the vault of one target and keeps what it finds.
 func (a *App) VerifyTarget(ctx context.Context, t config.Target, bounds VerifyBounds) (doc VerifiedVault, err error) {
 	doc.Target = t.Name
-	err = a.runJob(ctx, VerifyJob(t.Name), health.LegVerify(t.Name), history.Run{}, func(run *history.Run) error {
+	err = a.runJob(ctx, VerifyJob(t.Name), health.LegVerify(t.Name), history.Run{}, func(run *jobRun) error {
 		lock, err := a.lockTarget(ctx, t.Name, "verify")
 		if err != nil {
 			return withTarget(t.Name, err)
@@ -90,6 +90,7 @@ func (a *App) VerifyTarget(ctx context.Context, t config.Target, bounds VerifyBo
 			return withTarget(t.Name, err)
 		}
 		defer v.Close()
+		run.begun()
 		doc, err = v.verify(ctx, bounds, t.BandwidthLimit.Bytes(), fsx.Progress(a.progress).Prefix(t.Name))
 		run.Bytes = doc.Bytes
 		doc.Target = t.Name

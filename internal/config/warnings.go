@@ -35,6 +35,8 @@ func (c *Config) Warnings(gap LongestGap) []string {
 		"restore.stop_command and restore.start_command belong together: restore --manage-service needs both")
 	warn(!c.tells(), "nobody is told when a backup fails: set notify.urls, notify.urls_file, notify.command or "+
 		"notify.heartbeats")
+	warn(c.Notify.Digest != "" && !c.tellsPeople(), "notify.digest has nobody to be sent to: set notify.urls, "+
+		"notify.urls_file or notify.command")
 	warn(c.HTTP.Listen == "", `http.listen = "": no dashboard and no metrics`)
 	warn(c.worldReadable && c.secret(),
 		"%s can be read by every user and holds secrets: chmod 640 it, or move the addresses to notify.urls_file",
@@ -44,8 +46,13 @@ func (c *Config) Warnings(gap LongestGap) []string {
 
 // tells reports whether anybody hears of a failure.
 func (c *Config) tells() bool {
+	return c.tellsPeople() || len(c.Notify.Heartbeats) > 0
+}
+
+// tellsPeople reports whether there is an address for messages.
+func (c *Config) tellsPeople() bool {
 	n := c.Notify
-	return len(n.URLs) > 0 || n.URLsFile != "" || len(n.Command) > 0 || len(n.Heartbeats) > 0
+	return len(n.URLs) > 0 || n.URLsFile != "" || len(n.Command) > 0
 }
 
 // secret reports whether the configuration itself holds secrets.

@@ -23,20 +23,27 @@ import (
 type sink struct {
 	mu       sync.Mutex
 	deaf     bool
+	heard    func(key string, err error)
 	messages []string
 }
 
-func (s *sink) Len() int                               { return 1 }
+func (s *sink) Keys() []string                         { return []string{"sink"} }
 func (s *sink) Retry(context.Context, time.Time) error { return nil }
 func (s *sink) Send(_ context.Context, now time.Time, m notify.Message) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.deaf {
-		return false, errors.New("nobody listens")
+		err := errors.New("nobody listens")
+		s.heard("sink", err)
+		return false, err
 	}
+	s.heard("sink", nil)
 	s.messages = append(s.messages, now.UTC().Format("Jan 2 15:04 ")+m.Body)
 	return true, nil
 }
+
+// Watch is called before anything is sent.
+func (s *sink) Watch(heard func(key string, err error)) { s.heard = heard }
 
 func (s *sink) setDeaf(deaf bool) {
 	s.mu.Lock()
@@ -63,7 +70,7 @@ type house struct {
 
 func newHouse(t *testing.T, more string) *house {
 	t.Helper()
-	return &house{t: t, dir: apptest.Make(t, more), sink: &sink{}}
+	return &house{t: t, dir: apptest.Make(t, more), sink: &sink{heard: func(string, error) {}}}
 }
 
 func (h *house) path(name string) string { return filepath.Join(h.dir, name) }

@@ -11,6 +11,7 @@ import (
 	"github.com/atocore/atobackupd/internal/config"
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/health"
+	"github.com/atocore/atobackupd/internal/notify"
 	"github.com/atocore/atobackupd/scheduler"
 	"github.com/atocore/atobackupd/snapshot"
 )
@@ -23,13 +24,17 @@ const (
 	drillTimeout = 6 * time.Hour
 
 	verifyTimeout = 24 * time.Hour
+	digestTimeout = time.Hour
 )
 
 // takeRetries is how often a failed take is tried again before it has failed.
 const takeRetries = 3
 
-// jobs makes the scheduler's jobs. trigger starts another one by name.
-func jobs(a *app.App, trigger func(name string)) ([]scheduler.Job, error) {
+// jobs makes the scheduler's jobs. trigger starts another one by name, say sends a
+// message to people.
+func jobs(
+	a *app.App, trigger func(name string), say func(context.Context, notify.Message) error,
+) ([]scheduler.Job, error) {
 	list, err := app.Crons(a.Config)
 	if err != nil {
 		return nil, err
@@ -76,7 +81,26 @@ func jobs(a *app.App, trigger func(name string)) ([]scheduler.Job, error) {
 		}
 		all = append(all, job)
 	}
-	return append(append(all, followUps(a)...), thawJobs(a)...), nil
+	digest, err := digestJobs(a, say)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat(all, followUps(a), thawJobs(a), digest), nil
+}
+
+// digestJobs returns the job that tells people how things stand although all is
+// well.
+func digestJobs(a *app.App, say func(context.Context, notify.Message) error) ([]scheduler.Job, error) {
+	cron, err := app.DigestCron(a.Config)
+	if err != nil || cron == nil {
+		return nil, err
+	}
+	return []scheduler.Job{{
+		Name: app.DigestJob, Cron: cron, Timeout: digestTimeout, Retries: takeRetries,
+		Run: func(ctx context.Context, slot scheduler.Slot) error {
+			return a.Digest(ctx, time.Now(), slot.At, func(m notify.Message) error { return say(ctx, m) })
+		},
+	}}, nil
 }
 
 // worthRetrying reports whether a failed take is tried again. One that failed its

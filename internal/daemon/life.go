@@ -31,7 +31,9 @@ type life struct {
 func newLife(a func() *app.App) *life {
 	now := time.Now()
 	return &life{app: a, others: make(map[string]health.Trouble),
-		now: app.Life{PID: os.Getpid(), Since: now, Beat: now, Retries: make(map[string]time.Time)}}
+		now: app.Life{PID: os.Getpid(), Since: now, Beat: now, Retries: make(map[string]time.Time),
+			// An address is dead until it takes a message, whichever daemon sends it.
+			Notify: a().LastLife().Notify}}
 }
 
 // change changes what the daemon says, and writes it down.
@@ -104,19 +106,36 @@ func (l *life) good(name string) bool {
 	return true
 }
 
-// sent notes how the last message went: an address that did not take it is
-// somebody who does not know.
-func (l *life) sent(err error) {
+// heard notes how an address took the last message: one that did not is somebody
+// who does not know.
+func (l *life) heard(key string, err error) {
+	if err != nil {
+		l.app().Options.Log.Warn("somebody could not be told", "error", err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	i := slices.IndexFunc(l.now.Notify, func(u app.Unheard) bool { return u.Key == key })
+	switch {
+	case err == nil && i < 0:
+		return // it is well, and was
+	case err == nil:
+		l.now.Notify = slices.Delete(slices.Clone(l.now.Notify), i, i+1)
+	case i < 0:
+		l.now.Notify = append(slices.Clone(l.now.Notify),
+			app.Unheard{Key: key, Trouble: health.Trouble{Message: err.Error(), Since: time.Now().UTC()}})
+	default:
+		l.now.Notify = slices.Clone(l.now.Notify)
+		l.now.Notify[i].Message = err.Error()
+	}
+	l.write()
+}
+
+// addresses forgets those that are no longer configured.
+func (l *life) addresses(keys []string) {
 	l.change(func(now *app.Life) {
-		if err == nil {
-			now.Notify = nil
-			return
-		}
-		t := health.Trouble{Message: err.Error(), Since: time.Now().UTC()}
-		if len(now.Notify) > 0 {
-			t.Since = now.Notify[0].Since
-		}
-		now.Notify = []health.Trouble{t}
+		now.Notify = slices.DeleteFunc(slices.Clone(now.Notify), func(u app.Unheard) bool {
+			return !slices.Contains(keys, u.Key)
+		})
 	})
 }
 

@@ -54,7 +54,7 @@ func (d *daemon) replace(ctx context.Context, old *app.App) error {
 	if err != nil {
 		return err
 	}
-	list, err := jobs(p.app, d.trigger)
+	list, err := jobs(p.app, d.trigger, d.say)
 	if err != nil {
 		return err
 	}
@@ -62,9 +62,8 @@ func (d *daemon) replace(ctx context.Context, old *app.App) error {
 		return err
 	}
 	d.current.Store(p.app)
-	d.alarmLoop.use(p.outbox)
 	p.app.NoteHistoryError(app.KeepAddresses(p.app.Config))
-	d.startHeartbeats(p.app)
+	d.tellThrough(p.app, p.outbox)
 	for _, warning := range p.warnings {
 		old.Options.Log.Warn(warning)
 	}

@@ -57,6 +57,7 @@ func Run(ctx context.Context, a *app.App, reload <-chan os.Signal) error {
 
 func newDaemon(a *app.App) *daemon {
 	a.Options.Daemon = true
+	a.KeepLog()
 	d := &daemon{tellers: openOutbox, lookEvery: time.Minute}
 	d.current.Store(a)
 	d.life = newLife(d.app)
@@ -84,13 +85,11 @@ func (d *daemon) run(ctx context.Context, reload <-chan os.Signal) (err error) {
 	d.life.change(func(*app.Life) {})
 	a.NoteHistoryError(app.KeepAddresses(a.Config)) // the same disk
 	undo.add("history", undoTimeout, recordLife(ctx, a))
-	list, err := jobs(a, d.trigger)
+	list, err := jobs(a, d.trigger, d.say)
 	if err != nil {
 		return err
 	}
 	d.alarmLoop = newAlarmLoop(ctx, d.app, d.lookEvery)
-	d.alarmLoop.use(outbox)
-	d.alarmLoop.sentWith = d.life.sent
 	d.scheduler, err = scheduler.New(a.History(), list, scheduler.Options{
 		Report: d.report, Beat: d.beat, ShutdownTimeout: a.Config.Schedule.ShutdownTimeout.Std(),
 	})
@@ -98,7 +97,7 @@ func (d *daemon) run(ctx context.Context, reload <-chan os.Signal) (err error) {
 		return err
 	}
 	undo.add("heartbeats", undoTimeout, d.stopHeartbeats)
-	d.startHeartbeats(a)
+	d.tellThrough(a, outbox)
 	undo.add("alarms", undoTimeout, background(func(ctx context.Context) { d.alarmLoop.run(ctx) }))
 	undo.add("http", httpStopTimeout, d.serveHTTP(ctx))
 	for _, t := range a.Config.Offsite {
@@ -166,6 +165,11 @@ func recordLife(ctx context.Context, a *app.App) func(context.Context) error {
 	}
 }
 
+// say sends a message that is no alarm.
+func (d *daemon) say(ctx context.Context, m notify.Message) error {
+	return d.alarmLoop.say(ctx, time.Now(), m)
+}
+
 // trigger starts another job by name.
 func (d *daemon) trigger(name string) {
 	if err := d.scheduler.TriggerNow(name); err != nil {
@@ -173,14 +177,15 @@ func (d *daemon) trigger(name string) {
 	}
 }
 
-// startHeartbeats calls the addresses of an App's configuration from now on, and
-// lets what the ones before had to say arrive.
-func (d *daemon) startHeartbeats(a *app.App) {
-	log := a.Options.Log
-	next := notify.StartHeartbeats(a.Config.Notify.Heartbeats,
-		func(err error) { log.Warn("a heartbeat did not arrive", "error", err) })
+// tellThrough tells people and heartbeats through the addresses of an App's
+// configuration from now on, and lets what the ones before had to say arrive.
+func (d *daemon) tellThrough(a *app.App, outbox notifier) {
+	outbox.Watch(d.life.heard)
+	d.alarmLoop.use(outbox)
+	next := notify.StartHeartbeats(a.Config.Notify.Heartbeats, d.life.heard)
 	before := d.heartbeats.Swap(next)
 	a.SetPulse(next.Beat)
+	d.life.addresses(append(outbox.Keys(), next.Keys()...))
 	if before != nil {
 		go func() {
 			ctx, cancel := context.WithTimeout(context.Background(), undoTimeout)
@@ -190,10 +195,15 @@ func (d *daemon) startHeartbeats(a *app.App) {
 	}
 }
 
+// stopHeartbeats lets what was said last arrive. An address that hangs makes the
+// stop no less clean.
 func (d *daemon) stopHeartbeats(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, heartbeatTimeout)
 	defer cancel()
-	return d.heartbeats.Load().Stop(ctx)
+	if err := d.heartbeats.Load().Stop(ctx); err != nil {
+		d.app().Options.Log.Warn("some heartbeats did not arrive", "error", err)
+	}
+	return nil
 }
 
 // ready proves before the first slot what would otherwise fail in the night:
@@ -256,6 +266,9 @@ func (d *daemon) report(e scheduler.Event) {
 			log.Info(string(e.Outcome), "error", e.Err)
 		default:
 			log.Error("failed", "error", e.Err, "outcome", e.Outcome)
+			for _, leg := range legsOf(e.Job) {
+				d.app().JobFailed(leg, e.Err, e.Duration)
+			}
 		}
 		d.life.good(alarmStuck(e.Job))
 		d.alarmLoop.wakeUp()

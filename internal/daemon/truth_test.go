@@ -4,7 +4,6 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -99,9 +98,9 @@ func (w *world) wake() {
 	}
 	w.d.alarmLoop = newAlarmLoop(w.t.Context(), w.d.app, time.Minute)
 	w.d.alarmLoop.use(w.sink)
-	w.d.alarmLoop.sentWith = w.d.life.sent
+	w.sink.Watch(w.d.life.heard)
 	w.d.life.change(func(*app.Life) {})
-	jobs, err := jobs(w.app, func(string) {})
+	jobs, err := jobs(w.app, func(string) {}, w.d.say)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -109,9 +108,7 @@ func (w *world) wake() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.app.SetPulse(func(leg string, signal notify.Signal, _ string) {
-		w.pulse = append(w.pulse, fmt.Sprint(leg, " ", signal))
-	})
+	w.app.SetPulse(func(leg string, b notify.Beat) { w.pulse = append(w.pulse, leg+" "+string(b.Signal)) })
 }
 
 // sleepDaemon ends the daemon.

@@ -24,7 +24,8 @@ const (
 
 // notifier is how people are told: a notify.Outbox.
 type notifier interface {
-	Len() int // of the addresses; 0: only the log is told
+	Keys() []string // of the addresses; none: only the log is told
+	Watch(heard func(key string, err error))
 	Send(ctx context.Context, now time.Time, m notify.Message) (told bool, err error)
 	Retry(ctx context.Context, now time.Time) error
 }
@@ -37,10 +38,9 @@ type alarmLoop struct {
 	wake  chan struct{} // holds one token: look now
 	every time.Duration // how often to look when nothing happens
 
-	sentWith func(error) // hears how each message went
-
-	mu     sync.Mutex
-	outbox notifier
+	mu      sync.Mutex
+	outbox  notifier
+	sending sync.Mutex // an outbox is for one sender at a time
 
 	// For the goroutine that looks, alone.
 	alarms  health.Alarms
@@ -52,8 +52,7 @@ type alarmLoop struct {
 // newAlarmLoop takes over the alarms that the process before left.
 func newAlarmLoop(ctx context.Context, app func() *app.App, every time.Duration) *alarmLoop {
 	a := app()
-	w := &alarmLoop{app: app, log: a.Options.Log, wake: make(chan struct{}, 1), every: every, outbox: &notify.Outbox{},
-		sentWith: func(error) {}}
+	w := &alarmLoop{app: app, log: a.Options.Log, wake: make(chan struct{}, 1), every: every, outbox: &notify.Outbox{}}
 	var err error
 	w.alarms.Open, err = a.History().OpenAlarms(ctx)
 	a.NoteHistoryError(err)
@@ -70,6 +69,29 @@ func (w *alarmLoop) use(o notifier) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.outbox = o
+}
+
+// present returns the outbox in force.
+func (w *alarmLoop) present() notifier {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.outbox
+}
+
+// say sends one message that is no alarm, and reports whether somebody took it.
+func (w *alarmLoop) say(ctx context.Context, now time.Time, m notify.Message) error {
+	w.sending.Lock()
+	defer w.sending.Unlock()
+	outbox := w.present()
+	if len(outbox.Keys()) == 0 {
+		w.log.Info(m.Title, "text", m.Body)
+		return nil
+	}
+	told, err := outbox.Send(ctx, now, m)
+	if told {
+		return nil // Watch heard of the addresses that did not take it
+	}
+	return err
 }
 
 // wakeUp makes it look soon. It never blocks.
@@ -134,24 +156,18 @@ func (w *alarmLoop) write(ctx context.Context, a *app.App, c health.Changes, now
 
 // tell sends the news, if there is any and this is the time.
 func (w *alarmLoop) tell(ctx context.Context, a *app.App, now time.Time) {
-	w.mu.Lock()
-	outbox := w.outbox
-	w.mu.Unlock()
-	if err := outbox.Retry(ctx, now); err != nil {
-		w.log.Warn("somebody could not be told", "error", err)
-	}
+	w.sending.Lock()
+	defer w.sending.Unlock()
+	outbox := w.present()
+	_ = outbox.Retry(ctx, now) // Watch hears of each address
 	n := w.alarms.Pending(now)
 	if n.Empty() || !w.allowed(now) {
 		return
 	}
-	if outbox.Len() > 0 {
+	if len(outbox.Keys()) > 0 {
 		title, body := n.Message(a.Options.Host)
-		told, err := outbox.Send(ctx, now, notify.Message{Title: title, Body: body, Level: levelOf(n)})
-		w.sentWith(err)
-		if err != nil {
-			w.log.Warn("somebody could not be told", "error", err)
-		}
-		if !told {
+		// Watch hears of each address that did not take it.
+		if told, _ := outbox.Send(ctx, now, notify.Message{Title: title, Body: body, Level: levelOf(n)}); !told {
 			w.failed++
 			w.retryAt = now.Add(notify.Pause(w.failed))
 			return

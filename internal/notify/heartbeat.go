@@ -32,7 +32,7 @@ const (
 // Heartbeats calls the addresses of legs. Nobody waits for it.
 type Heartbeats struct {
 	pulses map[string]*pulse
-	failed func(error)
+	heard  func(key string, err error)
 	wg     sync.WaitGroup
 	cancel context.CancelFunc
 
@@ -45,22 +45,35 @@ type pulse struct {
 	leg     string
 	address string
 	secrets redactor
-	waiting chan beat
+	waiting chan Beat
 }
 
-type beat struct {
-	signal Signal
-	body   string
+// key tells the address from others without its secrets.
+func (p *pulse) key() string { return keyOf(p.leg + "\x00" + p.address) }
+
+// Keys returns the keys of the addresses.
+func (h *Heartbeats) Keys() (keys []string) {
+	for _, p := range h.pulses {
+		keys = append(keys, p.key())
+	}
+	return keys
 }
 
-// StartHeartbeats takes the address of each leg and begins to work. failed is
-// told what could not be delivered, without secrets. The caller ends it with
-// Stop.
-func StartHeartbeats(addresses map[string]string, failed func(error)) *Heartbeats {
+// Beat is one signal of a run.
+type Beat struct {
+	Signal Signal
+	RunID  string // ties the signals of one run together; "" for none
+	Body   string // why it failed, how long it took, what was logged last
+}
+
+// StartHeartbeats takes the address of each leg and begins to work. heard is told
+// how each address, by its key, took a signal: err is nil when it did, and holds no
+// secrets. The caller ends it with Stop.
+func StartHeartbeats(addresses map[string]string, heard func(key string, err error)) *Heartbeats {
 	ctx, cancel := context.WithCancel(context.Background())
-	h := &Heartbeats{pulses: make(map[string]*pulse), failed: failed, cancel: cancel}
+	h := &Heartbeats{pulses: make(map[string]*pulse), heard: heard, cancel: cancel}
 	for leg, address := range addresses {
-		p := &pulse{leg: leg, address: address, secrets: newRedactor(address), waiting: make(chan beat, 16)}
+		p := &pulse{leg: leg, address: address, secrets: newRedactor(address), waiting: make(chan Beat, 16)}
 		h.pulses[leg] = p
 		h.wg.Go(func() { h.work(ctx, p) })
 	}
@@ -68,8 +81,7 @@ func StartHeartbeats(addresses map[string]string, failed func(error)) *Heartbeat
 }
 
 // Beat sends a leg's signal, where that leg has an address, and returns at once.
-// body says why it failed.
-func (h *Heartbeats) Beat(leg string, signal Signal, body string) {
+func (h *Heartbeats) Beat(leg string, b Beat) {
 	p := h.pulses[leg]
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -77,9 +89,9 @@ func (h *Heartbeats) Beat(leg string, signal Signal, body string) {
 		return
 	}
 	select {
-	case p.waiting <- beat{signal, body}:
+	case p.waiting <- b:
 	default:
-		h.failed(fmt.Errorf("heartbeat %s: too many are waiting, one is lost", leg))
+		h.heard(p.key(), fmt.Errorf("heartbeat %s: too many are waiting, one is lost", leg))
 	}
 }
 
@@ -109,15 +121,20 @@ func (h *Heartbeats) Stop(ctx context.Context) error {
 
 func (h *Heartbeats) work(ctx context.Context, p *pulse) {
 	for b := range p.waiting {
-		if err := h.deliver(ctx, p, b); err != nil {
-			h.failed(fmt.Errorf("heartbeat %s: %s", p.leg, p.secrets.clean(err)))
+		err := h.deliver(ctx, p, b)
+		if ctx.Err() != nil {
+			return // it was cut short, which says nothing about the address
 		}
+		if err != nil {
+			err = fmt.Errorf("heartbeat %s: %s", p.leg, p.secrets.clean(err))
+		}
+		h.heard(p.key(), err)
 	}
 }
 
 // deliver sends one signal, again after a pause when that may help, unless a
 // newer one waits: that says more.
-func (h *Heartbeats) deliver(ctx context.Context, p *pulse, b beat) error {
+func (h *Heartbeats) deliver(ctx context.Context, p *pulse, b Beat) error {
 	for attempt := 0; ; attempt++ {
 		err := ping(ctx, p.address, b)
 		var refused *refusedError
@@ -137,17 +154,20 @@ type refusedError struct{ status string }
 
 func (e *refusedError) Error() string { return "the server answered " + e.status }
 
-func ping(ctx context.Context, address string, b beat) error {
+func ping(ctx context.Context, address string, b Beat) error {
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
 	u, err := url.Parse(address)
 	if err != nil {
 		return err
 	}
-	if b.signal != Success { // the query of an address stays behind the path
-		u = u.JoinPath(string(b.signal))
+	if b.Signal != Success { // the query of an address stays behind the path
+		u = u.JoinPath(string(b.Signal))
 	}
-	body := b.body
+	if b.RunID != "" {
+		u.RawQuery = strings.TrimPrefix(u.RawQuery+"&rid="+url.QueryEscape(b.RunID), "&")
+	}
+	body := b.Body
 	if len(body) > longestBody {
 		body = strings.ToValidUTF8(body[:longestBody], "")
 	}

@@ -11,6 +11,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -28,6 +30,7 @@ const sendTimeout = 30 * time.Second
 // address is one place that messages go to.
 type address struct {
 	label   string // for people: its number and its scheme
+	key     string // tells it from others, in this process and the next
 	secrets redactor
 	channel channel
 	// busy holds while a message is on its way. A service that hangs cannot be
@@ -39,8 +42,9 @@ type address struct {
 func parse(n int, raw string) (*address, error) {
 	scheme, _, _ := strings.Cut(raw, "://")
 	service := shoutrrr(raw)
-	a := &address{label: fmt.Sprintf("address %d (%s)", n, scheme), secrets: newRedactor(raw), channel: service,
-		busy: new(atomic.Bool)}
+	a := &address{label: fmt.Sprintf("address %d (%s)", n, scheme), secrets: newRedactor(raw), key: keyOf(raw),
+		channel: service,
+		busy:    new(atomic.Bool)}
 	// A panic in one of thirty services must not end the daemon.
 	err := protect(func() error {
 		_, err := service.service()
@@ -50,6 +54,12 @@ func parse(n int, raw string) (*address, error) {
 		return nil, a.failed(err)
 	}
 	return a, nil
+}
+
+// keyOf tells an address from others without its secrets.
+func keyOf(raw string) string {
+	sum := sha256.Sum256([]byte(raw))
+	return hex.EncodeToString(sum[:8])
 }
 
 // Parse reads shoutrrr addresses, and a command that may be empty, without
@@ -71,8 +81,9 @@ func Parse(addresses, argv []string) (*Outbox, error) {
 			Hint: "compare it with shoutrrr's page on that service"}
 	}
 	if len(argv) > 0 {
-		o.addresses = append(o.addresses, &address{label: "command " + argv[0], channel: command(argv),
-			busy: new(atomic.Bool)})
+		o.addresses = append(o.addresses, &address{label: "command " + argv[0], key: keyOf(strings.Join(argv, "\x00")),
+			channel: command(argv),
+			busy:    new(atomic.Bool)})
 	}
 	return o, nil
 }
@@ -107,8 +118,9 @@ func (a *address) send(ctx context.Context, m Message) error {
 	}
 	done := make(chan error, 1) // buffered: the sender outlives a caller that gave up
 	go func() {
-		defer a.busy.Store(false)
-		done <- protect(func() error { return a.channel.deliver(ctx, m) })
+		err := protect(func() error { return a.channel.deliver(ctx, m) })
+		a.busy.Store(false) // before the answer: the next message may follow at once
+		done <- err
 	}()
 	select {
 	case err := <-done:

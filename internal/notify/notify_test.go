@@ -228,15 +228,19 @@ func TestHeartbeats(t *testing.T) {
 	s := newSink(t)
 	var failures []error
 	h := StartHeartbeats(map[string]string{"snapshot": s.URL + "/uuid-1?x=1", "prune": s.URL + "/uuid-2"},
-		func(err error) { failures = append(failures, err) })
-	h.Beat("snapshot", Start, "")
-	h.Beat("snapshot", Success, "")
-	h.Beat("snapshot", Fail, "no space")
-	h.Beat("scrub", Success, "") // has no address
+		func(_ string, err error) {
+			if err != nil {
+				failures = append(failures, err)
+			}
+		})
+	h.Beat("snapshot", Beat{Signal: Start, Body: ""})
+	h.Beat("snapshot", Beat{Signal: Success, Body: ""})
+	h.Beat("snapshot", Beat{Signal: Fail, Body: "no space"})
+	h.Beat("scrub", Beat{Signal: Success, Body: ""}) // has no address
 	if err := h.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	h.Beat("snapshot", Success, "") // after the end: nothing happens
+	h.Beat("snapshot", Beat{Signal: Success, Body: ""}) // after the end: nothing happens
 	want := "/uuid-1/start?x=1 |/uuid-1?x=1 |/uuid-1/fail?x=1 no space"
 	if got := strings.Join(s.received(), "|"); got != want {
 		t.Fatalf("got  %s\nwant %s", got, want)
@@ -251,13 +255,13 @@ func TestHeartbeatFailureHasNoSecret(t *testing.T) {
 	s.answer(http.StatusNotFound)
 	var mu sync.Mutex
 	var failures []string
-	note := func(err error) {
+	note := func(_ string, err error) {
 		mu.Lock()
 		defer mu.Unlock()
 		failures = append(failures, err.Error())
 	}
 	h := StartHeartbeats(map[string]string{"snapshot": s.URL + "/hunter2-uuid"}, note)
-	h.Beat("snapshot", Success, "")
+	h.Beat("snapshot", Beat{Signal: Success, Body: ""})
 	if err := h.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -274,8 +278,8 @@ func TestStopIsBounded(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { <-release }))
 	defer server.Close()
 	defer close(release)
-	h := StartHeartbeats(map[string]string{"snapshot": server.URL}, func(error) {})
-	h.Beat("snapshot", Success, "")
+	h := StartHeartbeats(map[string]string{"snapshot": server.URL}, func(string, error) {})
+	h.Beat("snapshot", Beat{Signal: Success, Body: ""})
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if err := h.Stop(ctx); !errors.Is(err, context.DeadlineExceeded) {

@@ -15,6 +15,7 @@ const giveUpAfter = 8
 // not take, while another did, to send them again. It is for one goroutine.
 type Outbox struct {
 	addresses []*address
+	heard     func(key string, err error) // how each address took a message; may be nil
 	waiting   []delivery
 }
 
@@ -29,6 +30,18 @@ type delivery struct {
 // Len returns the number of addresses.
 func (o *Outbox) Len() int { return len(o.addresses) }
 
+// Watch has heard told from now on how each address, by its key, took a message;
+// err is nil when it did. What was cut short says nothing about an address.
+func (o *Outbox) Watch(heard func(key string, err error)) { o.heard = heard }
+
+// Keys returns the keys of the addresses.
+func (o *Outbox) Keys() (keys []string) {
+	for _, a := range o.addresses {
+		keys = append(keys, a.key)
+	}
+	return keys
+}
+
 // Send sends a message to all addresses at once and reports whether at least one
 // took it. The others get it again from Retry. When none took it, nothing is
 // kept: the caller tries again, with what is true by then. The error says what
@@ -38,7 +51,7 @@ func (o *Outbox) Send(ctx context.Context, now time.Time, m Message) (told bool,
 	for _, a := range o.addresses {
 		all = append(all, delivery{to: a, message: m})
 	}
-	failed, err := sendAll(ctx, all)
+	failed, err := o.sendAll(ctx, all)
 	if told = len(failed) < len(all); told {
 		o.keep(failed, now)
 	}
@@ -57,7 +70,7 @@ func (o *Outbox) Retry(ctx context.Context, now time.Time) error {
 		}
 	}
 	o.waiting = later
-	failed, err := sendAll(ctx, due)
+	failed, err := o.sendAll(ctx, due)
 	o.keep(failed, now)
 	return err
 }
@@ -73,7 +86,7 @@ func (o *Outbox) keep(failed []delivery, now time.Time) {
 }
 
 // sendAll sends messages at once and returns those that were not taken.
-func sendAll(ctx context.Context, all []delivery) (failed []delivery, err error) {
+func (o *Outbox) sendAll(ctx context.Context, all []delivery) (failed []delivery, err error) {
 	errs := make([]error, len(all))
 	var wg sync.WaitGroup
 	for i, l := range all {
@@ -81,6 +94,9 @@ func sendAll(ctx context.Context, all []delivery) (failed []delivery, err error)
 	}
 	wg.Wait()
 	for i, err := range errs {
+		if o.heard != nil && ctx.Err() == nil {
+			o.heard(all[i].to.key, err)
+		}
 		if err != nil {
 			failed = append(failed, all[i])
 		}
