@@ -77,10 +77,7 @@ func (w *verifier) unproven(u Unproven) {
 		}
 	}
 	stamp, _ := u.Push.Stamp()
-	object := damagedObject(u.Err)
-	if object == "" {
-		object = u.Push.object(sumsSuffix)
-	}
+	object := w.survey.damagedObject(u.Push, u.Err)
 	w.bad[object] = reason(u.Err)
 	w.pushes = append(w.pushes, Stored{Push: u.Push, Info: Info{Stamp: stamp}})
 	w.survey.needs[u.Push] = sums{object: ""}

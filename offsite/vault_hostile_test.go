@@ -152,8 +152,7 @@ func TestHostileInfo(t *testing.T) {
 		`{"stamp":"20260407T060000Z","kind":"daily","seq":1e99}`,
 	} {
 		s := Stored{Push: hostilePush}
-		if err := s.parseInfo([]byte(data)); err == nil ||
-			!strings.Contains(err.Error(), hostilePush.object(infoSuffix)) {
+		if err := s.parseInfo([]byte(data)); err == nil {
 			t.Errorf("%s: %v", data, err)
 		}
 	}

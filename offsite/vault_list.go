@@ -150,25 +150,27 @@ func (v *Vault) readInfo(ctx context.Context, s *Stored) error {
 	if err != nil {
 		return err
 	}
-	return s.parseInfo(data)
+	if err := s.parseInfo(data); err != nil {
+		return &failure.Error{Op: "vault", Subject: name, Kind: failure.Invalid, Err: err}
+	}
+	return nil
 }
 
 // parseInfo takes the json of a push.
 func (s *Stored) parseInfo(data []byte) error {
-	name := s.Push.object(infoSuffix)
 	if err := json.Unmarshal(data, &s.Info); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+		return err
 	}
 	stamp, _ := s.Push.Stamp()
 	switch {
 	case s.Stamp != stamp:
-		return fmt.Errorf("%s: it is about %q", name, s.Stamp)
+		return fmt.Errorf("it is about %q", s.Stamp)
 	case !kindPattern.MatchString(string(s.Kind)):
-		return fmt.Errorf("%s: %q is no kind", name, s.Kind)
+		return fmt.Errorf("%q is no kind", s.Kind)
 	case s.Seq < 0:
-		return fmt.Errorf("%s: seq is %d", name, s.Seq)
+		return fmt.Errorf("seq is %d", s.Seq)
 	case len(s.Suspect) > 64 || slices.ContainsFunc(s.Suspect, func(code string) bool { return !printable(code) }):
-		return fmt.Errorf("%s: its suspect codes are none", name)
+		return errors.New("its suspect codes are none")
 	}
 	return nil
 }
@@ -273,7 +275,7 @@ func (v *Vault) verified(ctx context.Context, s Stored, signers crypt.Signers) (
 	}
 	proven := Stored{Push: s.Push}
 	if err := proven.parseInfo(info); err != nil {
-		return nil, refuse(err, "")
+		return nil, &failure.Error{Op: "vault", Subject: s.Push.object(infoSuffix), Kind: failure.Invalid, Err: err}
 	}
 	if !proven.Info.equal(s.Info) {
 		return nil, refuse(fmt.Errorf("%s changed while it was read", s.Push.object(infoSuffix)), "try again")

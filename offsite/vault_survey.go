@@ -270,10 +270,7 @@ func (s *Survey) lostPushes(state *State) (findings []Finding) {
 		_, manifest := s.objects[push.object(manifestSuffix)]
 		switch {
 		case broken[push] != nil:
-			f.What = reason(broken[push])
-			if object := damagedObject(broken[push]); object != "" {
-				f.Object = object
-			}
+			f.Object, f.What = s.damagedObject(push, broken[push]), reason(broken[push])
 		case sig:
 			continue // proven
 		case sums:
@@ -309,12 +306,17 @@ func stamps(pushes []Stored) (list []snapshot.Stamp) {
 	return slices.Compact(list)
 }
 
-// damagedObject returns the object that an error about a vault's content names,
-// or "".
-func damagedObject(err error) string {
+// damagedObject returns the object of a push that an error is about: the one that
+// it names, else the one that the listing lacks, else the one that is signed.
+func (s *Survey) damagedObject(push PushID, err error) string {
 	var f *failure.Error
 	if errors.As(err, &f) && strings.HasPrefix(f.Subject, snapshotsDir+"/") {
 		return f.Subject
 	}
-	return ""
+	for _, suffix := range []string{infoSuffix, sigSuffix, manifestSuffix} {
+		if _, ok := s.objects[push.object(suffix)]; !ok {
+			return push.object(suffix)
+		}
+	}
+	return push.object(sumsSuffix)
 }
