@@ -236,3 +236,37 @@ func TestLinksInPagesResolve(t *testing.T) {
 		}
 	}
 }
+
+// What the threat model says is shown by a test is shown by one that exists.
+func TestThreatModelNamesItsTests(t *testing.T) {
+	page, err := os.ReadFile("docs/threat-model.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command("git", "grep", "-hoE", `^func (Test|Fuzz)[A-Za-z0-9_]+`, "--", "*_test.go").Output()
+	if err != nil {
+		t.Fatalf("git grep: %v", err)
+	}
+	exist := strings.Fields(strings.ReplaceAll(string(out), "func ", ""))
+	rows, shown := 0, 0
+	for line := range strings.Lines(string(page)) {
+		cells := strings.Split(line, "|")
+		if len(cells) != 6 || strings.HasPrefix(cells[1], "--") || cells[4] == " shown by " {
+			continue
+		}
+		rows++
+		named := regexp.MustCompile("`((?:Test|Fuzz)\\w+)`").FindAllStringSubmatch(cells[4], -1)
+		if len(named) == 0 && !strings.Contains(cells[4], "†") {
+			t.Errorf("no test shows that this is stopped: %s", line)
+		}
+		for _, name := range named {
+			shown++
+			if !slices.Contains(exist, name[1]) {
+				t.Errorf("docs/threat-model.md names %s, which does not exist", name[1])
+			}
+		}
+	}
+	if rows < 20 || shown < 30 {
+		t.Errorf("only %d rows and %d tests were found", rows, shown)
+	}
+}

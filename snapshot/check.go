@@ -82,7 +82,7 @@ func checkRegistry(dir, rel string, result *Result) {
 		result.fail("registry_missing", "%s is not a regular file", rel)
 		return
 	}
-	data, err := readDocument(filepath.Join(dir, rel))
+	data, err := readDocument(filepath.Join(dir, rel), maxRegistry)
 	if err == nil {
 		err = checkJSON(data)
 	}

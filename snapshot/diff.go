@@ -43,7 +43,7 @@ func (s *Snapshot) Contents(ctx context.Context) (c Contents, err error) {
 	content := ContentOf(s.Path, s.Manifest, metadata)
 	c.HasChroma = content.ChromaIncluded
 	if content.RegistryIncluded {
-		data, err := readDocument(filepath.Join(s.Path, content.Registry))
+		data, err := readDocument(filepath.Join(s.Path, content.Registry), maxRegistry)
 		if err != nil {
 			return c, err
 		}

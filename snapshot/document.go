@@ -26,13 +26,16 @@ func (s *Store) writeJSON(path string, v any) error {
 	return fsx.WriteFileVia(s.staging(), path, append(data, '\n'), 0o640)
 }
 
-// maxJSON bounds what is read from a JSON file of a snapshot, which may come
-// from somebody else's disk: 256 MiB hold the manifest of a million files.
-const maxJSON = 256 << 20
+// What is read of a document of a snapshot, which may come from somebody else, at
+// most. A manifest of 256 MiB names a million files, and only ours is read.
+const (
+	mostManifest = 256 << 20
+	mostMetadata = 1 << 20
+)
 
-// readDocument reads a regular file whole, if it is not absurdly large. It
+// readDocument reads a regular file whole, if it has at most limit bytes. It
 // follows no symbolic link and does not wait for the writer of a FIFO.
-func readDocument(path string) ([]byte, error) {
+func readDocument(path string, limit int64) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if errors.Is(err, unix.ELOOP) {
 		return nil, fmt.Errorf("%s is a symbolic link", filepath.Base(path))
@@ -47,8 +50,9 @@ func readDocument(path string) ([]byte, error) {
 		return nil, err
 	case !info.Mode().IsRegular():
 		return nil, fmt.Errorf("%s is not a regular file", filepath.Base(path))
-	case info.Size() > maxJSON:
-		return nil, fmt.Errorf("%s has %d bytes, more than any that belongs here", filepath.Base(path), info.Size())
+	case info.Size() > limit:
+		return nil, fmt.Errorf("%s has %d bytes, more than any that belongs here (%d)", filepath.Base(path), info.Size(),
+			limit)
 	}
-	return io.ReadAll(io.LimitReader(f, maxJSON))
+	return io.ReadAll(io.LimitReader(f, limit))
 }

@@ -123,7 +123,7 @@ func (s *Store) load(stamp Stamp, now time.Time) (Snapshot, error) {
 	if !info.IsDir() {
 		return Snapshot{}, fs.ErrNotExist
 	}
-	raw, rawErr := readDocument(filepath.Join(dir, MetadataFile))
+	raw, rawErr := readDocument(filepath.Join(dir, MetadataFile), mostMetadata)
 	var manifest *Manifest
 	if err = fs.ErrNotExist; !s.isForeign(info) { // what a stranger writes of it is not believed
 		manifest, err = ReadManifest(dir)

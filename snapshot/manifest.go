@@ -127,7 +127,7 @@ var errNewer = errors.New("use a newer atobackupd")
 // without one is fs.ErrNotExist.
 func ReadManifest(dir string) (*Manifest, error) {
 	path := filepath.Join(dir, ManifestFile)
-	data, err := readDocument(path)
+	data, err := readDocument(path, mostManifest)
 	if err != nil {
 		return nil, err
 	}

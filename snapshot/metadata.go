@@ -64,7 +64,7 @@ func NewMetadata(m *Manifest, root string) *Metadata {
 // or a time in another format, is unknown like a missing one: only a document
 // that is no JSON object is an error.
 func ReadMetadata(dir string) (*Metadata, error) {
-	data, err := readDocument(filepath.Join(dir, MetadataFile))
+	data, err := readDocument(filepath.Join(dir, MetadataFile), mostMetadata)
 	if err != nil {
 		return nil, err
 	}

@@ -158,7 +158,7 @@ func (c contents) registry() map[string]any {
 	if !c.manifest.Artifacts[Registry].Included {
 		return nil
 	}
-	data, err := readDocument(filepath.Join(c.dir, filepath.FromSlash(RegistryFile)))
+	data, err := readDocument(filepath.Join(c.dir, filepath.FromSlash(RegistryFile)), maxRegistry)
 	if err != nil {
 		return nil
 	}
