@@ -87,8 +87,11 @@ func newBucket(t *testing.T) *s3.Remote {
 	}
 	t.Cleanup(func() { _ = exec.Command(filepath.Join(rig, "s3-down.sh"), server).Run() })
 	must(os.Mkdir(filepath.Join(server, "data", "vault"), 0o755)) // a directory there is a bucket
-	remote, err := s3.Open(t.Context(), s3.Config{Name: "bucket", Endpoint: fmt.Sprintf("http://127.0.0.1:%d", port), Bucket: "vault",
-		CredentialsFile: filepath.Join(server, "credentials"), ListFor: time.Minute, StateFile: filepath.Join(t.TempDir(), "s3.json")})
+	remote, err := s3.Open(t.Context(), s3.Config{
+		Name: "bucket", Endpoint: fmt.Sprintf("http://127.0.0.1:%d", port), Bucket: "vault",
+		CredentialsFile: filepath.Join(server, "credentials"), ListFor: time.Minute,
+		StateFile: filepath.Join(t.TempDir(), "s3.json"),
+	})
 	must(err)
 	return remote
 }

@@ -50,7 +50,8 @@ func begin(r *Request, list []*artifact) (*session, error) {
 	}
 	s := &session{
 		Journal: &Journal{
-			Options: r.Options, Schema: journalSchema, Phase: PhaseStaging, Stamp: r.Stamp, Source: r.Source, Snapshot: r.dir(),
+			Options: r.Options, Schema: journalSchema, Phase: PhaseStaging, Stamp: r.Stamp, Source: r.Source,
+			Snapshot:  r.dir(),
 			StartedAt: time.Now().UTC().Truncate(time.Second), Live: r.Live, Managed: r.Service != nil,
 			Workspaces: []string{}, MadeDirs: []string{}, Sets: []*swapSet{},
 			state: state, name: JournalFile, path: filepath.Join(r.StateDir, JournalFile),

@@ -14,13 +14,15 @@ import (
 // is reached through the handles below: the directory belongs to the application,
 // which may put a link wherever a path leads through.
 type swapSet struct {
-	Artifact string       `json:"artifact"`
-	Dir      string       `json:"dir"`
-	Work     string       `json:"work"`             // holds new/ and old/, in the same mount as Dir
-	Whole    bool         `json:"whole,omitempty"`  // every entry of Dir is replaced
-	Leaves   bool         `json:"leaves,omitempty"` // the entries are files at any depth: directories cannot be renamed here
-	Entries  []*swapEntry `json:"slots"`
-	Root     *rootChange  `json:"root,omitempty"` // Dir itself gets another owner
+	Artifact string `json:"artifact"`
+	Dir      string `json:"dir"`
+	Work     string `json:"work"`            // holds new/ and old/, in the same mount as Dir
+	Whole    bool   `json:"whole,omitempty"` // every entry of Dir is replaced
+	// Leaves says that the entries are files at any depth: directories cannot be
+	// renamed here.
+	Leaves  bool         `json:"leaves,omitempty"`
+	Entries []*swapEntry `json:"slots"`
+	Root    *rootChange  `json:"root,omitempty"` // Dir itself gets another owner
 
 	live, fresh, old *tree.Dir
 	work             *tree.Dir // the workspace of the artifact

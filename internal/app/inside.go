@@ -37,7 +37,9 @@ func (a *App) Files(ctx context.Context, name string) (Listing, error) {
 // Dump writes one file of a local snapshot to out: the database or the registry
 // by name ("db", "registry"), or any file by the path that Files has. It is read
 // twice, because its digest is compared before the first byte is written.
-func (a *App) Dump(ctx context.Context, name, what string, out io.Writer) (f snapshot.File, stamp snapshot.Stamp, err error) {
+func (a *App) Dump(
+	ctx context.Context, name, what string, out io.Writer,
+) (f snapshot.File, stamp snapshot.Stamp, err error) {
 	snap, release, err := a.holdNamed(ctx, name)
 	if err != nil {
 		return f, "", err
@@ -61,9 +63,10 @@ func (a *App) Dump(ctx context.Context, name, what string, out io.Writer) (f sna
 		return f, snap.Stamp, err
 	}
 	if got := hex.EncodeToString(hash.Sum(nil)); got != f.SHA256 {
-		return f, snap.Stamp, &failure.Error{Op: "dump", Subject: string(snap.Stamp) + ": " + f.Path, Kind: failure.Invalid,
-			Err:  errors.New("checksum_mismatch: it is not what was stored"),
-			Hint: "see `atobackupd validate " + string(snap.Stamp) + "`; `atobackupd vault dump` reads it from a target"}
+		return f, snap.Stamp, &failure.Error{Op: "dump", Subject: string(snap.Stamp) + ": " + f.Path,
+			Kind: failure.Invalid, Err: errors.New("checksum_mismatch: it is not what was stored"),
+			Hint: "see `atobackupd validate " + string(snap.Stamp) +
+				"`; `atobackupd vault dump` reads it from a target"}
 	}
 	if _, err := in.Seek(0, io.SeekStart); err != nil {
 		return f, snap.Stamp, err
@@ -89,7 +92,8 @@ func fileOf(ctx context.Context, snap snapshot.Snapshot, what string) (snapshot.
 	if err != nil {
 		return snapshot.File{}, err
 	}
-	no := &failure.Error{Op: "dump", Subject: string(snap.Stamp), Kind: failure.NotFound, Err: fmt.Errorf("it has no file %s", name),
+	no := &failure.Error{Op: "dump", Subject: string(snap.Stamp), Kind: failure.NotFound,
+		Err:  fmt.Errorf("it has no file %s", name),
 		Hint: "see `atobackupd ls " + string(snap.Stamp) + "`"}
 	for _, f := range files {
 		switch {
@@ -126,7 +130,8 @@ func (a *App) Diff(ctx context.Context, from, to string) (doc Compared, err erro
 		if name == Live {
 			sides[i], err = snapshot.LiveContents(ctx, a.sources(), tree.Trusted(a.Config.StateDir), liveBusy)
 			if err != nil {
-				return doc, &failure.Error{Op: "diff", Subject: Live, Kind: failure.KindOf(err), Err: err, Hint: failure.HintOf(err)}
+				return doc, &failure.Error{Op: "diff", Subject: Live, Kind: failure.KindOf(err), Err: err,
+					Hint: failure.HintOf(err)}
 			}
 			continue
 		}

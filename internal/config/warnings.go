@@ -152,7 +152,8 @@ func (c *Config) LockWarning(t Target, gap LongestGap) string {
 		return ""
 	}
 	if every == 0 {
-		return fmt.Sprintf("lock_for = %q, and nothing is scheduled: locks end unless somebody syncs in time", t.LockFor)
+		return fmt.Sprintf("lock_for = %q, and nothing is scheduled: locks end unless somebody syncs in time",
+			t.LockFor)
 	}
 	return fmt.Sprintf("lock_for = %q: half of it is not longer than the %s between two syncs, so that objects may be "+
 		"without a lock; make it longer", t.LockFor, roughly(every))

@@ -29,8 +29,9 @@ func (s *Server) badge(w http.ResponseWriter, r *http.Request) error {
 	const label, height = 56, 20
 	width := label + 12 + 7*len(word)
 	w.Header().Set("Content-Type", "image/svg+xml")
-	_, _ = fmt.Fprintf(w, `<svg xmlns="http://www.w3.org/2000/svg" width="%[1]d" height="%[2]d" role="img" aria-label="backups: %[3]s">`+
-		`<title>backups: %[3]s</title><path fill="#3d444d" d="M0 0h%[4]dv%[2]dH0z"/><path fill="%[5]s" d="M%[4]d 0h%[6]dv%[2]dH%[4]dz"/>`+
+	_, _ = fmt.Fprintf(w, `<svg xmlns="http://www.w3.org/2000/svg" width="%[1]d" height="%[2]d" role="img" `+
+		`aria-label="backups: %[3]s"><title>backups: %[3]s</title>`+
+		`<path fill="#3d444d" d="M0 0h%[4]dv%[2]dH0z"/><path fill="%[5]s" d="M%[4]d 0h%[6]dv%[2]dH%[4]dz"/>`+
 		`<g fill="#fff" font-family="Verdana,DejaVu Sans,sans-serif" font-size="11" text-anchor="middle">`+
 		`<text x="%[7]d" y="14">backups</text><text x="%[8]d" y="14">%[3]s</text></g></svg>`+"\n",
 		width, height, word, label, levelColour(state.Status.Level), width-label, label/2, (width+label)/2)
@@ -48,7 +49,8 @@ func icon(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Content-Type", "image/svg+xml")
 	_, _ = fmt.Fprintf(w, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16">`+
 		`<path fill="%s" d="M8 1 14 3.4v4.2c0 3.6-2.5 6.2-6 7.4-3.5-1.2-6-3.8-6-7.4V3.4z"/>`+
-		`<path fill="none" stroke="#fff" stroke-width="1.6" stroke-linecap="round" stroke-linejoin="round" d="%s"/></svg>`+"\n",
+		`<path fill="none" stroke="#fff" stroke-width="1.6" stroke-linecap="round" stroke-linejoin="round" `+
+		`d="%s"/></svg>`+"\n",
 		levelColour(level), sign)
 	return nil
 }

@@ -116,7 +116,8 @@ func (r *Remote) Probe(ctx context.Context) error {
 		return r.explain("connect", "", err)
 	}
 	if err != nil { // not every service, nor every key, answers that
-		if err := r.walk(ctx, r.cfg.key("probe"), minio.ListObjectsOptions{MaxKeys: 1}, func(string, minio.ObjectInfo) (bool, error) { return false, nil }); err != nil {
+		first := func(string, minio.ObjectInfo) (bool, error) { return false, nil }
+		if err := r.walk(ctx, r.cfg.key("probe"), minio.ListObjectsOptions{MaxKeys: 1}, first); err != nil {
 			return r.explain("connect", "", err)
 		}
 	}
@@ -206,14 +207,17 @@ func (r *Remote) Lacks() (all []string) {
 	}
 	switch {
 	case !r.state.Versions:
-		all = append(all, "the bucket keeps no versions: whoever has the host's key can delete and replace everything at once")
+		all = append(all, "the bucket keeps no versions: whoever has the host's key can delete and replace everything "+
+			"at once")
 	case !r.state.ObjectLock && r.cfg.LockFor > 0:
-		all = append(all, "the bucket has no Object Lock, so lock_for has no effect: whoever has the host's key can delete every version")
+		all = append(all, "the bucket has no Object Lock, so lock_for has no effect: whoever has the host's key can "+
+			"delete every version")
 	case r.cfg.LockFor == 0:
 		all = append(all, `lock_for is "off": whoever has the host's key can delete every version`)
 	}
 	for _, rule := range r.state.Lifecycle {
-		all = append(all, "lifecycle "+rule+": a vault needs old packs for as long as a snapshot names them; remove the rule")
+		all = append(all, "lifecycle "+rule+
+			": a vault needs old packs for as long as a snapshot names them; remove the rule")
 	}
 	return all
 }

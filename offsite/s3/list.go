@@ -200,7 +200,8 @@ func (r *Remote) look(ctx context.Context, name string) (object, error) {
 	if t, err := r.listed(ctx); err != nil || t != nil {
 		return object{}, cmp.Or(err, fs.ErrNotExist) // the tree has directories too
 	}
-	err := r.walk(ctx, r.cfg.key(name)+"/", minio.ListObjectsOptions{MaxKeys: 1}, func(string, minio.ObjectInfo) (bool, error) {
+	one := minio.ListObjectsOptions{MaxKeys: 1}
+	err := r.walk(ctx, r.cfg.key(name)+"/", one, func(string, minio.ObjectInfo) (bool, error) {
 		below = true
 		return false, nil
 	})

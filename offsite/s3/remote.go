@@ -74,7 +74,8 @@ func open(ctx context.Context, cfg Config, transport *http.Transport, trip http.
 	})
 	r := &Remote{
 		ahead: ahead,
-		cfg:   cfg, core: minio.Core{Client: client}, transport: transport, limit: offsite.NewLimiter(cfg.BandwidthLimit),
+		cfg:   cfg, core: minio.Core{Client: client}, transport: transport,
+		limit: offsite.NewLimiter(cfg.BandwidthLimit),
 		known: map[string]object{}, tampered: map[string]string{}, putting: map[string]bool{},
 	}
 	if err != nil {
@@ -154,7 +155,8 @@ func (r *Remote) open(ctx context.Context, name string) (io.ReadCloser, error) {
 			return io.NopCloser(bytes.NewReader(data)), nil
 		}
 	}
-	body, _, _, err := r.core.GetObject(ctx, r.cfg.Bucket, r.cfg.key(name), minio.GetObjectOptions{VersionID: o.version})
+	body, _, _, err := r.core.GetObject(ctx, r.cfg.Bucket, r.cfg.key(name),
+		minio.GetObjectOptions{VersionID: o.version})
 	if missing(err) {
 		r.forget(name)
 		return nil, fs.ErrNotExist

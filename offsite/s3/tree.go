@@ -42,7 +42,8 @@ func (r *Remote) listed(ctx context.Context) (*tree, error) {
 		prefix = ""
 	}
 	found, bytes := gathering{}, 0
-	err := r.walk(ctx, prefix, minio.ListObjectsOptions{Recursive: true}, func(name string, info minio.ObjectInfo) (bool, error) {
+	all := minio.ListObjectsOptions{Recursive: true}
+	err := r.walk(ctx, prefix, all, func(name string, info minio.ObjectInfo) (bool, error) {
 		if strings.HasSuffix(name, "/") || name == "" {
 			return true, nil // a placeholder that a console made for a directory
 		}
