@@ -63,7 +63,7 @@ type Request struct {
 	Service   *Service // stop and start the service around the restore; nil for not
 
 	// PreSnapshot says how the snapshot of what was live is taken. Kind, Full,
-	// Tolerant, Chroma.Method and RecordAs are set here.
+	// Tolerant, Chroma.Method, Owners and RecordAs are set here.
 	PreSnapshot snapshot.TakeOptions
 	Share       bool // reflink where the file system can
 	Progress    fsx.Progress

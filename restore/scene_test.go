@@ -195,7 +195,7 @@ func makeDB(path, who string, wal bool) error {
 	if err := os.WriteFile(draft, nil, 0o640); err != nil {
 		return err
 	}
-	db, err := sqlite.OpenReadWrite(draft, time.Second)
+	db, err := openLive(draft)
 	if err != nil {
 		return err
 	}
@@ -371,4 +371,14 @@ func (s scene) take(t testing.TB) snapshot.Stamp {
 		t.Fatal(err)
 	}
 	return snap.Stamp
+}
+
+// openLive opens a database as its application does.
+func openLive(path string) (*sql.DB, error) {
+	live, err := sqlite.OpenLive(path, tree.Trusted(""))
+	if err != nil {
+		return nil, err
+	}
+	defer live.Close()
+	return live.OpenReadWrite(context.Background(), time.Second)
 }

@@ -105,7 +105,7 @@ func (r *Request) runs(always, ctx context.Context) error {
 		return err
 	}
 	for _, c := range r.Service.Checks {
-		if err := c.run(ctx, r.Live.DB); err != nil {
+		if err := c.run(ctx, r.Live.DB, r.owners()); err != nil {
 			return err
 		}
 	}

@@ -22,7 +22,6 @@ import (
 	"github.com/atocore/atobackupd/internal/forktest"
 	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/snapshot/chroma"
-	"github.com/atocore/atobackupd/snapshot/sqlite"
 )
 
 // standIn is a small AtoCore: a process of its own over a real database and a
@@ -41,7 +40,7 @@ func serviceMain(input []byte) error {
 	if err := json.Unmarshal(input, &in); err != nil {
 		return err
 	}
-	db, err := sqlite.OpenReadWrite(in.Live.DB, time.Second)
+	db, err := openLive(in.Live.DB)
 	if err != nil {
 		return err
 	}
@@ -423,7 +422,7 @@ func TestChecks(t *testing.T) {
 		{Check{Method: "POST", Body: "hello", JSON: "body.no"}, "has no body.no"},
 	} {
 		c.check.URL = server.URL + c.check.URL
-		err := c.check.once(context.Background(), "")
+		err := c.check.once(context.Background(), "", nil)
 		if (c.fails == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), c.fails) {
 			t.Errorf("%+v: %v", c.check, err)
 		}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/snapshot/sqlite"
 )
 
@@ -40,9 +41,9 @@ func (c Check) name() string {
 	return "check " + c.URL
 }
 
-func (c Check) run(ctx context.Context, db string) error {
+func (c Check) run(ctx context.Context, db string, owners tree.Owners) error {
 	for try := 1; ; try++ {
-		err := c.once(ctx, db)
+		err := c.once(ctx, db, owners)
 		if err == nil {
 			return nil
 		}
@@ -52,9 +53,9 @@ func (c Check) run(ctx context.Context, db string) error {
 	}
 }
 
-func (c Check) once(ctx context.Context, db string) error {
+func (c Check) once(ctx context.Context, db string, owners tree.Owners) error {
 	if c.SQL != "" {
-		yes, err := sqlite.QueryTrue(ctx, db, c.SQL)
+		yes, err := sqlite.QueryTrue(ctx, db, owners, c.SQL)
 		if err == nil && !yes {
 			err = fmt.Errorf("it is not true")
 		}

@@ -136,7 +136,7 @@ func manifestOf(ctx context.Context, snap Snapshot, o AdoptOptions, result Resul
 		}
 		m.Artifacts[name] = a
 		// AtoCore records no owners. Those of today are the best that is known.
-		if live, err := rootAt(root); included && source != "" && err == nil {
+		if live, err := rootAt(root, tree.Trusted("")); included && source != "" && err == nil {
 			m.Roots[name] = live
 		}
 	}

@@ -30,12 +30,14 @@ func (t *takeRun) copyDB(ctx context.Context) error {
 	if err := t.root(DB, filepath.Dir(t.recorded().DB)); err != nil {
 		return err
 	}
-	copied, err := sqlite.Copy(
-		ctx,
-		t.src.DB,
-		dst,
-		sqlite.CopyOptions{Share: t.o.Share.reflinks(), BusyTimeout: dbBusyTimeout, Deadline: dbCopyDeadline},
-	)
+	copied, err := sqlite.Copied{}, t.from.noDB
+	if err == nil {
+		copied, err = sqlite.Copy(ctx, t.from.db, dst, sqlite.CopyOptions{
+			Share:       t.o.Share.reflinks(),
+			BusyTimeout: dbBusyTimeout,
+			Deadline:    dbCopyDeadline,
+		})
+	}
 	if err == nil {
 		err = t.judgeDB(ctx)
 	}
@@ -48,7 +50,7 @@ func (t *takeRun) copyDB(ctx context.Context) error {
 		return err
 	}
 	artifact.Included, artifact.Method, artifact.Bytes, artifact.Files = true, copied.Method, copied.Bytes, 1
-	return t.keepLive(t.src.DB, DBFile)
+	return t.keepLive(t.from.db.Dir, t.from.db.Name, DBFile)
 }
 
 // judgeDB checks the copy and records what it is like.
@@ -84,12 +86,9 @@ func (t *takeRun) timeJudging() func() {
 // saveRawDB saves a database that SQLite cannot copy, or that is damaged, byte
 // for byte with the files beside it: whoever repairs it needs them all.
 func (t *takeRun) saveRawDB(ctx context.Context, cause error, artifact *Artifact) error {
-	live, err := filepath.EvalSymlinks(t.src.DB) // SQLite's files lie beside the file itself
-	if errors.Is(err, fs.ErrNotExist) {
-		live = t.src.DB
+	live := t.from.db
+	if live.Dir == nil || errors.Is(cause, fs.ErrNotExist) {
 		t.result.fail("db_snapshot_missing", "the live database %s does not exist", t.src.DB)
-	} else if err != nil {
-		return err
 	} else if cause != nil {
 		t.result.fail("db_integrity_check_failed", "the live database could not be copied through SQLite: %v", cause)
 	}
@@ -99,7 +98,10 @@ func (t *takeRun) saveRawDB(ctx context.Context, cause error, artifact *Artifact
 		if err := os.Remove(stored); err != nil && !errors.Is(err, fs.ErrNotExist) { // of the attempt that failed
 			return err
 		}
-		_, err := fsx.CopyFile(ctx, stored, live+suffix, 0o640, t.o.Share.reflinks())
+		if live.Dir == nil {
+			continue
+		}
+		err := copyLiveFile(ctx, stored, live.Dir, live.Name+suffix, t.o.Share.reflinks())
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -107,7 +109,7 @@ func (t *takeRun) saveRawDB(ctx context.Context, cause error, artifact *Artifact
 			return err
 		}
 		artifact.Included = artifact.Included || suffix == ""
-		if err := t.keepLive(live+suffix, DBFile+suffix); err != nil {
+		if err := t.keepLive(live.Dir, live.Name+suffix, DBFile+suffix); err != nil {
 			return err
 		}
 	}

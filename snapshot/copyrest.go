@@ -9,6 +9,7 @@ import (
 
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx"
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/snapshot/chroma"
 )
 
@@ -20,15 +21,22 @@ func (t *takeRun) copyRegistry(ctx context.Context) error {
 		return nil
 	}
 	method := "read"
-	data, err := readRegistry(ctx, t.src.Registry)
+	data, err := []byte(nil), t.from.noRegistry
+	if err == nil {
+		data, err = readRegistry(ctx, t.from.registry)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // allowed, and recorded as not included
 	}
 	if err != nil && t.o.Tolerant && ctx.Err() == nil {
 		t.result.fail("registry_invalid_json", "%v", err)
 		method, artifact.Consistency = "raw", Unverified
-		if data, err = readWhole(t.src.Registry); errors.Is(err, errNotRegular) {
+		if t.from.noRegistry != nil {
 			return nil // there is nothing that could be saved
+		}
+		data, err = t.from.registry.dir.ReadFile(t.from.registry.name, maxRegistry)
+		if errors.Is(err, tree.ErrNotRegular) || errors.Is(err, tree.ErrSymlink) {
+			return nil
 		}
 	}
 	if err != nil {
@@ -45,7 +53,7 @@ func (t *takeRun) copyRegistry(ctx context.Context) error {
 	if err := t.root(Registry, filepath.Dir(t.recorded().Registry)); err != nil {
 		return err
 	}
-	return t.keepLive(t.src.Registry, RegistryFile)
+	return t.keepLive(t.from.registry.dir, t.from.registry.name, RegistryFile)
 }
 
 func (t *takeRun) copyChroma(ctx context.Context) error {
@@ -54,17 +62,15 @@ func (t *takeRun) copyChroma(ctx context.Context) error {
 	if !t.o.Full || t.src.Chroma == "" {
 		return nil
 	}
-	if t.o.Tolerant {
-		if err := checkChromaSource(t.src.Chroma); err != nil {
-			t.result.fail("chroma_snapshot_missing", "%v", err)
-			return nil
-		}
+	if t.from.noChroma != nil { // the preflight has let it pass: what is there is saved
+		t.result.fail("chroma_snapshot_missing", "%v", t.from.noChroma)
+		return nil
 	}
 	t.o.Progress.Tell("chroma", 0, 0)
 	if err := t.root(Chroma, t.recorded().Chroma); err != nil {
 		return err
 	}
-	copied, err := chroma.Copy(ctx, t.src.Chroma, t.path(ChromaDir), t.chromaOptions())
+	copied, err := chroma.Copy(ctx, t.from.chroma, t.path(ChromaDir), t.chromaOptions())
 	if err != nil && t.o.Tolerant && ctx.Err() == nil {
 		copied, err = t.saveRawChroma(ctx, err)
 	}
@@ -86,8 +92,8 @@ func (t *takeRun) copyChroma(ctx context.Context) error {
 			MTime: e.MTime.UTC(),
 		}
 	}
-	live, err := describeTarget(t.recorded().Chroma)
-	t.live[ChromaDir] = live
+	info, err := t.from.chroma.Info()
+	t.live[ChromaDir] = liveEntry(info)
 	return err
 }
 
@@ -104,7 +110,7 @@ func (t *takeRun) saveRawChroma(ctx context.Context, cause error) (chroma.Copied
 			return chroma.Copied{}, err
 		}
 	}
-	return chroma.CopyRaw(ctx, t.src.Chroma, dst, t.chromaOptions())
+	return chroma.CopyRaw(ctx, t.from.chroma, dst, t.chromaOptions())
 }
 
 // chromaOptions returns how Chroma is copied here.
@@ -116,7 +122,7 @@ func (t *takeRun) chromaOptions() chroma.Options {
 
 // root records the directory that held a live artifact.
 func (t *takeRun) root(artifact, dir string) error {
-	root, err := rootAt(dir)
+	root, err := rootAt(dir, t.from.owners)
 	if errors.Is(err, fs.ErrNotExist) && t.o.Tolerant {
 		return nil
 	}
@@ -124,37 +130,19 @@ func (t *takeRun) root(artifact, dir string) error {
 	return err
 }
 
-func rootAt(dir string) (Root, error) {
-	resolved, err := filepath.EvalSymlinks(dir)
-	if err != nil {
-		return Root{}, err
-	}
-	f, err := describeTarget(resolved)
-	return Root{Path: resolved, Mode: f.Mode, UID: f.UID, GID: f.GID}, err
-}
-
 // keepLive records what the live file has besides its bytes, and gives the
 // stored copy its time.
-func (t *takeRun) keepLive(live, name string) error {
-	f, err := describeTarget(live)
+func (t *takeRun) keepLive(dir *tree.Dir, liveName, name string) error {
+	info, err := dir.Lstat(liveName)
 	if err != nil {
 		return err
 	}
+	f := liveEntry(info)
 	t.live[name] = f
 	if err := os.Chtimes(t.path(name), f.MTime, f.MTime); err != nil {
 		return err
 	}
 	return fsx.SyncFile(t.path(name))
-}
-
-// describeTarget is describe of what a symbolic link leads to: the modes of
-// links mean nothing.
-func describeTarget(path string) (File, error) {
-	resolved, err := filepath.EvalSymlinks(path)
-	if err != nil {
-		return File{}, err
-	}
-	return describe(resolved, "")
 }
 
 // treeSize adds up the regular files below dir.

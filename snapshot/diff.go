@@ -69,12 +69,22 @@ func (s *Snapshot) Contents(ctx context.Context) (c Contents, err error) {
 func LiveContents(ctx context.Context, src Sources, owners tree.Owners, busy time.Duration) (c Contents, err error) {
 	c.Live = true
 	if src.DB != "" {
-		if c.Tables, err = sqlite.CountLive(ctx, src.DB, busy); err != nil {
+		live, err := sqlite.OpenLive(src.DB, owners)
+		if err != nil {
+			return c, err
+		}
+		defer live.Close()
+		if c.Tables, err = sqlite.CountLive(ctx, live, busy); err != nil {
 			return c, fmt.Errorf("%s: %w", src.DB, err)
 		}
 	}
 	if src.Registry != "" {
-		data, err := readRegistry(ctx, src.Registry)
+		p, err := openPlace(src.Registry, owners)
+		var data []byte
+		if err == nil {
+			defer p.dir.Close()
+			data, err = readRegistry(ctx, p)
+		}
 		if err == nil {
 			c.Registry = topLevel(data)
 		} else if !errors.Is(err, fs.ErrNotExist) {

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"compress/gzip"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/forktest"
 	"github.com/atocore/atobackupd/internal/fsx/fsxtest"
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/snapshot/chroma"
 	"github.com/atocore/atobackupd/snapshot/sqlite"
 )
@@ -224,9 +226,19 @@ func makeDB(t testing.TB, path string, statements ...string) {
 	execDB(t, path, statements...)
 }
 
+// openLive opens a database as its application does.
+func openLive(path string, busy time.Duration) (*sql.DB, error) {
+	live, err := sqlite.OpenLive(path, tree.Trusted(""))
+	if err != nil {
+		return nil, err
+	}
+	defer live.Close()
+	return live.OpenReadWrite(context.Background(), busy)
+}
+
 func execDB(t testing.TB, path string, statements ...string) {
 	t.Helper()
-	db, err := sqlite.OpenReadWrite(path, 5*time.Second)
+	db, err := openLive(path, 5*time.Second)
 	must(t, err)
 	for _, s := range statements {
 		if _, err := db.Exec(s); err != nil {

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -23,21 +21,19 @@ const peekTimeout = 5 * time.Second
 
 // preflight finds what would make a snapshot worthless or impossible before
 // anything is written.
-func (s *Store) preflight(ctx context.Context, src Sources, o TakeOptions) error {
+func (s *Store) preflight(ctx context.Context, src Sources, from *held, o TakeOptions) error {
 	if err := errors.Join(s.checkOwnDirs(), s.checkPlace(), s.checkWritable()); err != nil {
 		return err
 	}
 	if !o.Tolerant {
-		if err := s.checkDBSource(ctx, src); err != nil {
+		if err := checkDBSource(ctx, src, from); err != nil {
 			return err
 		}
-		if o.Full {
-			if err := checkChromaSource(src.Chroma); err != nil {
-				return err
-			}
+		if from.noChroma != nil {
+			return from.noChroma
 		}
 	}
-	need, err := s.estimate(src, o)
+	need, err := s.estimate(from, o)
 	if err != nil && !o.Tolerant {
 		return err
 	}
@@ -56,11 +52,14 @@ func (s *Store) checkWritable() error {
 	return nil
 }
 
-func (s *Store) checkDBSource(ctx context.Context, src Sources) error {
-	if err := sqlite.Preflight(src.DB); err != nil {
+func checkDBSource(ctx context.Context, src Sources, from *held) error {
+	if from.noDB != nil {
+		return from.noDB
+	}
+	if err := sqlite.Preflight(from.db); err != nil {
 		return err
 	}
-	overview, err := sqlite.Peek(ctx, src.DB, peekTimeout)
+	overview, err := sqlite.Peek(ctx, from.db, peekTimeout)
 	if err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -77,38 +76,6 @@ func (s *Store) checkDBSource(ctx context.Context, src Sources) error {
 		}
 	}
 	return nil
-}
-
-func checkChromaSource(dir string) error {
-	if dir == "" {
-		return &failure.Error{Op: "backup", Subject: "chroma", Kind: failure.Config,
-			Err:  errors.New("a full snapshot was asked for and no Chroma directory is configured"),
-			Hint: "set atocore.chroma_path, or use --no-chroma"}
-	}
-	info, err := os.Stat(dir)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return &failure.Error{Op: "backup", Subject: dir, Err: errors.New("the Chroma directory does not exist"),
-			Hint: "is its disk mounted? correct atocore.chroma_path, or use --no-chroma"}
-	case err != nil:
-		return &failure.Error{Op: "backup", Subject: dir, Err: err, Hint: "this process must be able to read it"}
-	case !info.IsDir():
-		return &failure.Error{
-			Op:      "backup",
-			Subject: dir,
-			Err:     errors.New("it is not a directory"),
-			Hint:    "correct atocore.chroma_path",
-		}
-	}
-	return nil
-}
-
-// resolved follows symbolic links, as far as they lead anywhere.
-func resolved(path string) string {
-	if target, err := filepath.EvalSymlinks(path); err == nil {
-		return target
-	}
-	return path
 }
 
 // isNoSpace knows a full disk also from SQLite, which does not pass on the

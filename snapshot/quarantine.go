@@ -65,19 +65,22 @@ func surplus(list []failedTake, limit int64) (gone []string) {
 	return gone
 }
 
-// LiveBytes returns how large the live artifacts are, as far as they are there.
+// LiveBytes returns how large the live artifacts are, as far as they are there and
+// may be looked at.
 func LiveBytes(src Sources) int64 {
-	sum := bytesBelow(src.DB) + bytesBelow(src.DB+"-wal") + bytesBelow(src.Registry)
-	return sum + bytesBelow(src.Chroma)
+	from, err := openSources(src, src.Chroma != "", nil)
+	if err != nil {
+		return 0
+	}
+	defer from.close()
+	sum, _ := (&Store{}).estimate(from, TakeOptions{Share: ShareCopy})
+	return sum - sizeIn(from.db.Dir, from.db.Name+"-wal") // which a copy needs twice
 }
 
 // bytesBelow adds up the regular files at or below a path; what cannot be read
-// adds nothing. A path that is a link is followed, a link below it is not.
+// adds nothing, and no link is followed.
 func bytesBelow(path string) (sum int64) {
-	if path == "" || path == "-wal" {
-		return 0
-	}
-	_ = filepath.WalkDir(resolved(path), func(_ string, entry fs.DirEntry, err error) error {
+	_ = filepath.WalkDir(path, func(_ string, entry fs.DirEntry, err error) error {
 		if err == nil && entry.Type().IsRegular() {
 			if info, err := entry.Info(); err == nil {
 				sum += info.Size()

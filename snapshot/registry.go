@@ -6,13 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/atocore/atobackupd/internal/failure"
 )
@@ -27,16 +23,16 @@ const (
 
 // readRegistry returns the registry's bytes, once they are whole JSON and did not
 // move while they were read. A missing registry is fs.ErrNotExist.
-func readRegistry(ctx context.Context, path string) ([]byte, error) {
+func readRegistry(ctx context.Context, p place) ([]byte, error) {
 	wasMissing := false
 	for try := 1; ; try++ {
-		data, unsettled, err := readStable(path)
+		data, unsettled, err := readStable(p)
 		missing := errors.Is(err, fs.ErrNotExist)
 		switch {
 		case missing && (wasMissing || try == registryTries):
 			return nil, err
 		case err != nil && !missing:
-			return nil, &failure.Error{Op: "backup", Subject: path, Err: reason(err),
+			return nil, &failure.Error{Op: "backup", Subject: p.path(), Err: reason(err),
 				Hint: "this process must be able to read the registry; correct its permissions, or " +
 					"atocore.registry_path"}
 		case err == nil && unsettled == nil:
@@ -44,7 +40,7 @@ func readRegistry(ctx context.Context, path string) ([]byte, error) {
 		case try == registryTries:
 			return nil, &failure.Error{
 				Op:      "backup",
-				Subject: path,
+				Subject: p.path(),
 				Err:     fmt.Errorf("registry_invalid_json: %w", unsettled),
 				Hint:    "repair the registry, or wait until its editor is done, and take the snapshot again",
 			}
@@ -60,20 +56,20 @@ func readRegistry(ctx context.Context, path string) ([]byte, error) {
 
 // readStable reads the registry and says why it looks as if somebody was
 // writing it; nil when it does not.
-func readStable(path string) (data []byte, unsettled, err error) {
-	before, err := os.Stat(path)
+func readStable(p place) (data []byte, unsettled, err error) {
+	before, err := p.dir.Lstat(p.name)
 	if err != nil {
 		return nil, nil, err
 	}
-	if data, err = readWhole(path); err != nil {
+	if data, err = p.dir.ReadFile(p.name, maxRegistry); err != nil {
 		return nil, nil, err
 	}
-	after, err := os.Stat(path)
+	after, err := p.dir.Lstat(p.name)
 	if err != nil {
 		return nil, nil, err
 	}
-	if !os.SameFile(before, after) || before.Size() != after.Size() || !before.ModTime().Equal(after.ModTime()) ||
-		int64(len(data)) != after.Size() {
+	if before.ID != after.ID || before.Size != after.Size || !before.MTime.Equal(after.MTime) ||
+		int64(len(data)) != after.Size {
 		return nil, errors.New("it changed while it was read"), nil
 	}
 	return data, checkJSON(data), nil
@@ -82,32 +78,6 @@ func readStable(path string) (data []byte, unsettled, err error) {
 // maxRegistry bounds what is read of a file that the application can make as large
 // as it likes without using a block.
 const maxRegistry = 64 << 20
-
-var errNotRegular = errors.New("not a regular file")
-
-// readWhole reads a live file. It follows symbolic links, but does not wait for
-// the writer of a FIFO.
-func readWhole(path string) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		return nil, err
-	case !info.Mode().IsRegular():
-		return nil, errNotRegular
-	case info.Size() > maxRegistry:
-		return nil, fmt.Errorf(
-			"it has %d bytes, more than the %d MiB that are read of a registry",
-			info.Size(),
-			maxRegistry>>20,
-		)
-	}
-	return io.ReadAll(io.LimitReader(f, maxRegistry))
-}
 
 // checkJSON says where a document stops being JSON as Python's json reads it, so
 // that a person finds it. NaN and the infinities pass, and so do numbers of any

@@ -40,7 +40,7 @@ func (s Share) hardlinks() bool { return s == ShareAuto || s == ShareHardlink }
 // with.) Elsewhere a file that is the same in size, time and digest becomes a
 // hard link.
 func (t *takeRun) shareSpace(ctx context.Context) error {
-	clones := t.o.Share.reflinks() && t.store.clonesFrom(t.store.snapshots())
+	clones := t.o.Share.reflinks() && t.store.clonesOwn()
 	if !clones && !t.o.Share.hardlinks() {
 		return nil
 	}

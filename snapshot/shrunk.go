@@ -227,7 +227,7 @@ func (c contents) collections(ctx context.Context) (records map[string]int64, er
 	if !exists(path) {
 		return nil, nil
 	}
-	err = sqlite.WithStored(ctx, path, func(db *sql.DB) error {
+	err = sqlite.WithStored(ctx, path, func(ctx context.Context, db *sql.DB, _ int64) error {
 		records, err = chroma.CountRecords(ctx, db)
 		return err
 	})

@@ -11,6 +11,7 @@ import (
 
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx"
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/snapshot/chroma"
 )
 
@@ -40,6 +41,10 @@ type TakeOptions struct {
 	// copies of them that lie elsewhere; the zero value names the sources.
 	RecordAs Sources
 
+	// Owners are the users whose links on the way to the live artifacts are
+	// followed; nil is root and the caller.
+	Owners tree.Owners
+
 	Note string // why, in the operator's words
 
 	Progress fsx.Progress // may be nil
@@ -54,10 +59,15 @@ const stagingHint = "this process must be able to write under backup.dir"
 // error nothing is published; a snapshot that fails its validation is moved to
 // quarantine/ and the error is of kind Invalid. The caller holds the main lock.
 func (s *Store) Take(ctx context.Context, src Sources, o TakeOptions) (Snapshot, error) {
-	if err := s.preflight(ctx, src, o); err != nil {
+	from, err := openSources(src, o.Full, o.Owners)
+	if err != nil {
 		return Snapshot{}, err
 	}
-	t := &takeRun{store: s, src: src, o: o, started: time.Now().UTC(), live: make(map[string]File)}
+	defer from.close()
+	if err := s.preflight(ctx, src, from, o); err != nil {
+		return Snapshot{}, err
+	}
+	t := &takeRun{store: s, src: src, from: from, o: o, started: time.Now().UTC(), live: make(map[string]File)}
 	stamp, err := s.freeStamp(ctx, t.started)
 	if err != nil {
 		return Snapshot{}, err
@@ -115,6 +125,7 @@ func (s *Store) freeStamp(ctx context.Context, now time.Time) (Stamp, error) {
 type takeRun struct {
 	store    *Store
 	src      Sources
+	from     *held
 	o        TakeOptions
 	started  time.Time
 	dir      string // in staging/
@@ -203,6 +214,9 @@ func (t *takeRun) copyArtifacts(ctx context.Context) error {
 	}
 	for _, part := range parts {
 		t.add(part)
+	}
+	if err := t.from.stillThere(); err != nil {
+		return err
 	}
 	return ctx.Err()
 }

@@ -24,7 +24,12 @@ func (s *Store) TakeBy(
 	ask func(context.Context) (Stamp, error),
 ) (Snapshot, error) {
 	o.Share = "" // AtoCore shares nothing
-	if err := s.preflight(ctx, src, o); err != nil {
+	from, err := openSources(src, o.Full, o.Owners)
+	if err != nil {
+		return Snapshot{}, err
+	}
+	defer from.close()
+	if err := s.preflight(ctx, src, from, o); err != nil {
 		return Snapshot{}, err
 	}
 	stamp, err := ask(ctx)

@@ -6,15 +6,13 @@ import (
 	"strconv"
 	"testing"
 	"time"
-
-	"github.com/atocore/atobackupd/snapshot/sqlite"
 )
 
 // beWriter commits for ever and says each number once it is committed. Each
 // transaction adds a row and counts it elsewhere, so that a copy that is not
 // one instant disagrees with itself.
 func beWriter(j job) error {
-	db, err := sqlite.OpenReadWrite(j.Sources.DB, time.Minute)
+	db, err := openLive(j.Sources.DB, time.Minute)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"github.com/atocore/atobackupd/internal/app"
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/restore"
 	"github.com/atocore/atobackupd/snapshot"
 	"github.com/atocore/atobackupd/snapshot/sqlite"
@@ -82,6 +83,7 @@ func (s *story) compare(ctx context.Context) error {
 		return errors.Join(errors.New("the registry differs"), err)
 	}
 	whole, err := sqlite.QueryTrue(ctx, s.livePath(snapshot.DBFile),
+		tree.Trusted(""),
 		fmt.Sprintf("select (select count(*) from memories) = (select memories from ledger) and (select memories "+
 			"from ledger) >= %d", s.committed))
 	if err != nil {

@@ -96,6 +96,7 @@ func (a *App) takeOptions(kind snapshot.Kind, full bool) snapshot.TakeOptions {
 				Marker:   a.FreezeMarker(),
 			},
 		},
+		Owners:   a.Owners(),
 		Progress: func(step string, _, _ int64) { a.progress(step, 0, 0) },
 	}
 }
@@ -104,9 +105,6 @@ func (a *App) takeOptions(kind snapshot.Kind, full bool) snapshot.TakeOptions {
 // behind.
 func (a *App) take(ctx context.Context, o snapshot.TakeOptions) (snapshot.Snapshot, error) {
 	a.Sweep()
-	if err := a.checkSources(); err != nil {
-		return snapshot.Snapshot{}, err
-	}
 	taken, err := a.takeBy(ctx, o)
 	if err == nil {
 		a.shareWithAtoCore(taken)

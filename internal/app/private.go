@@ -53,25 +53,6 @@ func (a *App) sharedFact() *health.Trouble {
 	return trouble(tree.Refusal(a.Config.Backup.Dir, shared))
 }
 
-// checkSources refuses a live artifact that the application has put a link in the
-// place of: what lies behind it would be in the snapshot, and the application's
-// after a restore.
-func (a *App) checkSources() error {
-	for _, path := range []string{a.Config.AtoCore.DBPath, a.Config.AtoCore.RegistryPath, a.Config.AtoCore.ChromaPath} {
-		if path == "" {
-			continue
-		}
-		dir, _, err := tree.OpenParent(path, a.Owners())
-		if failure.KindOf(err) == failure.Refused {
-			return err
-		}
-		if err == nil { // whatever else is wrong with it the take says better
-			dir.Close()
-		}
-	}
-	return nil
-}
-
 // shareWithAtoCore lets the group of backup.atocore_group read a new snapshot, so
 // that AtoCore's own tools can restore it.
 func (a *App) shareWithAtoCore(taken snapshot.Snapshot) {

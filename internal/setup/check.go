@@ -125,10 +125,20 @@ func (c *checker) sharedPlaces() {
 	c.fail("backup.dir", err)
 }
 
+// preflightDB reports whether the database can be copied.
+func preflightDB(path string, owners tree.Owners) error {
+	live, err := sqlite.OpenLive(path, owners)
+	if err != nil {
+		return err
+	}
+	defer live.Close()
+	return sqlite.Preflight(live)
+}
+
 // paths checks the data, the backups and the state.
 func (c *checker) paths(ctx context.Context) {
 	a, b := c.cfg.AtoCore, c.cfg.Backup
-	c.fail("atocore.db_path", errors.Join(sqlite.Preflight(a.DBPath), readable(a.DBPath)))
+	c.fail("atocore.db_path", errors.Join(preflightDB(a.DBPath, tree.Trusted(c.cfg.StateDir)), readable(a.DBPath)))
 	if a.RegistryPath != "" {
 		if err := readable(a.RegistryPath); errors.Is(err, os.ErrNotExist) {
 			c.warn("atocore.registry_path", "%v: snapshots will hold no registry", err)

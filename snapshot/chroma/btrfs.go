@@ -15,6 +15,7 @@ import (
 
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx"
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 )
 
 // btrfsPrefix begins the name of every subvolume snapshot of ours, so that one
@@ -35,21 +36,21 @@ const btrfsTries = 50
 //
 // What is made durable and when is as with CopyCold. The process must own the
 // subvolume or be root.
-func CopyBtrfs(ctx context.Context, src, dst, scratch string, o Options) (Copied, error) {
-	volume, below, err := subvolumeOf(src)
+func CopyBtrfs(ctx context.Context, src *tree.Dir, dst, scratch string, o Options) (Copied, error) {
+	volume, below, err := subvolumeOf(src.Path())
 	if err != nil {
 		return Copied{}, err
 	}
 	return copyAndJudge(ctx, src, dst, instantTries, func() (Copied, error) {
 		for try := 1; ; try++ {
-			c, why, err := copySubvolume(ctx, volume, below, dst, scratch, o)
+			c, why, err := copySubvolume(ctx, src.ID(), volume, below, dst, scratch, o)
 			if err != nil || why == "" {
 				return c, err
 			}
 			if try == btrfsTries {
 				return c, &failure.Error{
 					Op:      "chroma",
-					Subject: src,
+					Subject: src.Path(),
 					Err:     fmt.Errorf("each of %d subvolume snapshots met a persist (%s)", try, why),
 					Hint:    "try again when the service writes less",
 				}
@@ -92,6 +93,7 @@ func notTheOwner(volume string, err error) error {
 // a persist, and nothing was copied.
 func copySubvolume(
 	ctx context.Context,
+	id tree.ID,
 	volume, below, dst, scratch string,
 	o Options,
 ) (c Copied, why string, err error) {
@@ -105,7 +107,11 @@ func copySubvolume(
 				Hint: "it is no longer needed and holds space: btrfs subvolume delete " + instant})
 		}
 	}()
-	src := filepath.Join(instant, below)
+	src, err := openInstant(instant, below, id)
+	if err != nil {
+		return c, "", err
+	}
+	defer src.Close()
 	entries, err := Walk(src)
 	if err != nil {
 		return c, "", err
@@ -130,9 +136,26 @@ func copySubvolume(
 	if err != nil {
 		return c, "", err
 	}
-	defer m.close()
 	c, err = conclude(ctx, m, string(MethodBtrfs))
 	return c, "", err
+}
+
+// openInstant opens the directory of that number in a subvolume snapshot, which
+// keeps the numbers: by its path another one may have been snapshotted.
+func openInstant(instant, below string, id tree.ID) (*tree.Dir, error) {
+	top, err := tree.Open(instant, tree.Trusted(""))
+	if err != nil {
+		return nil, err
+	}
+	defer top.Close()
+	dir, err := top.OpenDir(filepath.ToSlash(below))
+	if err != nil {
+		return nil, err
+	}
+	if dir.ID().Ino != id.Ino {
+		return nil, errors.Join(fmt.Errorf("%s %w", dir.Path(), tree.ErrSwapped), dir.Close())
+	}
+	return dir, nil
 }
 
 // SweepBtrfs removes the subvolume snapshots that a crash left in scratch, or

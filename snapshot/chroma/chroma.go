@@ -19,6 +19,7 @@ import (
 
 // The codes of findings that make a copy invalid. Programs act on them.
 const (
+	CodeUnchecked      = "chroma_db_not_checked_whole"      // a warning: SQLite alone cannot check some table
 	CodeDatabase       = "chroma_db_integrity_check_failed" // chroma.sqlite3 is damaged or not whole
 	CodeSegmentMissing = "chroma_segment_missing"           // a segment or one of its files is absent
 	CodeSegmentCorrupt = "chroma_segment_corrupt"           // a segment's files contradict each other

@@ -13,6 +13,7 @@ import (
 
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx"
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 )
 
 // DefaultLockDeadline bounds the time under the write lock where Options do not.
@@ -51,31 +52,25 @@ type Copied struct {
 // the copy is there, durable, and Copied describes it; after any other error
 // nothing is left. No SQLite connection of this process may be open on src: the
 // copy would drop its locks.
-func CopyCold(ctx context.Context, src, dst string, o Options) (c Copied, err error) {
+func CopyCold(ctx context.Context, src *tree.Dir, dst string, o Options) (c Copied, err error) {
 	return copyAndJudge(ctx, src, dst, quietTries, func() (Copied, error) { return copyCold(ctx, src, dst, o) })
 }
 
-func copyCold(ctx context.Context, src, dst string, o Options) (c Copied, err error) {
+func copyCold(ctx context.Context, src *tree.Dir, dst string, o Options) (c Copied, err error) {
 	m, err := copyQuiescent(ctx, src, dst, o)
 	if err != nil {
 		return c, err
 	}
-	defer m.close()
 	return conclude(ctx, m, string(MethodCold))
 }
 
 // copyQuiescent copies a directory that nobody writes to, and proves that nothing
-// has moved meanwhile. The caller closes what is returned.
-func copyQuiescent(ctx context.Context, src, dst string, o Options) (_ *mirror, err error) {
+// has moved meanwhile.
+func copyQuiescent(ctx context.Context, src *tree.Dir, dst string, o Options) (*mirror, error) {
 	m, err := newMirror(src, dst, o.Share, func(string) bool { return false })
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			m.close()
-		}
-	}()
 	moved := ""
 	for try := 0; try < max(o.OptimisticTries, 3); try++ {
 		seen, err := m.scan()
@@ -92,7 +87,7 @@ func copyQuiescent(ctx context.Context, src, dst string, o Options) (_ *mirror, 
 			return m, nil
 		}
 	}
-	return nil, &failure.Error{Op: "chroma", Subject: src, Kind: failure.Refused, Err: errors.New(moved),
+	return nil, &failure.Error{Op: "chroma", Subject: src.Path(), Kind: failure.Refused, Err: errors.New(moved),
 		Hint: `stop the service first, or set chroma_method = "live"`}
 }
 
@@ -115,7 +110,7 @@ const (
 
 // copyAndJudge makes a copy and has it validated. A refused one is made anew,
 // until tries copies were refused. An invalid copy is left where it is.
-func copyAndJudge(ctx context.Context, src, dst string, tries int, make func() (Copied, error)) (c Copied, err error) {
+func copyAndJudge(ctx context.Context, src *tree.Dir, dst string, tries int, make func() (Copied, error)) (c Copied, err error) {
 	if _, err := os.Lstat(dst); !errors.Is(err, fs.ErrNotExist) {
 		return c, errors.Join(err, &os.PathError{Op: "mkdir", Path: dst, Err: fs.ErrExist})
 	}
@@ -138,7 +133,7 @@ func copyAndJudge(ctx context.Context, src, dst string, tries int, make func() (
 			return c, nil
 		}
 		if try == tries {
-			return c, &failure.Error{Op: "chroma", Subject: src, Kind: failure.Invalid,
+			return c, &failure.Error{Op: "chroma", Subject: src.Path(), Kind: failure.Invalid,
 				Err:  fmt.Errorf("%d copies in a row do not validate: %w", try, c.Report.Err(dst)),
 				Hint: "look at the live directory: it is probably damaged"}
 		}
@@ -163,9 +158,9 @@ func (m *mirror) describe(method string) Copied {
 	return c
 }
 
-// present reports whether there is something at path.
-func present(path string) (bool, error) {
-	_, err := os.Lstat(path)
+// present reports whether a directory has an entry.
+func present(dir *tree.Dir, name string) (bool, error) {
+	_, err := dir.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}

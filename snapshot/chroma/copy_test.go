@@ -49,11 +49,11 @@ func furnish(t *testing.T, dir string) {
 // included. The database may differ in bytes, not in anything else.
 func sameTree(t *testing.T, src, dst string) {
 	t.Helper()
-	want, err := Walk(src)
+	want, err := Walk(dirAt(src))
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := Walk(dst)
+	got, err := Walk(dirAt(dst))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,13 +80,13 @@ func sameTree(t *testing.T, src, dst string) {
 func everyCopier(t *testing.T, test func(t *testing.T, copy func(src, dst string) (Copied, error))) {
 	for name, copy := range map[string]func(src, dst string) (Copied, error){
 		"optimistic": func(src, dst string) (Copied, error) {
-			return CopyLive(t.Context(), src, dst, Options{OptimisticTries: 5, Share: true})
+			return CopyLive(t.Context(), dirAt(src), dst, Options{OptimisticTries: 5, Share: true})
 		},
-		"write lock": func(src, dst string) (Copied, error) { return CopyLive(t.Context(), src, dst, Options{}) },
-		"cold":       func(src, dst string) (Copied, error) { return CopyCold(t.Context(), src, dst, Options{}) },
+		"write lock": func(src, dst string) (Copied, error) { return CopyLive(t.Context(), dirAt(src), dst, Options{}) },
+		"cold":       func(src, dst string) (Copied, error) { return CopyCold(t.Context(), dirAt(src), dst, Options{}) },
 		"freeze": func(src, dst string) (Copied, error) {
 			f := Freeze{Command: []string{"true"}, Thaw: []string{"true"}}
-			return CopyFrozen(t.Context(), src, dst, f, Options{})
+			return CopyFrozen(t.Context(), dirAt(src), dst, f, Options{})
 		},
 	} {
 		t.Run(name, func(t *testing.T) { test(t, copy) })
@@ -222,7 +222,7 @@ func TestCopyFailsWhole(t *testing.T) {
 
 func TestCopyStopsWhenCancelled(t *testing.T) {
 	src, into := unpack(t, "whole"), t.TempDir()
-	for name, copy := range map[string]func(context.Context, string, string, Options) (Copied, error){"live": CopyLive, "cold": CopyCold} {
+	for _, method := range []Method{MethodLive, MethodCold} {
 		ctx, cancel := context.WithCancel(t.Context())
 		stop := fsx.Observe(func(op fsx.Op, path string) error {
 			if op == fsx.OpCopy {
@@ -230,10 +230,10 @@ func TestCopyStopsWhenCancelled(t *testing.T) {
 			}
 			return nil
 		})
-		_, err := copy(ctx, src, filepath.Join(into, name), Options{})
+		_, err := Copy(ctx, dirAt(src), filepath.Join(into, string(method)), Options{Method: method})
 		stop()
 		if failure.KindOf(err) != failure.Interrupted {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: %v", method, err)
 		}
 	}
 	if left := fsxtest.Tree(t, into); left != ".\n" {
@@ -254,7 +254,7 @@ func TestCopyColdNoticesWriters(t *testing.T) {
 		return os.Chtimes(victim, second, second)
 	})
 	defer stop()
-	_, err := CopyCold(t.Context(), src, dst, Options{})
+	_, err := CopyCold(t.Context(), dirAt(src), dst, Options{})
 	if failure.KindOf(err) != failure.Refused || !strings.Contains(err.Error(), lengthName+" was written meanwhile") ||
 		!strings.Contains(err.Error(), "stop the service first") {
 		t.Errorf("error %v", err)
@@ -271,7 +271,7 @@ func TestCopyColdSettlesAJournal(t *testing.T) {
 		t.Fatal("the crash did no harm: the test proves nothing")
 	}
 	before := list(t, src)
-	c, err := CopyCold(t.Context(), src, dst, Options{})
+	c, err := CopyCold(t.Context(), dirAt(src), dst, Options{})
 	if err != nil || c.Consistency != Consistent || c.Report.Vectors != 240 {
 		t.Fatalf("copied %+v, %v", c, err)
 	}
@@ -296,7 +296,7 @@ func TestCopyColdSettlesAWAL(t *testing.T) {
 	if err := os.CopyFS(src, os.DirFS(live)); err != nil {
 		t.Fatal(err)
 	}
-	c, err := CopyCold(t.Context(), src, dst, Options{})
+	c, err := CopyCold(t.Context(), dirAt(src), dst, Options{})
 	if err != nil || c.Consistency != Consistent {
 		t.Fatalf("copied %+v, %v", c, err)
 	}

@@ -53,9 +53,9 @@ const (
 // The service is frozen only while bytes are copied: they are made durable and
 // judged after the thaw, like those of CopyCold. Copied.Locked tells how long
 // the longest freeze was.
-func CopyFrozen(ctx context.Context, src, dst string, f Freeze, o Options) (Copied, error) {
+func CopyFrozen(ctx context.Context, src *tree.Dir, dst string, f Freeze, o Options) (Copied, error) {
 	if len(f.Command) == 0 || len(f.Thaw) == 0 {
-		return Copied{}, &failure.Error{Op: "chroma", Subject: src, Kind: failure.Config,
+		return Copied{}, &failure.Error{Op: "chroma", Subject: src.Path(), Kind: failure.Config,
 			Err:  errors.New("there is no command to freeze the service, or none to thaw it"),
 			Hint: "set backup.freeze_command and backup.thaw_command"}
 	}
@@ -71,7 +71,7 @@ func CopyFrozen(ctx context.Context, src, dst string, f Freeze, o Options) (Copi
 			if try == freezeTries {
 				return c, &failure.Error{
 					Op:      "chroma",
-					Subject: src,
+					Subject: src.Path(),
 					Err:     fmt.Errorf("none of %d freezes met a quiet moment (%s)", try, why),
 					Hint:    "try again when the service writes less",
 				}
@@ -82,7 +82,7 @@ func CopyFrozen(ctx context.Context, src, dst string, f Freeze, o Options) (Copi
 
 // copyInFreeze makes one copy in one freeze; why tells that the freeze met a
 // persist, or a service that went on writing, and nothing is left of a copy.
-func copyInFreeze(ctx context.Context, src, dst string, f Freeze, o Options) (c Copied, why string, err error) {
+func copyInFreeze(ctx context.Context, src *tree.Dir, dst string, f Freeze, o Options) (c Copied, why string, err error) {
 	if err := awaitCalm(ctx, src); err != nil {
 		return c, "", err
 	}
@@ -111,7 +111,6 @@ func copyInFreeze(ctx context.Context, src, dst string, f Freeze, o Options) (c 
 	if err != nil {
 		return c, "", f.outOfTime(ctx, bounded, src, err)
 	}
-	defer m.close()
 	if bounded.Err() != nil { // it was thawed before the copy was whole
 		return c, "", f.outOfTime(ctx, bounded, src, bounded.Err())
 	}
@@ -124,13 +123,13 @@ func copyInFreeze(ctx context.Context, src, dst string, f Freeze, o Options) (c 
 }
 
 // outOfTime says of an error that it was the deadline's, where it was.
-func (f Freeze) outOfTime(ctx, bounded context.Context, src string, err error) error {
+func (f Freeze) outOfTime(ctx, bounded context.Context, src *tree.Dir, err error) error {
 	if bounded.Err() == nil || ctx.Err() != nil {
 		return err
 	}
 	return &failure.Error{
 		Op:      "chroma",
-		Subject: src,
+		Subject: src.Path(),
 		Err:     fmt.Errorf("no copy within %s, after which the service was thawed: %w", f.Deadline, err),
 		Hint:    "raise backup.freeze_deadline",
 	}
@@ -138,7 +137,7 @@ func (f Freeze) outOfTime(ctx, bounded context.Context, src string, err error) e
 
 // awaitCalm waits a while for a moment between two persists, in which a freeze
 // is worth the trouble.
-func awaitCalm(ctx context.Context, src string) error {
+func awaitCalm(ctx context.Context, src *tree.Dir) error {
 	for end := time.Now().Add(idleTimeout); ; {
 		underWay, _, err := PersistUnderWay(src)
 		if err != nil || !underWay || time.Now().After(end) {
@@ -154,7 +153,7 @@ func awaitCalm(ctx context.Context, src string) error {
 
 // awaitStandstill waits until what was under way when the service was frozen
 // has arrived: a thread that waits for the disk stops only after that.
-func awaitStandstill(ctx context.Context, src string) error {
+func awaitStandstill(ctx context.Context, src *tree.Dir) error {
 	for end := time.Now().Add(idleTimeout); ; {
 		entries, err := Walk(src)
 		if err != nil || justWritten(entries, time.Now()) == "" || time.Now().After(end) {

@@ -40,7 +40,7 @@ func (s service) said(t *testing.T) string {
 
 func (s service) wantMarker(t *testing.T, want bool) {
 	t.Helper()
-	if ok, err := present(s.log + ".frozen"); err != nil || ok != want {
+	if ok, err := present(dirAt(filepath.Dir(s.log)), filepath.Base(s.log)+".frozen"); err != nil || ok != want {
 		t.Errorf("the marker is there: %v, %v; want %v", ok, err, want)
 	}
 }
@@ -62,7 +62,7 @@ func TestFreezeThawsBeforeItJudges(t *testing.T) {
 		return nil
 	})
 	defer stop()
-	c, err := CopyFrozen(t.Context(), src, filepath.Join(t.TempDir(), "copy"), s.freeze(), Options{})
+	c, err := CopyFrozen(t.Context(), dirAt(src), filepath.Join(t.TempDir(), "copy"), s.freeze(), Options{})
 	if err != nil || c.Method != "freeze" || c.Consistency != Consistent || c.Locked <= 0 {
 		t.Errorf("copied %+v, %v", c, err)
 	}
@@ -84,7 +84,7 @@ func TestFreezeMeetsAPersist(t *testing.T) {
 		filepath.Join(segment, headerName),
 	}
 	f.Thaw = []string{"sh", "-c", `echo thaw >>"$1"; touch "$2"`, "sh", s.log, filepath.Join(segment, pickleName)}
-	c, err := CopyFrozen(t.Context(), src, filepath.Join(t.TempDir(), "copy"), f, Options{})
+	c, err := CopyFrozen(t.Context(), dirAt(src), filepath.Join(t.TempDir(), "copy"), f, Options{})
 	if err != nil || c.Consistency != Consistent {
 		t.Errorf("copied %+v, %v", c, err)
 	}
@@ -97,7 +97,7 @@ func TestFreezeMeetsAPersist(t *testing.T) {
 func TestFreezeThawsWhateverFails(t *testing.T) {
 	src, into, s := unpack(t, "whole"), t.TempDir(), newService(t)
 	fsxtest.EachFailure(t, func() error {
-		_, err := CopyFrozen(t.Context(), src, filepath.Join(into, "copy"), s.freeze(), Options{})
+		_, err := CopyFrozen(t.Context(), dirAt(src), filepath.Join(into, "copy"), s.freeze(), Options{})
 		return err
 	}, func(k int, at string, err error) {
 		if err == nil {
@@ -119,7 +119,7 @@ func TestFreezeCommandFails(t *testing.T) {
 	src, into, s := unpack(t, "whole"), t.TempDir(), newService(t)
 	f := s.freeze()
 	f.Command = []string{"sh", "-c", "echo no such container >&2; exit 3"}
-	_, err := CopyFrozen(t.Context(), src, filepath.Join(into, "copy"), f, Options{})
+	_, err := CopyFrozen(t.Context(), dirAt(src), filepath.Join(into, "copy"), f, Options{})
 	if err == nil || !strings.Contains(err.Error(), "freeze_command") ||
 		!strings.Contains(err.Error(), "exit status 3: no such container") {
 		t.Errorf("error %v", err)
@@ -146,7 +146,7 @@ func TestFreezeDeadlineThawsByItself(t *testing.T) {
 		return nil
 	})
 	defer stop()
-	_, err := CopyFrozen(t.Context(), src, filepath.Join(into, "copy"), f, Options{})
+	_, err := CopyFrozen(t.Context(), dirAt(src), filepath.Join(into, "copy"), f, Options{})
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "raise backup.freeze_deadline") {
 		t.Errorf("error %v", err)
 	}
@@ -164,7 +164,7 @@ func TestFreezeCommandHangs(t *testing.T) {
 	f := s.freeze()
 	f.Command = []string{"sh", "-c", "sleep 1000 & wait"}
 	f.Deadline = 100 * time.Millisecond
-	_, err := CopyFrozen(t.Context(), src, filepath.Join(t.TempDir(), "copy"), f, Options{})
+	_, err := CopyFrozen(t.Context(), dirAt(src), filepath.Join(t.TempDir(), "copy"), f, Options{})
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error %v", err)
 	}
@@ -178,7 +178,7 @@ func TestThawIsTriedAgain(t *testing.T) {
 	src, s := unpack(t, "whole"), newService(t)
 	f := s.freeze()
 	f.Thaw = []string{"sh", "-c", `echo thaw >>"$1"; [ $(grep -c thaw "$1") -ge 2 ]`, "sh", s.log}
-	if _, err := CopyFrozen(t.Context(), src, filepath.Join(t.TempDir(), "copy"), f, Options{}); err != nil {
+	if _, err := CopyFrozen(t.Context(), dirAt(src), filepath.Join(t.TempDir(), "copy"), f, Options{}); err != nil {
 		t.Error(err)
 	}
 	if said := s.said(t); said != "freeze thaw thaw" {
@@ -276,7 +276,7 @@ func TestThawLeftoverRunsTheConfiguredCommandOnly(t *testing.T) {
 func TestFreezeNeedsBothCommands(t *testing.T) {
 	_, err := CopyFrozen(
 		t.Context(),
-		unpack(t, "whole"),
+		dirAt(unpack(t, "whole")),
 		filepath.Join(t.TempDir(), "copy"),
 		Freeze{Command: []string{"true"}},
 		Options{},

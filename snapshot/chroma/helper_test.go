@@ -13,7 +13,7 @@ import (
 
 	"github.com/atocore/atobackupd/internal/forktest"
 	"github.com/atocore/atobackupd/internal/fsx/fsxtest"
-	"github.com/atocore/atobackupd/snapshot/sqlite"
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 )
 
 // Locks that this process holds do not show to itself, so what others see is
@@ -28,18 +28,18 @@ func TestMain(m *testing.M) {
 
 var tasks = map[string]func(args []string) error{
 	"copy": func(args []string) error { // live copy of args[0] to args[1]
-		c, err := CopyLive(context.Background(), args[0], args[1], Options{LockDeadline: time.Minute})
+		c, err := CopyLive(context.Background(), dirAt(args[0]), args[1], Options{LockDeadline: time.Minute})
 		fmt.Println(c.Method)
 		return err
 	},
 	"freeze": func(args []string) error { // copy of args[0] to args[1] while the pretended service args[2] is frozen
 		fsxtest.KillIfAsked()
-		_, err := CopyFrozen(context.Background(), args[0], args[1], service{args[2]}.freeze(), Options{})
+		_, err := CopyFrozen(context.Background(), dirAt(args[0]), args[1], service{args[2]}.freeze(), Options{})
 		return err
 	},
 	"btrfs": func(args []string) error { // copy of args[0] to args[1] by a subvolume snapshot in args[2]
 		fsxtest.KillIfAsked()
-		_, err := CopyBtrfs(context.Background(), args[0], args[1], args[2], Options{Share: true})
+		_, err := CopyBtrfs(context.Background(), dirAt(args[0]), args[1], args[2], Options{Share: true})
 		return err
 	},
 	"write": func(args []string) error { // whether the write lock can be had
@@ -54,9 +54,23 @@ var tasks = map[string]func(args []string) error{
 	},
 }
 
+// dirAt opens a live directory for the rest of the process.
+func dirAt(path string) *tree.Dir {
+	d, err := tree.Open(path, tree.Trusted(""))
+	if err != nil {
+		panic(err)
+	}
+	return d
+}
+
+// openDatabase opens a database as Chroma does.
+func openDatabase(path string, busy time.Duration) (*sql.DB, error) {
+	return liveIn(dirAt(filepath.Dir(path))).OpenReadWrite(context.Background(), busy)
+}
+
 // onDatabase runs statements; an empty one says so and waits for the parent.
 func onDatabase(path string, statements ...string) error {
-	db, err := sqlite.OpenReadWrite(path, 0)
+	db, err := openDatabase(path, 0)
 	if err != nil {
 		return err
 	}
@@ -111,7 +125,7 @@ func unprivileged(t testing.TB, cmd *exec.Cmd, dir string) {
 // openDB opens a directory's database for the rest of the test.
 func openDB(t testing.TB, dir string) *sql.DB {
 	t.Helper()
-	db, err := sqlite.OpenReadWrite(databaseIn(dir), time.Second)
+	db, err := openDatabase(databaseIn(dir), time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/snapshot/sqlite"
 )
 
@@ -45,8 +46,8 @@ const (
 // While it runs, nothing else in this process may open and close src's
 // chroma.sqlite3 except through SQLite: closing any descriptor of a file drops
 // all of a process's locks on it, silently.
-func CopyLive(ctx context.Context, src, dst string, o Options) (c Copied, err error) {
-	if ok, err := present(databaseIn(src)); err != nil {
+func CopyLive(ctx context.Context, src *tree.Dir, dst string, o Options) (c Copied, err error) {
+	if ok, err := present(src, databaseName); err != nil {
 		return c, err
 	} else if !ok {
 		return CopyCold(ctx, src, dst, o)
@@ -57,19 +58,18 @@ func CopyLive(ctx context.Context, src, dst string, o Options) (c Copied, err er
 // live is one live copy.
 type live struct {
 	*mirror
-	from     string        // the live directory
+	from     sqlite.Live   // chroma.sqlite3 of the live directory
 	busy     time.Duration // how long SQLite's locks are waited for, each time
 	database Entry         // chroma.sqlite3, as it was last seen in the source
 }
 
-func copyLive(ctx context.Context, src, dst string, o Options) (c Copied, err error) {
+func copyLive(ctx context.Context, src *tree.Dir, dst string, o Options) (c Copied, err error) {
 	skip := func(path string) bool { return path == databaseName || isSidecar(path) }
 	m, err := newMirror(src, dst, o.Share, skip)
 	if err != nil {
 		return c, err
 	}
-	defer m.close()
-	l := &live{mirror: m, from: src, busy: busyTimeout}
+	l := &live{mirror: m, from: liveIn(src), busy: busyTimeout}
 	if o.LockDeadline > 0 {
 		l.busy = min(l.busy, o.LockDeadline)
 	}
@@ -115,7 +115,7 @@ func (l *live) lookAtDatabase() (Entry, error) {
 	}
 	e, err := newEntry(databaseName, info)
 	if err == nil && e.Type != TypeFile {
-		err = &failure.Error{Op: "chroma", Subject: databaseIn(l.from), Kind: failure.Refused,
+		err = &failure.Error{Op: "chroma", Subject: l.from.Path(), Kind: failure.Refused,
 			Err:  errors.New("it is not a regular file"),
 			Hint: "set chroma_path to the directory that holds the file itself"}
 	}
@@ -137,8 +137,8 @@ func (l *live) optimistic(ctx context.Context, most int) (tries int, why string,
 // try makes one copy and says why it is not acceptable. The order matters: what
 // is compared is read before the first byte is copied and after the last.
 func (l *live) try(ctx context.Context) (why string, err error) {
-	noted, err := vectorSeqs(ctx, databaseIn(l.from), l.busy)
-	if err != nil && ctx.Err() == nil && unfinished(databaseIn(l.from)+"-journal") {
+	noted, err := liveSeqs(ctx, l.from, l.busy)
+	if err != nil && ctx.Err() == nil && unfinishedIn(l.src, databaseName+"-journal") {
 		// Chroma died in mid-transaction. A reader may not roll it back; whoever
 		// takes the write lock will, as Chroma itself would on its next start.
 		return "the database has an unfinished transaction", nil
@@ -163,7 +163,7 @@ func (l *live) try(ctx context.Context) (why string, err error) {
 	if why, err := l.recheck(); err != nil || why != "" {
 		return why, err
 	}
-	copied, err := vectorSeqs(ctx, databaseIn(l.dst), 0)
+	copied, err := storedSeqs(ctx, databaseIn(l.dst))
 	if err == nil && !maps.Equal(noted, copied) {
 		why = "a persist ended meanwhile (max_seq_id has moved)"
 	}
@@ -213,7 +213,7 @@ func (l *live) copyDatabase(ctx context.Context) (err error) {
 	if l.database, err = l.lookAtDatabase(); err != nil {
 		return err
 	}
-	return sqlite.BackupOneStep(ctx, databaseIn(l.from), databaseIn(l.dst), l.busy)
+	return sqlite.BackupOneStep(ctx, l.from, databaseIn(l.dst), l.busy)
 }
 
 func (l *live) unreadable(err error) error {
@@ -221,23 +221,37 @@ func (l *live) unreadable(err error) error {
 	if errors.As(err, &f) || errors.Is(err, context.Canceled) {
 		return err
 	}
-	return &failure.Error{Op: "chroma", Subject: databaseIn(l.from), Err: err,
+	return &failure.Error{Op: "chroma", Subject: l.from.Path(), Err: err,
 		Hint: "let this process read the file and its directory, and look whether something holds its lock"}
 }
 
-// vectorSeqs returns how far each vector segment had got. A database of another
-// format has none; the validator will say so. With busy the database is a live
-// one, whose locks are waited for.
-func vectorSeqs(ctx context.Context, path string, busy time.Duration) (seqs map[string]string, err error) {
-	open := func() (*sql.DB, error) { return sqlite.OpenReadOnly(path, busy) }
-	if busy == 0 {
-		open = func() (*sql.DB, error) { return sqlite.OpenImmutable(path) }
-	}
-	db, err := open()
+// liveIn returns the place of a live directory's database.
+func liveIn(dir *tree.Dir) sqlite.Live { return sqlite.Live{Dir: dir, Name: databaseName} }
+
+// liveSeqs returns how far each vector segment had got in a live database, whose
+// locks are waited for.
+func liveSeqs(ctx context.Context, l sqlite.Live, busy time.Duration) (map[string]string, error) {
+	db, err := l.OpenReadOnly(ctx, busy)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, db.Close()) }()
+	seqs, err := vectorSeqs(ctx, db)
+	return seqs, errors.Join(err, db.Close())
+}
+
+// storedSeqs is liveSeqs of a copy.
+func storedSeqs(ctx context.Context, path string) (map[string]string, error) {
+	db, err := sqlite.OpenImmutable(path)
+	if err != nil {
+		return nil, err
+	}
+	seqs, err := vectorSeqs(ctx, db)
+	return seqs, errors.Join(err, db.Close())
+}
+
+// vectorSeqs returns how far each vector segment had got. A database of another
+// format has none; the validator will say so.
+func vectorSeqs(ctx context.Context, db *sql.DB) (seqs map[string]string, err error) {
 	if lacks, err := missingSchema(ctx, db); err != nil || lacks != "" {
 		return nil, err
 	}

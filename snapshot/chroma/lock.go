@@ -20,7 +20,7 @@ func (l *live) locked(ctx context.Context, o Options, reason string) (held time.
 	}
 	bounded, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
-	lock, err := lockWrites(bounded, databaseIn(l.from), deadline)
+	lock, err := lockWrites(bounded, l.from, deadline)
 	if err == nil {
 		since := time.Now()
 		err = errors.Join(l.underLock(bounded, lock), lock.release())
@@ -29,7 +29,7 @@ func (l *live) locked(ctx context.Context, o Options, reason string) (held time.
 	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
 		return held, &failure.Error{
 			Op:      "chroma",
-			Subject: l.from,
+			Subject: l.src.Path(),
 			Err:     fmt.Errorf("no copy under the write lock within %s (%s): %w", deadline, reason, err),
 			Hint:    `raise chroma_lock_deadline, or set chroma_method = "api" or "freeze"`,
 		}
@@ -38,7 +38,7 @@ func (l *live) locked(ctx context.Context, o Options, reason string) (held time.
 	if errors.As(err, &readOnly) {
 		return held, &failure.Error{
 			Op:      "chroma",
-			Subject: databaseIn(l.from),
+			Subject: l.from.Path(),
 			Err:     fmt.Errorf("no quiet moment was met (%s), and %w", reason, err),
 			Hint:    `give this process write access to the file, or set chroma_method = "api" or "freeze"`,
 		}
@@ -79,7 +79,7 @@ func (l *live) underLock(ctx context.Context, lock *writeLock) error {
 	// (Under a WAL a checkpoint may touch the file although nothing is written.)
 	after, err := l.lookAtDatabase()
 	if err == nil && !lock.wal && !before.unchanged(after) {
-		err = fmt.Errorf("%s changed under its write lock", databaseIn(l.from))
+		err = fmt.Errorf("%s changed under its write lock", l.from.Path())
 	}
 	return err
 }
@@ -100,8 +100,8 @@ func (e *readOnlyError) Error() string { return e.path + " is read-only for this
 // lockWrites waits for the write lock until ctx ends. It refuses a connection
 // that SQLite has opened read-only, on which BEGIN IMMEDIATE succeeds and locks
 // nothing.
-func lockWrites(ctx context.Context, path string, wait time.Duration) (_ *writeLock, err error) {
-	db, err := sqlite.OpenReadWrite(path, wait)
+func lockWrites(ctx context.Context, live sqlite.Live, wait time.Duration) (_ *writeLock, err error) {
+	db, err := live.OpenReadWrite(ctx, wait)
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +125,7 @@ func lockWrites(ctx context.Context, path string, wait time.Duration) (_ *writeL
 		return nil, err
 	}
 	if readOnly {
-		return nil, &readOnlyError{path}
+		return nil, &readOnlyError{live.Path()}
 	}
 	if _, err := w.conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
 		return nil, err

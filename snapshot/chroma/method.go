@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 )
 
 // Method is a way to copy a Chroma directory, by its name in the configuration.
@@ -47,10 +48,10 @@ func Names(methods []Method) (names []string) {
 	return names
 }
 
-// Copy copies the Chroma directory src to dst, which must not exist, by the
+// Copy copies the live Chroma directory src to dst, which must not exist, by the
 // method that o names. See CopyLive, CopyFrozen, CopyBtrfs and CopyCold for what
 // each promises.
-func Copy(ctx context.Context, src, dst string, o Options) (Copied, error) {
+func Copy(ctx context.Context, src *tree.Dir, dst string, o Options) (Copied, error) {
 	method, err := ParseMethod(string(o.Method))
 	if err != nil {
 		return Copied{}, err

@@ -13,13 +13,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/atocore/atobackupd/internal/fsx"
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 )
 
 // mirror is a copy in the making that knows of every file what it looked like
 // when it was copied, so that it can be brought up to date by copying only what
 // has moved, and can prove that nothing has.
 type mirror struct {
-	src   *os.Root
+	src   *tree.Dir
 	dst   string
 	share bool
 	skip  func(path string) bool // what is not copied as a file
@@ -28,28 +29,21 @@ type mirror struct {
 }
 
 // newMirror begins an empty copy: dst must not exist.
-func newMirror(src, dst string, share bool, skip func(string) bool) (*mirror, error) {
-	root, err := os.OpenRoot(src)
-	if err != nil {
+func newMirror(src *tree.Dir, dst string, share bool, skip func(string) bool) (*mirror, error) {
+	if err := fsx.Announce(fsx.OpMkdir, dst); err != nil {
 		return nil, err
 	}
-	if err = fsx.Announce(fsx.OpMkdir, dst); err == nil {
-		err = os.Mkdir(dst, 0o700)
-	}
-	if err != nil {
-		root.Close()
+	if err := os.Mkdir(dst, 0o700); err != nil {
 		return nil, err
 	}
-	return &mirror{src: root, dst: dst, share: share, skip: skip, have: map[string]Entry{}}, nil
+	return &mirror{src: src, dst: dst, share: share, skip: skip, have: map[string]Entry{}}, nil
 }
-
-func (m *mirror) close() { m.src.Close() }
 
 func (m *mirror) path(name string) string { return filepath.Join(m.dst, filepath.FromSlash(name)) }
 
 // scan lists the source without what is skipped.
 func (m *mirror) scan() ([]Entry, error) {
-	all, err := walk(m.src)
+	all, err := Walk(m.src)
 	kept := all[:0]
 	for _, e := range all {
 		if !m.skip(e.Path) {
@@ -124,12 +118,12 @@ func (m *mirror) add(ctx context.Context, e Entry) error {
 }
 
 func (m *mirror) addFile(ctx context.Context, e Entry) (err error) {
-	in, err := openRegular(m.src, e.Path)
+	in, err := m.src.OpenFile(e.Path)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	if info, err := in.Stat(); err != nil {
+	if info, err := tree.FileInfo(in); err != nil {
 		return err
 	} else if now, err := newEntry(e.Path, info); err != nil || now.Inode != e.Inode || now.Device != e.Device {
 		return errMoved
@@ -179,7 +173,7 @@ func (m *mirror) finish(extra ...Entry) error {
 			return err
 		}
 	}
-	top, err := m.src.Lstat(".")
+	top, err := m.src.Info()
 	if err != nil {
 		return err
 	}

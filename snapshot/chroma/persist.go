@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"path"
 	"time"
+
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 )
 
 // The order in which Chroma persists a segment is what tells a persist that is
@@ -24,7 +26,7 @@ const timeGrain = 20 * time.Millisecond
 // PersistUnderWay reports whether Chroma is, by the times of its files, in the
 // middle of writing a segment in dir, and which. A copy that is made then is
 // worthless. Files that were at rest for half a minute do not count.
-func PersistUnderWay(dir string) (underWay bool, why string, err error) {
+func PersistUnderWay(dir *tree.Dir) (underWay bool, why string, err error) {
 	entries, err := Walk(dir)
 	if err != nil {
 		return false, "", err

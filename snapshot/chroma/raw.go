@@ -8,6 +8,7 @@ import (
 	"io/fs"
 
 	"github.com/atocore/atobackupd/internal/fsx"
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 )
 
 // CopyRaw saves as much of the Chroma directory src as can be read, byte for
@@ -16,12 +17,11 @@ import (
 // is settled, nothing is proven about it, and nothing that was found wrong is an
 // error: Warnings name what could not be saved, and Report says what the
 // validator thinks of the rest. What was saved is durable when it returns nil.
-func CopyRaw(ctx context.Context, src, dst string, o Options) (c Copied, err error) {
+func CopyRaw(ctx context.Context, src *tree.Dir, dst string, o Options) (c Copied, err error) {
 	m, err := newMirror(src, dst, o.Share, func(string) bool { return false })
 	if err != nil {
 		return c, err
 	}
-	defer m.close()
 	defer func() {
 		if err != nil {
 			_ = fsx.RemoveAll(dst)
@@ -75,7 +75,7 @@ func (m *mirror) cannotRead(e Entry) bool {
 	if e.Type != TypeFile {
 		return false
 	}
-	in, err := openRegular(m.src, e.Path)
+	in, err := m.src.OpenFile(e.Path)
 	if err != nil {
 		return true
 	}

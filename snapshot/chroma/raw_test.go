@@ -18,7 +18,7 @@ func TestCopyRawKeepsAJournal(t *testing.T) {
 	waiting := helperWaiting(t, "crash", databaseIn(src))
 	waiting.Kill()
 	before := fsxtest.State(t, src)
-	c, err := CopyRaw(t.Context(), src, dst, Options{})
+	c, err := CopyRaw(t.Context(), dirAt(src), dst, Options{})
 	if err != nil || c.Method != "raw" || c.Consistency != Unverified || len(c.Report.Errors) == 0 {
 		t.Fatalf("copied %+v, %v", c, err)
 	}
@@ -43,7 +43,7 @@ func TestCopyRawLeavesOut(t *testing.T) {
 	if err := os.Symlink("/etc/passwd", filepath.Join(src, "outside")); err != nil {
 		t.Fatal(err)
 	}
-	c, err := CopyRaw(t.Context(), src, dst, Options{})
+	c, err := CopyRaw(t.Context(), dirAt(src), dst, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func TestCopyRawFailsWhole(t *testing.T) {
 	src, into := unpack(t, "whole"), t.TempDir()
 	furnish(t, src)
 	fsxtest.EachFailure(t, func() error {
-		_, err := CopyRaw(t.Context(), src, filepath.Join(into, "copy"), Options{})
+		_, err := CopyRaw(t.Context(), dirAt(src), filepath.Join(into, "copy"), Options{})
 		return err
 	}, func(k int, at string, err error) {
 		if err == nil || failure.KindOf(err) == failure.Invalid {

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/snapshot/sqlite"
 )
 
@@ -55,6 +56,19 @@ func unfinished(path string) bool {
 	if err != nil {
 		return false
 	}
+	return holdsSomething(f)
+}
+
+// unfinishedIn is unfinished in a directory of somebody else's.
+func unfinishedIn(dir *tree.Dir, name string) bool {
+	f, err := dir.OpenFile(name)
+	if err != nil {
+		return false
+	}
+	return holdsSomething(f)
+}
+
+func holdsSomething(f *os.File) bool {
 	defer f.Close()
 	var first [1]byte
 	n, _ := f.Read(first[:])
@@ -63,7 +77,7 @@ func unfinished(path string) bool {
 
 // rollForward opens a database so that SQLite recovers it, and closes it.
 func rollForward(ctx context.Context, path string) (err error) {
-	db, err := sqlite.OpenReadWrite(path, 0)
+	db, err := sqlite.OpenPrivate(ctx, path)
 	if err != nil {
 		return err
 	}

@@ -81,7 +81,7 @@ func TestRigFreeze(t *testing.T) {
 		"freeze",
 		w,
 		t.TempDir(),
-		func(dst string) (Copied, error) { return CopyFrozen(t.Context(), w.dir, dst, f, Options{}) },
+		func(dst string) (Copied, error) { return CopyFrozen(t.Context(), dirAt(w.dir), dst, f, Options{}) },
 	)
 }
 
@@ -94,7 +94,7 @@ func TestRigBtrfs(t *testing.T) {
 		t.Fatal(err)
 	}
 	copiesMany(t, "btrfs", w, mount, func(dst string) (Copied, error) {
-		return CopyBtrfs(t.Context(), w.dir, dst, scratch, Options{Share: true})
+		return CopyBtrfs(t.Context(), dirAt(w.dir), dst, scratch, Options{Share: true})
 	})
 	// Backups on another file system: the snapshot lies beside the subvolume.
 	copiesMany(
@@ -102,7 +102,9 @@ func TestRigBtrfs(t *testing.T) {
 		"btrfs",
 		w,
 		elsewhere,
-		func(dst string) (Copied, error) { return CopyBtrfs(t.Context(), w.dir, dst, elsewhere, Options{}) },
+		func(dst string) (Copied, error) {
+			return CopyBtrfs(t.Context(), dirAt(w.dir), dst, elsewhere, Options{})
+		},
 	)
 	if left, _ := filepath.Glob(filepath.Join(mount, "*", btrfsPrefix+"*")); len(left) > 0 {
 		t.Errorf("left: %v", left)
@@ -125,7 +127,7 @@ func TestRigCold(t *testing.T) {
 		}
 		dst := filepath.Join(t.TempDir(), "copy")
 		t0 := time.Now()
-		c, err := CopyCold(t.Context(), w.dir, dst, Options{})
+		c, err := CopyCold(t.Context(), dirAt(w.dir), dst, Options{})
 		if err == nil {
 			err = w.judged(dst, t0, time.Now())
 		}

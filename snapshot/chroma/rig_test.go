@@ -228,7 +228,7 @@ func TestRigLive(t *testing.T) {
 			w.awaitPersist(t)
 			stop := slowly(kind.slow)
 			t0 := time.Now()
-			c, err := CopyLive(t.Context(), w.dir, dst, Options{OptimisticTries: kind.tries, Share: true})
+			c, err := CopyLive(t.Context(), dirAt(w.dir), dst, Options{OptimisticTries: kind.tries, Share: true})
 			t1 := time.Now()
 			stop()
 			w.pause()
@@ -268,7 +268,7 @@ func TestRigNaiveCopyBreaks(t *testing.T) {
 	for i := range n {
 		w.awaitPersist(t)
 		dst := filepath.Join(t.TempDir(), "copy")
-		m, err := newMirror(w.dir, dst, false, func(string) bool { return false })
+		m, err := newMirror(dirAt(w.dir), dst, false, func(string) bool { return false })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -278,7 +278,6 @@ func TestRigNaiveCopyBreaks(t *testing.T) {
 			err = m.update(context.Background(), seen)
 		}
 		stop()
-		m.close()
 		if err != nil {
 			t.Fatalf("copy %d: %v", i, err)
 		}

@@ -72,11 +72,7 @@ func (v *validator) run(ctx context.Context) error {
 		return err
 	}
 	f.Close()
-	err = sqlite.WithStored(
-		ctx,
-		filepath.Join(v.dir, databaseName),
-		func(db *sql.DB) error { return v.database(ctx, db) },
-	)
+	err = sqlite.WithStored(ctx, filepath.Join(v.dir, databaseName), v.database)
 	var inFile *readError
 	switch {
 	case ctx.Err() != nil:
@@ -135,8 +131,8 @@ func (v *validator) unrecognised(format string, args ...any) {
 	v.report.warn(CodeUnrecognised, format, args...)
 }
 
-func (v *validator) database(ctx context.Context, db *sql.DB) error {
-	if sound, err := v.integrity(ctx, db); err != nil || !sound {
+func (v *validator) database(ctx context.Context, db *sql.DB, size int64) error {
+	if sound, err := v.integrity(ctx, db, size); err != nil || !sound {
 		return err
 	}
 	if lacks, err := missingSchema(ctx, db); err != nil {
@@ -161,19 +157,18 @@ func (v *validator) database(ctx context.Context, db *sql.DB) error {
 	return v.orphans()
 }
 
-func (v *validator) integrity(ctx context.Context, db *sql.DB) (bool, error) {
-	var said []string
-	err := eachRow(ctx, db, "PRAGMA integrity_check(20)", func(rows *sql.Rows) error {
-		var line string
-		err := rows.Scan(&line)
-		said = append(said, line)
-		return err
-	})
-	if err != nil || (len(said) == 1 && said[0] == "ok") {
-		return err == nil, err
+func (v *validator) integrity(ctx context.Context, db *sql.DB, size int64) (bool, error) {
+	problems, unchecked, err := sqlite.Integrity(ctx, db, size)
+	if err != nil {
+		return false, err
 	}
-	v.report.fail(CodeDatabase, "%s: %s", databaseName, clip(strings.Join(said, "; "), 300))
-	return false, nil
+	for _, text := range unchecked {
+		v.report.warn(CodeUnchecked, "%s: %s", databaseName, clip(text, 300))
+	}
+	if len(problems) > 0 {
+		v.report.fail(CodeDatabase, "%s: %s", databaseName, clip(strings.Join(problems, "; "), 300))
+	}
+	return len(problems) == 0, nil
 }
 
 // collection judges one collection: its segment's files, and what replaying the

@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/atocore/atobackupd/internal/failure"
-	"github.com/atocore/atobackupd/snapshot/sqlite"
 )
 
 func TestValidateWhole(t *testing.T) {
@@ -206,7 +205,7 @@ func TestValidateWithoutDatabase(t *testing.T) {
 // execSQL changes the database of a directory.
 func execSQL(t testing.TB, dir string, statements ...string) {
 	t.Helper()
-	db, err := sqlite.OpenReadWrite(filepath.Join(dir, databaseName), 0)
+	db, err := openDatabase(filepath.Join(dir, databaseName), 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,15 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
 	"sort"
 	"strings"
-	"syscall"
 	"time"
 	"unicode/utf8"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/fsx/tree"
+	"golang.org/x/sys/unix"
 )
 
 // EntryType is what an Entry is, in the manifest's words.
@@ -54,23 +54,14 @@ const maxDepth = 64
 // followed: a symbolic link is listed when it stays inside the directory. A link
 // that leaves it, a device, a socket or a FIFO is an error of kind Refused that
 // names it. What vanishes meanwhile is left out.
-func Walk(root string) ([]Entry, error) {
-	r, err := os.OpenRoot(root)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	return walk(r)
-}
-
-func walk(root *os.Root) ([]Entry, error) {
+func Walk(root *tree.Dir) ([]Entry, error) {
 	w := walker{root: root}
 	err := w.dir(".", 0)
 	return w.entries, err
 }
 
 type walker struct {
-	root    *os.Root
+	root    *tree.Dir
 	entries []Entry
 	refused func(name string, why error) // told of what is left out; nil: it ends the walk
 }
@@ -79,12 +70,7 @@ func (w *walker) dir(dir string, depth int) error {
 	if depth > maxDepth {
 		return w.refuse(dir, fmt.Errorf("it lies %d directories deep", depth))
 	}
-	d, err := w.root.Open(dir)
-	if err != nil {
-		return w.unreadable(dir, err)
-	}
-	names, err := d.Readdirnames(-1)
-	d.Close()
+	names, err := namesIn(w.root, dir)
 	if err != nil {
 		return w.unreadable(dir, err)
 	}
@@ -98,6 +84,21 @@ func (w *walker) dir(dir string, depth int) error {
 		}
 	}
 	return nil
+}
+
+func namesIn(root *tree.Dir, dir string) (names []string, err error) {
+	d, err := root.OpenDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	for name, err := range d.Names() {
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, name)
+	}
+	return names, nil
 }
 
 func (w *walker) entry(name string, depth int) error {
@@ -140,7 +141,7 @@ func (w *walker) refuse(name string, why error) error {
 		w.refused(name, why)
 		return nil
 	}
-	return &failure.Error{Op: "chroma", Subject: path.Join(w.root.Name(), name), Kind: failure.Refused,
+	return &failure.Error{Op: "chroma", Subject: w.root.Name(name), Kind: failure.Refused,
 		Err: why, Hint: "move it out of the Chroma directory"}
 }
 
@@ -157,25 +158,37 @@ func (w *walker) unreadable(name string, err error) error {
 	return err
 }
 
-func newEntry(name string, info fs.FileInfo) (Entry, error) {
-	stat := info.Sys().(*syscall.Stat_t)
-	e := Entry{Path: name, MTime: info.ModTime(), UID: stat.Uid, GID: stat.Gid, Device: stat.Dev, Inode: stat.Ino,
-		Mode: info.Mode() & (fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky)}
-	switch mode := info.Mode(); {
-	case mode.IsRegular():
-		e.Type, e.Size = TypeFile, info.Size()
-	case mode.IsDir():
+func newEntry(name string, info tree.Info) (Entry, error) {
+	e := Entry{Path: name, MTime: info.MTime, UID: uint32(info.UID), GID: uint32(info.GID), Device: info.ID.Dev,
+		Inode: info.ID.Ino, Mode: modeOf(info.Mode)}
+	switch info.Type {
+	case 0:
+		e.Type, e.Size = TypeFile, info.Size
+	case fs.ModeDir:
 		e.Type = TypeDir
-	case mode&fs.ModeSymlink != 0:
+	case fs.ModeSymlink:
 		e.Type = TypeSymlink
-	case mode&fs.ModeNamedPipe != 0:
+	case fs.ModeNamedPipe:
 		return e, errors.New("it is a FIFO")
-	case mode&fs.ModeSocket != 0:
+	case fs.ModeSocket:
 		return e, errors.New("it is a socket")
 	default:
 		return e, errors.New("it is a device")
 	}
 	return e, nil
+}
+
+// modeOf returns the bits that chmod(2) takes as an fs.FileMode.
+func modeOf(bits uint32) fs.FileMode {
+	mode := fs.FileMode(bits).Perm()
+	for bit, as := range map[uint32]fs.FileMode{
+		unix.S_ISUID: fs.ModeSetuid, unix.S_ISGID: fs.ModeSetgid, unix.S_ISVTX: fs.ModeSticky,
+	} {
+		if bits&bit != 0 {
+			mode |= as
+		}
+	}
+	return mode
 }
 
 // staysInside reports whether a link at name leads to something inside the

@@ -32,7 +32,7 @@ func TestWalk(t *testing.T) {
 	if err := os.Symlink("../"+databaseName, filepath.Join(dir, "seg/link")); err != nil {
 		t.Fatal(err)
 	}
-	entries, err := Walk(dir)
+	entries, err := Walk(dirAt(dir))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +85,7 @@ func TestWalkRefusesByName(t *testing.T) {
 		if err := c.make(path); err != nil {
 			t.Fatal(name, err)
 		}
-		_, err := Walk(dir)
+		_, err := Walk(dirAt(dir))
 		if failure.KindOf(err) != failure.Refused || !strings.Contains(err.Error(), path) ||
 			!strings.Contains(err.Error(), c.why) {
 			t.Errorf("%s: %v", name, err)
@@ -127,7 +127,7 @@ func TestWalkNamesWhatNoManifestCanHold(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "caf\xe9.txt"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, err := Walk(dir)
+	_, err := Walk(dirAt(dir))
 	if failure.KindOf(err) != failure.Refused || !strings.Contains(err.Error(), `"caf\xe9.txt" is not UTF-8`) {
 		t.Errorf("%v", err)
 	}

@@ -172,14 +172,14 @@ func TestStillCopyStartsOver(t *testing.T) {
 	dir := t.TempDir()
 	j := job{Path: filepath.Join(dir, "live.db"), Journal: "wal"}
 	filled(t, j, 50).Close()
-	src, err := look(j.Path)
+	src, err := liveAt(j.Path).look()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, disturb := range map[string]func(){
 		"opened":    func() { filled(t, j, 1) },
 		"committed": func() { filled(t, j, 1).Close() },
-		"touched":   func() { os.Chtimes(j.Path, src.info.ModTime(), src.info.ModTime().Add(1)) },
+		"touched":   func() { os.Chtimes(j.Path, src.info.MTime, src.info.MTime.Add(1)) },
 	} {
 		done := false
 		c := copier{clone: cloneThen(func() {

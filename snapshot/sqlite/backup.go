@@ -3,7 +3,7 @@ package sqlite
 import (
 	"context"
 	"errors"
-	"os"
+	"io/fs"
 	"time"
 
 	driver "modernc.org/sqlite"
@@ -26,22 +26,22 @@ import (
 //
 // Cancelling ctx ends it within backupPages pages. A WAL database may get -wal
 // and -shm files of this process's user beside it: Copy is for those.
-func BackupOneStep(ctx context.Context, src, dst string, busy time.Duration) (err error) {
-	path, release, err := hold(ctx, src)
+func BackupOneStep(ctx context.Context, src Live, dst string, busy time.Duration) (err error) {
+	release, err := src.hold(ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
-	info, err := os.Stat(path)
+	info, err := src.Dir.Lstat(src.Name)
 	if err != nil {
-		return unreadable(path, err)
+		return unreadable(src.Path(), err)
 	}
-	p, err := takePin(ctx, path, busy)
+	p, err := takePin(ctx, src, busy)
 	if err != nil {
-		return fail(path, 0, err, "")
+		return fail(src.Path(), 0, err, "")
 	}
 	defer p.release()
-	d, err := createTempCopy(dst, info.Mode().Perm())
+	d, err := createTempCopy(dst, fs.FileMode(info.Mode).Perm())
 	if err != nil {
 		return err
 	}

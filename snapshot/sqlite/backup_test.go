@@ -27,7 +27,7 @@ func TestBackupOneStepUnderTheCallersLock(t *testing.T) {
 	j := job{Path: filepath.Join(dir, "chroma.sqlite3"), Journal: "delete"}
 	p := filled(t, j, 3000)
 	p.do(t, "PRAGMA busy_timeout = 0")
-	db, err := OpenReadWrite(j.Path, time.Second)
+	db, err := liveAt(j.Path).OpenReadWrite(context.Background(), time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +49,7 @@ func TestBackupOneStepUnderTheCallersLock(t *testing.T) {
 		}
 		return nil
 	})
-	err = BackupOneStep(context.Background(), j.Path, dst, time.Second)
+	err = BackupOneStep(context.Background(), liveAt(j.Path), dst, time.Second)
 	stop()
 	if err != nil {
 		t.Fatal(err)
@@ -80,7 +80,7 @@ func TestBackupOneStepIsCancelled(t *testing.T) {
 		return nil
 	})
 	dst := filepath.Join(dir, "copy.db")
-	err := BackupOneStep(ctx, j.Path, dst, time.Second)
+	err := BackupOneStep(ctx, liveAt(j.Path), dst, time.Second)
 	stop()
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)

@@ -43,7 +43,7 @@ func BenchmarkCopy(b *testing.B) {
 	var copied, plain []time.Duration
 	for b.Loop() {
 		began := time.Now()
-		if _, err := Copy(context.Background(), path, dst, CopyOptions{Share: true}); err != nil {
+		if _, err := Copy(context.Background(), liveAt(path), dst, CopyOptions{Share: true}); err != nil {
 			b.Fatal(err)
 		}
 		copied = append(copied, time.Since(began))

@@ -18,6 +18,7 @@ const (
 	CodeForeignKeys     = "db_foreign_key_check_failed"
 	CodeTableMissing    = "db_required_table_missing"
 	CodeSidecarPresent  = "db_sidecar_present"
+	CodeUnchecked       = "db_not_checked_whole"
 	maxIntegrityReports = 20
 )
 
@@ -33,10 +34,11 @@ type Finding struct {
 }
 
 // Check judges a database that nobody writes to, such as a Copy, by reading all
-// of it, and leaves nothing beside it. Violated foreign keys are the only
-// warnings: SQLite enforces them only on request, so the live database may have
-// had them, and the caller decides. err is for what keeps the check from giving
-// a verdict: a missing or unreadable file, a cancelled context.
+// of it, and leaves nothing beside it. Warnings are violated foreign keys, which
+// SQLite enforces only on request, so that the live database may have had them and
+// the caller decides; and what SQLite alone cannot check, see Integrity. err is for
+// what keeps the check from a verdict: a missing or unreadable file, a cancelled
+// context.
 //
 // It is not for live databases.
 func Check(ctx context.Context, path string, o CheckOptions) (problems, warnings []Finding, err error) {
@@ -56,13 +58,16 @@ func Check(ctx context.Context, path string, o CheckOptions) (problems, warnings
 	} else if err != nil {
 		return nil, nil, err
 	}
-	err = WithStored(ctx, path, func(db *sql.DB) error {
-		reports, err := queryStrings(ctx, db, fmt.Sprintf("PRAGMA integrity_check(%d)", maxIntegrityReports))
+	err = WithStored(ctx, path, func(ctx context.Context, db *sql.DB, size int64) error {
+		reports, unchecked, err := Integrity(ctx, db, size)
 		if err != nil {
 			return err
 		}
-		if len(reports) != 1 || reports[0] != "ok" {
+		if len(reports) > 0 {
 			found(CodeIntegrity, "%s: %s", path, strings.Join(reports, "; "))
+		}
+		for _, text := range unchecked {
+			warnings = append(warnings, Finding{CodeUnchecked, path + ": " + text})
 		}
 		missing, err := missingTables(ctx, db, o.RequiredTables)
 		if err != nil {
@@ -71,7 +76,8 @@ func Check(ctx context.Context, path string, o CheckOptions) (problems, warnings
 		for _, name := range missing {
 			found(CodeTableMissing, "%s: no table %s", path, name)
 		}
-		warnings, err = checkForeignKeys(ctx, db, path)
+		keys, err := checkForeignKeys(ctx, db, size, path)
+		warnings = append(warnings, keys...)
 		return err
 	})
 	switch {
@@ -97,14 +103,17 @@ func damaged(err error) bool {
 		sqlite3.SQLITE_IOERR,
 		sqlite3.SQLITE_FORMAT,
 		sqlite3.SQLITE_ERROR,
+		sqlite3.SQLITE_NOMEM,
 		sqlite3.SQLITE_TOOBIG:
 		return true
 	}
-	return errors.Is(err, errFault)
+	return errors.Is(err, errFault) || errors.Is(err, errBudget)
 }
 
 // checkForeignKeys reports one Finding for all violations.
-func checkForeignKeys(ctx context.Context, db *sql.DB, path string) ([]Finding, error) {
+func checkForeignKeys(ctx context.Context, db *sql.DB, size int64, path string) ([]Finding, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, budget(size), errBudget)
+	defer cancel()
 	rows, err := db.QueryContext(ctx, "SELECT \"table\", rowid, parent FROM pragma_foreign_key_check")
 	if err != nil {
 		return foreignKeyTrouble(path, err)
@@ -140,36 +149,26 @@ func foreignKeyTrouble(path string, err error) ([]Finding, error) {
 	return []Finding{{CodeForeignKeys, fmt.Sprintf("%s: %v", path, err)}}, nil
 }
 
-// defend prepares a connection for a database of size bytes whose schema may be
-// anybody's: nothing in it runs that could do more than compute, damage inside a
-// page is found, and memory is bounded.
-func defend(ctx context.Context, db *sql.DB, size int64) error {
-	for _, pragma := range []string{"trusted_schema = off", "cell_size_check = on", "query_only = on",
-		fmt.Sprintf("cache_size = -%d", pageCacheKiB), fmt.Sprintf("mmap_size = %d", mmapSize(size))} {
-		if _, err := db.ExecContext(ctx, "PRAGMA "+pragma); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// WithStored runs work on a stored database, mapped into memory whole where that
-// helps (see mmapSize). See guardFault for the price.
-func WithStored(ctx context.Context, path string, work func(*sql.DB) error) error {
+// WithStored runs work on a stored database of size bytes, mapped into memory whole
+// where that helps (see mmapSize), and within a time that any honest database of
+// that size keeps. See guardFault for the price of the mapping.
+func WithStored(ctx context.Context, path string, work func(ctx context.Context, db *sql.DB, size int64) error) error {
 	info, err := os.Stat(path)
 	if err != nil {
 		return err
 	}
-	db, err := OpenImmutable(path)
+	// Told to each connection: an interrupted one is replaced by database/sql.
+	db, err := open(ctx, path, fmt.Sprintf("%s&_pragma=query_only(on)&_pragma=cache_size(-%d)&_pragma=mmap_size(%d)",
+		immutable, pageCacheKiB, mmapSize(info.Size())), nil)
 	if err != nil {
 		return err
 	}
-	err = guardFault(func() error {
-		if err := defend(ctx, db, info.Size()); err != nil {
-			return err
-		}
-		return work(db)
-	})
+	bounded, cancel := context.WithTimeoutCause(ctx, 4*budget(info.Size()), errBudget)
+	defer cancel()
+	err = guardFault(func() error { return work(bounded, db, info.Size()) })
+	if err != nil && ctx.Err() == nil && bounded.Err() != nil {
+		err = errBudget // of SQLite it is only an interruption
+	}
 	if errors.Is(err, errFault) {
 		return err // SQLite was left in the middle of things: closing could hang
 	}

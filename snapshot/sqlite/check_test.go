@@ -12,17 +12,19 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/atocore/atobackupd/internal/fsx/fsxtest"
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 )
 
 // stored makes a database by SQL and returns its path.
 func stored(t *testing.T, statements ...string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "stored.db")
-	db, err := open(context.Background(), path, "mode=rwc")
+	db, err := openPlain(path, "mode=rwc")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,7 +187,7 @@ func TestCheckGivesNoVerdict(t *testing.T) {
 // A page that cannot be read ends the check, not the process.
 func TestGuardFault(t *testing.T) {
 	path := stored(t, "CREATE TABLE t(a)", "INSERT INTO t SELECT randomblob(200000)")
-	err := WithStored(context.Background(), path, func(db *sql.DB) error {
+	err := WithStored(context.Background(), path, func(_ context.Context, db *sql.DB, _ int64) error {
 		var n int
 		if err := db.QueryRow("SELECT count(*) FROM t").Scan(&n); err != nil {
 			return err
@@ -302,7 +304,7 @@ func TestQueryTrue(t *testing.T) {
 		"SELECT 1 FROM t WHERE a = 1 -- c": "true",
 	} {
 		got := ""
-		switch value, err := QueryTrue(context.Background(), path, query); {
+		switch value, err := QueryTrue(context.Background(), path, tree.Trusted(""), query); {
 		case err != nil:
 			got = err.Error()
 		case value:
@@ -324,7 +326,81 @@ func TestQueryTrue(t *testing.T) {
 	// A live database: what is only in the WAL counts.
 	p := start(t, "puppet", job{Path: path, Journal: "wal"})
 	p.do(t, "INSERT INTO t VALUES(3, 1)")
-	if got, err := QueryTrue(context.Background(), path, "SELECT count(*) = 3 FROM t"); !got || err != nil {
+	if got, err := QueryTrue(context.Background(), path, tree.Trusted(""), "SELECT count(*) = 3 FROM t"); !got || err != nil {
 		t.Errorf("live: %t %v", got, err)
+	}
+}
+
+// What an application alone has, SQLite cannot check; what costs too much is an
+// error that names the table, soon, and without the memory that it asks for.
+func TestIntegrityOfOthersSchemas(t *testing.T) {
+	rows := "WITH RECURSIVE c(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM c WHERE i < 500) "
+	for name, test := range map[string]struct {
+		sql      []string
+		schema   string // put in place of the schema of index i or table v, behind SQLite's back
+		problem  string
+		warning  string
+		shortens bool // the budget to a moment
+	}{
+		"sound": {sql: []string{"CREATE TABLE t(x)", "CREATE INDEX i ON t(x)"}},
+		"a collation": {
+			sql:     []string{"CREATE TABLE p(x TEXT)", "INSERT INTO p VALUES('a'), ('b')", "CREATE INDEX i ON p(x)"},
+			schema:  "UPDATE sqlite_master SET sql = 'CREATE INDEX i ON p(x COLLATE icu_root)' WHERE name = 'i'",
+			warning: `table "p" uses what only the application has (`,
+		},
+		"a function": {
+			sql:     []string{"CREATE TABLE p(x TEXT)", "INSERT INTO p VALUES('a')", "CREATE INDEX i ON p(upper(x))"},
+			schema:  "UPDATE sqlite_master SET sql = 'CREATE INDEX i ON p(theirs(x))' WHERE name = 'i'",
+			warning: `table "p" uses what only the application has (`,
+		},
+		"a module": {
+			sql:    []string{"CREATE VIRTUAL TABLE v USING fts5(x)"}, // its shadow tables are checked all the same
+			schema: "UPDATE sqlite_master SET sql = 'CREATE VIRTUAL TABLE v USING theirs(x)' WHERE name = 'v'",
+		},
+		"gigabytes for a row": {
+			sql:     []string{"CREATE TABLE h(a)", "CREATE INDEX i ON h(substr(hex(zeroblob(a)), 1, 1))", "INSERT INTO h VALUES(1)"},
+			schema:  "UPDATE sqlite_master SET sql = 'CREATE INDEX i ON h(substr(hex(zeroblob(400000000 + a)), 1, 1))' WHERE name = 'i'",
+			problem: `table "h": `,
+		},
+		"too long": {
+			sql: []string{
+				"CREATE TABLE h(a)",
+				"CREATE INDEX i ON h(substr(hex(zeroblob(1000000 + a)), 1, 1))",
+				rows + "INSERT INTO h SELECT i FROM c",
+			},
+			shortens: true,
+			problem:  `table "h": its check takes longer`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := stored(t, test.sql...)
+			if test.schema != "" {
+				db, err := openPlain(path, "mode=rw&_pragma=writable_schema(on)")
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := db.Exec(test.schema); err != nil {
+					t.Fatal(err)
+				}
+				db.Close()
+			}
+			if test.shortens {
+				defer func(d time.Duration) { minBudget = d }(minBudget)
+				minBudget = 100 * time.Millisecond
+			}
+			problems, warnings, err := Check(context.Background(), path, CheckOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			check := func(what string, found []Finding, code, want string) {
+				if want == "" && len(found) > 0 || want != "" && (len(found) != 1 || found[0].Code != code ||
+					!strings.Contains(found[0].Text, want)) {
+					t.Errorf("%s %q, want %s with %q", what, found, code, want)
+				}
+			}
+			check("problems", problems, CodeIntegrity, test.problem)
+			check("warnings", warnings, CodeUnchecked, test.warning)
+			t.Log(problems, warnings)
+		})
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/atocore/atobackupd/internal/forktest"
 	"github.com/atocore/atobackupd/internal/fsx/fsxtest"
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 )
 
 // job is what a child is told.
@@ -54,6 +56,7 @@ func TestMain(m *testing.M) {
 // dropChown starts this process again without CAP_CHOWN: what an unprivileged
 // container gives to root.
 func dropChown(j job) error {
+	runtime.LockOSThread() // capabilities are a thread's, and exec keeps the caller's
 	if err := unix.Prctl(unix.PR_CAPBSET_DROP, unix.CAP_CHOWN, 0, 0, 0); err != nil {
 		return err
 	}
@@ -95,6 +98,30 @@ func (c *child) do(t testing.TB, format string, args ...any) string {
 	return answer
 }
 
+// openPlain opens a database as an application does, without this package's
+// defences.
+func openPlain(path, query string) (*sql.DB, error) {
+	name, err := dataSource(path, query+"&_error_rc=1")
+	if err != nil {
+		return nil, err
+	}
+	db, err := sql.Open("sqlite", name)
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(1)
+	return db, db.Ping()
+}
+
+// liveAt opens the place of a database for the rest of the process.
+func liveAt(path string) Live {
+	l, err := OpenLive(path, tree.Trusted(""))
+	if err != nil {
+		panic(err)
+	}
+	return l
+}
+
 // store is the database that writers write: every transaction adds a row to
 // ledger, overwrites some others, and counts itself in state, so that a copy
 // which is not one instant disagrees with itself.
@@ -104,7 +131,7 @@ type store struct {
 }
 
 func openStore(j job) (*store, error) {
-	db, err := open(context.Background(), j.Path, "mode=rwc&_pragma=busy_timeout(60000)")
+	db, err := openPlain(j.Path, "mode=rwc&_pragma=busy_timeout(60000)")
 	if err != nil {
 		return nil, err
 	}
@@ -226,8 +253,8 @@ func (s *store) obey(command string) (string, error) {
 func beCopier(j job) error {
 	fsxtest.KillIfAsked()
 	// As a take does: first a look, which must leave no more behind than the copy.
-	_, peekErr := Peek(context.Background(), j.Path, j.BusyTimeout)
-	copied, err := Copy(context.Background(), j.Path, j.Dst, CopyOptions{BusyTimeout: j.BusyTimeout})
+	_, peekErr := Peek(context.Background(), liveAt(j.Path), j.BusyTimeout)
+	copied, err := Copy(context.Background(), liveAt(j.Path), j.Dst, CopyOptions{BusyTimeout: j.BusyTimeout})
 	if err == nil {
 		err = peekErr
 	}
@@ -239,7 +266,7 @@ func beCopier(j job) error {
 }
 
 func bePreflight(j job) error {
-	if err := Preflight(j.Path); err != nil {
+	if err := Preflight(liveAt(j.Path)); err != nil {
 		return err
 	}
 	fmt.Println("ok")

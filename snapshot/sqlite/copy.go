@@ -48,7 +48,7 @@ type Copied struct {
 //
 // Copies of one source in one process take turns. See the package comment for
 // what the caller must not hold meanwhile.
-func Copy(ctx context.Context, src, dst string, o CopyOptions) (Copied, error) {
+func Copy(ctx context.Context, src Live, dst string, o CopyOptions) (Copied, error) {
 	return copier{CopyOptions: o, clone: fsx.CloneOrCopy}.copy(ctx, src, dst)
 }
 
@@ -69,14 +69,14 @@ var errMoved = errors.New("the database kept changing while it was copied")
 // closes or replaces the database within the moments between two looks at it.
 const maxTries = 5
 
-func (c copier) copy(ctx context.Context, src, dst string) (_ Copied, err error) {
+func (c copier) copy(ctx context.Context, src Live, dst string) (_ Copied, err error) {
 	if c.BusyTimeout == 0 {
 		c.BusyTimeout = DefaultBusyTimeout
 	}
 	if c.Deadline > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, c.Deadline,
-			fail(src, failure.Other, fmt.Errorf("not finished within %s", c.Deadline),
+			fail(src.Path(), failure.Other, fmt.Errorf("not finished within %s", c.Deadline),
 				"find out what holds the database or slows the disk, or raise the deadline"))
 		defer cancel()
 	}
@@ -86,21 +86,21 @@ func (c copier) copy(ctx context.Context, src, dst string) (_ Copied, err error)
 			err = cause
 		}
 	}()
-	path, release, err := hold(ctx, src)
+	release, err := src.hold(ctx)
 	if err != nil {
 		return Copied{}, err
 	}
 	defer release()
 	for range maxTries {
 		var method string
-		if method, err = c.once(ctx, path, dst); err == nil {
+		if method, err = c.once(ctx, src, dst); err == nil {
 			return finished(method, dst)
 		}
 		if !errors.Is(err, errMoved) || ctx.Err() != nil {
 			return Copied{}, err
 		}
 	}
-	return Copied{}, fail(src, failure.Other, err, "try again when the application is quieter")
+	return Copied{}, fail(src.Path(), failure.Other, err, "try again when the application is quieter")
 }
 
 func finished(method, dst string) (Copied, error) {
@@ -112,8 +112,8 @@ func finished(method, dst string) (Copied, error) {
 }
 
 // once makes one attempt.
-func (c copier) once(ctx context.Context, path, dst string) (method string, err error) {
-	src, err := look(path)
+func (c copier) once(ctx context.Context, l Live, dst string) (method string, err error) {
+	src, err := l.look()
 	if err != nil {
 		return "", err
 	}
@@ -124,7 +124,7 @@ func (c copier) once(ctx context.Context, path, dst string) (method string, err 
 	if how == accessQuiescent {
 		return c.copyQuiescent(ctx, src, dst, "")
 	}
-	pin, err := takePin(ctx, src.path, c.BusyTimeout)
+	pin, err := takePin(ctx, l, c.BusyTimeout)
 	if err != nil {
 		return c.withoutPin(ctx, src, dst, err)
 	}
@@ -132,10 +132,10 @@ func (c copier) once(ctx context.Context, path, dst string) (method string, err 
 	if err := src.returnSidecars(); err != nil {
 		return "", err
 	}
-	if err := requireTables(ctx, pin.conn, path, c.RequiredTables); err != nil {
+	if err := requireTables(ctx, pin.conn, src.Path(), c.RequiredTables); err != nil {
 		return "", err
 	}
-	tempCopy, err := createTempCopy(dst, src.info.Mode().Perm())
+	tempCopy, err := createTempCopy(dst, src.perm())
 	if err != nil {
 		return "", err
 	}
@@ -152,7 +152,7 @@ func (c copier) once(ctx context.Context, path, dst string) (method string, err 
 
 // withoutPin goes on when SQLite could not start a read transaction.
 func (c copier) withoutPin(ctx context.Context, src source, dst string, cause error) (string, error) {
-	wal, err := stateOf(src.path + walSuffix)
+	wal, err := src.state(walSuffix)
 	if err != nil {
 		return "", err
 	}
@@ -166,7 +166,7 @@ func (c copier) withoutPin(ctx context.Context, src source, dst string, cause er
 		return c.copyQuiescent(ctx, src, dst, "")
 	case primaryCode(cause) == sqlite3.SQLITE_CANTOPEN, primaryCode(cause) == sqlite3.SQLITE_READONLY:
 		return "", fail(
-			src.path,
+			src.Path(),
 			failure.Other,
 			cause,
 			fmt.Sprintf(
@@ -176,13 +176,13 @@ func (c copier) withoutPin(ctx context.Context, src source, dst string, cause er
 		)
 	case primaryCode(cause) == sqlite3.SQLITE_BUSY:
 		return "", fail(
-			src.path,
+			src.Path(),
 			failure.Other,
-			fmt.Errorf("%s: no read lock within %s: %w", lockHolder(src.path), c.BusyTimeout, cause),
+			fmt.Errorf("%s: no read lock within %s: %w", src.lockHolder(), c.BusyTimeout, cause),
 			"locking_mode=EXCLUSIVE in the application would do this: turn it off, or stop the application",
 		)
 	}
-	return "", fail(src.path, failure.Other, cause, "run PRAGMA integrity_check on it")
+	return "", fail(src.Path(), failure.Other, cause, "run PRAGMA integrity_check on it")
 }
 
 // cannotMakeSidecars tells the two errors of a database whose directory cannot

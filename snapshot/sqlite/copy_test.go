@@ -64,7 +64,7 @@ func judge(path string) (last int64, err error) {
 
 func mustCopy(t *testing.T, src, dst string) Copied {
 	t.Helper()
-	copied, err := Copy(context.Background(), src, dst, CopyOptions{Share: true})
+	copied, err := Copy(context.Background(), liveAt(src), dst, CopyOptions{Share: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,7 +195,7 @@ func TestWALRestartedDuringCopy(t *testing.T) {
 			before, _ := strconv.ParseInt(p.do(t, "commit 0"), 10, 64)
 			dst := filepath.Join(dir, "copy.db")
 			c := copier{clone: restart(t, p, 250), trustWAL: trust}
-			if _, err := c.copy(context.Background(), j.Path, dst); err != nil {
+			if _, err := c.copy(context.Background(), liveAt(j.Path), dst); err != nil {
 				t.Fatal(err)
 			}
 			last, err := judge(dst)
@@ -229,7 +229,7 @@ func TestFallback(t *testing.T) {
 		return fsx.CloneOrCopy(ctx, dst, src, share)
 	}}
 	dst := filepath.Join(dir, "copy.db")
-	copied, err := c.copy(context.Background(), j.Path, dst)
+	copied, err := c.copy(context.Background(), liveAt(j.Path), dst)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -282,7 +282,7 @@ func TestPinHoldsWhileCopying(t *testing.T) {
 		return method, err
 	}}
 	dst := filepath.Join(dir, "copy.db")
-	if _, err := c.copy(context.Background(), j.Path, dst); err != nil {
+	if _, err := c.copy(context.Background(), liveAt(j.Path), dst); err != nil {
 		t.Fatal(err)
 	}
 	for _, answer := range answers {
@@ -487,7 +487,7 @@ func TestDestinationIsNeverReplaced(t *testing.T) {
 		if err := os.WriteFile(dst+suffix, []byte("mine"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Copy(context.Background(), j.Path, dst, CopyOptions{}); !errors.Is(err, fs.ErrExist) {
+		if _, err := Copy(context.Background(), liveAt(j.Path), dst, CopyOptions{}); !errors.Is(err, fs.ErrExist) {
 			t.Errorf("%s: %v", suffix, err)
 		}
 		if data, err := os.ReadFile(dst + suffix); err != nil || string(data) != "mine" {
@@ -509,15 +509,13 @@ func TestExclusiveHolder(t *testing.T) {
 		}
 		p := filled(t, j, 5)
 		dst := filepath.Join(dir, "copy.db")
-		_, err := Copy(context.Background(), j.Path, dst, CopyOptions{BusyTimeout: 50 * time.Millisecond})
+		_, err := Copy(context.Background(), liveAt(j.Path), dst, CopyOptions{BusyTimeout: 50 * time.Millisecond})
 		want := fmt.Sprintf("copy database: %s: pid %d (", j.Path, p.Cmd.Process.Pid)
 		if err == nil || !strings.HasPrefix(err.Error(), want) ||
 			!strings.Contains(err.Error(), "locking_mode=EXCLUSIVE") {
 			t.Errorf("%v, want %s…", err, want)
 		}
-		_, err = Copy(
-			context.Background(),
-			j.Path,
+		_, err = Copy(context.Background(), liveAt(j.Path),
 			dst,
 			CopyOptions{BusyTimeout: time.Hour, Deadline: 50 * time.Millisecond},
 		)
@@ -539,7 +537,7 @@ func TestCancel(t *testing.T) {
 		before := fsxtest.Tree(t, dir)
 		ctx, cancel := context.WithCancel(context.Background())
 		stop := fsx.Observe(func(fsx.Op, string) error { cancel(); return nil })
-		_, err := Copy(ctx, j.Path, filepath.Join(dir, "copy.db"), CopyOptions{})
+		_, err := Copy(ctx, liveAt(j.Path), filepath.Join(dir, "copy.db"), CopyOptions{})
 		stop()
 		if failure.KindOf(err) != failure.Interrupted {
 			t.Errorf("%s: %v", journal, err)
@@ -570,7 +568,7 @@ func TestFailuresLeaveNothing(t *testing.T) {
 			test.end(filled(t, j, 300))
 			before, dst := fsxtest.Tree(t, dir), filepath.Join(dir, "copy.db")
 			fsxtest.EachFailure(t, func() error {
-				_, err := Copy(context.Background(), j.Path, dst, CopyOptions{})
+				_, err := Copy(context.Background(), liveAt(j.Path), dst, CopyOptions{})
 				return err
 			}, func(k int, at string, err error) {
 				if !errors.Is(err, fsxtest.ErrInjected) {
@@ -636,7 +634,7 @@ func TestConcurrentCopiesTakeTurns(t *testing.T) {
 	results := make(chan error)
 	for i := range 4 {
 		go func() {
-			_, err := c.copy(context.Background(), j.Path, filepath.Join(dir, fmt.Sprintf("copy%d.db", i)))
+			_, err := c.copy(context.Background(), liveAt(j.Path), filepath.Join(dir, fmt.Sprintf("copy%d.db", i)))
 			results <- err
 		}()
 	}
@@ -656,7 +654,7 @@ func TestRequiredTables(t *testing.T) {
 		j := job{Path: filepath.Join(dir, "live.db"), Journal: journal}
 		filled(t, j, 5)
 		dst := filepath.Join(dir, "copy.db")
-		_, err := Copy(context.Background(), j.Path, dst, CopyOptions{RequiredTables: []string{"Ledger", "memories"}})
+		_, err := Copy(context.Background(), liveAt(j.Path), dst, CopyOptions{RequiredTables: []string{"Ledger", "memories"}})
 		if err == nil ||
 			!strings.Contains(
 				err.Error(),

@@ -18,9 +18,9 @@ const (
 // lockHolder says, for people, which process keeps readers out of a database.
 // A process of another container has no number here. No connection of this
 // process may be open on it.
-func lockHolder(path string) string {
+func (l Live) lockHolder() string {
 	const unknown = "another process holds the database"
-	f, err := os.Open(path)
+	f, err := l.raw("")
 	if err != nil {
 		return unknown
 	}

@@ -38,7 +38,7 @@ func Inspect(ctx context.Context, path string) (info Info, err error) {
 	if h.wal() {
 		info.JournalMode = "wal"
 	}
-	err = WithStored(ctx, path, func(db *sql.DB) error {
+	err = WithStored(ctx, path, func(ctx context.Context, db *sql.DB, _ int64) error {
 		for name, value := range map[string]*int64{
 			"page_size": &info.PageSize, "page_count": &info.PageCount,
 			"user_version": &info.UserVersion, "application_id": &info.ApplicationID,

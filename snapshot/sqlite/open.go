@@ -19,26 +19,25 @@ import (
 	"path/filepath"
 	"time"
 
-	driver "modernc.org/sqlite" // the driver "sqlite"; only this package and internal/history import it
+	"github.com/atocore/atobackupd/internal/fsx/tree"
+	driver "modernc.org/sqlite"
 )
 
 // OpenImmutable opens a database that nobody writes to, such as one in a
 // snapshot. SQLite then takes no locks and leaves no -wal and -shm beside it.
 // It does not look at a -wal either: a stored database has none.
 func OpenImmutable(path string) (*sql.DB, error) {
-	return open(context.Background(), path, "mode=ro&immutable=1")
+	return open(context.Background(), path, immutable, nil)
 }
 
-// OpenReadOnly opens a live database for reading, waiting up to busy for other
-// processes' locks.
-func OpenReadOnly(path string, busy time.Duration) (*sql.DB, error) {
-	return open(context.Background(), path, readOnly(busy))
+// OpenPrivate opens a copy that this process is making, for SQLite to recover it.
+func OpenPrivate(ctx context.Context, path string) (*sql.DB, error) {
+	return open(ctx, path, "mode=rw", nil)
 }
 
-// OpenReadWrite opens an existing database for writing; it never creates one.
-func OpenReadWrite(path string, busy time.Duration) (*sql.DB, error) {
-	return open(context.Background(), path, fmt.Sprintf("mode=rw&_pragma=busy_timeout(%d)", busy.Milliseconds()))
-}
+// immutable is for files that nobody writes to: without locks, and without files
+// beside them.
+const immutable = "mode=ro&immutable=1"
 
 func readOnly(busy time.Duration) string {
 	return fmt.Sprintf("mode=ro&_pragma=busy_timeout(%d)", busy.Milliseconds())
@@ -47,16 +46,14 @@ func readOnly(busy time.Duration) string {
 // open opens one connection eagerly, so that a path that cannot be opened fails
 // here and not at the first query. One connection: pragmas and transactions
 // belong to a connection, and these are used as one. It reads the schema, and so
-// may wait for a lock; ctx ends the wait.
-func open(ctx context.Context, path, query string) (*sql.DB, error) {
-	name, err := dataSource(path, query)
+// may wait for a lock; ctx ends the wait. id is what must be opened, in a
+// directory of somebody else's.
+func open(ctx context.Context, path, query string, id *tree.ID) (*sql.DB, error) {
+	c, err := newConnector(path, query, id)
 	if err != nil {
 		return nil, err
 	}
-	db, err := sql.Open("sqlite", name)
-	if err != nil {
-		return nil, err
-	}
+	db := sql.OpenDB(c)
 	db.SetMaxOpenConns(1)
 	if err := db.PingContext(ctx); err != nil {
 		db.Close()
@@ -72,9 +69,6 @@ func dataSource(path, query string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	// _error_rc: without it a failed open also says "out of memory", which is
-	// only what an older message buffer held.
-	query += "&_error_rc=1"
 	return (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: query}).String(), nil
 }
 

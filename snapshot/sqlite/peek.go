@@ -17,28 +17,28 @@ type Overview struct {
 
 // Peek looks at a live database without copying it: at its schema, and at most
 // at one row of each table.
-func Peek(ctx context.Context, path string, busy time.Duration) (Overview, error) {
-	return readLive(ctx, path, busy, overview)
+func Peek(ctx context.Context, src Live, busy time.Duration) (Overview, error) {
+	return readLive(ctx, src, busy, overview)
 }
 
 // CountLive returns the rows of every table of a live database, as Inspect does of
 // a stored one. Its application may be writing meanwhile.
-func CountLive(ctx context.Context, path string, busy time.Duration) (map[string]int64, error) {
-	return readLive(ctx, path, busy, countRows)
+func CountLive(ctx context.Context, src Live, busy time.Duration) (map[string]int64, error) {
+	return readLive(ctx, src, busy, countRows)
 }
 
 // readLive reads in a live database. It keeps to Copy's rules about what may be
 // opened how, so that nothing is left beside the database that its application
 // could not write; what it then cannot see is what is still in the WAL.
 func readLive[T any](
-	ctx context.Context, path string, busy time.Duration, read func(context.Context, *sql.DB) (T, error),
+	ctx context.Context, l Live, busy time.Duration, read func(context.Context, *sql.DB) (T, error),
 ) (result T, err error) {
-	resolved, release, err := hold(ctx, path)
+	release, err := l.hold(ctx)
 	if err != nil {
 		return result, err
 	}
 	defer release()
-	src, err := look(resolved)
+	src, err := l.look()
 	if err != nil {
 		return result, err
 	}
@@ -51,12 +51,12 @@ func readLive[T any](
 		return read(ctx, db)
 	}
 	if how, err := src.access(); err == nil && how == accessNormal {
-		result, err := at(func() (*sql.DB, error) { return OpenReadOnly(src.path, busy) })
+		result, err := at(func() (*sql.DB, error) { return l.OpenReadOnly(ctx, busy) })
 		if err = errors.Join(err, src.returnSidecars()); err == nil || ctx.Err() != nil {
 			return result, err
 		}
 	}
-	return at(func() (*sql.DB, error) { return OpenImmutable(src.path) })
+	return at(func() (*sql.DB, error) { return l.open(ctx, immutable) })
 }
 
 func overview(ctx context.Context, db *sql.DB) (Overview, error) {

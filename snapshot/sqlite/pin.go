@@ -11,9 +11,8 @@ import (
 	"os"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/atocore/atobackupd/internal/fsx"
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 )
 
 // pin is a read transaction on a live database. While it is held, no checkpoint
@@ -27,8 +26,8 @@ type pin struct {
 }
 
 // takePin starts the transaction and reads from it: BEGIN alone locks nothing.
-func takePin(ctx context.Context, path string, busy time.Duration) (_ *pin, err error) {
-	db, err := open(ctx, path, readOnly(busy))
+func takePin(ctx context.Context, src Live, busy time.Duration) (_ *pin, err error) {
+	db, err := src.OpenReadOnly(ctx, busy)
 	if err != nil {
 		return nil, err
 	}
@@ -58,8 +57,8 @@ func takePin(ctx context.Context, path string, busy time.Duration) (_ *pin, err 
 
 // open opens a file of the pinned database raw. The descriptor stays open until
 // the transaction has ended: closing it earlier would drop the pin's locks.
-func (p *pin) open(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+func (p *pin) open(src Live, suffix string) (*os.File, error) {
+	f, err := src.raw(suffix)
 	if err == nil {
 		p.raw = append(p.raw, f)
 	}
@@ -85,17 +84,17 @@ var errUnusable = errors.New("the WAL could not be copied")
 // copyPinned copies the database file and then its WAL while pin is held, and
 // replays the one into the other. On errUnusable the pin is still held.
 func (c copier) copyPinned(ctx context.Context, p *pin, src source, d *tempCopy) (method string, err error) {
-	main, err := p.open(src.path)
+	main, err := p.open(src.Live, "")
 	if err != nil {
 		return "", err
 	}
 	// The same file before SQLite's open and after it, so SQLite has it too.
-	if info, err := main.Stat(); err != nil {
+	if info, err := tree.FileInfo(main); err != nil {
 		return "", err
-	} else if !src.same(info) {
+	} else if info.ID != src.info.ID {
 		return "", errMoved
 	}
-	wal, err := p.open(src.path + walSuffix)
+	wal, err := p.open(src.Live, walSuffix)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("%w: there is none", errUnusable)
 	} else if err != nil {
@@ -183,7 +182,7 @@ func replayWAL(ctx context.Context, path string) (err error) {
 	if err := fsx.Announce(fsx.OpWrite, path); err != nil {
 		return err
 	}
-	db, err := open(ctx, path, "mode=rw&_pragma=locking_mode(exclusive)&_pragma=synchronous(off)")
+	db, err := open(ctx, path, "mode=rw&_pragma=locking_mode(exclusive)&_pragma=synchronous(off)", nil)
 	if err != nil {
 		return err
 	}

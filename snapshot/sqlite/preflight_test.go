@@ -34,11 +34,12 @@ func TestPreflight(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := errors.Join(unix.Mkfifo(at("fifo.db"), 0o644), os.Mkdir(at("dir.db"), 0o755), os.Chmod(
-		at("closed.db"),
-		0,
-	),
-		os.Symlink("good.db", at("link.db")), os.Symlink("nowhere", at("dangling.db"))); err != nil {
+	if err := errors.Join(unix.Mkfifo(at("fifo.db"), 0o644), os.Mkdir(at("dir.db"), 0o755),
+		os.Chmod(at("closed.db"), 0), os.Symlink("good.db", at("link.db")),
+		os.Symlink("nowhere", at("dangling.db"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil { // else its links are somebody else's
 		t.Fatal(err)
 	}
 	before := fsxtest.Tree(t, dir)
@@ -78,17 +79,18 @@ func TestPreflight(t *testing.T) {
 				"cannot be copied",
 		},
 	} {
-		want := "copy database: " + at(test.name) + ": " + test.want
-		err := Preflight(at(test.name))
+		subject := strings.Replace(at(test.name), "dangling.db", "nowhere", 1) // what is missing
+		want := "copy database: " + subject + ": " + test.want
+		err := Preflight(liveAt(at(test.name)))
 		if err == nil || err.Error() != want || failure.KindOf(err) != test.kind {
 			t.Errorf("%v (kind %d)\nwant %s", err, failure.KindOf(err), want)
 		}
-		if _, err := Copy(context.Background(), at(test.name), at("copy.db"), CopyOptions{}); err == nil ||
+		if _, err := Copy(context.Background(), liveAt(at(test.name)), at("copy.db"), CopyOptions{}); err == nil ||
 			err.Error() != want {
 			t.Errorf("Copy: %v\nwant %s", err, want)
 		}
 	}
-	if err := errors.Join(Preflight(at("good.db")), Preflight(at("link.db"))); err != nil {
+	if err := errors.Join(Preflight(liveAt(at("good.db"))), Preflight(liveAt(at("link.db")))); err != nil {
 		t.Error(err)
 	}
 	if after := fsxtest.Tree(t, dir); after != before {
@@ -103,7 +105,7 @@ func TestPreflight(t *testing.T) {
 	if !strings.HasPrefix(got, "error copy database: "+at("closed.db")+": permission denied: let uid ") {
 		t.Error(got)
 	}
-	if !errors.Is(Preflight(at("missing.db")), fs.ErrNotExist) {
+	if !errors.Is(Preflight(liveAt(at("missing.db"))), fs.ErrNotExist) {
 		t.Error("a missing file is not fs.ErrNotExist")
 	}
 }

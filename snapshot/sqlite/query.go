@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 )
 
 // QueryTrue runs one SQL query that must give one row of one column and reports
@@ -15,13 +17,18 @@ import (
 //
 // It suits stored databases and live ones: a WAL database without a -wal has no
 // user, and is read without leaving anything beside it.
-func QueryTrue(ctx context.Context, path, query string) (bool, error) {
-	resolved, release, err := hold(ctx, path)
+func QueryTrue(ctx context.Context, path string, owners tree.Owners, query string) (bool, error) {
+	src, err := OpenLive(path, owners)
+	if err != nil {
+		return false, err
+	}
+	defer src.Close()
+	release, err := src.hold(ctx)
 	if err != nil {
 		return false, err
 	}
 	defer release()
-	db, err := openQuietly(resolved)
+	db, err := src.openQuietly(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -31,25 +38,25 @@ func QueryTrue(ctx context.Context, path, query string) (bool, error) {
 	}
 	value, err := querySingle(ctx, db, query)
 	if err != nil {
-		return false, fmt.Errorf("%s: query %q: %w", path, query, err)
+		return false, fmt.Errorf("%s: query %q: %w", src.Path(), query, err)
 	}
 	return isTrue(value), nil
 }
 
 // openQuietly opens a database for reading so that nothing appears beside it.
-func openQuietly(path string) (*sql.DB, error) {
-	h, err := readHeader(path)
+func (l Live) openQuietly(ctx context.Context) (*sql.DB, error) {
+	h, err := l.readHeader()
 	if err != nil {
-		return nil, unreadable(path, err)
+		return nil, unreadable(l.Path(), err)
 	}
-	wal, err := stateOf(path + walSuffix)
+	wal, err := l.state(walSuffix)
 	if err != nil {
 		return nil, err
 	}
 	if h.wal() && !wal.exists {
-		return OpenImmutable(path)
+		return l.open(ctx, immutable)
 	}
-	return OpenReadOnly(path, DefaultBusyTimeout)
+	return l.OpenReadOnly(ctx, DefaultBusyTimeout)
 }
 
 func querySingle(ctx context.Context, db *sql.DB, query string) (value any, err error) {

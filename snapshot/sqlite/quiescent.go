@@ -5,8 +5,6 @@ import (
 	"errors"
 	"os"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/atocore/atobackupd/internal/fsx"
 )
 
@@ -18,12 +16,12 @@ type fingerprint struct {
 	main, wal, journal fileState
 }
 
-func fingerprintOf(path string) (f fingerprint, err error) {
-	if f.header, err = readHeader(path); err != nil {
-		return f, unreadable(path, err)
+func fingerprintOf(l Live) (f fingerprint, err error) {
+	if f.header, err = l.readHeader(); err != nil {
+		return f, unreadable(l.Path(), err)
 	}
 	for suffix, state := range map[string]*fileState{"": &f.main, walSuffix: &f.wal, journalSuffix: &f.journal} {
-		if *state, err = stateOf(path + suffix); err != nil {
+		if *state, err = l.state(suffix); err != nil {
 			return f, err
 		}
 	}
@@ -35,27 +33,27 @@ func fingerprintOf(path string) (f fingerprint, err error) {
 // one whose WAL is gone, or journalSuffix for one with the journal of a
 // transaction that a crash cut off, which is rolled back in the copy.
 func (c copier) copyQuiescent(ctx context.Context, src source, dst, companion string) (method string, err error) {
-	before, err := fingerprintOf(src.path)
+	before, err := fingerprintOf(src.Live)
 	if err != nil {
 		return "", err
 	}
 	if before.wal.size > 0 || companion == journalSuffix && !before.journal.exists {
 		return "", errMoved
 	}
-	d, err := createTempCopy(dst, src.info.Mode().Perm())
+	d, err := createTempCopy(dst, src.perm())
 	if err != nil {
 		return "", err
 	}
 	defer d.discardUnless(&err)
-	if err := c.cloneFrom(ctx, d.file, src.path); err != nil {
+	if err := c.cloneFrom(ctx, d.file, src.Live, ""); err != nil {
 		return "", err
 	}
 	if companion != "" {
-		if err := c.cloneJournal(ctx, d, src.path); err != nil {
+		if err := c.cloneJournal(ctx, d, src.Live); err != nil {
 			return "", err
 		}
 	}
-	after, err := fingerprintOf(src.path)
+	after, err := fingerprintOf(src.Live)
 	if err != nil {
 		return "", err
 	}
@@ -69,7 +67,7 @@ func (c copier) copyQuiescent(ctx context.Context, src source, dst, companion st
 			return "", err
 		}
 	}
-	if err := c.requireTablesOf(ctx, src.path, d.path); err != nil {
+	if err := c.requireTablesOf(ctx, src.Path(), d.path); err != nil {
 		return "", err
 	}
 	return method, d.finish()
@@ -77,23 +75,23 @@ func (c copier) copyQuiescent(ctx context.Context, src source, dst, companion st
 
 // cloneFrom copies a file of the source. No connection of this package is open
 // on it, so its descriptor may be closed.
-func (c copier) cloneFrom(ctx context.Context, out *os.File, path string) error {
-	in, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+func (c copier) cloneFrom(ctx context.Context, out *os.File, src Live, suffix string) error {
+	in, err := src.raw(suffix)
 	if err != nil {
-		return unreadable(path, err)
+		return unreadable(src.Path()+suffix, err)
 	}
 	defer in.Close()
 	_, err = c.clone(ctx, out, in, c.Share)
 	return err
 }
 
-func (c copier) cloneJournal(ctx context.Context, d *tempCopy, path string) (err error) {
+func (c copier) cloneJournal(ctx context.Context, d *tempCopy, src Live) (err error) {
 	out, err := fsx.Create(d.path+journalSuffix, 0o600)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
-	return c.cloneFrom(ctx, out, path+journalSuffix)
+	return c.cloneFrom(ctx, out, src, journalSuffix)
 }
 
 // rollBack lets SQLite find the journal beside a private copy, undo the
@@ -102,7 +100,7 @@ func rollBack(ctx context.Context, path string) (err error) {
 	if err := fsx.Announce(fsx.OpWrite, path); err != nil {
 		return err
 	}
-	db, err := open(ctx, path, "mode=rw&_pragma=synchronous(off)")
+	db, err := open(ctx, path, "mode=rw&_pragma=synchronous(off)", nil)
 	if err != nil {
 		return err
 	}

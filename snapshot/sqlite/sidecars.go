@@ -10,18 +10,19 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 )
 
 // fileState is what a change of a file shows in.
 type fileState struct {
 	exists bool
-	id     fileID
+	id     tree.ID
 	size   int64
 	mtime  int64 // nanoseconds
 	owner  int
 }
 
-// stateOf looks at a file without opening it. A missing one is no error.
+// stateOf looks at a file of this program without opening it. A missing one is no error.
 func stateOf(path string) (fileState, error) {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -31,7 +32,7 @@ func stateOf(path string) (fileState, error) {
 		return fileState{}, err
 	}
 	stat := info.Sys().(*syscall.Stat_t)
-	return fileState{exists: true, id: fileID{stat.Dev, stat.Ino}, size: info.Size(),
+	return fileState{exists: true, id: tree.ID{Dev: stat.Dev, Ino: stat.Ino}, size: info.Size(),
 		mtime: info.ModTime().UnixNano(), owner: int(stat.Uid)}, nil
 }
 
@@ -83,18 +84,18 @@ func (s source) access() (access, error) {
 	if !s.header.wal() || !foreign(s.owner()) {
 		return accessNormal, nil
 	}
-	wal, err := stateOf(s.path + walSuffix)
+	wal, err := s.state(walSuffix)
 	if err != nil {
 		return accessRefused, err
 	}
-	shm, err := stateOf(s.path + shmSuffix)
+	shm, err := s.state(shmSuffix)
 	if err != nil {
 		return accessRefused, err
 	}
 	chosen := chooseAccess(true, wal, shm)
 	if chosen == accessRefused {
 		return chosen, fail(
-			s.path,
+			s.Path(),
 			failure.Refused,
 			fmt.Errorf(
 				"there is a -wal but no -shm, and one made by uid %d would keep the application (uid %d) from writing",
@@ -112,16 +113,16 @@ func (s source) access() (access, error) {
 // them to the owner.
 func (s source) returnSidecars() error {
 	for _, suffix := range []string{walSuffix, shmSuffix} {
-		state, err := stateOf(s.path + suffix)
+		state, err := s.state(suffix)
 		if err != nil {
 			return err
 		}
 		if !state.exists || state.owner != os.Geteuid() || state.owner == s.owner() {
 			continue
 		}
-		if err := os.Lchown(s.path+suffix, s.owner(), -1); err != nil {
+		if err := s.Dir.Chown(s.Name+suffix, state.id, s.owner(), -1); err != nil {
 			return fail(
-				s.path+suffix,
+				s.Path()+suffix,
 				failure.Refused,
 				fmt.Errorf(
 					"it belongs to uid %d and keeps the application (uid %d) from writing: %w",

@@ -7,13 +7,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"sync"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 )
 
 // The files that SQLite puts beside a database.
@@ -36,61 +34,60 @@ func (h header) wal() bool { return h[19] == 2 }
 
 // source is a live database file as it stood when it was last looked at.
 type source struct {
-	path   string // with symbolic links resolved: that is where SQLite puts the -wal
-	info   os.FileInfo
+	Live
+	info   tree.Info
 	header header
 }
 
-// same reports whether info is of the file that the source was.
-func (s source) same(info os.FileInfo) bool { return os.SameFile(s.info, info) }
-
 // owner is the user whom the database belongs to.
-func (s source) owner() int { return int(s.info.Sys().(*syscall.Stat_t).Uid) }
+func (s source) owner() int { return s.info.UID }
+
+// perm are the permissions of the database.
+func (s source) perm() fs.FileMode { return fs.FileMode(s.info.Mode).Perm() }
 
 // fail is the one shape of this package's errors about a database.
 func fail(path string, kind failure.Kind, err error, hint string) error {
 	return &failure.Error{Op: "copy database", Subject: path, Kind: kind, Err: err, Hint: hint}
 }
 
-// Preflight reports whether path can be the source of a Copy: it exists, is a
-// regular file (or a symbolic link to one), may be read, and starts like a
-// SQLite database. The error is a *failure.Error with a hint; a missing file is
-// of kind NotFound. It never creates anything, and does not look past the
-// header.
+// Preflight reports whether a file can be the source of a Copy: it exists, is a
+// regular file, may be read, and starts like a SQLite database. The error is a
+// *failure.Error with a hint; a missing file is of kind NotFound. It never creates
+// anything, and does not look past the header.
 //
 // It opens the file raw and waits for a Copy of it in this process to end. Do
 // not call it while this process holds a lock on the database by a connection
 // of its own.
-func Preflight(path string) error {
-	resolved, release, err := hold(context.Background(), path)
+func Preflight(l Live) error {
+	release, err := l.hold(context.Background())
 	if err != nil {
 		return err
 	}
 	defer release()
-	_, err = look(resolved)
+	_, err = l.look()
 	return err
 }
 
 // look reads what Preflight judges. The caller holds the source.
-func look(path string) (source, error) {
-	info, err := os.Stat(path)
+func (l Live) look() (source, error) {
+	info, err := l.Dir.Lstat(l.Name)
 	if err != nil {
-		return source{}, unreadable(path, err)
+		return source{}, unreadable(l.Path(), err)
 	}
-	if !info.Mode().IsRegular() { // before the open: a FIFO would block it
-		return source{}, fail(path, failure.Other, fmt.Errorf("not a regular file (%s)", info.Mode().Type()),
+	if !info.IsRegular() {
+		return source{}, fail(l.Path(), failure.Other, fmt.Errorf("not a regular file (%s)", info.Type),
 			"give the path of the database file itself")
 	}
-	s := source{path: path, info: info}
-	if s.header, err = readHeader(path); errors.Is(err, errNotSQLite) {
+	s := source{Live: l, info: info}
+	if s.header, err = l.readHeader(); errors.Is(err, errNotSQLite) {
 		return source{}, fail(
-			path,
+			l.Path(),
 			failure.Other,
 			err,
 			"check the path; an encrypted or overwritten database cannot be copied",
 		)
 	} else if err != nil {
-		return source{}, unreadable(path, err)
+		return source{}, unreadable(l.Path(), err)
 	}
 	return s, nil
 }
@@ -98,12 +95,26 @@ func look(path string) (source, error) {
 // errNotSQLite is of a file that does not start as a database does.
 var errNotSQLite = errors.New("not a SQLite database")
 
+// readHeader reads the header of a stored database.
 func readHeader(path string) (h header, err error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return h, err
 	}
 	defer f.Close()
+	return headerOf(f)
+}
+
+func (l Live) readHeader() (h header, err error) {
+	f, err := l.raw("")
+	if err != nil {
+		return h, err
+	}
+	defer f.Close()
+	return headerOf(f)
+}
+
+func headerOf(f *os.File) (h header, err error) {
 	switch n, err := f.ReadAt(h[:], 0); {
 	case n == 0 && errors.Is(err, io.EOF):
 		return h, fmt.Errorf("%w: the file is empty", errNotSQLite)
@@ -133,52 +144,4 @@ func unreadable(path string, err error) error {
 			fmt.Sprintf("let uid %d read the file and search the directories above it", os.Geteuid()))
 	}
 	return fail(path, failure.Other, err, "")
-}
-
-// fileID tells files apart whatever name they are reached by.
-type fileID struct{ device, inode uint64 }
-
-// held has an entry for every source in use by this package, closed at the end
-// of the use.
-var held = struct {
-	sync.Mutex
-	sources map[fileID]chan struct{}
-}{sources: map[fileID]chan struct{}{}}
-
-// hold makes this goroutine the only one of this package that uses a live
-// database file, and resolves its path: a second use would close descriptors
-// under the first one's locks. It opens nothing.
-func hold(ctx context.Context, path string) (resolved string, release func(), err error) {
-	if resolved, err = filepath.EvalSymlinks(path); err == nil {
-		resolved, err = filepath.Abs(resolved)
-	}
-	if err != nil {
-		return "", nil, unreadable(path, err)
-	}
-	var stat unix.Stat_t
-	if err := unix.Stat(resolved, &stat); err != nil {
-		return "", nil, unreadable(path, err)
-	}
-	id := fileID{stat.Dev, stat.Ino}
-	for {
-		held.Lock()
-		using, busy := held.sources[id]
-		if !busy {
-			done := make(chan struct{})
-			held.sources[id] = done
-			held.Unlock()
-			return resolved, func() {
-				held.Lock()
-				delete(held.sources, id)
-				held.Unlock()
-				close(done)
-			}, nil
-		}
-		held.Unlock()
-		select {
-		case <-using:
-		case <-ctx.Done():
-			return "", nil, context.Cause(ctx)
-		}
-	}
 }

@@ -266,6 +266,21 @@ func (d *Dir) setLink(name string, a Attributes, owners bool) error {
 	})
 }
 
+// Chown gives the entry that id identifies to another user, and to a group unless
+// gid is -1. The entry is never opened for reading: to close a descriptor of a file
+// of SQLite's would drop the locks that this process has on it.
+func (d *Dir) Chown(name string, id ID, uid, gid int) error {
+	fd, err := d.openat("chown", name, unix.O_PATH, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if info, err := d.infoFd(fd, name); err != nil || info.ID != id {
+		return errors.Join(err, d.err("chown", name, ErrSwapped))
+	}
+	return d.err("chown", name, unix.Fchownat(fd, "", uid, gid, unix.AT_EMPTY_PATH))
+}
+
 // Give hands an entry that belongs to the caller to the owner of d, where the
 // caller is root and d is not: for what a library has made there by its path.
 // Only a regular file with one name or a directory is given.

@@ -297,7 +297,7 @@ func (d *Dir) proveNew(dir int, base string) error {
 		d.id != (ID{named.Dev, named.Ino}) {
 		return ErrSwapped
 	}
-	for _, err := range d.names() {
+	for _, err := range d.Names() {
 		return errors.Join(err, ErrSwapped)
 	}
 	info, err := d.Info()

@@ -19,8 +19,8 @@ const batch = 1024
 // error, so that a directory full of names costs no memory without end.
 const MaxEntries = 4 << 20
 
-// names yields the names of the entries, in the directory's order.
-func (d *Dir) names() iter.Seq2[string, error] {
+// Names yields the names of the entries, in the directory's order.
+func (d *Dir) Names() iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		// A description of its own, for the offset in the directory belongs to it.
 		fd, err := d.openat("open", ".", unix.O_RDONLY|unix.O_DIRECTORY, 0)
@@ -57,7 +57,7 @@ func (d *Dir) names() iter.Seq2[string, error] {
 // and the listing goes on.
 func (d *Dir) Entries() iter.Seq2[Info, error] {
 	return func(yield func(Info, error) bool) {
-		for name, err := range d.names() {
+		for name, err := range d.Names() {
 			info := Info{Name: name}
 			if err == nil {
 				info, err = d.Lstat(name)

@@ -83,7 +83,7 @@ func (d *Dir) removeTree(base string, top *Dir, depth int) error {
 	}
 	defer child.Close()
 	var failed error
-	for name, err := range child.names() {
+	for name, err := range child.Names() {
 		if err == nil {
 			err = child.removeTree(name, top, depth+1)
 		}

@@ -1,0 +1,119 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"reflect"
+	"runtime"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+	sqlite "modernc.org/sqlite" // the driver "sqlite"; only this package and internal/history import it
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/atocore/atobackupd/internal/fsx/tree"
+)
+
+// What a database of somebody else may cost. A value longer than maxValue, or
+// more memory than maxHeap, ends the statement that needs it with an error of
+// SQLite's: an expression in an index may ask for gigabytes.
+const (
+	maxValue = 128 << 20 // bytes of a row, of a text or of a blob
+	maxSQL   = 16 << 20  // bytes of a statement, so of a table's declaration
+	maxHeap  = 512 << 20 // of all of SQLite's connections in this process together
+)
+
+// defences are for every connection. The schema may be anybody's: nothing in it
+// runs that could do more than compute, damage inside a page is found, and the
+// database cannot be made to damage itself. Without _error_rc a failed open also
+// says "out of memory", which is only what an older message buffer held.
+var defences = fmt.Sprintf("_defensive=1&_pragma=trusted_schema(off)&_pragma=cell_size_check(on)"+
+	"&_pragma=hard_heap_limit(%d)&_error_rc=1", maxHeap)
+
+// connector opens connections that are proven and limited before the first
+// statement: database/sql opens another one by itself where one was interrupted.
+type connector struct {
+	driver.Connector
+	path string
+	id   *tree.ID // what must have been opened; nil for a file of this program's
+}
+
+func newConnector(path, query string, id *tree.ID) (*connector, error) {
+	name, err := dataSource(path, query+"&"+defences)
+	if err != nil {
+		return nil, err
+	}
+	inner, err := sqlite.NewConnector(name)
+	return &connector{inner, path, id}, err
+}
+
+// Connect opens a connection. SQLite opens by path, and whoever can write a
+// directory above can make the path lead elsewhere by then, so the file that it
+// has opened is compared before anything of it is used.
+func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
+	conn, err := c.Connector.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.prepare(conn); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return conn, nil
+}
+
+func (c *connector) prepare(conn driver.Conn) error {
+	h, err := handleOf(conn)
+	if err != nil {
+		return err
+	}
+	if c.id != nil {
+		opened, err := h.mainFile()
+		if err != nil {
+			return err
+		}
+		if opened != *c.id {
+			return fmt.Errorf("%s %w", c.path, tree.ErrSwapped)
+		}
+	}
+	h.limit(sqlite3.SQLITE_LIMIT_LENGTH, maxValue)
+	h.limit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, maxSQL)
+	h.limit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+	return nil
+}
+
+// handle is SQLite's own handle of a connection, which the driver has no method
+// for: the two calls that are needed here are made through its fields.
+type handle struct{ db, tls reflect.Value }
+
+func handleOf(conn driver.Conn) (h handle, err error) {
+	v := reflect.ValueOf(conn)
+	if v.Kind() == reflect.Pointer && v.Elem().Kind() == reflect.Struct {
+		h.db, h.tls = v.Elem().FieldByName("db"), v.Elem().FieldByName("tls")
+	}
+	if !h.db.IsValid() || !h.tls.IsValid() || h.db.Kind() != reflect.Uintptr || h.tls.Kind() != reflect.Pointer {
+		return h, fmt.Errorf("the SQLite driver's connection %T is not the one that this program was built for", conn)
+	}
+	h.db = reflect.ValueOf(uintptr(h.db.Uint()))
+	h.tls = reflect.NewAt(h.tls.Type(), unsafe.Pointer(h.tls.UnsafeAddr())).Elem()
+	return h, nil
+}
+
+func (h handle) limit(id, most int32) {
+	reflect.ValueOf(sqlite3.Xsqlite3_limit).Call([]reflect.Value{h.tls, h.db, reflect.ValueOf(id), reflect.ValueOf(most)})
+}
+
+// mainFile returns the identity of the file that SQLite has opened.
+func (h handle) mainFile() (id tree.ID, err error) {
+	file := new(*sqlite3.TunixFile)
+	code := reflect.ValueOf(sqlite3.Xsqlite3_file_control).Call([]reflect.Value{h.tls, h.db, reflect.ValueOf(uintptr(0)),
+		reflect.ValueOf(int32(sqlite3.SQLITE_FCNTL_FILE_POINTER)), reflect.ValueOf(uintptr(unsafe.Pointer(file)))})
+	runtime.KeepAlive(file)
+	if code[0].Int() != sqlite3.SQLITE_OK || *file == nil {
+		return id, fmt.Errorf("SQLite does not tell which file it has opened (error %d)", code[0].Int())
+	}
+	var st unix.Stat_t
+	err = unix.Fstat(int((*file).Fh), &st)
+	return tree.ID{Dev: st.Dev, Ino: st.Ino}, err
+}

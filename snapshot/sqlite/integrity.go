@@ -1,0 +1,135 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// A schema may come from anybody who can write the live database, and an
+// expression in an index, a generated column or a constraint is evaluated for
+// every row. What such a check may cost is bounded by the connection's limits
+// (see connect.go) and by a time that any honest database of that size keeps.
+
+// errBudget is of a check that was ended because it took longer than any honest
+// database needs.
+var errBudget = errors.New("its check takes longer than any of a database of this size should: " +
+	"look for an index, a generated column or a constraint that computes too much")
+
+// budget returns how long the check of a database of size bytes may take: many
+// times what a slow disk and a busy processor need.
+func budget(size int64) time.Duration { return minBudget + time.Duration(size>>20)*time.Second/2 }
+
+// minBudget is for the smallest database; tests shorten it.
+var minBudget = 2 * time.Minute
+
+// Integrity runs SQLite's integrity check over a stored database of size bytes.
+// Where SQLite cannot check it whole, its tables are checked one by one: one whose
+// check costs more than it may is a problem that names it, and one that uses a
+// collation, a function or a module that only the application has is named in a
+// warning, for then SQLite alone cannot say more. err is for what keeps the check
+// from a verdict; damage that ends it is one of those.
+func Integrity(ctx context.Context, db *sql.DB, size int64) (problems, warnings []string, err error) {
+	reports, err := boundedCheck(ctx, db, budget(size), fmt.Sprintf("PRAGMA integrity_check(%d)", maxIntegrityReports))
+	if err == nil && !mentionsUnknown(reports) {
+		return withoutOK(reports), nil, nil
+	}
+	if err != nil && (ctx.Err() != nil || !tooCostly(err) && !isUnknown(err.Error())) {
+		return nil, nil, err
+	}
+	tables, err := queryStrings(ctx, db, "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY rootpage, name")
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, table := range tables {
+		problem, warning, err := checkTable(ctx, db, size, table)
+		if err != nil {
+			return problems, warnings, err
+		}
+		problems = append(problems, problem...)
+		if warning != "" {
+			warnings = append(warnings, warning)
+		}
+		if len(problems) >= maxIntegrityReports {
+			break
+		}
+	}
+	return problems, warnings, nil
+}
+
+// checkTable checks one table with its indexes, or as much of it as SQLite alone
+// can.
+func checkTable(ctx context.Context, db *sql.DB, size int64, table string) (problems []string, warning string, err error) {
+	reports, err := boundedCheck(ctx, db, budget(size), "PRAGMA integrity_check("+quote(table)+")")
+	switch {
+	case err == nil && !mentionsUnknown(reports):
+		return withoutOK(reports), "", nil
+	case err != nil && ctx.Err() != nil:
+		return nil, "", err
+	case err != nil && tooCostly(err):
+		return []string{fmt.Sprintf("table %s: %v", quote(table), err)}, "", nil
+	case err != nil && !isUnknown(err.Error()):
+		return nil, "", err
+	}
+	why := strings.Join(reports, "; ")
+	if err != nil {
+		why = err.Error()
+	}
+	warning = fmt.Sprintf("table %s uses what only the application has (%s)", quote(table), why)
+	// Without its indexes' content the table may be readable all the same.
+	reports, err = boundedCheck(ctx, db, budget(size), "PRAGMA quick_check("+quote(table)+")")
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil, "", err
+	case err != nil && tooCostly(err):
+		return []string{fmt.Sprintf("table %s: %v", quote(table), err)}, warning, nil
+	case err != nil && !isUnknown(err.Error()):
+		return nil, "", err
+	case err != nil || mentionsUnknown(reports):
+		return nil, warning + ", and could not be checked", nil
+	}
+	return withoutOK(reports), warning + ", so that only its structure was checked", nil
+}
+
+// boundedCheck runs one check for at most the given time.
+func boundedCheck(ctx context.Context, db *sql.DB, most time.Duration, pragma string) ([]string, error) {
+	bounded, cancel := context.WithTimeoutCause(ctx, most, errBudget)
+	defer cancel()
+	reports, err := queryStrings(bounded, db, pragma)
+	if err != nil && ctx.Err() == nil && errors.Is(context.Cause(bounded), errBudget) {
+		return nil, errBudget
+	}
+	return reports, err
+}
+
+// tooCostly reports whether a check was ended by one of the limits.
+func tooCostly(err error) bool {
+	code := primaryCode(err)
+	return errors.Is(err, errBudget) || code == sqlite3.SQLITE_TOOBIG || code == sqlite3.SQLITE_NOMEM
+}
+
+// isUnknown reports whether SQLite says that it has no such collation, function or
+// module: an application may bring its own.
+func isUnknown(text string) bool {
+	for _, words := range []string{"no such collation sequence", "no such function", "no such module",
+		"unknown function", "no such tokenizer"} {
+		if strings.Contains(text, words) {
+			return true
+		}
+	}
+	return false
+}
+
+func mentionsUnknown(reports []string) bool { return isUnknown(strings.Join(reports, "; ")) }
+
+func withoutOK(reports []string) []string {
+	if len(reports) == 1 && reports[0] == "ok" {
+		return nil
+	}
+	return reports
+}
