@@ -3,7 +3,6 @@ package snapshot
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -22,19 +21,21 @@ type AdoptOptions struct {
 	Host, ToolVersion string
 	Sources           Sources
 	Validate          ValidateOptions
+
+	// For AdoptForeign, as TakeOptions have them.
+	MinFree int64
+	Share   Share
+	Owners  tree.Owners
 }
 
 // Adopt validates a snapshot that AtoCore's own tools made and, when it is
 // good, adds our manifest to it: its digests as they are now, so that rot is
 // seen from then on. One that does not validate is left as it is, with the
 // Result to show for it; one that has a manifest already is only validated.
-// Nothing else in the directory is touched. The caller holds the main lock.
+// Nothing else in the directory is touched. A foreign one is for AdoptForeign. The
+// caller holds the main lock.
 func (s *Store) Adopt(ctx context.Context, stamp Stamp, o AdoptOptions) (Result, error) {
 	started := time.Now().UTC()
-	if err := s.takeOver(stamp); err != nil {
-		return Result{}, &failure.Error{Op: "adopt", Subject: string(stamp), Err: err,
-			Hint: "it holds something that no snapshot of AtoCore's has; look at it, and remove it"}
-	}
 	result, err := s.Validate(ctx, stamp, o.Validate)
 	if err != nil || !result.Valid {
 		return result, err
@@ -70,33 +71,6 @@ func (s *Store) isForeign(info os.FileInfo) bool {
 	owners := tree.Trusted(s.dir)
 	st, ok := info.Sys().(*syscall.Stat_t)
 	return ok && !owners.Has(int(st.Uid))
-}
-
-// takeOver makes a foreign snapshot the store's, as far as root can: from then on
-// nobody changes what is validated. A manifest that came with it goes.
-func (s *Store) takeOver(stamp Stamp) error {
-	info, err := os.Lstat(s.Path(stamp))
-	if err != nil || !s.isForeign(info) || os.Geteuid() != 0 {
-		return nil // what is wrong with it the validation says
-	}
-	store, err := tree.Open(s.dir, tree.Trusted(s.dir))
-	if err != nil {
-		return err
-	}
-	defer store.Close()
-	owner, err := store.Info()
-	if err != nil {
-		return err
-	}
-	d, err := store.OpenDir(filepath.Join(filepath.Base(s.snapshots()), string(stamp)))
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	if err := d.TakeOver(owner.UID, owner.GID); err != nil {
-		return err
-	}
-	return errors.Join(d.RemoveAll(ManifestFile), d.Sync())
 }
 
 // methodAtoCore is of what AtoCore itself copied.

@@ -3,12 +3,14 @@ package snapshot
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/atocore/atobackupd/internal/fsx"
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/snapshot/sqlite"
 )
 
@@ -31,7 +33,11 @@ func (t *takeRun) copyDB(ctx context.Context) error {
 		return err
 	}
 	copied, err := sqlite.Copied{}, t.from.noDB
-	if err == nil {
+	switch {
+	case err != nil:
+	case t.stored:
+		copied, err = t.copyStoredDB(ctx, dst)
+	default:
 		copied, err = sqlite.Copy(ctx, t.from.db, dst, sqlite.CopyOptions{
 			Share:       t.o.Share.reflinks(),
 			BusyTimeout: dbBusyTimeout,
@@ -115,4 +121,27 @@ func (t *takeRun) saveRawDB(ctx context.Context, cause error, artifact *Artifact
 	}
 	artifact.Bytes, artifact.Files = treeSize(filepath.Dir(t.path(DBFile)))
 	return nil
+}
+
+// copyLiveFile copies a live file to a new one in staging/, byte for byte and
+// durably.
+func copyLiveFile(ctx context.Context, dst string, dir *tree.Dir, name string, share bool) (err error) {
+	in, err := dir.OpenFile(name)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := fsx.Create(dst, 0o640)
+	if err != nil {
+		return fmt.Errorf("copy %s: %v", name, err) // not %w: it is no file of the source that is missing
+	}
+	defer func() {
+		if err = errors.Join(err, out.Close()); err != nil {
+			_ = os.Remove(dst)
+		}
+	}()
+	if _, err := fsx.CloneOrCopy(ctx, out, in, share); err != nil {
+		return err
+	}
+	return fsx.Sync(out)
 }

@@ -123,8 +123,8 @@ func (t *takeRun) chromaOptions() chroma.Options {
 // root records the directory that held a live artifact.
 func (t *takeRun) root(artifact, dir string) error {
 	root, err := rootAt(dir, t.from.owners)
-	if errors.Is(err, fs.ErrNotExist) && t.o.Tolerant {
-		return nil
+	if err != nil && (t.stored || t.o.Tolerant && errors.Is(err, fs.ErrNotExist)) {
+		return nil // the live directory of today is only the best that is known
 	}
 	t.manifest.Roots[artifact] = root
 	return err

@@ -50,7 +50,12 @@ func cage(t testing.TB, in *installation) string {
 // uncaged fails the test where the canary is anywhere below the backups.
 func uncaged(t testing.TB, in *installation) {
 	t.Helper()
-	err := filepath.WalkDir(in.store.Dir(), func(path string, e fs.DirEntry, err error) error {
+	uncagedBelow(t, in.store.Dir())
+}
+
+func uncagedBelow(t testing.TB, dir string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if err != nil || !e.Type().IsRegular() {
 			return err
 		}

@@ -17,6 +17,7 @@ type Snapshot struct {
 	Path           string
 	Kind           Kind
 	Full           bool      // it holds Chroma
+	Foreign        bool      // somebody else can change it: it counts for nothing, and is never touched
 	Valid          *bool     // nil: it was never validated
 	Checked        time.Time // when Valid was found out; zero when it was not
 	InvalidSince   time.Time // when a check found it invalid first, where the caller knows that; List does not
@@ -125,13 +126,15 @@ func (s *Store) load(stamp Stamp, now time.Time) (Snapshot, error) {
 	}
 	raw, rawErr := readDocument(filepath.Join(dir, MetadataFile), mostMetadata)
 	var manifest *Manifest
-	if err = fs.ErrNotExist; !s.isForeign(info) { // what a stranger writes of it is not believed
+	foreign := s.isForeign(info)
+	if err = fs.ErrNotExist; !foreign { // what a stranger writes of it is not believed
 		manifest, err = ReadManifest(dir)
 	}
 	if errors.Is(err, fs.ErrNotExist) && errors.Is(rawErr, fs.ErrNotExist) {
 		return Snapshot{}, errBeingMade
 	}
 	snap := s.found(stamp)
+	snap.Foreign = foreign
 	if rawErr == nil && json.Valid(raw) {
 		snap.RawMetadata = raw
 	}

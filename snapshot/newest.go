@@ -18,9 +18,10 @@ func Newest(list []Snapshot, now time.Time, full bool) *Snapshot {
 }
 
 // Counts reports whether the snapshot counts at now as a point in time to go
-// back to: it is valid, not found damaged, and Eligible.
+// back to: it is valid, not found damaged, nobody else can change it, and it is
+// Eligible.
 func (s *Snapshot) Counts(now time.Time) bool {
-	return s.IsValid() && Eligible(s.Stamp, s.Kind, now)
+	return s.IsValid() && !s.Foreign && Eligible(s.Stamp, s.Kind, now)
 }
 
 // Eligible reports whether a snapshot of this stamp and kind may count at now:

@@ -1,14 +1,10 @@
 package snapshot
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"io/fs"
-	"os"
 
 	"github.com/atocore/atobackupd/internal/failure"
-	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/snapshot/sqlite"
 )
@@ -141,27 +137,4 @@ func rootOf(dir *tree.Dir) (Root, error) {
 // bytes.
 func liveEntry(info tree.Info) File {
 	return File{Mode: info.Mode, UID: info.UID, GID: info.GID, MTime: info.MTime.UTC()}
-}
-
-// copyLiveFile copies a live file to a new one in staging/, byte for byte and
-// durably.
-func copyLiveFile(ctx context.Context, dst string, dir *tree.Dir, name string, share bool) (err error) {
-	in, err := dir.OpenFile(name)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	out, err := fsx.Create(dst, 0o640)
-	if err != nil {
-		return fmt.Errorf("copy %s: %v", name, err) // not %w: it is no file of the source that is missing
-	}
-	defer func() {
-		if err = errors.Join(err, out.Close()); err != nil {
-			_ = os.Remove(dst)
-		}
-	}()
-	if _, err := fsx.CloneOrCopy(ctx, out, in, share); err != nil {
-		return err
-	}
-	return fsx.Sync(out)
 }

@@ -67,11 +67,17 @@ func (s *Store) Take(ctx context.Context, src Sources, o TakeOptions) (Snapshot,
 	if err := s.preflight(ctx, src, from, o); err != nil {
 		return Snapshot{}, err
 	}
-	t := &takeRun{store: s, src: src, from: from, o: o, started: time.Now().UTC(), live: make(map[string]File)}
+	t := &takeRun{store: s, src: src, from: from, o: o, started: time.Now().UTC()}
 	stamp, err := s.freeStamp(ctx, t.started)
 	if err != nil {
 		return Snapshot{}, err
 	}
+	return s.run(ctx, t, stamp)
+}
+
+// run stages, fills and publishes a snapshot.
+func (s *Store) run(ctx context.Context, t *takeRun, stamp Stamp) (_ Snapshot, err error) {
+	t.live = make(map[string]File)
 	if t.dir, err = fsx.MkdirTemp(s.staging(), string(stamp)+".", 0o750); err != nil {
 		return Snapshot{}, takeFailure(
 			stamp,
@@ -126,6 +132,7 @@ type takeRun struct {
 	store    *Store
 	src      Sources
 	from     *held
+	stored   bool // the sources lie in a foreign snapshot, where nothing is written
 	o        TakeOptions
 	started  time.Time
 	dir      string // in staging/
@@ -171,7 +178,7 @@ func (t *takeRun) fill(ctx context.Context, stamp Stamp) error {
 	if err := t.shareSpace(ctx); err != nil {
 		return err
 	}
-	if !t.o.Tolerant {
+	if !t.o.Tolerant && !t.stored {
 		if err := t.suspect(ctx); err != nil {
 			return err
 		}

@@ -12,17 +12,19 @@ import (
 )
 
 // TakeBy is Take where AtoCore makes the snapshot itself: ask has it made in
-// this store's snapshots directory and returns its stamp. The snapshot is judged
-// and given our manifest, with the kind that o names, so that it counts like one
-// of ours. One that does not validate is moved to quarantine/ and the error is
-// of kind Invalid. An error of ask's is given back as it is. The caller holds
-// the main lock.
+// this store's snapshots directory and returns its stamp. Where that belongs to
+// AtoCore's user it is copied into one of ours, under a stamp of its own (see
+// AdoptForeign); else it is judged and given our manifest in place. Either has the
+// kind that o names, so that it counts like one of ours. One that does not validate
+// is moved to quarantine/ and the error is of kind Invalid. An error of ask's is
+// given back as it is. The caller holds the main lock.
 func (s *Store) TakeBy(
 	ctx context.Context,
 	src Sources,
 	o TakeOptions,
 	ask func(context.Context) (Stamp, error),
 ) (Snapshot, error) {
+	share := o.Share
 	o.Share = "" // AtoCore shares nothing
 	from, err := openSources(src, o.Full, o.Owners)
 	if err != nil {
@@ -57,12 +59,15 @@ func (s *Store) TakeBy(
 			Err:     errors.New("AtoCore made it without Chroma"),
 		}
 	}
-	result, err := s.Adopt(
-		ctx,
-		stamp,
-		AdoptOptions{Kind: o.Kind, Host: o.Host, ToolVersion: o.ToolVersion, Sources: src,
-			Validate: ValidateOptions{RequiredTables: src.RequiredTables, Progress: o.Progress}},
-	)
+	adopt := AdoptOptions{
+		Kind: o.Kind, Host: o.Host, ToolVersion: o.ToolVersion, Sources: src,
+		Validate: ValidateOptions{RequiredTables: src.RequiredTables, Progress: o.Progress},
+		MinFree:  o.MinFree, Share: share, Owners: o.Owners,
+	}
+	if snap.Foreign {
+		return s.AdoptForeign(ctx, stamp, adopt)
+	}
+	result, err := s.Adopt(ctx, stamp, adopt)
 	if err != nil {
 		return Snapshot{}, err
 	}

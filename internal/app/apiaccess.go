@@ -15,8 +15,8 @@ import (
 	"github.com/atocore/atobackupd/internal/failure"
 )
 
-// ProveAPI proves that this process may write into and remove the snapshots that
-// AtoCore makes, which belong to AtoCore's user, as chroma_method = "api" needs.
+// ProveAPI proves that this process may read the snapshots that AtoCore makes, which
+// belong to AtoCore's user and are copied into ours, as chroma_method = "api" needs.
 func ProveAPI(backupDir string) error {
 	dir := filepath.Join(backupDir, "snapshots")
 	entries, err := os.ReadDir(dir)
@@ -32,11 +32,14 @@ func ProveAPI(backupDir string) error {
 		}
 		if s, ok := info.Sys().(*syscall.Stat_t); ok && int(s.Uid) != os.Geteuid() {
 			foreign = true
-			if err := removable(path); err != nil {
-				return &failure.Error{Subject: path, Kind: failure.Config,
-					Err: fmt.Errorf("%q needs to write into and remove what AtoCore makes: as %s: %w", "api",
+			if err := readableBelow(path); err != nil {
+				return &failure.Error{
+					Subject: path,
+					Kind:    failure.Config,
+					Err: fmt.Errorf("%q needs to read what AtoCore makes: as %s: %w", "api",
 						UserName(os.Geteuid()), err),
-					Hint: `let a default ACL give the right (setfacl -d), or use chroma_method = "live"`}
+					Hint: `put its user into backup.atocore_group, or use chroma_method = "live"`,
+				}
 			}
 		}
 	}
@@ -48,19 +51,25 @@ func ProveAPI(backupDir string) error {
 	return nil
 }
 
-// removable reports whether this process may empty a directory and all below it.
-func removable(dir string) error {
+// readableBelow fails where this process may not read a directory or something below
+// it.
+func readableBelow(dir string) error {
 	return filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || !entry.IsDir() {
+		if err != nil || entry.Type()&fs.ModeSymlink != 0 {
 			return err
 		}
-		if err := unix.Faccessat(unix.AT_FDCWD, path, unix.R_OK|unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
+		how := uint32(unix.R_OK)
+		if entry.IsDir() {
+			how |= unix.X_OK
+		}
+		if err := unix.Faccessat(unix.AT_FDCWD, path, how, unix.AT_EACCESS); err != nil {
 			return &fs.PathError{Op: "access", Path: path, Err: err}
 		}
 		return nil
 	})
 }
 
+// UserName returns the name of a user, or its number where it has none.
 func UserName(uid int) string {
 	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
 		return u.Username

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// What AtoCore makes belongs to AtoCore's user. It must be writable all the way
-// down, or the snapshot could be published and never pruned.
+// What AtoCore makes belongs to AtoCore's user. It must be readable all the way
+// down, or it could not be copied into one of ours.
 func TestProveAPI(t *testing.T) {
 	const app, ours = 1000, 65534
 	if os.Geteuid() != 0 {
@@ -45,7 +45,7 @@ func TestProveAPI(t *testing.T) {
 	}
 	made := filepath.Join(dir, "snapshots/20260407T060000Z")
 	inner := filepath.Join(made, "chroma/segment")
-	if err := os.MkdirAll(inner, 0o777); err != nil {
+	if err := os.MkdirAll(inner, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	mode := func(path string, mode os.FileMode) {
@@ -58,16 +58,16 @@ func TestProveAPI(t *testing.T) {
 		}
 	}
 	for _, path := range []string{made, filepath.Dir(inner), inner} {
-		mode(path, 0o777)
+		mode(path, 0o755)
 	}
 	if out, err := prove(); err != nil {
-		t.Errorf("all of it can be written: %v, %s", err, out)
+		t.Errorf("all of it can be read: %v, %s", err, out)
 	}
 	for _, path := range []string{made, inner} {
-		mode(path, 0o755)
+		mode(path, 0o750)
 		if out, err := prove(); err == nil || !strings.Contains(out, path) {
-			t.Errorf("%s cannot be written: %v, %s", path, err, out)
+			t.Errorf("%s cannot be read: %v, %s", path, err, out)
 		}
-		mode(path, 0o777)
+		mode(path, 0o755)
 	}
 }

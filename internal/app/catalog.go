@@ -153,6 +153,9 @@ func (a *App) Find(ctx context.Context, name string, now time.Time) (snapshot.Sn
 func planned(list []snapshot.Snapshot) []retention.Snapshot {
 	var plan []retention.Snapshot
 	for _, s := range list {
+		if s.Foreign {
+			continue // neither ours to count nor to delete
+		}
 		r := ForRetention(s)
 		// Nobody reads it when it can be locked for a moment.
 		if lock, ok, err := fsx.LockDir(s.Path, true); err == nil && !ok {
@@ -192,9 +195,12 @@ func (a *App) Pin(ctx context.Context, stamp snapshot.Stamp, pinned bool) error 
 		return err
 	}
 	if snap.Manifest == nil && pinned {
-		result, err := a.store.Adopt(ctx, stamp, a.adoptOptions(a.validateOptions(stamp)))
+		as, result, err := a.adopt(ctx, &snap, a.validateOptions(stamp))
 		if err != nil {
 			return err
+		}
+		if as != "" {
+			stamp = as
 		}
 		if !result.Valid {
 			return &failure.Error{Op: "pin", Subject: string(stamp), Kind: failure.Invalid,

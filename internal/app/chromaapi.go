@@ -30,10 +30,15 @@ var errAPIDown = errors.New("AtoCore's API is down")
 // takeByAPI takes a snapshot with Chroma by the method "api", and by the fallback
 // where the API is down. A snapshot without Chroma needs no API.
 func (a *App) takeByAPI(ctx context.Context, o snapshot.TakeOptions) (snapshot.Snapshot, error) {
-	snap, err := a.store.TakeBy(ctx, a.sources(), o, func(ctx context.Context) (snapshot.Stamp, error) {
+	var made snapshot.Stamp
+	snap, err := a.store.TakeBy(ctx, a.sources(), o, func(ctx context.Context) (stamp snapshot.Stamp, err error) {
 		a.progress("AtoCore makes the snapshot", 0, 0)
-		return askAtoCore(ctx, a.Config.AtoCore.APIURL)
+		made, err = askAtoCore(ctx, a.Config.AtoCore.APIURL)
+		return made, err
 	})
+	if err == nil && snap.Stamp != made {
+		err = a.recordOrigin(made, snap.Stamp)
+	}
 	if !errors.Is(err, errAPIDown) {
 		return snap, err
 	}

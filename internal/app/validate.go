@@ -74,8 +74,10 @@ func (a *App) validateOptions(stamp snapshot.Stamp) snapshot.ValidateOptions {
 
 // adoptOptions says what an adopted snapshot's manifest records.
 func (a *App) adoptOptions(o snapshot.ValidateOptions) snapshot.AdoptOptions {
-	return snapshot.AdoptOptions{Host: a.Options.Host, ToolVersion: a.Options.Version, Sources: a.sources(),
-		Validate: o}
+	return snapshot.AdoptOptions{
+		Host: a.Options.Host, ToolVersion: a.Options.Version, Sources: a.sources(), Validate: o,
+		MinFree: a.Config.Backup.MinFree.Bytes(), Share: snapshot.Share(a.Config.Backup.Share), Owners: a.Owners(),
+	}
 }
 
 // validateAgain is how long a bad snapshot without a manifest is left alone.
@@ -98,14 +100,18 @@ func needsValidation(s *snapshot.Snapshot, now time.Time) bool {
 // validateUnseen validates the snapshots that nobody ever validated and adopts the
 // good ones. The caller holds the main lock.
 func (a *App) validateUnseen(ctx context.Context, list []snapshot.Snapshot, now time.Time) error {
+	known, err := a.origins()
+	if err != nil {
+		return err
+	}
 	for i := range list {
 		s := &list[i]
-		if !needsValidation(s, now) {
+		if _, adopted := known[s.Stamp]; !needsValidation(s, now) || s.Foreign && adopted {
 			continue
 		}
 		result, err := a.validateAndRecord(ctx, s.Stamp, a.validateOptions(s.Stamp),
 			func(ctx context.Context, stamp snapshot.Stamp, o snapshot.ValidateOptions) (snapshot.Result, error) {
-				result, err := a.store.Adopt(ctx, stamp, a.adoptOptions(o))
+				_, result, err := a.adopt(ctx, s, o)
 				if err != nil && result.Valid && ctx.Err() == nil {
 					// It is good, and only its manifest could not be written.
 					a.Options.Log.Warn("a snapshot made by AtoCore could not be adopted", "stamp", stamp, "error", err)

@@ -67,7 +67,7 @@ func webState(ctx context.Context, a *app.App, now time.Time) (*web.State, error
 func validated(list []snapshot.Snapshot) []retention.Snapshot {
 	var plan []retention.Snapshot
 	for _, s := range list {
-		if s.Valid != nil {
+		if s.Valid != nil && !s.Foreign {
 			plan = append(plan, app.ForRetention(s))
 		}
 	}
