@@ -41,7 +41,7 @@ func (a *App) Facts(ctx context.Context, now time.Time) (health.Facts, []snapsho
 	list, _, listErr := a.Snapshots(ctx, now)
 	f := health.Facts{
 		Legs: a.legFacts(ctx, now, seen, list, listErr, life, alive), Takes: a.takes(list, now),
-		Clocks: a.futures(seen, list, now),
+		Clocks: a.futures(seen, list, life.Beat, now),
 		Damage: a.damage(list), Shrunk: suspects(list, now), Unverified: unverified(list, now),
 		Space: a.spaceFacts(ctx, now), History: a.historyFacts(ctx, list), Daemon: a.daemonFacts(ctx, life, alive, now),
 		Recipients: a.recipientsFact(), Shared: a.sharedFact(),
@@ -221,7 +221,7 @@ func NewestAt(holders map[snapshot.Stamp][]string, leg string, now time.Time) (a
 }
 
 // futures names what is dated in the future.
-func (a *App) futures(seen map[string]history.Leg, list []snapshot.Snapshot, now time.Time) []string {
+func (a *App) futures(seen map[string]history.Leg, list []snapshot.Snapshot, beat, now time.Time) []string {
 	var all []string
 	future := func(what string, at time.Time) {
 		if at.Sub(now) > health.ClockSlack {
@@ -231,6 +231,7 @@ func (a *App) futures(seen map[string]history.Leg, list []snapshot.Snapshot, now
 	for _, s := range list {
 		future("snapshot "+string(s.Stamp), s.Stamp.Time())
 	}
+	future("the daemon's last sign of life", beat)
 	for name, l := range sorted(seen) {
 		future("the last success of "+name, l.LastSuccess)
 		if !l.LastAttempt.Equal(l.LastSuccess) {

@@ -138,6 +138,7 @@ func (a *App) damage(list []snapshot.Snapshot) []health.Damage {
 				Hint: "atobackupd scrub --repair", Since: since})
 		}
 	}
+	all = append(all, a.noDirectories()...)
 	if _, err := a.findings(); err != nil { // else its snapshots are in list, marked by overlayFindings
 		all = append(all, health.Damage{Subject: a.findingsPath(), What: err.Error(), Hint: "atobackupd scrub --all"})
 	}
@@ -150,6 +151,23 @@ func (a *App) damage(list []snapshot.Snapshot) []health.Damage {
 		for _, f := range checks.Findings {
 			all = append(all, health.Damage{Subject: t.Name, What: f.String(),
 				Hint: "atobackupd vault verify --target " + t.Name, Since: f.Found})
+		}
+	}
+	return all
+}
+
+// noDirectories names what bears the stamp of a snapshot and is no directory: somebody
+// put a file or a link there, and the catalog cannot list it.
+func (a *App) noDirectories() (all []health.Damage) {
+	dir := filepath.Join(a.Config.Backup.Dir, "snapshots")
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil // the legs tell
+	}
+	for _, entry := range entries {
+		if _, err := snapshot.ParseStamp(entry.Name()); err == nil && !entry.IsDir() {
+			all = append(all, health.Damage{Subject: entry.Name(), What: "it is no directory",
+				Hint: "see what it is, and move it away: ls -l " + filepath.Join(dir, entry.Name())})
 		}
 	}
 	return all

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -43,28 +45,85 @@ const (
 	lifeLock = "daemon.lock"
 )
 
-// HoldLife takes the lock that says that a daemon runs. A second one is refused,
-// and remembered, so that people are told.
-func (a *App) HoldLife(ctx context.Context) (*fsx.Lock, error) {
+// HoldLife takes the locks that say that a daemon runs: in state_dir, and in the
+// backup directory, for a daemon of another state_dir would prune and count there
+// too. A second one is refused, and remembered where both look, so that people are
+// told. The caller calls release when the daemon ends.
+func (a *App) HoldLife(ctx context.Context) (release func(), err error) {
 	if err := fsx.MkdirAll(a.Config.StateDir, 0o700); err != nil {
 		return nil, err
 	}
-	lock, err := fsx.LockFile(ctx, filepath.Join(a.Config.StateDir, lifeLock), "the daemon", 2*time.Second, nil)
-	if failure.KindOf(err) != failure.Locked {
-		return lock, err
+	purpose := "the daemon of " + a.Config.StateDir
+	const patience = 2 * time.Second
+	own, err := fsx.LockFile(ctx, filepath.Join(a.Config.StateDir, lifeLock), purpose, patience, nil)
+	if err != nil {
+		return nil, a.refuseSecond(ctx, err)
 	}
-	err = &failure.Error{Op: "run", Subject: a.Config.StateDir, Kind: failure.Locked,
-		Err:  errors.New("another daemon runs here"),
-		Hint: "stop it first: systemctl stop atobackupd"}
+	if a.checkMount(ctx) != nil {
+		return own.Unlock, nil // nothing is written onto a bare mount point
+	}
+	there, err := fsx.LockFile(ctx, a.backupLifeLock(), purpose, patience, nil)
+	if err != nil {
+		own.Unlock()
+		return nil, a.refuseSecond(ctx, err)
+	}
+	return func() { there.Unlock(); own.Unlock() }, nil
+}
+
+func (a *App) backupLifeLock() string { return filepath.Join(a.Config.Backup.Dir, "."+lifeLock) }
+
+// refuseSecond turns the error of a lock that another daemon holds into what to
+// tell, and notes it beside the backups and in this state_dir.
+func (a *App) refuseSecond(ctx context.Context, err error) error {
+	if failure.KindOf(err) != failure.Locked {
+		return err
+	}
+	holder := fsx.LockHolder(a.backupLifeLock())
+	err = &failure.Error{Op: "run", Subject: a.Config.Backup.Dir, Kind: failure.Locked,
+		Err: fmt.Errorf("another daemon runs here: %s", holder), Hint: "stop it first: systemctl stop atobackupd"}
 	now := time.Now()
+	second := secondStart{At: now, What: fmt.Sprintf(
+		"a second daemon (pid %d, state_dir %s) was started beside the one that runs, and refused", os.Getpid(), a.Config.StateDir)}
 	id, beginErr := a.history.Begin(ctx, history.Run{Job: DaemonJob, Kind: secondDaemon, StartedAt: now})
 	if beginErr == nil {
-		beginErr = a.history.Finish(ctx, history.Run{ID: id, FinishedAt: now, Outcome: history.Failed,
-			Error: "a second daemon was started beside the one that runs, and refused"})
+		beginErr = a.history.Finish(ctx,
+			history.Run{ID: id, FinishedAt: now, Outcome: history.Failed, Error: second.What})
 	}
 	a.NoteHistoryError(beginErr)
-	return nil, err
+	data, _ := json.Marshal(second) // a time and a text always encode
+	if writeErr := fsx.WriteFile(a.secondPath(), append(data, '\n'), 0o600); writeErr != nil {
+		a.Options.Log.Warn("the daemon that runs cannot be told of this one", "error", writeErr)
+	}
+	return err
 }
+
+// secondStart is what a refused daemon leaves beside the backups. It can raise a
+// condition, and nothing else is decided by it.
+type secondStart struct {
+	At   time.Time `json:"at"`
+	What string    `json:"what"`
+}
+
+func (a *App) secondPath() string { return filepath.Join(a.Config.Backup.Dir, ".second-daemon.json") }
+
+// secondStarted says that a second daemon was started within the hour, by whatever
+// state_dir; nil when none was.
+func (a *App) secondStarted(now time.Time) *health.Trouble {
+	const longest = 4096
+	f, err := os.Open(a.secondPath())
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, longest))
+	var s secondStart
+	if err != nil || json.Unmarshal(data, &s) != nil || now.Sub(s.At).Abs() >= settled {
+		return nil
+	}
+	return &health.Trouble{Message: s.What, Hint: secondHint, Since: s.At}
+}
+
+const secondHint = "find out who starts it: systemctl status atobackupd"
 
 // SetLife says how the daemon that this process is stands, and writes it down for
 // others to read.
@@ -136,7 +195,7 @@ func (a *App) daemonFacts(ctx context.Context, l Life, alive bool, now time.Time
 	crons, err := Crons(a.Config)
 	d := health.Daemon{Scheduled: err == nil && len(crons) > 0, State: health.DaemonNever, Beat: l.Beat}
 	switch {
-	case alive && now.Sub(l.Beat) > hungAfter:
+	case alive && now.Sub(l.Beat).Abs() > hungAfter:
 		d.State, d.Since = health.DaemonHung, l.Beat
 	case alive:
 		d.State, d.Since = health.DaemonRunning, l.Since
@@ -162,13 +221,13 @@ const (
 // watchdog or a crash and since then none has lived long enough, and whether a
 // second one was started within the hour.
 func (a *App) daemonTroubles(ctx context.Context, now time.Time) (crash, second *health.Trouble) {
+	second = a.secondStarted(now)
 	runs, err := a.history.Runs(ctx, DaemonJob, time.Time{}, 16)
 	a.NoteHistoryError(err)
 	for _, run := range runs {
 		if run.Kind == secondDaemon {
-			if second == nil && now.Sub(run.FinishedAt) < settled {
-				second = &health.Trouble{Message: run.Error,
-					Hint: "find out who starts it: systemctl status atobackupd", Since: run.FinishedAt}
+			if second == nil && now.Sub(run.FinishedAt).Abs() < settled {
+				second = &health.Trouble{Message: run.Error, Hint: secondHint, Since: run.FinishedAt}
 			}
 			continue
 		}

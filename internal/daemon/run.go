@@ -69,11 +69,11 @@ func (d *daemon) run(ctx context.Context, reload <-chan os.Signal) (err error) {
 	var undo undo
 	defer func() { err = errors.Join(err, undo.run()) }()
 	a.Config = app.WithCredentials(a.Config, os.Getenv("CREDENTIALS_DIRECTORY"))
-	lock, err := a.HoldLife(ctx)
+	release, err := a.HoldLife(ctx)
 	if err != nil {
 		return err
 	}
-	defer lock.Unlock()
+	defer release()
 	if err := ready(ctx, a); err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/internal/config"
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx"
@@ -62,6 +63,48 @@ var states = []state{
 	{name: "a manifest is garbage", want: "critical damaged", text: "metadata_invalid_json",
 		make: func(w *world) { w.take(snapshot.Daily); w.rewrite(w.newest()+"/atobackupd.json", "{") },
 		end:  func(w *world) { w.must(os.RemoveAll(w.newest())) }},
+	{name: "a manifest is empty", want: "critical damaged", text: "metadata_invalid_json",
+		make: func(w *world) { w.take(snapshot.Daily); w.rewrite(w.newest()+"/atobackupd.json", "") },
+		end:  func(w *world) { w.must(os.RemoveAll(w.newest())) }},
+	{name: "the database of a snapshot is gone", want: "critical damaged", text: "file_missing",
+		make: func(w *world) {
+			w.take(snapshot.Daily)
+			w.must(os.Rename(w.newest()+"/"+snapshot.DBFile, w.path("kept")))
+		},
+		end: func(w *world) { w.must(os.Rename(w.path("kept"), w.newest()+"/"+snapshot.DBFile)) }},
+	{name: "the database of a snapshot is cut short", want: "critical damaged", text: "size",
+		make: func(w *world) {
+			w.take(snapshot.Daily)
+			w.must(os.Rename(w.newest()+"/"+snapshot.DBFile, w.path("kept")))
+			w.rewrite(w.newest()+"/"+snapshot.DBFile, "SQLite format 3")
+		},
+		end: func(w *world) { w.must(os.Rename(w.path("kept"), w.newest()+"/"+snapshot.DBFile)) }},
+	{name: "the database of a snapshot is a link", want: "critical damaged", text: "db",
+		make: func(w *world) {
+			w.take(snapshot.Daily)
+			w.must(os.Rename(w.newest()+"/"+snapshot.DBFile, w.path("kept")))
+			w.must(os.Symlink(w.path("kept"), w.newest()+"/"+snapshot.DBFile))
+		},
+		end: func(w *world) { w.must(os.Rename(w.path("kept"), w.newest()+"/"+snapshot.DBFile)) }},
+	{name: "the vector store of a snapshot is gone", want: "critical damaged", text: "chroma",
+		make: func(w *world) { w.must(os.Rename(w.newest()+"/chroma", w.path("kept"))) },
+		end:  func(w *world) { w.must(os.Rename(w.path("kept"), w.newest()+"/chroma")) }},
+	{name: "a snapshot is a file", want: "critical damaged", text: "no directory",
+		make: func(w *world) {
+			w.take(snapshot.Daily)
+			w.must(os.Rename(w.newest(), w.path("kept")))
+			w.rewrite(w.path("backups/snapshots/20000109T000000Z"), "x")
+		},
+		end: func(w *world) { w.removeAll("backups/snapshots/20000109*") }},
+	{name: "a snapshot is a link to nowhere", want: "critical damaged", text: "no directory",
+		make: func(w *world) { w.must(os.Symlink("/nowhere", w.path("backups/snapshots/20000109T000000Z"))) },
+		end:  func(w *world) { w.removeAll("backups/snapshots/20000109*") }},
+	{name: "the directory of the snapshots is gone", want: "critical snapshot", text: "no valid snapshot",
+		make: func(w *world) { w.move("backups/snapshots", "kept") },
+		end:  func(w *world) { w.move("kept", "backups/snapshots") }},
+	{name: "the findings are a directory", want: "critical damaged", text: "findings.json",
+		make: func(w *world) { w.must(os.Mkdir(w.path("backups/findings.json"), 0o700)) },
+		end:  func(w *world) { w.must(os.Remove(w.path("backups/findings.json"))) }},
 	{name: "all snapshots are gone", want: "critical snapshot", text: "no valid snapshot any more",
 		make: func(w *world) { w.removeAll("backups/snapshots/*") },
 		end:  func(w *world) { w.take(snapshot.Weekly) }},
@@ -103,6 +146,34 @@ var states = []state{
 			w.take(snapshot.Daily)
 		},
 		end: func(w *world) { w.accept() }},
+
+	{name: "a required table is missing", want: "critical snapshot", text: "memories",
+		make: func(w *world) {
+			w.configure(func(c *config.Config) { c.AtoCore.RequiredTables = []string{"memories"} })
+			w.failTake()
+		},
+		end: func(w *world) {
+			w.configure(func(c *config.Config) { c.AtoCore.RequiredTables = nil })
+			w.take(snapshot.Daily)
+		}},
+	{name: "the registry is half a file", want: "critical snapshot", text: "registry_invalid_json",
+		make: func(w *world) {
+			w.write("registry.json", `{"projects": [`)
+			w.configure(func(c *config.Config) { c.AtoCore.RegistryPath = w.path("registry.json") })
+			w.failTake()
+		},
+		end: func(w *world) { w.write("registry.json", `{"projects": []}`); w.take(snapshot.Daily) }},
+	{name: "there is nowhere to make a snapshot", want: "critical snapshot", text: "staging",
+		make: func(w *world) {
+			w.must(os.RemoveAll(w.path("backups/staging")))
+			w.write("backups/staging", "x")
+			w.failTake()
+		},
+		end: func(w *world) {
+			w.must(os.Remove(w.path("backups/staging")))
+			w.must(os.Mkdir(w.path("backups/staging"), 0o700))
+			w.take(snapshot.Daily)
+		}},
 
 	// Age.
 	{name: "no snapshot for a day and a bit", want: "critical snapshot", text: "more than 26 hours ago",
@@ -162,6 +233,14 @@ var states = []state{
 			w.take(snapshot.Daily)
 			w.event(scheduler.Event{Kind: scheduler.Finished, Job: "daily"})
 		}},
+	{name: "a retry was promised by a clock that was ahead", want: "critical snapshot", text: "no such file",
+		make: func(w *world) {
+			w.move("data/a.db", "data/b.db")
+			w.failTake()
+			w.event(scheduler.Event{Kind: scheduler.Retrying, Job: "daily", RetryAt: time.Now().Add(30 * day),
+				Err: errSomething})
+		},
+		end: func(w *world) { w.move("data/b.db", "data/a.db"); w.take(snapshot.Daily) }},
 	{name: "the retry never came", want: "critical snapshot", text: "no such file",
 		make: func(w *world) {
 			w.move("data/a.db", "data/b.db")
@@ -270,6 +349,12 @@ var states = []state{
 			w.mustFail(w.tryShip())
 		},
 		end: func(w *world) { w.must(os.RemoveAll(w.path("vault"))); w.move("away", "vault"); w.ship() }},
+	{name: "the vault has lost its vault.json", want: "critical offsite:disk", text: "vault",
+		make: func(w *world) { w.take(snapshot.Daily); w.move("vault/vault.json", "kept"); w.mustFail(w.tryShip()) },
+		end:  func(w *world) { w.move("kept", "vault/vault.json"); w.ship() }},
+	{name: "the key that signs is lost", want: "critical offsite:disk", text: "lost",
+		make: func(w *world) { w.take(snapshot.Daily); w.move("state/signing_key", "kept"); w.mustFail(w.tryShip()) },
+		end:  func(w *world) { w.move("kept", "state/signing_key"); w.ship() }},
 	{name: "a target failed and then does not answer", want: "critical offsite:disk", text: "mount its disk",
 		make: func(w *world) {
 			w.take(snapshot.Daily)
@@ -319,6 +404,9 @@ var states = []state{
 	{name: "a restore was interrupted", want: "critical restore_pending", text: "interrupted",
 		make: func(w *world) { w.journal(true) },
 		end:  func(w *world) { w.journal(false) }},
+	{name: "the journal of a restore is garbage", want: "critical restore_pending", text: "restore",
+		make: func(w *world) { w.write("state/restore-journal.json", "garbage") },
+		end:  func(w *world) { w.must(os.Remove(w.path("state/restore-journal.json"))) }},
 	{name: "the disk of the backups is not mounted", want: "critical mount", text: ".atobackupd-dir is missing",
 		make: func(w *world) { w.move("backups", "away"); w.must(os.Mkdir(w.path("backups"), 0o755)) },
 		end:  func(w *world) { w.must(os.Remove(w.path("backups"))); w.move("away", "backups") }},
@@ -418,6 +506,17 @@ var states = []state{
 	{name: "a second daemon is started", want: "critical daemon", text: "second daemon",
 		make: func(w *world) { _, err := w.app.HoldLife(w.t.Context()); w.mustFail(err) },
 		end:  func(w *world) { w.pass(61 * time.Minute) }},
+	{name: "a second daemon of another state directory is started", want: "critical daemon", text: "state_dir",
+		make: func(w *world) {
+			other := *w.app.Config
+			other.StateDir = w.path("other")
+			a, err := app.Open(w.t.Context(), &other, app.Options{Version: "test", Host: "dalidou"})
+			w.must(err)
+			_, err = a.HoldLife(w.t.Context())
+			w.mustFail(err)
+			w.must(a.Close())
+		},
+		end: func(w *world) { w.pass(61 * time.Minute) }},
 	{name: "the daemon before this one crashed", want: "critical daemon", text: "watchdog",
 		make: func(w *world) {
 			w.must(w.d.noteEnd(w.t.Context(), "watchdog", "killed", "ABRT"))
@@ -459,6 +558,12 @@ var states = []state{
 			w.prune()
 			w.configure(func(c *config.Config) { c.Alarms.Snapshot = config.Off })
 		}},
+	{name: "a schedule that comes once in four years", want: "critical snapshot", text: "26 hours",
+		make: func(w *world) {
+			w.configure(func(c *config.Config) { c.Schedule.Daily, c.Schedule.Weekly = "0 6 29 2 *", "" })
+			w.pass(27 * hour)
+		},
+		end: func(w *world) { w.take(snapshot.Manual); w.prune() }},
 	{name: "no schedule and no snapshot for days", want: "critical snapshot", text: "26 hours",
 		make: func(w *world) {
 			w.configure(func(c *config.Config) { c.Schedule.Daily, c.Schedule.Weekly = "", "" })

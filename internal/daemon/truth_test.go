@@ -46,7 +46,7 @@ type world struct {
 	app   *app.App // in force; a reload puts another in its place
 	close func() error
 	d     *daemon
-	lock  *fsx.Lock
+	alone func()   // lets go of the locks of a daemon
 	pulse []string // the heartbeats that were sent
 
 	// What a state keeps until its end.
@@ -93,7 +93,7 @@ func (w *world) wake() {
 	w.d.lookEvery = time.Minute
 	w.d.tellers = func(*config.Config) (notifier, error) { return w.sink, nil }
 	var err error
-	if w.lock, err = w.app.HoldLife(w.t.Context()); err != nil {
+	if w.alone, err = w.app.HoldLife(w.t.Context()); err != nil {
 		w.t.Fatal(err)
 	}
 	w.d.alarmLoop = newAlarmLoop(w.t.Context(), w.d.app, time.Minute)
@@ -117,7 +117,7 @@ func (w *world) sleepDaemon() {
 	if w.d.heartbeats.Load() != nil {
 		w.must(w.d.stopHeartbeats(w.t.Context()))
 	}
-	w.lock.Unlock()
+	w.alone()
 	if err := w.close(); err != nil && !strings.Contains(err.Error(), "closed") {
 		w.t.Error(err)
 	}
@@ -347,6 +347,24 @@ func (w *world) check(when, want, text string) {
 	}
 }
 
+// checkPulse asks the heartbeats: while a leg is bad, the last that they heard of it
+// is no success, and once it is well again it is one, where they heard anything.
+func (w *world) checkPulse(when, bad, well string) {
+	w.t.Helper()
+	last := make(map[string]string)
+	for _, p := range w.pulse {
+		leg, signal, _ := strings.Cut(p, " ")
+		last[leg] = signal
+	}
+	level, leg, _ := strings.Cut(bad, " ")
+	if signal, heard := last[leg]; heard && level == health.LevelCritical && signal == string(notify.Success) {
+		w.t.Errorf("%s: the last heartbeat of %s is a success: %q", when, leg, w.pulse)
+	}
+	if signal, heard := last[well]; heard && signal != string(notify.Success) {
+		w.t.Errorf("%s: the last heartbeat of %s is %q, no success", when, well, signal)
+	}
+}
+
 // TestTruth makes each state for real, asks every mouth, ends it, and asks again.
 func TestTruth(t *testing.T) {
 	if len(states) < 60 {
@@ -382,6 +400,7 @@ func (w *world) run(s state) {
 	s.make(w)
 	w.check("while it holds", s.want, s.text)
 	_, name, _ := strings.Cut(s.want, " ")
+	w.checkPulse("while it holds", s.want, "")
 	told := strings.Join(w.look(), "\n")
 	silent := s.mute || s.want == ""
 	if level, _, _ := strings.Cut(s.want, " "); silent != !strings.Contains(told, strings.ToUpper(level)+" "+name+": ") || silent && told != "" {
@@ -396,8 +415,12 @@ func (w *world) run(s state) {
 	if s.end == nil {
 		return
 	}
+	w.pulse = nil
 	s.end(w)
 	w.check("after its end", s.after, "")
+	if s.after == "" && !s.forgets {
+		w.checkPulse("after its end", "", name)
+	}
 	told = strings.Join(w.look(), "\n")
 	word := "RECOVERED "
 	if s.forgets {

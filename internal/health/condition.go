@@ -81,7 +81,7 @@ func (f Facts) conditions(now time.Time) []Condition {
 	}
 	v, since := f.Daemon.judge(now)
 	add(ConditionDaemon, v, since)
-	if f.Lock != nil && now.Sub(f.Lock.Since) > lockPatience {
+	if f.Lock != nil && now.Sub(f.Lock.Since).Abs() > lockPatience {
 		add(ConditionLock, verdict{level: LevelWarning, headline: "Something has held the lock for more than an hour.",
 			message: "it is held by " + f.Lock.Holder + " since " + Clock(f.Lock.Since),
 			hint:    "see what that process does: fuser -v, or ps -p PID"}, f.Lock.Since)
@@ -179,14 +179,14 @@ func (d Daemon) judge(now time.Time) (verdict, time.Time) {
 	case d.Second != nil:
 		return verdict{level: LevelCritical, headline: "Two daemons run at once.", message: d.Second.Message,
 			hint: d.Second.Hint}, d.Second.Since
-	case d.State == DaemonHung && now.Sub(d.Since) > daemonPatience:
+	case d.State == DaemonHung && now.Sub(d.Since).Abs() > daemonPatience:
 		return verdict{level: LevelCritical, headline: "The daemon hangs.", message: "it was last heard of at " +
 			Clock(d.Since),
 			hint: "systemctl restart atobackupd"}, d.Since
 	case d.Crash != nil:
 		return verdict{level: LevelCritical, headline: "The daemon ended by itself.", message: d.Crash.Message,
 			hint: d.Crash.Hint}, d.Crash.Since
-	case d.Scheduled && d.State == DaemonStopped && now.Sub(d.Since) > daemonPatience:
+	case d.Scheduled && d.State == DaemonStopped && now.Sub(d.Since).Abs() > daemonPatience:
 		return verdict{level: LevelWarning, headline: "Nobody keeps the schedule.",
 			message: "the daemon is not running; it was last heard of at " + Clock(d.Since),
 			hint:    "systemctl start atobackupd"}, d.Since

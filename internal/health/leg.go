@@ -14,6 +14,9 @@ const (
 	retryGrace = 10 * time.Minute
 	// followGrace is how long after a take what comes after it is given.
 	followGrace = time.Hour
+	// retryFarthest is how far ahead a retry may be: a promise beyond that was made
+	// by a clock that was ahead.
+	retryFarthest = 12 * time.Hour
 )
 
 // verdict is how a leg or a condition stands. A quiet one is no alarm: the
@@ -70,7 +73,8 @@ func (f LegFacts) quietly(message string) verdict {
 // retryComes reports whether a failed run is started again by itself, or has
 // been. A daemon that died in between does not, so the promise runs out.
 func (f LegFacts) retryComes(now time.Time) bool {
-	return !f.RetryAt.IsZero() && (f.Running || now.Before(f.RetryAt.Add(retryGrace)))
+	wait := f.RetryAt.Sub(now)
+	return !f.RetryAt.IsZero() && wait <= retryFarthest && (f.Running || wait > -retryGrace)
 }
 
 // age judges by how old the newest success is, counted from when the leg was
