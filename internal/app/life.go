@@ -83,7 +83,8 @@ func (a *App) refuseSecond(ctx context.Context, err error) error {
 		Err: fmt.Errorf("another daemon runs here: %s", holder), Hint: "stop it first: systemctl stop atobackupd"}
 	now := time.Now()
 	second := secondStart{At: now, What: fmt.Sprintf(
-		"a second daemon (pid %d, state_dir %s) was started beside the one that runs, and refused", os.Getpid(), a.Config.StateDir)}
+		"a second daemon (pid %d, state_dir %s) was started beside the one that runs, and refused", os.Getpid(),
+		a.Config.StateDir)}
 	id, beginErr := a.history.Begin(ctx, history.Run{Job: DaemonJob, Kind: secondDaemon, StartedAt: now})
 	if beginErr == nil {
 		beginErr = a.history.Finish(ctx,
