@@ -193,7 +193,7 @@ var walls = map[string][]string{
 	"modernc.org/sqlite":                 {"snapshot/sqlite", "internal/history"},
 	"filippo.io/age":                     {"crypt"},
 	"github.com/hiddeco/sshsig":          {"crypt"},
-	"golang.org/x/crypto/ssh":            {"offsite/sftp", "crypt", "cmd/demo/sftpserver"}, // crypt: key files and signatures, no connection
+	"golang.org/x/crypto/ssh":            {"offsite/sftp", "crypt", "cmd/demo/sftpserver"}, // crypt: keys, no connection
 	"github.com/minio/minio-go":          {"offsite/s3"},
 	"github.com/pkg/sftp":                {"offsite/sftp", "cmd/demo/sftpserver"},
 	"github.com/robfig/cron/v3":          {"scheduler"},

@@ -689,9 +689,11 @@ func TestRecoverRefusesDamage(t *testing.T) {
 			func(v *recoverVault) { v.signSums([]byte(zeroDigest + "  packs/../../x.age\n")) },
 			[]string{"names packs/../../x.age"},
 		},
-		"a pack that ends early": {func(v *recoverVault) { v.packs[recoverPush+"-000000"] = make([]byte, 3*pageSize+1); v.publish() },
+		"a pack that ends early": {
+			func(v *recoverVault) { v.packs[recoverPush+"-000000"] = make([]byte, 3*pageSize+1); v.publish() },
 			[]string{pack, "ends at page 3, and page 3 is needed"}},
-		"a pack with other pages": {func(v *recoverVault) { v.packs[recoverPush+"-000000"] = make([]byte, 5*pageSize); v.publish() },
+		"a pack with other pages": {
+			func(v *recoverVault) { v.packs[recoverPush+"-000000"] = make([]byte, 5*pageSize); v.publish() },
 			[]string{"db/atocore.db", "another SHA-256"}},
 		"a pack that is not zstd": {
 			func(v *recoverVault) { v.write(pack, v.sealRaw(make([]byte, 100000))); v.sign() },

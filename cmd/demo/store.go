@@ -65,7 +65,8 @@ func (s *story) makeStore(ctx context.Context) error {
 
 // openWritable opens a database for the demonstration's own writes.
 func openWritable(path string) (*sql.DB, error) {
-	return sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(10000)&_pragma=journal_mode(wal)&_pragma=synchronous(normal)&_txlock=immediate")
+	return sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(10000)&_pragma=journal_mode(wal)"+
+		"&_pragma=synchronous(normal)&_txlock=immediate")
 }
 
 func makeDatabase(ctx context.Context, path string) (err error) {
@@ -80,7 +81,8 @@ func makeDatabase(ctx context.Context, path string) (err error) {
 		create table ledger (id integer primary key check (id = 1), memories integer not null);
 		insert into ledger values (1, 0);
 		with recursive n(i) as (select 1 union all select i + 1 from n where i < 4000)
-		insert into source_documents select i, 'vault/note-' || i || '.md', 'The interferometer of project ' || (i % 7) || ' was aligned: ' || hex(randomblob(400)) from n;`)
+		insert into source_documents select i, 'vault/note-' || i || '.md',
+			'The interferometer of project ' || (i % 7) || ' was aligned: ' || hex(randomblob(400)) from n;`)
 	return err
 }
 

@@ -30,7 +30,8 @@ func write(ctx context.Context, path string, out io.Writer) (err error) {
 			return ignoreEnd(ctx, err)
 		}
 		if _, err := tx.ExecContext(ctx,
-			`insert into memories (content, confidence) values ('memory ' || ?, 0.5); update ledger set memories = memories + 1`, n); err != nil {
+			`insert into memories (content, confidence) values ('memory ' || ?, 0.5);
+			update ledger set memories = memories + 1`, n); err != nil {
 			return errors.Join(tx.Rollback(), ignoreEnd(ctx, err))
 		}
 		if err := tx.Commit(); err != nil {

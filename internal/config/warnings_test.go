@@ -105,7 +105,8 @@ func TestWarnings(t *testing.T) {
 		{"[[offsite]]", "max_age = \"off\"\n", nil},
 		{"[[offsite]]", bucket, nil},
 		{"[[offsite]]", bucket + "lock_for = \"47h\"\n", []string{
-			`offsite "bucket": lock_for = "47h": half of it is not longer than the 1d between two syncs, so that objects may be without a lock; make it longer`}},
+			`offsite "bucket": lock_for = "47h": half of it is not longer than the 1d between two syncs, ` +
+				`so that objects may be without a lock; make it longer`}},
 		{"[[offsite]]", bucket + "lock_for = \"off\"\n", nil},
 	}
 	for _, test := range tests {

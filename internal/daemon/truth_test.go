@@ -289,7 +289,9 @@ func (w *world) listen() map[string]mouth {
 	return told
 }
 
-var levelNames = map[string]string{"0": health.LevelOK, "1": health.LevelWarning, "2": health.LevelCritical, "3": health.LevelUnknown}
+var levelNames = map[string]string{
+	"0": health.LevelOK, "1": health.LevelWarning, "2": health.LevelCritical, "3": health.LevelUnknown,
+}
 
 func (w *world) document(s health.Status) mouth {
 	m := mouth{level: s.Level, bad: map[string]string{}}

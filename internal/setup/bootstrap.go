@@ -153,7 +153,8 @@ func untar(data []byte) (map[string][]byte, error) {
 }
 
 // commandKeys are the keys of the configuration that name a command.
-var commandKeys = regexp.MustCompile(`(?m)^[ \t]*(freeze_command|thaw_command|stop_command|start_command|command)[ \t]*=[ \t]*\[`)
+var commandKeys = regexp.MustCompile(
+	`(?m)^[ \t]*(freeze_command|thaw_command|stop_command|start_command|command)[ \t]*=[ \t]*\[`)
 
 // confirmed returns the configuration without the commands that nobody confirms.
 func (r BootstrapRequest) confirmed(text []byte, report *BootstrapReport) ([]byte, error) {

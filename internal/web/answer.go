@@ -79,7 +79,8 @@ func (s *Server) reply(w http.ResponseWriter, status int, document any) {
 	encoder.SetIndent("", "  ")
 	if err := encoder.Encode(document); err != nil {
 		s.report(fmt.Errorf("http: %w", err))
-		status, body = http.StatusInternalServerError, *bytes.NewBufferString(`{"error": "the answer could not be written as JSON"}` + "\n")
+		status = http.StatusInternalServerError
+		body = *bytes.NewBufferString(`{"error": "the answer could not be written as JSON"}` + "\n")
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)

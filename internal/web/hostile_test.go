@@ -25,11 +25,13 @@ func hostileScene(t testing.TB) *State {
 	st.Commands = Commands{ConfigPath: evil, StopService: evil, StartService: evil}
 	for i := range st.Status.Legs {
 		l := &st.Status.Legs[i]
-		l.Name, l.Message, l.Level, l.Headline, l.Hint = evil+strconv.Itoa(i), evil, health.LevelCritical, evil, "atobackupd "+evil
+		l.Name, l.Level, l.Hint = evil+strconv.Itoa(i), health.LevelCritical, "atobackupd "+evil
+		l.Message, l.Headline = evil, evil
 	}
 	st.Status.Conditions = []health.Condition{{Name: evil, Level: evil, Message: evil, Hint: evil, Headline: evil}}
 	for i := range st.Targets {
-		st.Targets[i].Name, st.Targets[i].Place, st.Targets[i].LastError = evil+strconv.Itoa(i), evil+strings.Repeat("x", 300), evil
+		st.Targets[i].Name, st.Targets[i].LastError = evil+strconv.Itoa(i), evil
+		st.Targets[i].Place = evil + strings.Repeat("x", 300)
 	}
 	for i := range st.Snapshots {
 		s := &st.Snapshots[i]
