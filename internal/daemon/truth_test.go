@@ -8,7 +8,9 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -48,6 +50,8 @@ type world struct {
 	d     *daemon
 	alone func()   // lets go of the locks of a daemon
 	pulse []string // the heartbeats that were sent
+
+	page string // of the dashboard, as it was last asked
 
 	// What a state keeps until its end.
 	encryption config.Encryption
@@ -273,7 +277,7 @@ func (w *world) listen() map[string]mouth {
 
 	metrics := w.get(server, "/metrics")
 	m := mouth{level: levelNames[w.number(metrics, `atobackupd_level`)], bad: map[string]string{}}
-	for _, match := range regexp.MustCompile(`(?m)^atobackupd_(?:leg_level\{leg|condition\{condition)="([^"]+)"\} (\d)`).FindAllStringSubmatch(metrics, -1) {
+	for _, match := range levelMetric.FindAllStringSubmatch(metrics, -1) {
 		if match[2] != "0" {
 			m.bad[match[1]] = levelNames[match[2]]
 		}
@@ -286,8 +290,12 @@ func (w *world) listen() map[string]mouth {
 		w.t.Fatal("the dashboard has no verdict")
 	}
 	told["dashboard"] = mouth{level: verdict[1], text: verdict[0]}
+	w.page = page
 	return told
 }
+
+var levelMetric = regexp.MustCompile(
+	`(?m)^atobackupd_(?:leg_level\{leg|condition\{condition)="([^"]+)"\} (\d)`)
 
 var levelNames = map[string]string{
 	"0": health.LevelOK, "1": health.LevelWarning, "2": health.LevelCritical, "3": health.LevelUnknown,
@@ -404,6 +412,7 @@ func (w *world) run(s state) {
 	_, name, _ := strings.Cut(s.want, " ")
 	w.checkPulse("while it holds", s.want, "")
 	told := strings.Join(w.look(), "\n")
+	w.show(s, told)
 	silent := s.mute || s.want == ""
 	if level, _, _ := strings.Cut(s.want, " "); silent != !strings.Contains(told, strings.ToUpper(level)+" "+name+": ") || silent && told != "" {
 		w.t.Errorf("people are told %q", told)
@@ -430,6 +439,36 @@ func (w *world) run(s state) {
 	}
 	if got := strings.Count(told, word+name); s.after == "" && !silent && got != 1 || silent && told != "" {
 		w.t.Errorf("after its end people are told %q", told)
+	}
+}
+
+// show logs the row of a state for people, and keeps the page of the dashboard
+// where TRUTH_PAGES names a directory for it.
+func (w *world) show(s state, told string) {
+	w.t.Helper()
+	var levels []string
+	for who, m := range w.listen() {
+		levels = append(levels, who+" "+m.level)
+	}
+	slices.Sort(levels)
+	_, name, _ := strings.Cut(s.want, " ")
+	message := ""
+	status, err := w.app.Status(w.t.Context(), time.Now())
+	w.must(err)
+	for _, p := range status.Problems() {
+		if p.Name == name {
+			message = p.Message
+		}
+	}
+	heard := "people hear nothing"
+	if told != "" {
+		heard = "people hear " + strings.ToUpper(status.Level)
+	}
+	message = strings.ReplaceAll(message, w.dir, "DIR")
+	w.t.Logf("TABLE | %s | %s | %s | %s; %s; %d heartbeats | %s", s.name, status.Level, name,
+		strings.Join(levels, ", "), heard, len(w.pulse), message)
+	if dir := os.Getenv("TRUTH_PAGES"); dir != "" {
+		w.must(os.WriteFile(filepath.Join(dir, strings.ReplaceAll(s.name, " ", "_")+".html"), []byte(w.page), 0o600))
 	}
 }
 
