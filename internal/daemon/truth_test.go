@@ -414,7 +414,8 @@ func (w *world) run(s state) {
 	told := strings.Join(w.look(), "\n")
 	w.show(s, told)
 	silent := s.mute || s.want == ""
-	if level, _, _ := strings.Cut(s.want, " "); silent != !strings.Contains(told, strings.ToUpper(level)+" "+name+": ") || silent && told != "" {
+	if level, _, _ := strings.Cut(s.want, " "); silent != !strings.Contains(told, strings.ToUpper(level)+" "+name+
+		": ") || silent && told != "" {
 		w.t.Errorf("people are told %q", told)
 	}
 	for range 3 {
