@@ -264,11 +264,14 @@ var byHandle = []string{
 	"restore/extract.go", "restore/identity.go", "restore/journal.go", "restore/leaves.go", "restore/plan.go",
 	"restore/planitem.go", "restore/replace.go", "restore/resume.go", "restore/session.go", "restore/set.go",
 	"restore/source.go", "restore/stage.go", "restore/swap.go",
+	"offsite/pull.go", "offsite/pull_digest.go", "offsite/pull_entries.go", "offsite/pull_look.go",
+	"offsite/pull_packs.go", "offsite/pull_patches.go", "offsite/pull_rebuild.go",
 }
 
 // onHandles are the names of package os that take no path, or only make one.
 var onHandles = map[string]bool{"NewFile": true, "File": true, "FileMode": true, "FileInfo": true, "PathError": true,
-	"LinkError": true, "Geteuid": true, "Getegid": true, "Getgroups": true, "ReadFile": true} // ReadFile: of /etc, which is root's
+	"LinkError": true, "Geteuid": true, "Getegid": true, "Getgroups": true, "TempDir": true,
+	"ReadFile": true} // of /etc, which is root's
 
 // TestTreesOfOthersAreWalkedByHandle reads the syntax trees: a path that leads
 // through a directory of somebody else's may lead elsewhere by the time it is

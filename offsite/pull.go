@@ -11,7 +11,6 @@ import (
 	"hash"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 
 	"github.com/klauspost/compress/zstd"
@@ -19,6 +18,7 @@ import (
 	"github.com/atocore/atobackupd/crypt"
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx"
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 )
 
 // PullOptions says how a snapshot is fetched.
@@ -26,14 +26,26 @@ type PullOptions struct {
 	Identities crypt.Identities
 	Signers    crypt.Signers // the public key that must have signed it
 	Progress   fsx.Progress
+
+	// Owners are those whose links in the destination's path are followed; root
+	// and the caller where there are none.
+	Owners tree.Owners
+}
+
+func (o *PullOptions) owners() tree.Owners {
+	if o.Owners == nil {
+		return tree.Trusted("")
+	}
+	return o.Owners
 }
 
 // Pull fetches one snapshot into dest, which must not exist or be empty: a
 // snapshot directory as it lay on the host. The signature is verified before
 // anything else, the manifest against its signed digest, every file against the
 // manifest's; where one differs the error names the pack. The snapshot is built
-// beside dest and renamed, so that dest is whole or absent. Owners are set where
-// this process may; modes and times always.
+// beside dest and renamed, so that dest is whole or absent. Everything is done by
+// handle: what somebody else puts in the way meanwhile is an error. Owners are set
+// where this process may; modes and times always.
 func (v *Vault) Pull(ctx context.Context, s Stored, dest string, o PullOptions) (err error) {
 	sums, err := v.verified(ctx, s, o.Signers)
 	if err != nil {
@@ -43,44 +55,95 @@ func (v *Vault) Pull(ctx context.Context, s Stored, dest string, o PullOptions) 
 	if err != nil {
 		return err
 	}
-	dest = filepath.Clean(dest)
-	if err := prepareDestination(dest, m); err != nil {
-		return err
-	}
-	dir, err := os.MkdirTemp(filepath.Dir(dest), "."+filepath.Base(dest)+".pull-*")
+	parent, base, err := openDestination(dest, o.owners())
 	if err != nil {
 		return err
 	}
+	defer parent.Close()
+	if err := checkDestination(parent, base, m); err != nil {
+		return err
+	}
+	// The handle stays with what was made, whatever happens to its name.
+	dir, temp, err := parent.MkdirTemp("."+base+".pull-*", 0o700)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, fsx.RemoveAll(dir))
+			err = errors.Join(err, parent.RemoveAll(temp))
 		}
 	}()
-	if err := v.restoreFiles(ctx, m, sums, dir, o); err != nil {
+	above, err := parent.Attributes(".")
+	if err != nil {
 		return err
 	}
-	return fsx.Rename(dir, dest) // replaces an empty directory
+	if err := v.restoreFiles(ctx, m, sums, dir, above, o); err != nil {
+		return err
+	}
+	if err := parent.RenameDurably(temp, parent, base, tree.Replace); err != nil { // an empty directory goes
+		return err
+	}
+	return parent.Expect(base, dir.ID())
 }
 
-func prepareDestination(dest string, m *Manifest) error {
-	entries, err := os.ReadDir(dest)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+// openDestination opens the directory that will hold dest, and makes it where it
+// is missing.
+func openDestination(dest string, owners tree.Owners) (parent *tree.Dir, base string, err error) {
+	if dest, err = filepath.Abs(dest); err != nil {
+		return nil, "", err
 	}
-	if len(entries) > 0 {
+	above, err := tree.OpenOrMake(filepath.Dir(dest), owners, 0o700)
+	if err != nil {
+		return nil, "", err
+	}
+	above.Close()
+	parent, base, err = tree.OpenParent(dest, owners)
+	if err == nil && base == "." {
+		parent.Close()
+		err = &fs.PathError{Op: "restore into", Path: dest, Err: fs.ErrInvalid}
+	}
+	return parent, base, err
+}
+
+// checkDestination fails unless base is missing or an empty directory, with room
+// for the files beside it.
+func checkDestination(parent *tree.Dir, base string, m *Manifest) error {
+	refuse := func(why string) error {
 		return &failure.Error{
-			Op: "vault restore", Subject: dest, Kind: failure.Refused, Err: errors.New("it is not empty"),
+			Op: "vault restore", Subject: parent.Name(base), Kind: failure.Refused, Err: errors.New(why),
 			Hint: "name a directory that does not exist yet",
 		}
 	}
-	if err := fsx.MkdirAll(filepath.Dir(dest), 0o700); err != nil {
+	there, err := parent.Lstat(base)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return err
+	case !there.IsDir():
+		return refuse("it is not a directory")
+	default:
+		d, err := parent.OpenDir(base)
+		if err != nil {
+			return err
+		}
+		defer d.Close()
+		for _, err := range d.Entries() {
+			return cmp.Or(err, refuse("it is not empty"))
+		}
+	}
+	free, err := fsx.Free(parent.ProcPath("."))
+	if err != nil || free >= m.stored() {
 		return err
 	}
-	return fsx.RequireFree(filepath.Dir(dest), m.stored(), 0)
+	return &failure.Error{
+		Op: "vault restore", Subject: parent.Name(base), Kind: failure.NoSpace,
+		Err: fmt.Errorf("%d MiB are free, and %d MiB are needed", free>>20, (m.stored()+1<<20-1)>>20),
+	}
 }
 
 // stored returns the bytes that the pages of a manifest take on a disk: holes
-// encodeChunk none.
+// take none.
 func (m *Manifest) stored() int64 {
 	total := int64(0)
 	for i := range m.Files {

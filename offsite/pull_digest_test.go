@@ -3,9 +3,9 @@ package offsite
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"os"
 	"testing"
 
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
@@ -24,7 +24,7 @@ func TestFileDigestFollows(t *testing.T) {
 		},
 	}
 	for _, order := range [][]int64{{0, 1, 2, 3}, {3, 2, 1, 0}, {1, 3, 0, 2}, {0, 3, 2, 1}} {
-		root, err := os.OpenRoot(t.TempDir())
+		root, err := tree.Open(t.TempDir(), tree.Trusted(""))
 		if err != nil {
 			t.Fatal(err)
 		}

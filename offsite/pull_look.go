@@ -7,9 +7,9 @@ import (
 	"errors"
 	"io"
 	"os"
-	"path/filepath"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
@@ -64,15 +64,25 @@ func (v *Vault) Dump(ctx context.Context, s Stored, path string, out io.Writer, 
 			Err: errors.New("it is a " + t + ", not a file"),
 		}
 	}
-	dir, err := os.MkdirTemp("", "atobackupd-dump-")
+	temp, err := tree.Open(os.TempDir(), o.owners())
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	if err := v.restoreFiles(ctx, &only, sums, dir, o); err != nil {
+	defer temp.Close()
+	dir, name, err := temp.MkdirTemp("atobackupd-dump-*", 0o700)
+	if err != nil {
 		return err
 	}
-	f, err := os.Open(filepath.Join(dir, filepath.FromSlash(path)))
+	defer dir.Close()
+	defer func() { err = errors.Join(err, temp.RemoveAll(name)) }()
+	above, err := dir.Attributes(".")
+	if err != nil {
+		return err
+	}
+	if err := v.restoreFiles(ctx, &only, sums, dir, above, o); err != nil {
+		return err
+	}
+	f, err := dir.OpenFile(path)
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,6 @@ import (
 	"io"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/klauspost/compress/zstd"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/atocore/atobackupd/crypt"
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 )
 
 // pullWorkers is how many packs are fetched at once.
@@ -26,7 +26,7 @@ type restorer struct {
 	vault      *Vault
 	manifest   *Manifest
 	sums       sums
-	root       *os.Root
+	root       *tree.Dir
 	identities crypt.Identities
 	patches    patchFile
 	digests    []fileDigest
@@ -37,12 +37,9 @@ type restorer struct {
 // base layer, XORed with it, to its place. What the base layer writes is final,
 // and is digested at once. Each pack is streamed once for each layer that uses
 // it, and the two use different ones.
-func (v *Vault) restoreFiles(ctx context.Context, m *Manifest, sums sums, dir string, o PullOptions) error {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
+func (v *Vault) restoreFiles(
+	ctx context.Context, m *Manifest, sums sums, root *tree.Dir, above tree.Attributes, o PullOptions,
+) error {
 	f, err := newRestorer(m, root)
 	if err != nil {
 		return err
@@ -67,14 +64,10 @@ func (v *Vault) restoreFiles(ctx context.Context, m *Manifest, sums sums, dir st
 			return f.findCorruptPack(ctx, &m.Files[i])
 		}
 	}
-	above, err := ownerOf(filepath.Dir(dir))
-	if err != nil {
-		return err
-	}
 	return finishEntries(root, m, above)
 }
 
-func newRestorer(m *Manifest, root *os.Root) (*restorer, error) {
+func newRestorer(m *Manifest, root *tree.Dir) (*restorer, error) {
 	patches, err := newPatchFile(m, root)
 	if err != nil {
 		return nil, err
@@ -344,7 +337,7 @@ func (w *packReader) at(file int) (*os.File, int64, error) {
 		if err := w.closeFile(); err != nil {
 			return nil, 0, err
 		}
-		f, err := w.root.OpenFile(filepath.FromSlash(e.Path), os.O_RDWR, 0)
+		f, err := w.root.OpenInPlace(e.Path)
 		if err != nil {
 			return nil, 0, err
 		}

@@ -5,6 +5,8 @@ import (
 	"iter"
 	"os"
 	"slices"
+
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 )
 
 // patchFile holds the patch layer of a snapshot while the base layer is written:
@@ -24,7 +26,7 @@ type patchRun struct {
 const patchFileName = ".atobackupd-patches"
 
 // newPatchFile makes a patch file in root, without a name: it goes with the process.
-func newPatchFile(m *Manifest, root *os.Root) (p patchFile, err error) {
+func newPatchFile(m *Manifest, root *tree.Dir) (p patchFile, err error) {
 	p.runs = make([][]patchRun, len(m.Files))
 	at := int64(0)
 	for i := range m.Files {
@@ -33,7 +35,7 @@ func newPatchFile(m *Manifest, root *os.Root) (p patchFile, err error) {
 			at += r.Pages
 		}
 	}
-	if p.File, err = root.OpenFile(patchFileName, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
+	if p.File, err = root.Create(patchFileName, 0o600); err != nil {
 		return p, err
 	}
 	return p, root.Remove(patchFileName)

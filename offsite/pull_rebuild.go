@@ -10,6 +10,7 @@ import (
 
 	"github.com/atocore/atobackupd/crypt"
 	"github.com/atocore/atobackupd/internal/fsx"
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
@@ -32,7 +33,11 @@ func (v *Vault) Rebuild(ctx context.Context, s Stored, dir string, o PullOptions
 	if err != nil {
 		return err
 	}
-	root, err := os.OpenRoot(dir)
+	absolute, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	root, err := tree.Open(absolute, o.owners())
 	if err != nil {
 		return err
 	}
@@ -159,16 +164,16 @@ func (b *rebuilder) addOld(out *mapWriter, old *pageMap) error {
 
 // addFile makes the base file of a file and writes the records of its pages.
 func (b *rebuilder) addFile(ctx context.Context, out *mapWriter, index int, e *FileEntry) (err error) {
-	source := filepath.Join(b.root.Name(), filepath.FromSlash(e.Path))
+	source := b.root.Name(e.Path) // in snapshots/, which is private
 	if err := b.makeBase(ctx, index, e, source); err != nil {
 		return err
 	}
-	content, err := b.root.Open(filepath.FromSlash(e.Path))
+	content, err := b.root.OpenFile(e.Path)
 	if err != nil {
 		return err
 	}
 	defer content.Close()
-	base, err := os.Open(b.base.path(b.stored.Push, e.Path))
+	base, err := b.base.open(b.stored.Push, e.Path)
 	if err != nil {
 		return err
 	}
@@ -220,17 +225,7 @@ func (b *rebuilder) makeBase(ctx context.Context, index int, e *FileEntry, sourc
 	if len(e.Patch) == 0 {
 		return b.base.keep(ctx, b.stored.Push, source, e.Path)
 	}
-	to := b.base.path(b.stored.Push, e.Path)
-	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
-		return err
-	}
-	if err := os.Remove(to); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	if _, err := fsx.CopyFile(ctx, to, source, 0o600, true); err != nil {
-		return err
-	}
-	f, err := os.OpenFile(to, os.O_RDWR, 0)
+	f, err := b.base.copy(ctx, b.stored.Push, source, e.Path)
 	if err != nil {
 		return err
 	}

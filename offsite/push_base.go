@@ -15,7 +15,8 @@ import (
 // baseDir keeps the files that a vault's base pages came from, as hard links:
 // <dir>/<PUSH>/<path>. They cost no space while the snapshot lives, and are
 // what changed pages are XORed with. Nothing is believed of them: each page is
-// checked against the digest in the map before it is used.
+// checked against the digest in the map before it is used. They lie in
+// backup.dir, which is private: a path to them is good enough.
 type baseDir string
 
 func (d baseDir) path(link PushID, name string) string {
@@ -32,11 +33,8 @@ func (d baseDir) has(f *mappedFile) bool {
 // cannot be made (another file system, a file of somebody else's under
 // protected_hardlinks, too many links) it is a copy.
 func (d baseDir) keep(ctx context.Context, push PushID, source, name string) error {
-	to := d.path(push, name)
-	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
-		return err
-	}
-	if err := os.Remove(to); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	to, err := d.makeRoom(push, name)
+	if err != nil {
 		return err
 	}
 	if err := fsx.Announce(fsx.OpLink, to); err != nil {
@@ -45,8 +43,37 @@ func (d baseDir) keep(ctx context.Context, push PushID, source, name string) err
 	if os.Link(source, to) == nil {
 		return nil
 	}
-	_, err := fsx.CopyFile(ctx, to, source, 0o400, true)
+	_, err = fsx.CopyFile(ctx, to, source, 0o400, true)
 	return err
+}
+
+// copy makes a base file that is a copy of a snapshot's, and opens it for changes.
+func (d baseDir) copy(ctx context.Context, push PushID, source, name string) (*os.File, error) {
+	to, err := d.makeRoom(push, name)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := fsx.CopyFile(ctx, to, source, 0o600, true); err != nil {
+		return nil, err
+	}
+	return os.OpenFile(to, os.O_RDWR|syscall.O_NOFOLLOW, 0)
+}
+
+// makeRoom makes the directory of a base file and removes an earlier one.
+func (d baseDir) makeRoom(push PushID, name string) (path string, err error) {
+	path = d.path(push, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return "", err
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	return path, nil
+}
+
+// open opens a base file for reading.
+func (d baseDir) open(push PushID, name string) (*os.File, error) {
+	return os.OpenFile(d.path(push, name), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 }
 
 // sweep removes the directories of pushes that no entry needs any more.
@@ -90,7 +117,7 @@ func (b *baseReader) read(f *mappedFile, page int64, want pageDigest) []byte {
 	if b.name != name {
 		b.Close()
 		b.name = name
-		b.file, _ = os.OpenFile(name, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+		b.file, _ = b.dir.open(f.Link, f.Path)
 	}
 	if b.file == nil {
 		return nil

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -13,6 +12,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/atocore/atobackupd/crypt"
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
@@ -177,7 +177,7 @@ func TestHostileVaultInfo(t *testing.T) {
 
 // fillFrom runs the part of a restore that comes after the digests held.
 func fillFrom(tb testing.TB, m *Manifest, pack []byte, identities crypt.Identities) error {
-	root, err := os.OpenRoot(tb.TempDir())
+	root, err := tree.Open(tb.TempDir(), tree.Trusted(""))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -199,13 +199,13 @@ func fillFrom(tb testing.TB, m *Manifest, pack []byte, identities crypt.Identiti
 		defer w.close()
 		return w.streamPack(&object{name: "packs/x.age", body: io.NopCloser(bytes.NewReader(pack))}, reads[0])
 	}
-	if err := read(packReadsOf(m, func(f *FileEntry) []Run { return f.Patch }), (*packReader).putPatch); err != nil {
+	if err := read(packReadsOf(m, patchRuns), (*packReader).putPatch); err != nil {
 		return err
 	}
 	if err := f.fillHoles(tb.Context()); err != nil {
 		return err
 	}
-	return read(packReadsOf(m, func(f *FileEntry) []Run { return f.Base }), (*packReader).putBase)
+	return read(packReadsOf(m, baseRuns), (*packReader).putBase)
 }
 
 // sealPack makes a pack of a stream that need not be zstd.

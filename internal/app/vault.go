@@ -43,6 +43,14 @@ type Vault struct {
 // Close ends the connection.
 func (v *Vault) Close() error { return v.remote.Close() }
 
+// owners returns those whose links in a path of this machine are followed.
+func (v *Vault) owners() tree.Owners {
+	if v.app == nil {
+		return tree.Trusted("")
+	}
+	return v.app.Owners()
+}
+
 // IsTarget reports whether it is the vault of a configured target.
 func (v *Vault) IsTarget() bool { return v.target != nil }
 
@@ -178,7 +186,7 @@ func (v *Vault) Restore(ctx context.Context, name string, identities crypt.Ident
 	}
 	return stored, warnings, v.Pull(ctx, stored, dest, offsite.PullOptions{
 		Identities: identities, Signers: v.Signers,
-		Progress: progress.Prefix(v.Name),
+		Progress: progress.Prefix(v.Name), Owners: v.owners(),
 	})
 }
 
