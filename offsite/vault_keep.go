@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io/fs"
+	"path"
 	"slices"
 	"strings"
 
@@ -152,6 +154,7 @@ func (v *Vault) Stats(ctx context.Context, signers crypt.Signers) (s Stats, err 
 type DirRemote interface {
 	Remote
 	MakeDirs(names ...string) error
+	MakeReadOnly(names ...string) error
 }
 
 // InitDir makes a vault's directories at path on this machine, for an append-only
@@ -164,7 +167,7 @@ func InitDir(ctx context.Context, remote DirRemote, info VaultInfo) (*Vault, err
 	}
 	v, err := OpenVault(ctx, remote)
 	if err == nil {
-		return v, nil // an older vault, whose directories are whole now
+		return v, protect(ctx, remote) // an older vault, whose directories are whole now
 	}
 	if !errors.Is(err, ErrNoVault) || info.Signer == "" {
 		if errors.Is(err, ErrNoVault) {
@@ -176,4 +179,25 @@ func InitDir(ctx context.Context, remote DirRemote, info VaultInfo) (*Vault, err
 		return nil, &failure.Error{Op: "vault init", Subject: "--signer", Kind: failure.Usage, Err: err}
 	}
 	return NewVault(ctx, remote, info)
+}
+
+// protect takes the permission to write from what was laid on this machine for the
+// account that owns it: recover.py and vault.json, which that account could write
+// over in place. Versions before 0.2.0 left it.
+func protect(ctx context.Context, remote DirRemote) error {
+	for _, dir := range []string{".", reportsDir} {
+		entries, err := remote.List(ctx, dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		for _, e := range entries {
+			if e.Dir || dir == "." && e.Name != vaultFile && e.Name != readmeFile && !IsRecoverScript(e.Name) {
+				continue
+			}
+			if err := remote.MakeReadOnly(path.Join(dir, e.Name)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

@@ -113,6 +113,9 @@ func (v *Vault) Prune(ctx context.Context, now time.Time, o PruneOptions) (resul
 	if o.DryRun {
 		return result, nil
 	}
+	if o.SecondMachine {
+		v.protect(ctx, &result)
+	}
 	if result.Decision.Held && !o.Confirm {
 		return result, &failure.Error{
 			Op: "vault prune", Subject: v.Info.ID, Err: errors.New(result.Decision.HeldReason),
@@ -150,6 +153,18 @@ func (v *Vault) Sweep(ctx context.Context, now time.Time, o PruneOptions) (resul
 		return result, err
 	}
 	return result, v.sweepAll(ctx, now, o, survey, &result)
+}
+
+// protect makes read-only what an account must not write over, where the vault is
+// this machine's.
+func (v *Vault) protect(ctx context.Context, result *Pruned) {
+	local, ok := v.remote.(DirRemote)
+	if !ok {
+		return
+	}
+	if err := protect(ctx, local); err != nil {
+		result.Warnings = append(result.Warnings, fmt.Sprintf("the account could change its own files: %v", err))
+	}
 }
 
 func (v *Vault) sweepAll(
@@ -242,11 +257,12 @@ func (o *PruneOptions) holdSuperseded(result *Pruned, current int) {
 	if !o.SecondMachine || due == 0 || deletions <= 3 || result.Decision.Held {
 		return
 	}
-	if total := current + due; !(float64(deletions) <= o.Policy.MaxDeleteFraction*float64(total)) {
+	// Of the stamps, not of the pushes: replacing each of them is all that there is.
+	if !(float64(deletions) <= o.Policy.MaxDeleteFraction*float64(current)) {
 		result.Decision.Held = true
 		result.Decision.HeldReason = fmt.Sprintf(
-			"it would remove %d of %d pushes, %d of them replaced by later ones of the same stamps", deletions,
-			total, due,
+			"it would remove %d pushes of %d snapshots, %d of them replaced by later ones of the same stamps",
+			deletions, current, due,
 		)
 	}
 }

@@ -25,10 +25,12 @@ import (
 	"github.com/atocore/atobackupd/offsite"
 )
 
-// Permissions of what is made here: a vault is its owner's business.
+// Permissions of what is made here: a vault is its owner's business, and an object
+// never changes. On an append-only account it must not: who can open one of the
+// account's own files for writing can write over it in place.
 const (
 	dirMode  = 0o700
-	fileMode = 0o600
+	fileMode = 0o400
 )
 
 // Remote is a directory as an offsite.Remote.
@@ -109,6 +111,31 @@ func (r *Remote) MakeDirs(names ...string) error {
 		d.Close()
 	}
 	return nil
+}
+
+// MakeReadOnly takes the permission to write from objects that an earlier version
+// or a copy has left with it. Those that are missing are passed over.
+func (r *Remote) MakeReadOnly(names ...string) error {
+	for _, name := range names {
+		err := r.makeReadOnly(name)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return r.explain("make read-only", name, err)
+		}
+	}
+	return nil
+}
+
+func (r *Remote) makeReadOnly(name string) error {
+	f, err := r.open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || info.Mode().Perm()&0o222 == 0 {
+		return err
+	}
+	return f.Chmod(info.Mode().Perm() &^ 0o222)
 }
 
 // makeDir opens a directory, and makes it where it is missing.
