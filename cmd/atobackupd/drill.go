@@ -16,6 +16,7 @@ import (
 
 func newDrill(c *cli) *cobra.Command {
 	var live bool
+	var note string
 	cmd := &cobra.Command{
 		Use:     "drill [STAMP|latest]",
 		GroupID: groupRecovery,
@@ -26,8 +27,11 @@ it went, and delete it. Exits 3 when it does not pass.
 
 --live is the full drill against the real service: a snapshot, a marker memory
 written after it, stop, restore, start, and the marker must be gone. What else
-was written meanwhile is gone as well, and is in the pre-restore snapshot.`,
-		Example:           "  atobackupd drill\n  atobackupd drill --live",
+was written meanwhile is gone as well, and is in the pre-restore snapshot.
+
+The record (stamp, pre-restore snapshot, outcome, surprises, --note) is kept by
+history and goes to the vault with the next push.`,
+		Example:           "  atobackupd drill\n  atobackupd drill --live --note upgraded",
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: c.completeStamps,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -43,15 +47,16 @@ was written meanwhile is gone as well, and is in the pre-restore snapshot.`,
 				var result restore.DrillResult
 				var err error
 				if live {
-					result, err = a.LiveDrill(cmd.Context())
+					result, err = a.LiveDrill(cmd.Context(), note)
 				} else {
-					result, err = a.Drill(cmd.Context(), name, time.Time{})
+					result, err = a.Drill(cmd.Context(), name, time.Time{}, note)
 				}
 				return c.emitWith(err, result, func(w io.Writer) { printDrill(w, result) })
 			})
 		},
 	}
 	cmd.Flags().BoolVar(&live, "live", false, "the full drill, against the real service")
+	cmd.Flags().StringVar(&note, "note", "", "what there is to say of it, kept with its record")
 	return cmd
 }
 

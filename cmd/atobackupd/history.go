@@ -71,8 +71,15 @@ func printRuns(w io.Writer, runs []health.Run, width int) {
 	}
 	t.print(w, width)
 	for _, run := range runs {
+		began, detail := run.StartedAt.UTC().Format("2006-01-02 15:04:05"), health.DetailOf(run)
+		if detail.PreRestore != "" {
+			say(w, width, began+" "+run.Job+": what was live before it is "+detail.PreRestore, "")
+		}
+		if detail.Note != "" {
+			say(w, width, began+" "+run.Job+": note: "+detail.Note, "")
+		}
 		if run.Error != "" {
-			say(w, width, run.StartedAt.UTC().Format("2006-01-02 15:04:05")+" "+run.Job+": "+run.Error, "")
+			say(w, width, began+" "+run.Job+": "+run.Error, "")
 		}
 	}
 	fmt.Fprintln(w, count(len(runs), "run"))

@@ -12,7 +12,6 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
-	"github.com/atocore/atobackupd/internal/escape"
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/health"
 )
@@ -68,22 +67,29 @@ func (c *cli) showStatus(ctx context.Context, w io.Writer) error {
 	return c.emit(status, func(io.Writer) { printStatus(w, status, now, c.width()) })
 }
 
-// watchStatus looks again and again; Ctrl-C is its orderly end. The screen is
-// drawn in one write, so that it does not flicker.
+// watchStatus looks again and again; Ctrl-C is its orderly end. On a terminal it
+// is a screen of its own, which is drawn in place and in one write, so that nothing
+// flickers and nothing is left in the scroll-back.
 func (c *cli) watchStatus(ctx context.Context) error {
-	clear := ""
-	if isTerminal(c.rawStdout) {
-		clear = "\x1b[H\x1b[2J"
+	screen := isTerminal(c.rawStdout)
+	if screen {
+		_, _ = io.WriteString(c.rawStdout, enterScreen)
+		defer func() { _, _ = io.WriteString(c.rawStdout, leaveScreen) }()
 	}
 	timer := time.NewTicker(watchEvery)
 	defer timer.Stop()
 	for {
-		var screen bytes.Buffer
-		screen.WriteString(clear + time.Now().Format("2006-01-02 15:04:05 MST") + "\n")
-		if err := c.showStatus(ctx, escape.Writer(&screen)); err != nil {
+		var text bytes.Buffer
+		text.WriteString(time.Now().Format("2006-01-02 15:04:05 MST") + ", every " + watchEvery.String() +
+			", Ctrl-C ends it\n\n")
+		if err := c.showStatus(ctx, c.peopleOn(&text)); err != nil {
 			return err
 		}
-		if _, err := c.rawStdout.Write(screen.Bytes()); err != nil {
+		frame := text.String()
+		if screen {
+			frame = inPlace(frame, c.height())
+		}
+		if _, err := io.WriteString(c.rawStdout, frame); err != nil {
 			return err
 		}
 		select {
@@ -92,6 +98,21 @@ func (c *cli) watchStatus(ctx context.Context) error {
 		case <-timer.C:
 		}
 	}
+}
+
+// What a terminal is told: the other screen without a cursor, and back.
+const (
+	enterScreen = "\x1b[?1049h\x1b[?25l"
+	leaveScreen = "\x1b[?25h\x1b[?1049l"
+)
+
+// inPlace draws text over the screen that is there, as far as its lines go.
+func inPlace(text string, height int) string {
+	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
+	if len(lines) > height {
+		lines = append(lines[:height-1], fmt.Sprintf("… %s more", count(len(lines)-height+1, "line")))
+	}
+	return "\x1b[H" + strings.Join(lines, "\x1b[K\n") + "\x1b[K\x1b[J"
 }
 
 func printStatus(w io.Writer, s health.Status, now time.Time, width int) {

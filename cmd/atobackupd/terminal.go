@@ -52,16 +52,35 @@ func (c *cli) width() int {
 	if n, err := strconv.Atoi(os.Getenv("COLUMNS")); err == nil && n > 0 {
 		return max(n, 40)
 	}
+	if size := c.windowSize(); size != nil && size.Col > 0 {
+		return max(int(size.Col), 40)
+	}
+	return defaultWidth
+}
+
+// height is how many lines the terminal shows.
+func (c *cli) height() int {
+	if size := c.windowSize(); size != nil && size.Row > 0 {
+		return max(int(size.Row), 2)
+	}
+	return 24
+}
+
+// windowSize asks the terminal; nil where stdout is none.
+func (c *cli) windowSize() *unix.Winsize {
 	w := c.rawStdout
 	if o, ok := w.(stream); ok {
 		w = o.Writer
 	}
-	if f, ok := w.(*os.File); ok {
-		if size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ); err == nil && size.Col > 0 {
-			return max(int(size.Col), 40)
-		}
+	f, ok := w.(*os.File)
+	if !ok {
+		return nil
 	}
-	return defaultWidth
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return nil
+	}
+	return size
 }
 
 // coloured paints the words that say how things stand, where they begin a line
@@ -90,9 +109,12 @@ func (c coloured) Write(p []byte) (int, error) {
 
 // people is where text for people goes: coloured on a terminal and only there;
 // NO_COLOR and TERM=dumb turn that off.
-func (c *cli) people() io.Writer {
+func (c *cli) people() io.Writer { return c.peopleOn(c.rawStdout) }
+
+// peopleOn is people for text that reaches stdout by way of w.
+func (c *cli) peopleOn(w io.Writer) io.Writer {
 	if !isTerminal(c.rawStdout) || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
-		return c.stdout
+		return escape.Writer(w)
 	}
-	return escape.Writer(coloured{c.rawStdout}) // the colours come after the escaping
+	return escape.Writer(coloured{w}) // the colours come after the escaping
 }

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -19,7 +20,7 @@ import (
 // checks it there. The main lock is held meanwhile: the scratch lies in staging/,
 // beside the snapshots, where there is room and where a crash's remains are
 // swept. A drill that does not pass is an error of kind Invalid.
-func (a *App) Drill(ctx context.Context, name string, slot time.Time) (result restore.DrillResult, err error) {
+func (a *App) Drill(ctx context.Context, name string, slot time.Time, note string) (result restore.DrillResult, err error) {
 	err = a.runJob(ctx, "drill", health.LegDrill, history.Run{Slot: slot}, func(run *jobRun) error {
 		lock, err := a.Lock(ctx, "a restore drill")
 		if err != nil {
@@ -44,7 +45,7 @@ func (a *App) Drill(ctx context.Context, name string, slot time.Time) (result re
 			Share:    a.Config.Backup.Share != "copy",
 			Progress: a.progress,
 		})
-		err = a.drilled(ctx, &run.Run, result, err)
+		err = a.drilled(ctx, &run.Run, result, note, err)
 		a.confirmDamage(ctx, snap.Stamp, err)
 		return err
 	})
@@ -56,7 +57,7 @@ const liveDrill = "live"
 
 // LiveDrill holds the runbook's full drill against the real service: it stops
 // it, restores over it, and starts it again. It is never scheduled.
-func (a *App) LiveDrill(ctx context.Context) (result restore.DrillResult, err error) {
+func (a *App) LiveDrill(ctx context.Context, note string) (result restore.DrillResult, err error) {
 	err = a.runJob(ctx, "drill", health.LegLiveDrill, history.Run{Kind: liveDrill}, func(run *jobRun) error {
 		if a.Config.AtoCore.APIURL == "" {
 			return &failure.Error{Op: "drill --live", Kind: failure.Config,
@@ -76,22 +77,26 @@ func (a *App) LiveDrill(ctx context.Context) (result restore.DrillResult, err er
 		result, err = restore.LiveDrill(ctx, restore.LiveDrillRequest{Restore: request, Snapshot: take,
 			APIURL: a.Config.AtoCore.APIURL})
 		run.Stamp = result.Stamp
-		return a.drilled(ctx, &run.Run, result, err)
+		return a.drilled(ctx, &run.Run, result, note, err)
 	})
 	return result, err
 }
 
 // drilled records a drill that was held and turns one that did not pass into an
 // error.
-func (a *App) drilled(ctx context.Context, run *history.Run, result restore.DrillResult, err error) error {
+func (a *App) drilled(
+	ctx context.Context, run *history.Run, result restore.DrillResult, note string, err error,
+) error {
+	run.Detail, _ = json.Marshal(health.RunDetail{Note: note, PreRestore: result.PreRestoreSnapshot})
 	if err != nil {
 		return err
 	}
 	run.Bytes = result.Bytes
 	_, recordErr := a.history.AddDrill(context.WithoutCancel(ctx), history.Drill{
 		Stamp: result.Stamp, Source: "local", StartedAt: run.StartedAt,
-		Duration: time.Duration(result.DurationMS) * time.Millisecond,
-		Pass:     result.Passed, Surprises: append(append([]string{}, result.Errors...), result.Surprises...),
+		Duration:   time.Duration(result.DurationMS) * time.Millisecond,
+		PreRestore: result.PreRestoreSnapshot, Note: note,
+		Pass: result.Passed, Surprises: append(append([]string{}, result.Errors...), result.Surprises...),
 	})
 	a.NoteHistoryError(recordErr)
 	return drillFailure(result)

@@ -96,7 +96,8 @@ func (a *App) runJob(ctx context.Context, job, leg string, started history.Run, 
 	if job == "prune" && workErr == nil {
 		detail.Free, _ = fsx.Free(a.Config.Backup.Dir) // only the forecast lacks it
 	}
-	detail.Left = health.DetailOf(run.Run).Left // what a bounded check says in its run that it left
+	own := health.DetailOf(run.Run) // what the work itself had to say
+	detail.Left, detail.Note, detail.PreRestore = own.Left, own.Note, own.PreRestore
 	if run.Detail, err = json.Marshal(detail); err != nil {
 		return errors.Join(workErr, err)
 	}

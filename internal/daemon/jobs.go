@@ -60,7 +60,7 @@ func jobs(
 		case "drill":
 			job.Timeout = drillTimeout
 			job.Run = func(ctx context.Context, slot scheduler.Slot) error {
-				_, err := a.Drill(ctx, "latest", slot.At)
+				_, err := a.Drill(ctx, "latest", slot.At, "")
 				return err
 			}
 		default:

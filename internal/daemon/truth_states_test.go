@@ -324,7 +324,7 @@ var states = []state{
 	{name: "somebody mistypes a command", // a slip of the fingers is no run
 		make: func(w *world) {
 			w.app.Options.Daemon = false
-			_, err := w.app.LiveDrill(w.t.Context())
+			_, err := w.app.LiveDrill(w.t.Context(), "")
 			w.mustFail(err)
 			w.app.Options.Daemon = true
 		}},

@@ -205,7 +205,7 @@ func (w *world) scrub() error {
 
 func (w *world) drill() error {
 	time.Sleep(time.Second)
-	_, err := w.app.Drill(w.t.Context(), "latest", time.Time{})
+	_, err := w.app.Drill(w.t.Context(), "latest", time.Time{}, "")
 	return err
 }
 

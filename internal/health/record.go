@@ -42,6 +42,9 @@ type RunDetail struct {
 	Full    bool   `json:"full,omitempty"`    // it was to hold Chroma
 	Free    int64  `json:"free,omitempty"`    // bytes on the disk of the snapshots, after a prune
 	Left    int    `json:"left,omitempty"`    // what a bounded check left for the next one
+	Note    string `json:"note,omitempty"`    // what a person had to say of a drill
+	// Of a live drill, the snapshot of what was live before it.
+	PreRestore string `json:"pre_restore_snapshot,omitempty"`
 }
 
 // DetailOf returns the detail of a run; an empty one where none can be read.

@@ -67,6 +67,9 @@ type Drill struct {
 	Duration  time.Duration `json:"-"`
 	Pass      bool          `json:"pass"`
 	Surprises []string      `json:"surprises"`
+	// Of a live drill, the snapshot of what was live before it.
+	PreRestore string `json:"pre_restore_snapshot,omitempty"`
+	Note       string `json:"note,omitempty"` // what a person had to say of it
 }
 
 // AddDrill records a drill that ended. Its ID is given, not taken.
@@ -75,20 +78,20 @@ func (d *DB) AddDrill(ctx context.Context, drill Drill) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	id, _, err := one(ctx, d, scanID, `INSERT INTO drills (stamp, source, started_at, duration_ms, pass, surprises)
-		VALUES (?, ?, ?, ?, ?, ?) RETURNING id`, drill.Stamp, drill.Source, drill.StartedAt.UnixMilli(),
-		drill.Duration.Milliseconds(), drill.Pass, surprises)
+	id, _, err := one(ctx, d, scanID, `INSERT INTO drills (stamp, source, started_at, duration_ms, pass, surprises,
+			pre_restore, note) VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id`, drill.Stamp, drill.Source, drill.StartedAt.UnixMilli(),
+		drill.Duration.Milliseconds(), drill.Pass, surprises, drill.PreRestore, drill.Note)
 	return id, err
 }
 
 // Drills returns the newest drills, newest first, at most limit of them.
 func (d *DB) Drills(ctx context.Context, limit int) ([]Drill, error) {
-	return list(ctx, d, scanDrill, `SELECT id, stamp, source, started_at, duration_ms, pass, surprises
-		FROM drills ORDER BY started_at DESC, id DESC LIMIT ?`, limit)
+	return list(ctx, d, scanDrill, `SELECT id, stamp, source, started_at, duration_ms, pass, surprises,
+		pre_restore, note FROM drills ORDER BY started_at DESC, id DESC LIMIT ?`, limit)
 }
 
 func scanDrill(r row) (drill Drill, err error) {
 	err = r.Scan(&drill.ID, &drill.Stamp, &drill.Source, intoTime{&drill.StartedAt}, intoDuration{&drill.Duration},
-		&drill.Pass, intoWords{&drill.Surprises})
+		&drill.Pass, intoWords{&drill.Surprises}, &drill.PreRestore, &drill.Note)
 	return drill, err
 }

@@ -91,6 +91,9 @@ CREATE TABLE meta (               -- about the file itself
 ) STRICT;
 DROP INDEX runs_by_job;
 CREATE INDEX runs_by_job ON runs (job, id);
+`, `
+ALTER TABLE drills ADD COLUMN note TEXT NOT NULL DEFAULT '';        -- what a person had to say of it
+ALTER TABLE drills ADD COLUMN pre_restore TEXT NOT NULL DEFAULT ''; -- of a live one: what was live before it
 `}
 
 // migrate brings the file to this version's schema, all or nothing. Of several
