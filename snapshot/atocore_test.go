@@ -131,7 +131,7 @@ func TestSnapshotsOfAtoCore(t *testing.T) {
 			"db_snapshot_missing",
 		},
 		"with a sidecar": {"other.db", allKeys("other.db", false), false, func(t *testing.T, dir string) {
-			must(t, os.WriteFile(filepath.Join(dir, "db/other.db-wal"), nil, 0o600))
+			must(t, os.WriteFile(filepath.Join(dir, "db/other.db-wal"), []byte("x"), 0o600))
 		}, "db_sidecar_present"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+
+	"github.com/atocore/atobackupd/snapshot/chroma"
 )
 
 // checkFiles compares every file with the manifest: none missing, none too
@@ -43,7 +45,12 @@ func checkFiles(ctx context.Context, dir string, m *Manifest, c Content, o Valid
 		}
 	}
 	for _, f := range found {
-		if _, left := onDisk[f.Path]; left && !isSidecar(f.Path, c) {
+		_, left := onDisk[f.Path]
+		switch {
+		case !left || isSidecar(f.Path, c):
+		case isEmptySidecar(f):
+			result.warn("file_unexpected", "%s was left by somebody who looked, and holds nothing", f.Path)
+		default:
 			result.failPath(f.Path, "file_unexpected", "%s", f.Path)
 		}
 	}
@@ -98,6 +105,12 @@ func checkDigests(
 		}
 	}
 	return nil
+}
+
+// isEmptySidecar reports whether a file beside Chroma's database holds nothing of it.
+func isEmptySidecar(f File) bool {
+	suffix, ok := strings.CutPrefix(f.Path, ChromaDir+"/"+chroma.DatabaseName)
+	return ok && f.Type == TypeFile && (suffix == "-shm" || f.Size == 0 && (suffix == "-wal" || suffix == "-journal"))
 }
 
 // isSidecar tells the files beside the database, which have a code of their own.

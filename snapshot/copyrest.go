@@ -130,8 +130,13 @@ func (t *takeRun) root(artifact, dir string) error {
 	return err
 }
 
+// storedMode returns the permissions of a stored file: those of the live one, which
+// AtoCore's own restore copies, without write permission for group and others, who
+// could change a good snapshot. The manifest has the mode as it was.
+func storedMode(mode uint32) fs.FileMode { return fs.FileMode(mode).Perm()&^0o022 | 0o400 }
+
 // keepLive records what the live file has besides its bytes, and gives the
-// stored copy its time.
+// stored copy its time and permissions.
 func (t *takeRun) keepLive(dir *tree.Dir, liveName, name string) error {
 	info, err := dir.Lstat(liveName)
 	if err != nil {
@@ -139,6 +144,9 @@ func (t *takeRun) keepLive(dir *tree.Dir, liveName, name string) error {
 	}
 	f := liveEntry(info)
 	t.live[name] = f
+	if err := os.Chmod(t.path(name), storedMode(f.Mode)); err != nil {
+		return err
+	}
 	if err := os.Chtimes(t.path(name), f.MTime, f.MTime); err != nil {
 		return err
 	}

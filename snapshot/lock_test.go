@@ -5,11 +5,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/atocore/atobackupd/internal/failure"
-	"github.com/atocore/atobackupd/internal/fsx"
 )
 
 func TestHoldKeepsPruneAway(t *testing.T) {
@@ -36,7 +36,7 @@ func TestHoldKeepsPruneAway(t *testing.T) {
 func TestHoldSitsOutAQuestion(t *testing.T) {
 	in := install(t)
 	snap := in.mustTake(t, TakeOptions{})
-	asking, ok, err := fsx.LockDir(snap.Path, true)
+	asking, ok, err := in.store.lockPublished(snap.Stamp, true)
 	if err != nil || !ok {
 		t.Fatal(ok, err)
 	}
@@ -45,7 +45,7 @@ func TestHoldSitsOutAQuestion(t *testing.T) {
 	must(t, err)
 	lock.Unlock()
 
-	asking, ok, err = fsx.LockDir(snap.Path, true)
+	asking, ok, err = in.store.lockPublished(snap.Stamp, true)
 	if err != nil || !ok {
 		t.Fatal(ok, err)
 	}
@@ -151,5 +151,40 @@ func TestStamps(t *testing.T) {
 	for _, bad := range []string{"", "pre-restore", "adopted", "Daily"} {
 		_, err := ParseKind(bad)
 		wantError(t, err, failure.Usage, "use daily, weekly, monthly or manual")
+	}
+}
+
+// Lock files lie where AtoCore's group cannot open them, belong to whom the
+// directory above belongs to, and go with their snapshots.
+func TestLockFilesArePrivate(t *testing.T) {
+	in := install(t)
+	state := filepath.Join(t.TempDir(), "state")
+	must(t, os.Mkdir(state, 0o700))
+	uid := os.Geteuid()
+	if uid == 0 {
+		uid = stranger
+		must(t, os.Chown(state, uid, uid))
+	}
+	in.store.KeepLocksIn(filepath.Join(state, "locks"))
+	snap := in.mustTake(t, TakeOptions{})
+	lock, err := in.store.LockShared(snap.Stamp)
+	must(t, err)
+	if !in.store.InUse(snap.Stamp) {
+		t.Error("it is not in use")
+	}
+	for path, mode := range map[string]fs.FileMode{"locks": 0o700, "locks/" + lockName(snap.Stamp): 0o600} {
+		info, err := os.Stat(filepath.Join(state, path))
+		must(t, err)
+		if info.Mode().Perm() != mode || int(info.Sys().(*syscall.Stat_t).Uid) != uid {
+			t.Errorf("%s: %v of %+v", path, info.Mode(), info.Sys())
+		}
+	}
+	lock.Unlock()
+	if in.store.InUse(snap.Stamp) {
+		t.Error("it is in use still")
+	}
+	must(t, in.store.Delete(snap.Stamp))
+	if left, _ := os.ReadDir(filepath.Join(state, "locks")); len(left) != 0 {
+		t.Errorf("left: %v", left)
 	}
 }

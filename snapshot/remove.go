@@ -40,7 +40,7 @@ func (s *Store) Delete(stamp Stamp) error {
 		_ = os.Remove(aside)
 		return failed(err, "this process must be able to write the snapshot's directory and the one above it")
 	}
-	if err := errors.Join(err, fsx.RemoveAll(aside)); err != nil {
+	if err := errors.Join(err, s.dropLock(stamp), fsx.RemoveAll(aside)); err != nil {
 		return failed(err, "it is no longer listed; what is left in staging/ goes with the next backup")
 	}
 	return nil

@@ -199,7 +199,7 @@ func (s *Store) repairFile(ctx context.Context, dir string, stamp Stamp, f Repai
 	if err := os.Remove(good); err != nil && !errors.Is(err, fs.ErrNotExist) { // of a run that died
 		return err
 	}
-	if _, err := fsx.CopyFile(ctx, good, f.from, cmp.Or(fs.FileMode(f.want.Mode)&0o440, 0o400), false); err != nil {
+	if _, err := fsx.CopyFile(ctx, good, f.from, storedMode(f.want.Mode), false); err != nil {
 		return err
 	}
 	defer os.Remove(good)

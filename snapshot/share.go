@@ -102,7 +102,7 @@ func (s *Store) latestFiles() (map[string]stored, error) {
 
 // linkTo replaces a staged file by a hard link to one that is the same. The
 // other is read first: a block that rotted there must not get into this
-// snapshot too. From then on both are read-only.
+// snapshot too.
 func (t *takeRun) linkTo(ctx context.Context, last stored, f File) {
 	if last.Size != f.Size || last.SHA256 != f.SHA256 || !last.MTime.Equal(f.MTime) {
 		return
@@ -114,7 +114,7 @@ func (t *takeRun) linkTo(ctx context.Context, last stored, f File) {
 	if sum, err := digestOf(ctx, last.dir, f.Path); err != nil || sum != f.SHA256 {
 		return
 	}
-	if err := readOnly(path); err != nil {
+	if err := setStoredMode(path, f.Mode); err != nil {
 		return
 	}
 	// Its other name for a moment is outside of the snapshot, and swept from there.
@@ -141,14 +141,19 @@ func sameOwner(a, b string) bool {
 	return unix.Lstat(a, &x) == nil && unix.Lstat(b, &y) == nil && x.Uid == y.Uid && x.Mode&unix.S_IFMT == unix.S_IFREG
 }
 
-// readOnly takes every permission but reading from a file, durably.
-func readOnly(path string) error {
+// setStoredMode gives a published file the owner's permissions that the next snapshot
+// needs of it, durably, and leaves to others at most what they have or had.
+func setStoredMode(path string, mode uint32) error {
 	info, err := os.Lstat(path)
-	if err != nil || info.Mode().Perm() == info.Mode().Perm()&0o440 {
+	if err != nil {
 		return err
 	}
-	if err := os.Chmod(path, info.Mode().Perm()&0o440); err != nil {
-		return err
+	has, wanted := info.Mode().Perm(), storedMode(mode)
+	if want := (has|wanted)&0o055 | wanted&0o700; want != has {
+		if err := os.Chmod(path, want); err != nil {
+			return err
+		}
+		return fsx.SyncFile(path)
 	}
-	return fsx.SyncFile(path)
+	return nil
 }

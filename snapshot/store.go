@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -15,7 +14,8 @@ import (
 
 // Store is the directory that holds the snapshots of this machine.
 type Store struct {
-	dir string
+	dir   string
+	locks string // where the lock files lie; see KeepLocksIn
 }
 
 // Open prepares the store at dir, which it makes when it is missing, and checks
@@ -123,59 +123,6 @@ func (s *Store) Lock(
 	waiting func(holder string),
 ) (*fsx.Lock, error) {
 	return fsx.LockFile(ctx, filepath.Join(s.dir, ".lock"), purpose, timeout, waiting)
-}
-
-// LockShared takes the shared lock on a snapshot that keeps prune away from it. Who
-// reads a snapshot for long holds it meanwhile.
-func (s *Store) LockShared(stamp Stamp) (*fsx.Lock, error) {
-	for deadline := time.Now().Add(holdPatience); ; time.Sleep(holdPoll) {
-		lock, ok, err := s.lockPublished(stamp, false)
-		if err != nil || ok {
-			return lock, err
-		}
-		if time.Now().After(deadline) {
-			return nil, &failure.Error{
-				Op:      "lock",
-				Subject: string(stamp),
-				Kind:    failure.Locked,
-				Err:     errors.New("it is being pruned"),
-				Hint:    "try again in a moment",
-			}
-		}
-	}
-}
-
-// An exclusive lock on a published snapshot lasts no longer than a rename, or
-// than somebody's question whether it is in use. Hold sits that out.
-const (
-	holdPatience = 2 * time.Second
-	holdPoll     = 10 * time.Millisecond
-)
-
-// lockPublished locks the directory that the stamp names now: not one that was
-// renamed away between the open and the lock.
-func (s *Store) lockPublished(stamp Stamp, exclusive bool) (lock *fsx.Lock, ok bool, err error) {
-	before, err := os.Lstat(s.Path(stamp))
-	if err == nil && !before.IsDir() {
-		return nil, false, s.missing(stamp)
-	}
-	if err == nil {
-		lock, ok, err = fsx.LockDir(s.Path(stamp), exclusive)
-	}
-	if ok {
-		var after os.FileInfo
-		if after, err = os.Lstat(s.Path(stamp)); err == nil && !os.SameFile(before, after) {
-			err = fs.ErrNotExist
-		}
-	}
-	if err != nil {
-		lock.Unlock()
-		if errors.Is(err, fs.ErrNotExist) {
-			err = s.missing(stamp)
-		}
-		return nil, false, err
-	}
-	return lock, ok, nil
 }
 
 func (s *Store) missing(stamp Stamp) error {

@@ -253,7 +253,7 @@ func TestTakeWhateverTheUmask(t *testing.T) {
 		ManifestFile: 0o640,
 		MetadataFile: 0o640,
 		DBFile:       0o644,
-		RegistryFile: 0o640,
+		RegistryFile: 0o644,
 	} {
 		if info, err := os.Stat(filepath.Join(snap.Path, path)); err != nil || info.Mode().Perm() != want {
 			t.Errorf("%s: %v, want %o", path, info.Mode(), want)

@@ -147,6 +147,12 @@ func TestValidateFindsDamage(t *testing.T) {
 		{"a -wal beside it", func(t *testing.T, dir string) {
 			must(t, os.WriteFile(at(dir, DBFile+"-wal"), []byte("x"), 0o600))
 		}, "db_sidecar_present", "db/atocore.db-wal"},
+		{"an empty -wal and a reader's marks beside it, and beside Chroma's", func(t *testing.T, dir string) {
+			for _, db := range []string{DBFile, "chroma/chroma.sqlite3"} {
+				must(t, os.WriteFile(at(dir, db+"-wal"), nil, 0o600))
+				must(t, os.WriteFile(at(dir, db+"-shm"), make([]byte, 32768), 0o600))
+			}
+		}, "", ""},
 		{"foreign key", func(t *testing.T, dir string) {
 			execDB(
 				t,

@@ -100,22 +100,27 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (app *App, err err
 
 // openStore opens the backup directory. Where its disk is not mounted nothing is
 // made: status and the daemon go on and say so, and jobs refuse.
-func (a *App) openStore(ctx context.Context) error {
+func (a *App) openStore(ctx context.Context) (err error) {
 	dir := a.Config.Backup.Dir
 	if a.Options.ReadOnly || a.checkMount(ctx) != nil {
-		var err error
-		a.store, err = snapshot.OpenExisting(dir)
+		if a.store, err = snapshot.OpenExisting(dir); err == nil {
+			a.store.KeepLocksIn(a.locks())
+		}
 		return err
 	}
-	var err error
 	if a.store, err = snapshot.Open(dir); err != nil {
 		return err
 	}
+	a.store.KeepLocksIn(a.locks())
 	if err := a.mark(); err != nil {
 		return err
 	}
 	return a.noteLostHistory(ctx)
 }
+
+// locks is where the lock files of snapshots lie: where AtoCore's group, which may
+// read snapshots, cannot open them.
+func (a *App) locks() string { return filepath.Join(a.Config.StateDir, "locks") }
 
 // noteLostHistory records that what was remembered is lost, when the history is
 // new and there are snapshots of ours.

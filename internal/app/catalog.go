@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/atocore/atobackupd/internal/failure"
-	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/history"
 	"github.com/atocore/atobackupd/offsite"
 	"github.com/atocore/atobackupd/retention"
@@ -150,7 +149,7 @@ func (a *App) Find(ctx context.Context, name string, now time.Time) (snapshot.Sn
 }
 
 // planned turns the catalog into what retention reasons about.
-func planned(list []snapshot.Snapshot) []retention.Snapshot {
+func (a *App) planned(list []snapshot.Snapshot) []retention.Snapshot {
 	var plan []retention.Snapshot
 	for _, s := range list {
 		if s.Foreign {
@@ -158,10 +157,8 @@ func planned(list []snapshot.Snapshot) []retention.Snapshot {
 		}
 		r := ForRetention(s)
 		// Nobody reads it when it can be locked for a moment.
-		if lock, ok, err := fsx.LockDir(s.Path, true); err == nil && !ok {
+		if a.store.InUse(s.Stamp) {
 			r.InUse = "it is being read"
-		} else {
-			lock.Unlock()
 		}
 		plan = append(plan, r)
 	}

@@ -82,6 +82,7 @@ func (a *App) AcceptBackupDir(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	store.KeepLocksIn(a.locks())
 	a.store = store
 	return a.mark()
 }

@@ -85,7 +85,7 @@ func (a *App) planPrune(ctx context.Context, now time.Time, dryRun bool) (PruneP
 	}
 	doc.Snapshots = list
 	doc.Policy = a.Policy(a.Config.Retention)
-	doc.Decision = retention.Plan(planned(list), doc.Policy, now)
+	doc.Decision = retention.Plan(a.planned(list), doc.Policy, now)
 	doc.Warnings = append(append(doc.Warnings, warnings...), doc.Decision.Warnings...)
 	doc.Held, doc.Why = doc.Decision.Held, doc.Decision.HeldReason
 	for _, v := range doc.Decision.Keep() {

@@ -153,7 +153,7 @@ func (a *App) dryRun(ctx context.Context, t config.Target, doc *Synced) error {
 	if err != nil {
 		return err
 	}
-	for _, stamp := range offsite.MissingSnapshots(planned(list), current, a.Policy(t.Retention), time.Now()) {
+	for _, stamp := range offsite.MissingSnapshots(a.planned(list), current, a.Policy(t.Retention), time.Now()) {
 		doc.Skipped = append(doc.Skipped, string(stamp))
 	}
 	return nil
@@ -261,7 +261,7 @@ func (a *App) survey(ctx context.Context, v *Vault, doc *Synced) (s shipment, er
 		local, ok := s.byStamp[stamp]
 		return ok && (local.Valid == nil || *local.Valid) && !v.state.IsForgotten(stamp)
 	})
-	plan, policy := planned(list), a.Policy(v.target.Retention)
+	plan, policy := a.planned(list), a.Policy(v.target.Retention)
 	for _, stamp := range offsite.MissingSnapshots(asTaken(list, plan), look.Current, policy, now) {
 		if local := s.byStamp[stamp]; damagedSince(local) {
 			doc.Skipped = append(doc.Skipped, string(stamp))

@@ -21,8 +21,12 @@ func TestMain(m *testing.M) {
 			}
 			return forktest.WaitForEnd("ready")
 		}),
-		"share dir": forktest.JSON(func(args []string) error {
-			if _, ok, err := fsx.LockDir(args[0], false); err != nil || !ok {
+		"share": forktest.JSON(func(args []string) error {
+			f, err := os.Open(args[0])
+			if err != nil {
+				return err
+			}
+			if _, ok, err := fsx.LockOpen(f, false); err != nil || !ok {
 				return fmt.Errorf("ok %v, %v", ok, err)
 			}
 			return forktest.WaitForEnd("ready")

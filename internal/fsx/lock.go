@@ -95,14 +95,11 @@ func LockHolder(path string) string {
 	return "another process"
 }
 
-// LockDir takes a lock on a directory without waiting: shared for those who
-// read it, exclusive for the one who is about to remove it. ok is false when
-// somebody else's lock is in the way.
-func LockDir(path string, exclusive bool) (lock *Lock, ok bool, err error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		return nil, false, err
-	}
+// LockOpen takes a lock on an open file without waiting: shared for those who read
+// what it stands for, exclusive for the one who is about to remove that. ok is false
+// when somebody else's lock is in the way. The file is the lock's to close, whatever
+// comes of it.
+func LockOpen(f *os.File, exclusive bool) (lock *Lock, ok bool, err error) {
 	how := unix.LOCK_SH
 	if exclusive {
 		how = unix.LOCK_EX
@@ -115,7 +112,7 @@ func LockDir(path string, exclusive bool) (lock *Lock, ok bool, err error) {
 		return nil, false, nil
 	default:
 		f.Close()
-		return nil, false, &os.PathError{Op: "flock", Path: path, Err: err}
+		return nil, false, &os.PathError{Op: "flock", Path: f.Name(), Err: err}
 	}
 }
 

@@ -93,36 +93,43 @@ func TestLockFileFollowsNoLink(t *testing.T) {
 	}
 }
 
-func TestLockDir(t *testing.T) {
-	dir := t.TempDir()
-	reader := start(t, "share dir", dir)
-	if lock, ok, err := fsx.LockDir(dir, true); ok || err != nil || lock != nil {
+func TestLockOpen(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	lock := func(exclusive bool) (*fsx.Lock, bool, error) {
+		f, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fsx.LockOpen(f, exclusive)
+	}
+	reader := start(t, "share", path)
+	if l, ok, err := lock(true); ok || err != nil || l != nil {
 		t.Errorf("exclusive beside shared: %v, %v", ok, err)
 	}
-	shared, ok, err := fsx.LockDir(dir, false)
+	shared, ok, err := lock(false)
 	if !ok || err != nil {
 		t.Fatalf("shared beside shared: %v, %v", ok, err)
 	}
 	reader.Kill()
 	shared.Unlock()
-	exclusive, ok, err := fsx.LockDir(dir, true)
+	exclusive, ok, err := lock(true)
 	if !ok || err != nil {
 		t.Fatalf("after the other's death: %v, %v", ok, err)
 	}
-	if _, ok, _ := fsx.LockDir(dir, false); ok {
+	if _, ok, _ := lock(false); ok {
 		t.Error("shared beside exclusive")
 	}
 	exclusive.Unlock()
-
-	file := filepath.Join(dir, "file")
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
+	closed, err := os.Open(path)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := fsx.LockDir(file, false); !errors.Is(err, syscall.ENOTDIR) {
-		t.Errorf("a file: %v", err)
-	}
-	if _, _, err := fsx.LockDir(filepath.Join(dir, "none"), false); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("nothing: %v", err)
+	closed.Close()
+	if _, _, err := fsx.LockOpen(closed, false); err == nil {
+		t.Error("a closed file was locked")
 	}
 }
 

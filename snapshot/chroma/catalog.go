@@ -73,7 +73,12 @@ func missingSchema(ctx context.Context, db *sql.DB) (string, error) {
 			return "table " + s.table, nil
 		}
 		for _, column := range s.columns {
-			err := db.QueryRowContext(ctx, "SELECT count(*) FROM pragma_table_info(?) WHERE name=?", s.table, column).Scan(&real)
+			err := db.QueryRowContext(
+				ctx,
+				"SELECT count(*) FROM pragma_table_info(?) WHERE name=?",
+				s.table,
+				column,
+			).Scan(&real)
 			if err != nil {
 				return "", err
 			}

@@ -110,7 +110,10 @@ const (
 
 // copyAndJudge makes a copy and has it validated. A refused one is made anew,
 // until tries copies were refused. An invalid copy is left where it is.
-func copyAndJudge(ctx context.Context, src *tree.Dir, dst string, tries int, make func() (Copied, error)) (c Copied, err error) {
+func copyAndJudge(ctx context.Context, src *tree.Dir, dst string, tries int, make func() (Copied, error)) (
+	c Copied,
+	err error,
+) {
 	if _, err := os.Lstat(dst); !errors.Is(err, fs.ErrNotExist) {
 		return c, errors.Join(err, &os.PathError{Op: "mkdir", Path: dst, Err: fs.ErrExist})
 	}

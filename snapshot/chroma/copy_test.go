@@ -82,8 +82,12 @@ func everyCopier(t *testing.T, test func(t *testing.T, copy func(src, dst string
 		"optimistic": func(src, dst string) (Copied, error) {
 			return CopyLive(t.Context(), dirAt(src), dst, Options{OptimisticTries: 5, Share: true})
 		},
-		"write lock": func(src, dst string) (Copied, error) { return CopyLive(t.Context(), dirAt(src), dst, Options{}) },
-		"cold":       func(src, dst string) (Copied, error) { return CopyCold(t.Context(), dirAt(src), dst, Options{}) },
+		"write lock": func(src, dst string) (Copied, error) {
+			return CopyLive(t.Context(), dirAt(src), dst, Options{})
+		},
+		"cold": func(src, dst string) (Copied, error) {
+			return CopyCold(t.Context(), dirAt(src), dst, Options{})
+		},
 		"freeze": func(src, dst string) (Copied, error) {
 			f := Freeze{Command: []string{"true"}, Thaw: []string{"true"}}
 			return CopyFrozen(t.Context(), dirAt(src), dst, f, Options{})

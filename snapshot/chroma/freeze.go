@@ -82,7 +82,11 @@ func CopyFrozen(ctx context.Context, src *tree.Dir, dst string, f Freeze, o Opti
 
 // copyInFreeze makes one copy in one freeze; why tells that the freeze met a
 // persist, or a service that went on writing, and nothing is left of a copy.
-func copyInFreeze(ctx context.Context, src *tree.Dir, dst string, f Freeze, o Options) (c Copied, why string, err error) {
+func copyInFreeze(ctx context.Context, src *tree.Dir, dst string, f Freeze, o Options) (
+	c Copied,
+	why string,
+	err error,
+) {
 	if err := awaitCalm(ctx, src); err != nil {
 		return c, "", err
 	}

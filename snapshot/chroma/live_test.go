@@ -162,7 +162,12 @@ func errorIf(why string) error {
 
 func newLive(t *testing.T, src, dst string) *live {
 	t.Helper()
-	m, err := newMirror(dirAt(src), dst, false, func(path string) bool { return path == databaseName || isSidecar(path) })
+	m, err := newMirror(
+		dirAt(src),
+		dst,
+		false,
+		func(path string) bool { return path == databaseName || isSidecar(path) },
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,7 +230,12 @@ func TestWriteLockRepeatsUntilNothingMoves(t *testing.T) {
 func TestWriteLockHasADeadline(t *testing.T) {
 	src, into := unpack(t, "whole"), t.TempDir()
 	helperWaiting(t, "hold", databaseIn(src))
-	_, err := CopyLive(t.Context(), dirAt(src), filepath.Join(into, "copy"), Options{LockDeadline: 50 * time.Millisecond})
+	_, err := CopyLive(
+		t.Context(),
+		dirAt(src),
+		filepath.Join(into, "copy"),
+		Options{LockDeadline: 50 * time.Millisecond},
+	)
 	if err == nil || !strings.Contains(err.Error(), "no copy under the write lock within 50ms") ||
 		!strings.Contains(err.Error(), `set chroma_method = "api" or "freeze"`) {
 		t.Errorf("error %v", err)
@@ -298,7 +308,12 @@ func TestLiveDatabaseThatCannotBe(t *testing.T) {
 		if err := errors.Join(os.Mkdir(src, 0o755), c.make(databaseIn(src))); err != nil {
 			t.Fatal(err)
 		}
-		_, err := CopyLive(context.Background(), dirAt(src), filepath.Join(t.TempDir(), "copy"), Options{OptimisticTries: 2})
+		_, err := CopyLive(
+			context.Background(),
+			dirAt(src),
+			filepath.Join(t.TempDir(), "copy"),
+			Options{OptimisticTries: 2},
+		)
 		if err == nil || !strings.Contains(err.Error(), c.words) || failure.KindOf(err) == failure.Invalid {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -198,7 +198,11 @@ func (m *mirror) seal(e Entry) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	if err := f.Chmod(e.Mode.Perm()); err != nil {
+	mode := e.Mode.Perm()
+	if e.Type == TypeFile {
+		mode = mode&^0o022 | 0o400 // nobody else changes a stored file
+	}
+	if err := f.Chmod(mode); err != nil {
 		return err
 	}
 	if err := setTimes(m.path(e.Path), e.MTime); err != nil {

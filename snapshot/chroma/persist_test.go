@@ -97,7 +97,10 @@ func TestPersistUnderWay(t *testing.T) {
 	if err := os.Chtimes(filepath.Join(segmentOf(t, dir), level0Name), now, now); err != nil {
 		t.Fatal(err)
 	}
-	if underWay, why, err := PersistUnderWay(dirAt(dir)); !underWay || err != nil || !strings.Contains(why, level0Name) {
+	if underWay, why, err := PersistUnderWay(dirAt(dir)); !underWay || err != nil || !strings.Contains(
+		why,
+		level0Name,
+	) {
 		t.Errorf("level 0 written: %v, %q, %v", underWay, why, err)
 	}
 }

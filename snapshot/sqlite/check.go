@@ -46,9 +46,17 @@ func Check(ctx context.Context, path string, o CheckOptions) (problems, warnings
 		problems = append(problems, Finding{code, fmt.Sprintf(format, args...)})
 	}
 	for _, suffix := range sidecarSuffixes {
-		if state, err := stateOf(path + suffix); err != nil {
+		state, err := stateOf(path + suffix)
+		switch {
+		case err != nil:
 			return nil, nil, err
-		} else if state.exists {
+		case state.exists && (state.size == 0 || suffix == shmSuffix):
+			// A reader's, who left it: it holds nothing of the database.
+			warnings = append(
+				warnings,
+				Finding{CodeSidecarPresent, path + suffix + " is beside the database, and holds nothing"},
+			)
+		case state.exists:
 			found(CodeSidecarPresent, "%s is beside the database", path+suffix)
 		}
 	}

@@ -101,15 +101,18 @@ func TestCheck(t *testing.T) {
 		{
 			"-wal beside it",
 			schema,
-			func(p string) { os.WriteFile(p+walSuffix, nil, 0o600) },
+			func(p string) { os.WriteFile(p+walSuffix, []byte("x"), 0o600) },
 			nil,
 			CodeSidecarPresent,
 			"",
 		},
-		{"-shm and -journal beside it", schema, func(p string) {
-			os.WriteFile(p+shmSuffix, nil, 0o600)
-			os.WriteFile(p+journalSuffix, nil, 0o600)
-		}, nil, CodeSidecarPresent + " " + CodeSidecarPresent, ""},
+		{"empty -wal beside it, and a -shm", schema, func(p string) {
+			os.WriteFile(p+walSuffix, nil, 0o600)
+			os.WriteFile(p+shmSuffix, make([]byte, 32768), 0o600)
+		}, nil, "", CodeSidecarPresent + " " + CodeSidecarPresent},
+		{"-journal beside it", schema, func(p string) {
+			os.WriteFile(p+journalSuffix, []byte("x"), 0o600)
+		}, nil, CodeSidecarPresent, ""},
 		{
 			"orphans",
 			append(schema, "CREATE TABLE child(x REFERENCES t(a))", "INSERT INTO child VALUES(1), (9999), (8888)"),
@@ -326,7 +329,12 @@ func TestQueryTrue(t *testing.T) {
 	// A live database: what is only in the WAL counts.
 	p := start(t, "puppet", job{Path: path, Journal: "wal"})
 	p.do(t, "INSERT INTO t VALUES(3, 1)")
-	if got, err := QueryTrue(context.Background(), path, tree.Trusted(""), "SELECT count(*) = 3 FROM t"); !got || err != nil {
+	if got, err := QueryTrue(
+		context.Background(),
+		path,
+		tree.Trusted(""),
+		"SELECT count(*) = 3 FROM t",
+	); !got || err != nil {
 		t.Errorf("live: %t %v", got, err)
 	}
 }
@@ -358,8 +366,13 @@ func TestIntegrityOfOthersSchemas(t *testing.T) {
 			schema: "UPDATE sqlite_master SET sql = 'CREATE VIRTUAL TABLE v USING theirs(x)' WHERE name = 'v'",
 		},
 		"gigabytes for a row": {
-			sql:     []string{"CREATE TABLE h(a)", "CREATE INDEX i ON h(substr(hex(zeroblob(a)), 1, 1))", "INSERT INTO h VALUES(1)"},
-			schema:  "UPDATE sqlite_master SET sql = 'CREATE INDEX i ON h(substr(hex(zeroblob(400000000 + a)), 1, 1))' WHERE name = 'i'",
+			sql: []string{
+				"CREATE TABLE h(a)",
+				"CREATE INDEX i ON h(substr(hex(zeroblob(a)), 1, 1))",
+				"INSERT INTO h VALUES(1)",
+			},
+			schema: "UPDATE sqlite_master SET sql = 'CREATE INDEX i ON h(substr(hex(zeroblob(400000000 + a)), 1, " +
+				"1))' WHERE name = 'i'",
 			problem: `table "h": `,
 		},
 		"too long": {

@@ -101,13 +101,17 @@ func handleOf(conn driver.Conn) (h handle, err error) {
 }
 
 func (h handle) limit(id, most int32) {
-	reflect.ValueOf(sqlite3.Xsqlite3_limit).Call([]reflect.Value{h.tls, h.db, reflect.ValueOf(id), reflect.ValueOf(most)})
+	reflect.ValueOf(sqlite3.Xsqlite3_limit).Call(
+		[]reflect.Value{h.tls, h.db, reflect.ValueOf(id), reflect.ValueOf(most)},
+	)
 }
 
 // mainFile returns the identity of the file that SQLite has opened.
 func (h handle) mainFile() (id tree.ID, err error) {
 	file := new(*sqlite3.TunixFile)
-	code := reflect.ValueOf(sqlite3.Xsqlite3_file_control).Call([]reflect.Value{h.tls, h.db, reflect.ValueOf(uintptr(0)),
+	code := reflect.ValueOf(sqlite3.Xsqlite3_file_control).Call([]reflect.Value{h.tls, h.db, reflect.ValueOf(
+		uintptr(0),
+	),
 		reflect.ValueOf(int32(sqlite3.SQLITE_FCNTL_FILE_POINTER)), reflect.ValueOf(uintptr(unsafe.Pointer(file)))})
 	runtime.KeepAlive(file)
 	if code[0].Int() != sqlite3.SQLITE_OK || *file == nil {

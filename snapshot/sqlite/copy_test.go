@@ -654,7 +654,12 @@ func TestRequiredTables(t *testing.T) {
 		j := job{Path: filepath.Join(dir, "live.db"), Journal: journal}
 		filled(t, j, 5)
 		dst := filepath.Join(dir, "copy.db")
-		_, err := Copy(context.Background(), liveAt(j.Path), dst, CopyOptions{RequiredTables: []string{"Ledger", "memories"}})
+		_, err := Copy(
+			context.Background(),
+			liveAt(j.Path),
+			dst,
+			CopyOptions{RequiredTables: []string{"Ledger", "memories"}},
+		)
 		if err == nil ||
 			!strings.Contains(
 				err.Error(),

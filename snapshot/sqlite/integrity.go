@@ -64,7 +64,11 @@ func Integrity(ctx context.Context, db *sql.DB, size int64) (problems, warnings 
 
 // checkTable checks one table with its indexes, or as much of it as SQLite alone
 // can.
-func checkTable(ctx context.Context, db *sql.DB, size int64, table string) (problems []string, warning string, err error) {
+func checkTable(ctx context.Context, db *sql.DB, size int64, table string) (
+	problems []string,
+	warning string,
+	err error,
+) {
 	reports, err := boundedCheck(ctx, db, budget(size), "PRAGMA integrity_check("+quote(table)+")")
 	switch {
 	case err == nil && !mentionsUnknown(reports):

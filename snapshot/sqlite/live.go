@@ -70,7 +70,13 @@ func (l Live) state(suffix string) (fileState, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return fileState{}, nil
 	}
-	return fileState{exists: err == nil, id: info.ID, size: info.Size, mtime: info.MTime.UnixNano(), owner: info.UID}, err
+	return fileState{
+		exists: err == nil,
+		id:     info.ID,
+		size:   info.Size,
+		mtime:  info.MTime.UnixNano(),
+		owner:  info.UID,
+	}, err
 }
 
 // held has an entry for every source in use by this package, closed at the end
