@@ -46,7 +46,7 @@ func (a *App) markerPath() string { return filepath.Join(a.Config.Backup.Dir, ma
 
 func (a *App) unmounted(err error) error {
 	return &failure.Error{Op: "backup.dir", Subject: a.Config.Backup.Dir, Kind: failure.Refused, Err: err,
-		Hint: "mount its disk; if this is a new directory: atobackupd accept backup-dir"}
+		Hint: "mount its disk: `mount -a`; if this is a new directory: atobackupd accept backup-dir"}
 }
 
 // knownStamps returns the snapshots that the history has seen here and that no

@@ -214,14 +214,14 @@ func TestDigestIsSent(t *testing.T) {
 		until(1, 7, 59)
 		h.expect("before its time")
 		until(1, 8, 1)
-		h.expect("at its time", "You can restore to 20000101T060000Z|On disk: 1 snapshots|1 of backup|prune: last "+
+		h.expect("at its time", "You can restore to 2000-01-01 06:00 UTC|On disk: 1 snapshots|1 of backup|prune: last "+
 			"went well")
 		h.sink.setDeaf(true)
 		until(2, 8, 1)
 		h.expect("nobody listens")
 		h.sink.setDeaf(false)
 		until(2, 12, 0)
-		h.expect("somebody listens again", "Jan 2 08:0|You can restore to 20000102T060000Z|(2 failed)")
+		h.expect("somebody listens again", "Jan 2 08:0|You can restore to 2000-01-02 06:00 UTC|(2 failed)")
 		h.stop()
 		a := h.open()
 		defer a.Close()

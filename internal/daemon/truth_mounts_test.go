@@ -95,6 +95,7 @@ func TestTruthOfMounts(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%v (%s)\n%s", err, forktest.NeedsNamespaces, out)
 		}
+		t.Logf("%s", out)
 		return
 	}
 	if err := forktest.PrivateMounts(); err != nil {

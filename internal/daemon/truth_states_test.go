@@ -362,7 +362,8 @@ var states = []state{
 			w.mustFail(w.tryShip())
 			w.must(w.app.History().LegFailed(w.t.Context(), "offsite:disk", time.Now(), "it does not answer"))
 			w.record(`INSERT INTO runs (job, kind, stamp, started_at, finished_at, outcome, error, bytes, detail, owner)
-				VALUES ('sync:disk', '', '', ?1, ?1, 'skipped', 'it does not answer', 0, '{"failure":"unreachable"}', 'a/1/2')`, time.Now().UnixMilli())
+				VALUES ('sync:disk', '', '', ?1, ?1, 'skipped', 'it does not answer', 0,
+					'{"failure":"unreachable"}', 'a/1/2')`, time.Now().UnixMilli())
 		},
 		end: func(w *world) { w.move("away", "vault"); w.ship() }},
 	{name: "a byte flips in a pack and a verify finds it", want: "critical damaged", text: "disk",
@@ -720,7 +721,8 @@ func (w *world) filling(days int64) {
 	for i := range int64(5) {
 		at := time.Now().Add(-time.Duration(i) * day)
 		w.record(`INSERT INTO runs (job, kind, stamp, started_at, finished_at, outcome, error, bytes, detail, owner)
-			VALUES ('prune', '', '', ?1, ?1, 'ok', '', 0, json_object('free', ?2), 'a/1/2')`, at.UnixMilli(), free+i*left/days)
+			VALUES ('prune', '', '', ?1, ?1, 'ok', '', 0, json_object('free', ?2), 'a/1/2')`,
+			at.UnixMilli(), free+i*left/days)
 	}
 	w.record(`UPDATE runs SET detail = '{}' WHERE job = 'prune' AND owner <> 'a/1/2'`)
 }

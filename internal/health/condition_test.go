@@ -1,6 +1,9 @@
 package health
 
 import (
+	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -79,6 +82,131 @@ func TestConditions(t *testing.T) {
 		}
 		if got != test.want {
 			t.Errorf("%s: %q, want %q", test.name, got, test.want)
+		}
+	}
+}
+
+// A clock that was put back must hide nothing: what lies far in the future is as
+// suspicious as what lies far in the past.
+func TestTimesOfTheFutureHideNothing(t *testing.T) {
+	ahead := ago(-30 * day)
+	for name, facts := range map[string]Facts{
+		"lock":   {Lock: &LockFacts{Holder: "pid 1", Since: ahead}},
+		"daemon": {Daemon: Daemon{Scheduled: true, State: DaemonStopped, Since: ahead}},
+	} {
+		if r := Judge(facts, noon); len(r.Conditions) != 1 || r.Conditions[0].Name != name {
+			t.Errorf("%s: %+v", name, r.Conditions)
+		}
+	}
+	if r := Judge(Facts{Daemon: Daemon{Scheduled: true, State: DaemonHung, Since: ahead}},
+		noon); r.Level != LevelCritical {
+		t.Errorf("a daemon that hangs: %+v", r)
+	}
+}
+
+// The legs about snapshots say what to do first: where the disk is away, every take
+// would be refused.
+func TestTheDiskComesFirst(t *testing.T) {
+	legs := []LegFacts{
+		{Name: LegSnapshot, Limit: day, Holds: true, Late: LevelCritical, Hint: "atobackupd backup",
+			LastSuccess: ago(hour)},
+		{Name: LegDrill, Limit: day, Late: LevelWarning, Hint: "atobackupd drill", LastSuccess: ago(2 * day)},
+	}
+	hint := "mount its disk: `mount -a`; if this is a new directory: atobackupd accept backup-dir"
+	for _, test := range []struct {
+		mount *Trouble
+		want  map[string]string // commands, by name
+	}{
+		{nil, map[string]string{LegSnapshot: "atobackupd backup", LegDrill: "atobackupd drill"}},
+		{&Trouble{Message: "away", Hint: hint},
+			map[string]string{LegSnapshot: "mount -a", LegDrill: "atobackupd drill", ConditionMount: "mount -a"}},
+	} {
+		got := make(map[string]string)
+		for _, p := range Judge(Facts{Legs: legs, Mount: test.mount}, noon).Problems() {
+			got[p.Name] = p.Command()
+		}
+		if !maps.Equal(got, test.want) {
+			t.Errorf("%v, want %v", got, test.want)
+		}
+	}
+}
+
+// Every condition can be raised by its fact alone, has its headline, and is gone
+// with it.
+func TestEveryConditionComesAndGoes(t *testing.T) {
+	trouble := &Trouble{Message: "what", Hint: "atobackupd do", Since: ago(hour)}
+	raise := map[string]func(f *Facts){
+		ConditionRestorePending: func(f *Facts) { f.RestorePending = trouble },
+		ConditionDamaged:        func(f *Facts) { f.Damage = []Damage{{Subject: "s", What: "w", Since: ago(hour)}} },
+		ConditionSourceShrunk:   func(f *Facts) { f.Shrunk = []Shrunk{{Stamp: "s", What: []string{"db_shrunk"}}} },
+		ConditionUnverified:     func(f *Facts) { f.Unverified = trouble },
+		ConditionSpace:          func(f *Facts) { f.Space = &Space{Free: 1, Next: 2} },
+		ConditionHistory:        func(f *Facts) { f.History.WriteError = "full" },
+		ConditionConfig:         func(f *Facts) { f.Config = trouble },
+		ConditionNotify:         func(f *Facts) { f.Notify = []Trouble{*trouble} },
+		ConditionDaemon:         func(f *Facts) { f.Daemon.Crash = trouble },
+		ConditionLock:           func(f *Facts) { f.Lock = &LockFacts{Holder: "pid 1", Since: ago(day)} },
+		ConditionClock:          func(f *Facts) { f.Clocks = []string{"x"} },
+		ConditionRecipients:     func(f *Facts) { f.Recipients = trouble },
+		ConditionShared:         func(f *Facts) { f.Shared = trouble },
+		ConditionMount:          func(f *Facts) { f.Mount = trouble },
+	}
+	var all Facts
+	for _, name := range Conditions {
+		one := Facts{}
+		raise[name](&one)
+		raise[name](&all)
+		r := Judge(one, noon)
+		if len(r.Conditions) != 1 || r.Conditions[0].Name != name || r.Conditions[0].Headline == "" {
+			t.Errorf("%s: %+v", name, r.Conditions)
+			continue
+		}
+		alarms, changes := Alarms{}.Update(r, noon)
+		if len(changes.Fresh) != 1 || changes.Fresh[0].Leg != name {
+			t.Errorf("%s raises no alarm: %+v", name, changes)
+		}
+		alarms = alarms.MarkSent(alarms.Pending(noon), noon)
+		alarms, changes = alarms.Update(Judge(Facts{}, noon.Add(time.Minute)), noon.Add(time.Minute))
+		if len(changes.Resolved) != 1 {
+			t.Errorf("%s is not over: %+v", name, changes)
+		}
+		if _, body := alarms.Pending(noon.Add(time.Minute)).Message("h"); strings.Count(body, "RECOVERED "+name) != 1 {
+			t.Errorf("%s: people are told %q", name, body)
+		}
+	}
+	var names []string
+	for _, c := range Judge(all, noon).Conditions {
+		names = append(names, c.Name)
+	}
+	if !slices.Equal(names, Conditions) {
+		t.Errorf("the order is %q, want %q", names, Conditions)
+	}
+}
+
+// Long lists are cut, and the oldest says since when.
+func TestManyOfAKind(t *testing.T) {
+	var damage []Damage
+	for i := range 5 {
+		damage = append(damage, Damage{Subject: fmt.Sprint("s", i), What: "w", Since: ago(time.Duration(i) * hour)})
+	}
+	r := Judge(Facts{Damage: damage}, noon)
+	c := r.Conditions[0]
+	if c.Headline != "5 stored copies are damaged." ||
+		!strings.Contains(c.Message, "s0 (w); s1 (w); s2 (w); and 2 more") ||
+		c.Since == nil || !c.Since.Equal(ago(4*hour)) {
+		t.Errorf("%+v", c)
+	}
+}
+
+// What a condition is called where no word is known for it.
+func TestTitles(t *testing.T) {
+	for name, want := range map[string]string{
+		"job:scrub": "Job scrub needs you.", "http": "The address of the dashboard needs you.",
+		"state_dir": "state_dir needs you.",
+	} {
+		r := Judge(Facts{Others: []Other{{Name: name, Trouble: Trouble{Message: "m"}}}}, noon)
+		if r.Conditions[0].Headline != want {
+			t.Errorf("%s: %q, want %q", name, r.Conditions[0].Headline, want)
 		}
 	}
 }

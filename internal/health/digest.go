@@ -33,9 +33,10 @@ func Digest(s Status, l Lately, host string) (title, body string) {
 	case s.Snapshots.Newest == "":
 		add("There is nothing to restore to.")
 	case s.Snapshots.NewestFull == "":
-		add("You can restore to %s.", s.Snapshots.Newest)
+		add("You can restore to %s.", clockOf(s.Snapshots.Newest))
 	default:
-		add("You can restore to %s, and with the vector store to %s.", s.Snapshots.Newest, s.Snapshots.NewestFull)
+		add("You can restore to %s, and with the vector store to %s.", clockOf(s.Snapshots.Newest),
+			clockOf(s.Snapshots.NewestFull))
 	}
 	for _, p := range problems {
 		add("%s %s: %s", strings.ToUpper(p.Level), p.Name, p.told())
@@ -52,7 +53,7 @@ func Digest(s Status, l Lately, host string) (title, body string) {
 	for _, t := range s.Targets {
 		newest := "nothing yet"
 		if t.Newest != "" {
-			newest = "newest " + t.Newest
+			newest = "newest of " + clockOf(t.Newest)
 		}
 		add("On %s: %d snapshots, %s, %d behind; %s sent in %d days.",
 			t.Name, t.Snapshots, newest, t.Behind, amount(l.Sent[t.Name]), digestSpan/(24*time.Hour))
@@ -97,6 +98,15 @@ func (l Lately) runs() string {
 		parts = append(parts, part)
 	}
 	return "runs: " + strings.Join(parts, ", ")
+}
+
+// clockOf writes the time of a stamp for people.
+func clockOf(stamp string) string {
+	at, err := time.Parse("20060102T150405Z", stamp)
+	if err != nil {
+		return stamp
+	}
+	return Clock(at)
 }
 
 // amount writes bytes for people.

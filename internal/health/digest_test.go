@@ -40,10 +40,10 @@ func TestDigest(t *testing.T) {
 	}{
 		{"all is well", status(func(*Status) {}), lately, []string{
 			"atobackupd on dalidou: all is well",
-			"You can restore to 20260407T060000Z, and with the vector store to 20260405T050000Z.",
+			"You can restore to 2026-04-07 06:00 UTC, and with the vector store to 2026-04-05 05:00 UTC.",
 			"Here: 15 snapshots, 14 of them valid, 5 with the vector store, 3072 MiB.",
 			"Disk: 50 GiB free, full in 200 days.",
-			"On laptop: 14 snapshots, newest 20260406T060000Z, 1 behind; 20 MiB sent in 7 days.",
+			"On laptop: 14 snapshots, newest of 2026-04-06 06:00 UTC, 1 behind; 20 MiB sent in 7 days.",
 			"In 7 days: runs: 2 of backup (1 failed), 1 of scrub (1 failed), 1 of sync.",
 			"snapshot: last went well at 2026-04-07 06:00 UTC",
 			`drill: not watched: alarms.drill = "off"`,
@@ -51,7 +51,7 @@ func TestDigest(t *testing.T) {
 		{"nothing happened", status(func(s *Status) { s.Space.FullInDays = nil }), Lately{},
 			[]string{"no end in sight", "In 7 days: nothing ran.", "0 KiB sent"}, ""},
 		{"no vector store", status(func(s *Status) { s.Snapshots.NewestFull = "" }), lately,
-			[]string{"You can restore to 20260407T060000Z."}, "vector store to"},
+			[]string{"You can restore to 2026-04-07 06:00 UTC."}, "vector store to"},
 		{"a target that got nothing", status(func(s *Status) { s.Targets[0].Newest = "" }), lately,
 			[]string{"On laptop: 14 snapshots, nothing yet, 1 behind"}, ""},
 		{"nothing to restore to", status(func(s *Status) {

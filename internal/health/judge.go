@@ -46,6 +46,9 @@ func Judge(f Facts, now time.Time) Report {
 	r := Report{Level: LevelOK, Legs: []Leg{}, Conditions: []Condition{}}
 	takesBad := false
 	for _, leg := range f.Legs {
+		if leg.Holds && f.Mount != nil {
+			leg.Hint = f.Mount.Hint // a take would be refused: the disk comes first
+		}
 		v := leg.judge(f.Takes, takesBad, now)
 		if leg.Name == LegSnapshot {
 			takesBad = v.level == LevelCritical
