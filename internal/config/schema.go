@@ -88,15 +88,17 @@ func want(t reflect.Type) string {
 
 // suggestKey says where a key that table does not know was probably meant to be.
 func suggestKey(table reflect.Type, key string) string {
-	if homes := tablesWithKey(key); len(homes) > 0 {
-		return key + " belongs " + strings.Join(homes, " or ")
-	}
 	var names []string
 	for f := range fields(table) {
 		names = append(names, tag(f))
 	}
-	if near := Nearest(key, names); near != "" {
+	near := Nearest(key, names)
+	homes := tablesWithKey(key)
+	switch {
+	case near != "" && (len(homes) == 0 || editDistance(key, near) == 1):
 		return fmt.Sprintf("did you mean %q?", near)
+	case len(homes) > 0:
+		return key + " belongs " + strings.Join(homes, " or ")
 	}
 	return "the keys here are " + strings.Join(names, ", ")
 }
@@ -116,12 +118,12 @@ func tablesWithKey(key string) []string {
 			default:
 				homes = append(homes, "at the top of the file, before the first [table]")
 			}
-			inner := strings.Trim(path+"."+name, "[].")
+			inner := join(strings.Trim(path, "[]"), name)
 			switch {
 			case isTableList(f.Type):
 				look(f.Type.Elem(), "[["+inner+"]]")
 			case f.Type.Kind() == reflect.Struct:
-				look(f.Type, "["+strings.ReplaceAll(inner, "]]", "")+"]")
+				look(f.Type, "["+inner+"]")
 			}
 		}
 	}
@@ -130,14 +132,18 @@ func tablesWithKey(key string) []string {
 }
 
 // Nearest returns the name that word is most likely a slip of; "" when none is
-// near.
+// near. A name that word abbreviates is as near as one slip, and a name that word
+// goes on from, as "username" does from "user", as near as two.
 func Nearest(word string, names []string) string {
 	word = strings.ToLower(word)
 	best, least := "", (len(word)+4)/3
 	for _, name := range slices.Sorted(slices.Values(names)) {
 		d := editDistance(word, strings.ToLower(name))
-		if len(word) > 2 && (strings.HasPrefix(name, word) || strings.HasPrefix(word, name)) {
+		switch {
+		case len(word) > 2 && strings.HasPrefix(name, word):
 			d = min(d, 1)
+		case len(word) > 2 && strings.HasPrefix(word, name):
+			d = min(d, 2)
 		}
 		if d < least {
 			best, least = name, d

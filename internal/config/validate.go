@@ -165,9 +165,11 @@ func (v *validation) freeze(key string) {
 }
 
 func (v *validation) schedule() {
-	if _, err := time.LoadLocation(v.c.Schedule.Timezone); err != nil {
+	zone := v.c.Schedule.Timezone
+	// "Local" is no name of a zone but whatever the process's environment says.
+	if _, err := time.LoadLocation(zone); err != nil || zone == "Local" {
 		v.add("schedule.timezone", `write an IANA name such as "Europe/Berlin", or "UTC"`,
-			"schedule.timezone = %q: no such time zone", v.c.Schedule.Timezone)
+			"schedule.timezone = %q: no such time zone", zone)
 	}
 	v.positive("schedule.verify_every", v.c.Schedule.VerifyEvery)
 	v.positive("schedule.shutdown_timeout", v.c.Schedule.ShutdownTimeout)
@@ -183,7 +185,7 @@ func (v *validation) retention(key string, r Retention) {
 	v.atLeast(key+".invalid_days", r.InvalidDays, 0)
 	if f := r.MaxDeleteFraction; !(f > 0 && f <= 1) {
 		v.add(key+".max_delete_fraction", "0.5 holds a prune that would delete more than half",
-			"%s.max_delete_fraction = %v: must be above 0 and at most 1", key, f)
+			"%s.max_delete_fraction = %v: must be above 0 and at most 1", shown(key), f)
 	}
 }
 

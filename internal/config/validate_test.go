@@ -26,11 +26,17 @@ digest = "0 3 * * 3"
 		return nil
 	}
 	err := c.ValidateRun(refuse)
-	const want = `config test.toml:3:24: backup.chroma_method = "api" needs backup.atocore_group: AtoCore adds a snapshot to backup.dir, which is private otherwise: name AtoCore's group, e.g. atocore_group = "1000"
-config test.toml:5:2: schedule.scrub = "0 3 * * 3": no such Wednesday: write five fields such as "0 6 * * *", or "" to turn it off
-config test.toml:6:10: schedule.weekly = "0 5 * * 0", but there is no atocore.chroma_path to save: set atocore.chroma_path, or weekly = ""
-config test.toml:8:11: schedule.monthly = "@monthly", but there is no atocore.chroma_path to save: set atocore.chroma_path, or monthly = ""
-config test.toml:10:10: notify.digest = "0 3 * * 3": no such Wednesday: write five fields such as "0 6 * * *", or "" to turn it off`
+	const want = `config test.toml:3:24: backup.chroma_method = "api" needs backup.atocore_group: ` +
+		`AtoCore adds a snapshot to backup.dir, which is private otherwise: ` +
+		`name AtoCore's group, e.g. atocore_group = "1000"
+config test.toml:5:2: schedule.scrub = "0 3 * * 3": no such Wednesday: ` +
+		`write five fields such as "0 6 * * *", or "" to turn it off
+config test.toml:6:10: schedule.weekly = "0 5 * * 0", but there is no atocore.chroma_path to save: ` +
+		`set atocore.chroma_path, or weekly = ""
+config test.toml:8:11: schedule.monthly = "@monthly", but there is no atocore.chroma_path to save: ` +
+		`set atocore.chroma_path, or monthly = ""
+config test.toml:10:10: notify.digest = "0 3 * * 3": no such Wednesday: ` +
+		`write five fields such as "0 6 * * *", or "" to turn it off`
 	if err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)
 	}
@@ -58,7 +64,7 @@ func TestValidateByHand(t *testing.T) {
 func TestNearest(t *testing.T) {
 	tests := []struct{ word, want string }{
 		{"dialy", "daily"}, {"Daily", "daily"}, {"day", ""}, {"weekley", "weekly"},
-		{"month", "monthly"}, {"x", ""}, {"", ""}, {"PSOT", "POST"}, {"retention", ""},
+		{"month", "monthly"}, {"dailyreport", "daily"}, {"x", ""}, {"", ""}, {"PSOT", "POST"}, {"retention", ""},
 	}
 	for _, test := range tests {
 		if got := Nearest(test.word, []string{"daily", "weekly", "monthly", "POST"}); got != test.want {
