@@ -69,7 +69,8 @@ func TestWarnings(t *testing.T) {
 			[]string{"schedule.daily, schedule.weekly and schedule.monthly are off: no snapshot is taken unless " +
 				"somebody asks"}},
 		{"[notify]", "[schedule]\nweekly = \"\"\nmonthly = \"\"\n[notify]",
-			[]string{"schedule.weekly and schedule.monthly are off: Chroma is saved only by atobackupd backup --chroma"}},
+			[]string{"schedule.weekly and schedule.monthly are off: Chroma is saved only by atobackupd backup " +
+				"--chroma"}},
 		{"[notify]", "[retention]\ndaily = 0\nweekly = 0\nmonthly = 0\n[notify]",
 			[]string{"[retention] keeps everything: all counts are 0, and the disk will fill"}},
 		{"[notify]", "[restore]\nstop_command = [\"x\"]\n[notify]", []string{"restore.stop_command and " +
@@ -108,6 +109,37 @@ func TestWarnings(t *testing.T) {
 			`offsite "bucket": lock_for = "47h": half of it is not longer than the 1d between two syncs, ` +
 				`so that objects may be without a lock; make it longer`}},
 		{"[[offsite]]", bucket + "lock_for = \"off\"\n", nil},
+		{"[[offsite]]", bucket + "[schedule]\ndaily = \"\"\nweekly = \"\"\nmonthly = \"\"\n", []string{
+			"schedule.daily, schedule.weekly and schedule.monthly are off: no snapshot is taken unless somebody asks",
+			`offsite "bucket": lock_for = "30d", and nothing is scheduled: locks end unless somebody syncs in time`,
+		}},
+		{"[notify]\nurls", "[notify]\ndigest = \"0 8 * * 1\"\nheartbeats.full = \"https://h/x\"\n#", []string{
+			"notify.digest has nobody to be sent to: set notify.urls, notify.urls_file or notify.command",
+		}},
+		{"[notify]\nurls", "[notify]\nheartbeats.full = \"https://h/x\"\n#", nil},
+		{"[notify]\nurls", "[notify]\nurls_file = \"/u\"\ndigest = \"0 8 * * 1\"\n#", nil},
+		{"[notify]", "[restore]\nstart_command = [\"x\"]\n[notify]", []string{"restore.stop_command and " +
+			"restore.start_command belong together: restore --manage-service needs both"}},
+		{"[notify]", "[restore]\nstart_command = [\"x\"]\nstop_command = [\"y\"]\n[notify]", nil},
+		{"[notify]", "[retention]\ndaily = 0\nweekly = 0\n[notify]", nil},
+		{"[notify]", "[alarms]\nscrub = \"7d\"\ndrill = \"92d\"\n[notify]", []string{
+			`alarms.scrub = "7d" is not longer than the 7d between two runs of schedule.scrub: it rings without ` +
+				`cause; make it longer`,
+			`alarms.drill = "92d" is not longer than the 92d between two runs of schedule.drill: it rings without ` +
+				`cause; make it longer`,
+		}},
+		{"[notify]", "[schedule]\nscrub = \"\"\ndrill = \"\"\nverify = \"\"\n[alarms]\nscrub = \"1h\"\n" +
+			"drill = \"1h\"\nverify = \"1h\"\n[notify]", nil},
+		{"[notify]", "[alarms]\nscrub = \"70d\"\nprune = \"10d\"\n[notify]", nil},
+		{"[notify]", "[alarms]\nscrub = \"71d\"\nprune = \"11d\"\n[notify]", []string{
+			`alarms.prune = "11d" is many times the 1d between two runs of schedule.daily, weekly and monthly: ` +
+				`nobody is told while they fail; make it shorter`,
+			`alarms.scrub = "71d" is many times the 7d between two runs of schedule.scrub: nobody is told while ` +
+				`they fail; make it shorter`,
+		}},
+		{"[[offsite]]", "max_age = \"100d\"\n", nil},
+		{"[[offsite]]", "max_age = \"15m\"\n", []string{`offsite "laptop": max_age = "15m" is not longer than ` +
+			`retry_every = "15m": one unanswered try is an alarm; make it longer`}},
 	}
 	for _, test := range tests {
 		text := strings.Replace(quiet, test.old, test.new, 1)
