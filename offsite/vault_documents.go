@@ -191,8 +191,10 @@ func (v *Vault) ThinDocuments(ctx context.Context, signers crypt.Signers, now ti
 	return nil
 }
 
-// PolicyDocument is policy/<SEQ>.json: what the host wants kept, signed. Where
-// the second machine prunes, it can pin and lengthen, never shorten or forget.
+// PolicyDocument is policy/<SEQ>.json: what the host wants kept, signed. Where the
+// second machine prunes, it can pin and lengthen, never shorten or forget: there
+// Accepted, which ends a protection, and Forgotten decide nothing. The host, where
+// it prunes itself, knows both; they tell a reader why something is missing.
 type PolicyDocument struct {
 	VaultID   string           `json:"vault_id"`
 	Retention retention.Policy `json:"retention"`
@@ -245,14 +247,25 @@ func (v *Vault) policies(
 		if i > 0 && now.Sub(docs[i-1].Arrived) > supersededGrace {
 			break
 		}
-		var p PolicyDocument
-		if err := json.Unmarshal(d.Data, &p); err != nil || p.VaultID != v.Info.ID {
-			warnings = append(warnings, d.Name+": not counted: it is not a policy of this vault")
+		p, err := parsePolicy(d.Data, v.Info.ID)
+		if err != nil {
+			warnings = append(warnings, fmt.Sprintf("%s: not counted: %v", d.Name, err))
 			continue
 		}
 		list = append(list, p)
 	}
 	return list, warnings, nil
+}
+
+// parsePolicy reads a policy document of one vault.
+func parsePolicy(data []byte, vaultID string) (p PolicyDocument, err error) {
+	if err := json.Unmarshal(data, &p); err != nil {
+		return p, fmt.Errorf("it is not a policy of this vault: %w", err)
+	}
+	if p.VaultID != vaultID {
+		return p, errors.New("it is not a policy of this vault, but of another")
+	}
+	return p, nil
 }
 
 // PutHost writes the sealed host document. The caller writes one when its content

@@ -473,7 +473,7 @@ func (v *Vault) emptyTrash(
 	marked := make(map[string]time.Time)
 	there := make(map[string]bool)
 	for _, e := range entries {
-		if id, ok := strings.CutSuffix(e.Name, ".since"); ok {
+		if id, ok := strings.CutSuffix(e.Name, ".since"); ok && !e.Dir {
 			marked[id] = e.MTime
 		}
 		if id, ok := packID(packsDir + "/" + e.Name); ok {
