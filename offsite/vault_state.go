@@ -49,6 +49,10 @@ type State struct {
 	// sent again.
 	Forgotten []snapshot.Stamp `json:"forgotten,omitempty"`
 
+	// ForgottenPushes are their pushes, and others that an operator took out one by
+	// one, for the policy document.
+	ForgottenPushes []PushID `json:"forgotten_pushes,omitempty"`
+
 	// Script is the SHA-256 of the newest recover.py that was put there.
 	Script string `json:"script,omitempty"`
 

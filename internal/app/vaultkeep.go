@@ -36,13 +36,14 @@ func (v *Vault) pruneOptions(ctx context.Context) (o offsite.PruneOptions, err e
 	if err != nil {
 		return o, err
 	}
-	pinned := make(map[string]bool, len(list)) // here, since it was sent
+	here := make(map[string]retention.Snapshot, len(list))
 	for _, s := range list {
-		pinned[string(s.Stamp)] = s.Pinned
+		here[string(s.Stamp)] = ForRetention(s)
 	}
+	// A pin, and whether a change was accepted, are known here since it was sent.
 	o.Adjust = func(s *retention.Snapshot) {
-		if here, ok := pinned[s.Stamp]; ok {
-			s.Pinned = here
+		if now, ok := here[s.Stamp]; ok {
+			s.Pinned, s.Suspect = now.Pinned, now.Suspect
 		}
 	}
 	o.Known = func(push offsite.PushID) bool { _, ok := v.state.Pushes[push]; return ok }
@@ -162,10 +163,16 @@ func (a *App) putPolicy(ctx context.Context, v *Vault) error {
 	if err != nil {
 		return err
 	}
-	policy := offsite.PolicyDocument{Retention: a.Policy(v.target.Retention)}
+	policy := offsite.PolicyDocument{Retention: a.Policy(v.target.Retention), Forgotten: v.state.ForgottenPushes}
 	for _, s := range list {
 		if s.Pinned {
 			policy.Pinned = append(policy.Pinned, s.Stamp)
+		}
+		switch {
+		case len(s.Suspicions()) > 0:
+			policy.Suspect = append(policy.Suspect, s.Stamp)
+		case s.Manifest != nil && s.Manifest.AcceptedAt != nil:
+			policy.Accepted = append(policy.Accepted, s.Stamp)
 		}
 	}
 	_, err = v.PutPolicy(ctx, policy, v.signer, v.Signers)
@@ -239,6 +246,7 @@ func (v *Vault) ForgetSnapshot(ctx context.Context, name string) (gone []offsite
 	if stamp, err := snapshot.ParseStamp(name); err == nil && !v.state.IsForgotten(stamp) {
 		v.state.Forgotten = append(v.state.Forgotten, stamp)
 	}
+	v.state.ForgottenPushes = append(v.state.ForgottenPushes, gone...)
 	v.checks.Findings = slices.DeleteFunc(v.checks.Findings, func(f offsite.Finding) bool {
 		f.Stamps = slices.DeleteFunc(slices.Clone(f.Stamps), v.state.IsForgotten)
 		return len(f.Stamps) == 0
