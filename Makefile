@@ -5,8 +5,9 @@ export CGO_ENABLED := 0
 export ATOBACKUPD_SHARED ?= $(abspath ../shared)
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
-.PHONY: build demo test rig lint bench clean
+.PHONY: build demo test rig lint vuln bench clean
 
 build: ## the static binary, ./atobackupd
 	go build -trimpath -o atobackupd ./cmd/atobackupd
@@ -33,6 +34,10 @@ lint: ## formatting, vet and staticcheck
 	go vet ./...
 	go vet -tags rig,man ./...
 	go run $(STATICCHECK) -tags rig,man ./...
+
+# Not part of CI: it asks a database on the internet.
+vuln: ## known vulnerabilities in what the program calls
+	go run $(GOVULNCHECK) ./...
 
 bench: ## the database copy beside cp, and the vault
 	go test -run '^$$' -bench . ./snapshot/... ./offsite/...

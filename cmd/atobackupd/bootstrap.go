@@ -43,7 +43,7 @@ URL is sftp://USER@HOST[:PORT]/PATH, where the host's key must be in
 --known-hosts, or s3+https://HOST/BUCKET[/PREFIX], with keys in the environment
 (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) or in --credentials.`,
 		Example: "  sudo atobackupd bootstrap --identity key.txt --dir /mnt/vault\n" +
-			"  atobackupd bootstrap --identity k.txt --from s3+https://HOST/B --credentials s3",
+			"  atobackupd bootstrap --identity key.txt --from s3+https://HOST/BUCKET",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.bootstrap(cmd.Context(), f)

@@ -9,22 +9,19 @@ import (
 	"github.com/atocore/atobackupd/internal/failure"
 )
 
-// Free returns the bytes that this process may still write on the file system
-// that holds path.
+// Free returns the bytes that may still be written on the file system that holds
+// path, by anybody but root: what is kept for root is not the daemon's, and a
+// command of root's shall see what the daemon sees.
 func Free(path string) (int64, error) {
 	var s unix.Statfs_t
 	if err := unix.Statfs(path, &s); err != nil {
 		return 0, &os.PathError{Op: "statfs", Path: path, Err: err}
 	}
-	blocks := s.Bavail
-	if os.Geteuid() == 0 {
-		blocks = s.Bfree
-	}
 	unit := s.Frsize // what the counts are in; some file systems advise larger reads in Bsize
 	if unit == 0 {
 		unit = s.Bsize
 	}
-	return int64(blocks) * unit, nil
+	return int64(s.Bavail) * unit, nil
 }
 
 // RequireFree fails with kind NoSpace unless need bytes can be written below
