@@ -136,14 +136,22 @@ func (f LegFacts) wasWell(at time.Time, takes Takes) bool {
 // Clock writes a time for people, to the minute.
 func Clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
 
-// limitText writes a limit as the configuration does.
+// limitText writes a limit for people, in the largest unit that divides it.
 func limitText(d time.Duration) string {
 	const day = 24 * time.Hour
-	if d >= 2*day && d%day == 0 {
-		return fmt.Sprintf("%d days", d/day)
+	unit, name := time.Second, "second"
+	switch {
+	case d%time.Second != 0:
+		return d.String()
+	case d >= 2*day && d%day == 0:
+		unit, name = day, "day"
+	case d%time.Hour == 0:
+		unit, name = time.Hour, "hour"
+	case d%time.Minute == 0:
+		unit, name = time.Minute, "minute"
 	}
-	if d%time.Hour == 0 {
-		return fmt.Sprintf("%d hours", d/time.Hour)
+	if d == unit {
+		return "1 " + name
 	}
-	return d.String()
+	return fmt.Sprintf("%d %ss", d/unit, name)
 }

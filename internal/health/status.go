@@ -79,7 +79,11 @@ func commandIn(hint string) string {
 		}
 	}
 	command := hint[first:]
-	for _, end := range []string{"; ", ", ", ": "} {
+	ends := []string{"; ", ", ", ": "}
+	if strings.HasPrefix(command, "chown ") {
+		ends = ends[:2] // "chown -R atobackupd: DIR" gives its group, too
+	}
+	for _, end := range ends {
 		command, _, _ = strings.Cut(command, end)
 	}
 	return command
