@@ -206,19 +206,23 @@ func TestDecisive(t *testing.T) {
 // The cause picks the words: the command is the failure's own, and the leg's only
 // where there is none.
 func TestCommandComesFromTheCause(t *testing.T) {
-	for hint, want := range map[string]string{
-		"suspect the disk; see what would heal them: atobackupd scrub --repair":                                  "atobackupd scrub --repair",
-		"finish it with `atobackupd restore --resume`, or put everything back with `atobackupd restore --abort`": "atobackupd restore --resume",
-		"record the host key with `atobackupd target trust laptop`":                                              "atobackupd target trust laptop",
-		"systemctl restart atobackupd, and then: atobackupd scrub --all":                                         "systemctl restart atobackupd",
-		"mount its disk; if this is a new directory: atobackupd accept backup-dir":                               "atobackupd accept backup-dir",
-		"if it was meant: atobackupd accept 20260407T060000Z; if not: see `atobackupd list` for one to restore":  "atobackupd list",
-		"free some space, or lower backup.min_free":                                                              "",
-		"timedatectl": "timedatectl",
-		"":            "",
+	for _, test := range []struct{ hint, want string }{
+		{"suspect the disk; see what would heal them: atobackupd scrub --repair", "atobackupd scrub --repair"},
+		{"finish it with `atobackupd restore --resume`, or put everything back with `atobackupd restore --abort`",
+			"atobackupd restore --resume"},
+		{"record the host key with `atobackupd target trust laptop`", "atobackupd target trust laptop"},
+		{"systemctl restart atobackupd, and then: atobackupd scrub --all", "systemctl restart atobackupd"},
+		{"mount its disk; if this is a new directory: atobackupd accept backup-dir", "atobackupd accept backup-dir"},
+		{"if it was meant: atobackupd accept 20260407T060000Z; if not: see `atobackupd list` for one to restore",
+			"atobackupd list"},
+		{"chmod 750 /srv/backups, and look at who is in its group", "chmod 750 /srv/backups"},
+		{"free some space, or lower backup.min_free", ""},
+		{"make it yours: chown -R atobackupd: /srv/backups; see who made it", "chown -R atobackupd: /srv/backups"},
+		{"timedatectl", "timedatectl"},
+		{"", ""},
 	} {
-		if got := (Problem{Hint: hint}).Command(); got != want {
-			t.Errorf("%q: %q, want %q", hint, got, want)
+		if got := (Problem{Hint: test.hint}).Command(); got != test.want {
+			t.Errorf("%q: %q, want %q", test.hint, got, test.want)
 		}
 	}
 	f := LegFacts{Name: LegScrub, Limit: day, Late: LevelCritical, Hint: "atobackupd scrub", LastSuccess: ago(hour),
