@@ -40,7 +40,8 @@ func (h *house) api(stamp string) http.HandlerFunc {
 				h.t.Errorf("%v: %s", err, out)
 			}
 		}
-		answer := fmt.Sprintf(`{"backup_root": "/data/backups/snapshots/%[1]s", "db_snapshot_path": "/data/backups/snapshots/%[1]s/db/a.db",
+		answer := fmt.Sprintf(`{"backup_root": "/data/backups/snapshots/%[1]s",
+			"db_snapshot_path": "/data/backups/snapshots/%[1]s/db/a.db",
 			"registry_snapshot_path": "", "chroma_snapshot_included": true}`, stamp)
 		if err := os.WriteFile(filepath.Join(dir, "backup-metadata.json"), []byte(answer), 0o644); err != nil {
 			h.t.Error(err)

@@ -59,7 +59,8 @@ func TestEveryKeyRefusesAnotherType(t *testing.T) {
 				continue
 			}
 			bare := strings.NewReplacer("[]", "").Replace(key)
-			if got := err.Error(); !strings.Contains(got, bare) || !strings.Contains(got, fmt.Sprintf("x.toml:%d:", line)) {
+			got, place := err.Error(), fmt.Sprintf("x.toml:%d:", line)
+			if !strings.Contains(got, bare) || !strings.Contains(got, place) {
 				t.Errorf("%s = %s: the error names neither the key nor its line %d: %s", key, wrong, line, got)
 			}
 		}

@@ -144,7 +144,8 @@ func exported(t *testing.T, make func(w *world)) (series string) {
 			}
 		}})
 		now := float64(time.Now().UnixMilli()) / 1000
-		for _, match := range regexp.MustCompile(`(?m)^(atobackupd_\w+)(\{[^}]*\})? (\S+)$`).FindAllStringSubmatch(w.get(server, "/metrics"), -1) {
+		metric := regexp.MustCompile(`(?m)^(atobackupd_\w+)(\{[^}]*\})? (\S+)$`)
+		for _, match := range metric.FindAllStringSubmatch(w.get(server, "/metrics"), -1) {
 			value, err := strconv.ParseFloat(match[3], 64)
 			w.must(err)
 			if strings.HasSuffix(match[1], "_timestamp_seconds") {
@@ -171,7 +172,8 @@ func firing(t *testing.T, rule, series, up string) string {
 	}
 	// An alert that fires although none is expected is named with its labels.
 	file := filepath.Join(t.TempDir(), "test.yml")
-	text := "rule_files: [" + rules + "]\nevaluation_interval: 5m\ntests:\n  - interval: 5m\n    input_series:\n" + series +
+	text := "rule_files: [" + rules + "]\nevaluation_interval: 5m\ntests:\n  - interval: 5m\n" +
+		"    input_series:\n" + series +
 		"    alert_rule_test:\n      - {eval_time: 27h, alertname: " + rule + ", exp_alerts: []}\n"
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)

@@ -88,7 +88,7 @@ func (f Facts) conditions(now time.Time) []Condition {
 	}
 	if len(f.Clocks) > 0 {
 		add(ConditionClock, verdict{level: LevelWarning, headline: "The clock is wrong, or was.",
-			message: "dated in the future: " + someOf(f.Clocks), hint: "timedatectl"}, time.Time{})
+			message: "dated in the future: " + firstFew(f.Clocks), hint: "timedatectl"}, time.Time{})
 	}
 	trouble(ConditionRecipients, LevelCritical, "Nothing can be sealed, so nothing is sent off-site.", f.Recipients)
 	trouble(ConditionShared, LevelCritical, "Somebody else can write where the backups lie.", f.Shared)
@@ -113,7 +113,7 @@ func damaged(list []Damage) (verdict, time.Time) {
 	if len(list) > 1 {
 		headline = fmt.Sprintf("%d stored copies are damaged.", len(list))
 	}
-	return verdict{level: LevelCritical, headline: headline, message: "damaged or missing: " + someOf(texts),
+	return verdict{level: LevelCritical, headline: headline, message: "damaged or missing: " + firstFew(texts),
 		hint: list[0].Hint}, since
 }
 
@@ -170,7 +170,7 @@ func unheard(list []Trouble) (verdict, time.Time) {
 			since = t.Since
 		}
 	}
-	return verdict{level: LevelWarning, headline: "Somebody could not be told.", message: someOf(texts),
+	return verdict{level: LevelWarning, headline: "Somebody could not be told.", message: firstFew(texts),
 		hint: "correct [notify], and try it: atobackupd notify test"}, since
 }
 
@@ -209,8 +209,8 @@ func title(name string) string {
 	return name
 }
 
-// someOf returns the first of a list, and how many more there are.
-func someOf(list []string) string {
+// firstFew returns the first of a list, and how many more there are.
+func firstFew(list []string) string {
 	const most = 3
 	list = slices.Clone(list)
 	if n := len(list); n > most {
