@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -73,7 +72,7 @@ func (t *takeRun) suspect(ctx context.Context) error {
 		case DB:
 			shrank = shrunkTables(then.tables(), now.tables())
 		case Registry:
-			shrank = shrunkRegistry(then.registry(), now.registry())
+			shrank = shrunkRegistry(then.registry(ctx), now.registry(ctx))
 		case Chroma:
 			if !t.o.Full {
 				continue
@@ -152,9 +151,9 @@ func shrunkTables(before, now map[string]int64) (found []shrinkage) {
 	return found
 }
 
-// registry returns the top-level values of a stored registry; nil where there is
-// none, or where it is no object.
-func (c contents) registry() map[string]any {
+// registry returns how many entries each list of a stored registry has; nil where
+// there is no registry.
+func (c contents) registry(ctx context.Context) map[string]int {
 	if !c.manifest.Artifacts[Registry].Included {
 		return nil
 	}
@@ -162,15 +161,15 @@ func (c contents) registry() map[string]any {
 	if err != nil {
 		return nil
 	}
-	return topLevel(data) // what only Python can read is not compared
+	return registryEntries(ctx, data)
 }
 
-func shrunkRegistry(before, now map[string]any) (found []shrinkage) {
+func shrunkRegistry(before, now map[string]int) (found []shrinkage) {
 	if now == nil {
 		return []shrinkage{{suspectRegistry, "there was a registry and now there is none"}}
 	}
 	for _, key := range slices.Sorted(maps.Keys(before)) {
-		if was, is := length(before[key]), length(now[key]); was > 0 && is == 0 {
+		if was, is := before[key], now[key]; was > 0 && is == 0 {
 			found = append(
 				found,
 				shrinkage{suspectRegistry, fmt.Sprintf("%q of the registry had %d entries and has none", key, was)},
@@ -178,14 +177,6 @@ func shrunkRegistry(before, now map[string]any) (found []shrinkage) {
 		}
 	}
 	return found
-}
-
-// length returns how many entries a list or an object of JSON has, else 0.
-func length(v any) int {
-	if r := reflect.ValueOf(v); r.Kind() == reflect.Map || r.Kind() == reflect.Slice {
-		return r.Len()
-	}
-	return 0
 }
 
 func shrunkChroma(ctx context.Context, before, now contents) (found []shrinkage) {

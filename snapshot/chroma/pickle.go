@@ -1,6 +1,7 @@
 package chroma
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -9,10 +10,14 @@ import (
 // Limits of the pickle parser. A pickle may come from somebody else's disk, so
 // what it can make this process allocate is bounded by its own length.
 const (
-	maxPickleBytes = 1 << 30 // some ten million vectors
-	// Of a pickle with many entries each value takes three bytes or more; this
-	// allows one for two bytes, and some slack for the smallest pickles.
+	maxPickleBytes = 128 << 20 // more than a million vectors of one collection
+	// Of a pickle with many entries each value takes five bytes or more, with the
+	// shortest names; this allows one for four bytes, and some slack for the
+	// smallest pickles.
+	pickleValueBytes = 4
 	pickleValueSlack = 4096
+	// How many opcodes are read between two looks at the context.
+	pickleLook = 1 << 16
 )
 
 // valueKind tells what a pickled value is.
@@ -68,12 +73,15 @@ type unpickler struct {
 var errPickleShort = errors.New("it ends early")
 
 // unpickle returns the dictionary that data holds.
-func unpickle(data string) (*dict, error) {
+func unpickle(ctx context.Context, data string) (*dict, error) {
 	if len(data) > maxPickleBytes {
 		return nil, fmt.Errorf("it has more than %d MiB", maxPickleBytes>>20)
 	}
-	u := &unpickler{data: data, left: len(data)/2 + pickleValueSlack}
-	for {
+	u := &unpickler{data: data, left: len(data)/pickleValueBytes + pickleValueSlack}
+	for n := 1; ; n++ {
+		if n%pickleLook == 0 && ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
 		at := u.pos
 		op, err := u.byte()
 		if err != nil {

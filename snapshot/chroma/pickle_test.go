@@ -1,6 +1,8 @@
 package chroma
 
 import (
+	"context"
+	"errors"
 	"strings"
 	"testing"
 )
@@ -18,7 +20,7 @@ func oneEntry(value string) string {
 }
 
 func TestUnpickleClassInstance(t *testing.T) {
-	d, err := unpickle(classPickle)
+	d, err := unpickle(t.Context(), classPickle)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +54,7 @@ func TestUnpickleValues(t *testing.T) {
 		"empty tuple":      {")", value{kind: tupleValue}},
 		"class as a value": {"\x8c\x01m\x8c\x01n\x93", value{kind: classValue}},
 	} {
-		d, err := unpickle(oneEntry(c.pickled))
+		d, err := unpickle(t.Context(), oneEntry(c.pickled))
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 		} else if got := d.get("k"); got != c.want {
@@ -88,7 +90,7 @@ func TestUnpickleRefuses(t *testing.T) {
 		"a heap of marks":        {"}" + strings.Repeat("(", 20000) + ".", "more values"},
 		"a nest of dictionaries": {strings.Repeat("}", 20000) + ".", "more values"},
 	} {
-		if _, err := unpickle(c.pickled); err == nil || !strings.Contains(err.Error(), c.why) {
+		if _, err := unpickle(t.Context(), c.pickled); err == nil || !strings.Contains(err.Error(), c.why) {
 			t.Errorf("%s: error %v, want %q in it", name, err, c.why)
 		}
 	}
@@ -101,9 +103,22 @@ func FuzzUnpickle(f *testing.F) {
 	f.Add([]byte(oneEntry("K\x01")))
 	f.Add([]byte("}q\x00\x8c\x01aK\x01sh\x00bh\x00b."))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		d, err := unpickle(string(data))
+		d, err := unpickle(t.Context(), string(data))
 		if err == nil && len(d.pairs) > len(data)/2+pickleValueSlack {
 			t.Fatalf("%d bytes became %d pairs", len(data), len(d.pairs))
 		}
 	})
+}
+
+// What costs two bytes in a pickle must not cost forty in memory for each.
+func TestPickleOfNothings(t *testing.T) {
+	if _, err := unpickle(t.Context(), "\x80\x03}("+strings.Repeat("N", 1<<20)); err == nil ||
+		!strings.Contains(err.Error(), "more values than its length can hold") {
+		t.Errorf("%v", err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := unpickle(ended, "\x80\x03}"+strings.Repeat("q\x00", 1<<20)); !errors.Is(err, context.Canceled) {
+		t.Errorf("after the end of its context: %v", err)
+	}
 }

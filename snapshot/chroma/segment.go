@@ -54,7 +54,7 @@ func (j *segmentJudge) judge(ctx context.Context) (s segment, err error) {
 			return s, nil
 		}
 	}
-	labels, err := j.readPickle(&s)
+	labels, err := j.readPickle(ctx, &s)
 	if err != nil || !s.judged || len(s.ids) == 0 {
 		return s, err // Chroma starts a segment without ids anew
 	}
@@ -69,12 +69,15 @@ type labels struct {
 }
 
 // readPickle reads index_metadata.pickle into s.
-func (j *segmentJudge) readPickle(s *segment) (labels, error) {
+func (j *segmentJudge) readPickle(ctx context.Context, s *segment) (labels, error) {
 	text, err := j.readAll(pickleName, maxPickleBytes)
 	if err != nil {
 		return labels{}, err
 	}
-	d, err := unpickle(text)
+	d, err := unpickle(ctx, text)
+	if ctx.Err() != nil {
+		return labels{}, ctx.Err()
+	}
 	if err != nil {
 		j.corrupt("%s: %v", pickleName, err)
 		return labels{}, nil

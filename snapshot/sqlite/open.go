@@ -31,7 +31,11 @@ func OpenImmutable(path string) (*sql.DB, error) {
 }
 
 // OpenPrivate opens a copy that this process is making, for SQLite to recover it.
+// One whose journal names a super-journal is refused.
 func OpenPrivate(ctx context.Context, path string) (*sql.DB, error) {
+	if err := refuseSuperJournal(path); err != nil {
+		return nil, err
+	}
 	return open(ctx, path, "mode=rw", nil)
 }
 

@@ -36,12 +36,27 @@ func QueryTrue(ctx context.Context, path string, owners tree.Owners, query strin
 	if _, err := db.ExecContext(ctx, "PRAGMA query_only = 1"); err != nil {
 		return false, err
 	}
-	value, err := querySingle(ctx, db, query)
+	main, err := src.state("")
+	if err != nil {
+		return false, err
+	}
+	// A view of somebody else's may stand in the place of a table.
+	bounded, cancel := context.WithTimeoutCause(ctx, budget(main.size), errQueryBudget)
+	defer cancel()
+	value, err := querySingle(bounded, db, query)
+	if err != nil && ctx.Err() == nil && errors.Is(context.Cause(bounded), errQueryBudget) {
+		err = errQueryBudget
+	}
 	if err != nil {
 		return false, fmt.Errorf("%s: query %q: %w", src.Path(), query, err)
 	}
 	return isTrue(value), nil
 }
+
+// errQueryBudget is of a query that does not end in the time that the check of the
+// whole database may take.
+var errQueryBudget = errors.New("it takes longer than the check of a whole database of this size should: " +
+	"look whether a view has taken the place of a table")
 
 // openQuietly opens a database for reading so that nothing appears beside it.
 func (l Live) openQuietly(ctx context.Context) (*sql.DB, error) {

@@ -100,6 +100,9 @@ func rollBack(ctx context.Context, path string) (err error) {
 	if err := fsx.Announce(fsx.OpWrite, path); err != nil {
 		return err
 	}
+	if err := refuseSuperJournal(path); err != nil {
+		return err
+	}
 	db, err := open(ctx, path, "mode=rw&_pragma=synchronous(off)", nil)
 	if err != nil {
 		return err
