@@ -147,7 +147,8 @@ var attempts = []attempt{
 	{
 		position: "A", name: "an index that costs 400 MB a row",
 		attack: `sqlite3 store/data/db/atocore.db "create table bomb (a); ` +
-			`with recursive n(i) as (select 0 union all select i+1 from n where i < 100000) insert into bomb select i from n" ` +
+			`with recursive n(i) as (select 0 union all select i+1 from n where i < 100000) insert into bomb select ` +
+			`i from n" ` +
 			`"pragma writable_schema = on" "insert into sqlite_master values ('index', 'heavy', 'bomb', ` +
 			`(select rootpage from sqlite_master where name = 'bomb'), ` +
 			`'CREATE INDEX heavy ON bomb (substr(hex(zeroblob(400000000 + a)), 1, 1))')" 2>&1; true`,
@@ -161,7 +162,8 @@ var attempts = []attempt{
 		attack: `cd store/data; n=$(printf 'x\033]0;owned\007\033[2Jy\nz'); mkfifo "chroma/$n"; ` +
 			`sqlite3 db/atocore.db "create table \"$n\" (t); insert into \"$n\" values (1)"`,
 		defend: `a backup --chroma; rm store/data/chroma/x*; n=$(printf 'l\033[31m\r'); ` +
-			`ln -s nowhere "store/data/chroma/$n"; a backup --chroma; a list; a validate --all; a restore latest --dry-run; ` +
+			`ln -s nowhere "store/data/chroma/$n"; a backup --chroma; a list; a validate --all; a restore latest ` +
+			`--dry-run; ` +
 			`a diff latest live; a ls latest; a history; a status`,
 		want: `status`,
 	},
@@ -185,9 +187,10 @@ var attempts = []attempt{
 		position: "B", name: "a module beside recover.py",
 		prepare: "a backup; a sync; chown -R 1000 vault",
 		attack:  `echo 'open("pwned", "w")' | tee vault/argparse.py vault/json.py vault/subprocess.py >/dev/null`,
-		defend:  "(cd vault && python3 recover.py --help >/dev/null; python3 -I recover.py --help >/dev/null; echo status $?)",
-		want:    `status 0`,
-		never:   "test -e vault/pwned || test -e pwned",
+		defend: "(cd vault && python3 recover.py --help >/dev/null; python3 -I recover.py --help >/dev/null; echo " +
+			"status $?)",
+		want:  `status 0`,
+		never: "test -e vault/pwned || test -e pwned",
 	},
 	{
 		position: "B", name: "junk that is signed by nobody stops no prune",
@@ -202,7 +205,8 @@ var attempts = []attempt{
 	{
 		position: "D", name: "another user reads snapshots, state, keys, and holds the locks",
 		prepare: "a backup; a sync; chmod -R g-rwx,o-rwx backups; true",
-		attack: "cat backups/snapshots/*/db/atocore.db state/signing_key >/dev/null && touch read; ls state; ls backups; " +
+		attack: "cat backups/snapshots/*/db/atocore.db state/signing_key >/dev/null && touch read; ls state; ls " +
+			"backups; " +
 			"for f in backups/.lock state/history.db; do (flock -n 9 && exec sleep 60 9>&9) 9<$f & done; true",
 		defend: "a backup --lock-timeout 2s",
 		want:   `status 0`,
@@ -231,7 +235,8 @@ var attempts = []attempt{
 			`c none -X POST -H 'Content-Type: application/json' -d '{}' $u/admin/backup; ` +
 			`c wrong -X POST -H 'Authorization: Bearer x' -H 'Content-Type: application/json' -d '{}' $u/admin/backup`,
 		defend: `curl -s -o /dev/null -w 'right %{http_code}\n' -X POST -H "Authorization: Bearer $(cat token)" ` +
-			`-H 'Content-Type: application/json' -d '{"include_chroma": false}' $(cat url)/admin/backup; kill $(cat daemon.pid)`,
+			`-H 'Content-Type: application/json' -d '{"include_chroma": false}' $(cat url)/admin/backup; kill $(cat ` +
+			`daemon.pid)`,
 		want: `(?s)none 401.*wrong 40[13].*right 200`,
 	},
 	{
@@ -239,13 +244,15 @@ var attempts = []attempt{
 		prepare: serve,
 		attack: `u=$(cat url); for i in $(seq 12); do curl -s -o /dev/null -w '%{http_code} ' -X POST ` +
 			`-H 'Content-Type: application/json' -d '{"include_chroma": false}' $u/admin/backup; done; echo`,
-		defend: "kill $(cat daemon.pid); a prune --lock-timeout 5s; test $(ls backups/snapshots | wc -l) -le 8; echo status $?",
-		want:   `(?s)429.*status 0.*status 0`,
+		defend: "kill $(cat daemon.pid); a prune --lock-timeout 5s; test $(ls backups/snapshots | wc -l) -le 8; echo " +
+			"status $?",
+		want: `(?s)429.*status 0.*status 0`,
 	},
 }
 
 // open3770 is what take-over does for an AtoCore that adds snapshots of its own.
-const open3770 = "mkdir -p backups; chgrp 1000 backups; chmod 750 backups; install -d -m 3770 -g 1000 backups/snapshots; " +
+const open3770 = "mkdir -p backups; chgrp 1000 backups; chmod 750 backups; install -d -m 3770 -g 1000 " +
+	"backups/snapshots; " +
 	"chmod 3770 backups/snapshots; "
 
 // forgedSnapshot claims that root owns a setuid program in it.
@@ -256,9 +263,11 @@ const forgedSnapshot = `s=backups/snapshots/20991231T000000Z; mkdir -p $s/db $s/
 	`"mtime":"2026-01-01T00:00:00Z","sha256":"%s"}' $1 $(stat -c %s $s/$1) $2 $(h $s/$1); }; ` +
 	`printf '{"schema":1,"stamp":"20991231T000000Z","kind":"daily","host":"%s","pinned":true,"artifacts":{"db":{"included":` +
 	`true},"chroma":{"included":true,"consistency":"consistent"}},"files":[{"path":"db","type":"dir","mode":493},{"path":` +
-	`"chroma","type":"dir","mode":2541,"uid":0},%s,%s,%s],"validation":{"valid":true}}' $(hostname) "$(f db/atocore.db 420)" ` +
+	`"chroma","type":"dir","mode":2541,"uid":0},%s,%s,%s],"validation":{"valid":true}}' $(hostname) "$(f ` +
+	`db/atocore.db 420)" ` +
 	`"$(f chroma/rootid 2541)" "$(f chroma/chroma.sqlite3 420)" >$s/atobackupd.json; ` +
-	`echo '{"created_at":"2099-12-31T00:00:00Z","include_chroma":true,"chroma_snapshot_included":true}' >$s/backup-metadata.json`
+	`echo '{"created_at":"2099-12-31T00:00:00Z","include_chroma":true,"chroma_snapshot_included":true}' ` +
+	`>$s/backup-metadata.json`
 
 // serve starts the daemon on a port of its own and waits until it answers.
 const serve = `port=$((20000 + $$ % 20000)); sed -i "s/^listen = .*/listen = \"127.0.0.1:$port\"/" config.toml; ` +
@@ -333,31 +342,38 @@ func TestRigTrustRaces(t *testing.T) {
 			`cd store/data; while :; do for d in .atobackupd-restore-* chroma/.atobackupd-restore-* ` +
 				`db/.atobackupd-restore-*; do [ -d "$d" ] && mv "$d" $d.mine && mkdir "$d" && ln -s $VICTIM "$d/new"; ` +
 				`done 2>/dev/null; done`,
-			"a restore latest --confirm-service-stopped --no-pre-snapshot --force; a restore --abort --force >/dev/null; " +
+			"a restore latest --confirm-service-stopped --no-pre-snapshot --force; a restore --abort --force " +
+				">/dev/null; " +
 				"rm -rf store/data/.a* store/data/*/.a*",
 		},
 		{
 			"restores beside a live directory that is now a link", "a backup --chroma",
 			`cd store/data; while :; do mv chroma c && ln -s $VICTIM chroma; rm chroma && mv c chroma; done 2>/dev/null`,
-			"a restore latest --confirm-service-stopped --no-pre-snapshot --force; a restore --abort --force >/dev/null; true",
+			"a restore latest --confirm-service-stopped --no-pre-snapshot --force; a restore --abort --force " +
+				">/dev/null; true",
 		},
 		{
 			"takes beside a live directory that is now a link", "true",
-			`cd store; while :; do mv data/chroma data/c && ln -s $VICTIM data/chroma; rm data/chroma && mv data/c data/chroma; ` +
+			`cd store; while :; do mv data/chroma data/c && ln -s $VICTIM data/chroma; rm data/chroma && mv data/c ` +
+				`data/chroma; ` +
 				`mv config c && ln -s $VICTIM config; rm config && mv c config; done 2>/dev/null`,
 			"a backup --chroma",
 		},
 		{
 			"prunes beside snapshots that come and go", open3770 + "a --config group.toml backup",
-			`cd backups/snapshots; while :; do mkdir -p 20260101T000000Z/db && echo '{}' >20260101T000000Z/backup-metadata.json ` +
-				`&& ln -s $VICTIM 20260101T000000Z/chroma; mv 20260101T000000Z 20260102T000000Z; ln -s $VICTIM 20260101T000000Z; ` +
+			`cd backups/snapshots; while :; do mkdir -p 20260101T000000Z/db && echo '{}' ` +
+				`>20260101T000000Z/backup-metadata.json ` +
+				`&& ln -s $VICTIM 20260101T000000Z/chroma; mv 20260101T000000Z 20260102T000000Z; ln -s $VICTIM ` +
+				`20260101T000000Z; ` +
 				`rm 20260101T000000Z; rm -rf 20260102T000000Z; done 2>/dev/null`,
 			"a --config group.toml prune --confirm",
 		},
 		{
 			"drills and repairs beside snapshots that come and go", open3770 + "a --config group.toml backup",
-			`cd backups/snapshots; while :; do mkdir -p 20270101T000000Z/db && echo '{}' >20270101T000000Z/backup-metadata.json ` +
-				`&& ln -s $VICTIM 20270101T000000Z/chroma; mv 20270101T000000Z x 2>/dev/null; ln -s $VICTIM 20270101T000000Z; ` +
+			`cd backups/snapshots; while :; do mkdir -p 20270101T000000Z/db && echo '{}' ` +
+				`>20270101T000000Z/backup-metadata.json ` +
+				`&& ln -s $VICTIM 20270101T000000Z/chroma; mv 20270101T000000Z x 2>/dev/null; ln -s $VICTIM ` +
+				`20270101T000000Z; ` +
 				`rm 20270101T000000Z; rm -rf x; done 2>/dev/null`,
 			"a --config group.toml drill; a --config group.toml scrub --repair --confirm; " +
 				"a --config group.toml validate --all",
@@ -446,16 +462,20 @@ path = "%[1]s/vault"
 [http]
 listen = ""
 `
-	for name, c := range map[string]struct{ above, more string }{"config": {above: dir}, "above": {above: dir + "/above"},
+	for name, c := range map[string]struct{ above, more string }{"config": {above: dir},
+		"above": {above: dir + "/above"},
 		"group": {above: dir, more: "atocore_group = \"1000\"\n"}} {
-		must(t, os.WriteFile(filepath.Join(dir, name+".toml"), fmt.Appendf(nil, config, dir, c.above, c.more, recipient), 0o600))
+		must(t, os.WriteFile(filepath.Join(dir, name+".toml"),
+			fmt.Appendf(nil, config, dir, c.above, c.more, recipient), 0o600))
 	}
 	archive := absolute(t, "../../snapshot/chroma/testdata/whole.tar.gz")
 	s.root(t, `mkdir -p store/data/db store/data/chroma store/config victim/sub; tar -xzf `+archive+
 		` -C store/data/chroma --strip-components=1; echo '{"projects": []}' >store/config/project-registry.json; `+
-		`sqlite3 store/data/db/atocore.db 'pragma journal_mode=wal' 'create table memories (id integer primary key, t text)' `+
+		`sqlite3 store/data/db/atocore.db 'pragma journal_mode=wal' 'create table memories (id integer primary key, `+
+		`t text)' `+
 		`"insert into memories values (1, 'one')" >/dev/null; chown -R 1000:1000 store/data store/config; `+
-		`echo SECRET >victim/shadow; echo '{"k": "SECRET"}' >victim/secret.json; chmod 600 victim/shadow; chmod 700 victim`)
+		`echo SECRET >victim/shadow; echo '{"k": "SECRET"}' >victim/secret.json; chmod 600 victim/shadow; chmod 700 `+
+		`victim`)
 	return s
 }
 

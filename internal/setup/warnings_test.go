@@ -33,13 +33,15 @@ func TestCheckRows(t *testing.T) {
 			spoil: func(t *testing.T, dir string, cfg *config.Config) {
 				cfg.Offsite[0].KnownHosts = filepath.Join(dir, "nothing")
 			},
-			warning: "offsite.laptop.known_hosts: open %DIR/nothing: no such file or directory: record the host key with " +
+			warning: "offsite.laptop.known_hosts: open %DIR/nothing: no such file or directory: record the host key " +
+				"with " +
 				"`atobackupd target trust laptop`",
 		},
 		{
 			name: "one of its names has no key",
 			spoil: func(t *testing.T, dir string, cfg *config.Config) {
-				write(t, cfg.Offsite[0].KnownHosts, "laptop.local ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHAW06mORTUqyAvoxh5I\n", 0o600)
+				write(t, cfg.Offsite[0].KnownHosts,
+					"laptop.local ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHAW06mORTUqyAvoxh5I\n", 0o600)
 			},
 			warning: "has no key of laptop.tailnet: record it with `atobackupd target trust laptop`",
 		},
@@ -215,7 +217,8 @@ func TestCheckRows(t *testing.T) {
 // The example is edited by its keys, wherever they stand and whether they are
 // turned off or not; what it does not have is an error, not a line at its end.
 func TestConfigEditor(t *testing.T) {
-	const example = "top = 1\n[a]\nkey = \"old\"\n#off = \"\"\n# key = in a sentence\n[b]\n#key = \"\"\n#[[c]]\n#key = \"x\""
+	const example = "top = 1\n[a]\nkey = \"old\"\n#off = \"\"\n# key = in a sentence\n[b]\n#key = \"\"\n#[[c]]\n#key " +
+		"= \"x\""
 	for _, c := range []struct {
 		name string
 		edit func(e *configEditor)
@@ -227,7 +230,8 @@ func TestConfigEditor(t *testing.T) {
 		{"above all tables", func(e *configEditor) { e.set("", "top", "x") }, "top = \"x\"\n", ""},
 		{"turned on", func(e *configEditor) { e.set("[a]", "off", "on") }, "\noff = \"on\"\n", ""},
 		{"turned off", func(e *configEditor) { e.set("[a]", "key", "") }, "\n#key = \"\"\n", ""},
-		{"quotes and backslashes", func(e *configEditor) { e.set("[a]", "key", `a "b" \c`) }, `key = "a \"b\" \\c"`, ""},
+		{"quotes and backslashes", func(e *configEditor) { e.set("[a]", "key", `a "b" \c`) }, `key = "a \"b\" \\c"`,
+			""},
 		{"a list", func(e *configEditor) { e.setList("[a]", "key", []string{"x", "y z"}) }, `key = ["x", "y z"]`, ""},
 		{"an empty list", func(e *configEditor) { e.setList("[a]", "key", nil) }, "key = []", ""},
 		{"a table turned on", func(e *configEditor) {
