@@ -183,6 +183,9 @@ func (j *Journal) plausible() error {
 		}
 	}
 	for _, set := range j.Sets {
+		if set == nil {
+			return bad("the target", "null")
+		}
 		if set.Work != filepath.Join(workDir(set.Dir, j.Stamp), set.Artifact) {
 			return bad("the workspace", set.Work)
 		}

@@ -15,9 +15,6 @@ import (
 	"github.com/atocore/atobackupd/snapshot/sqlite"
 )
 
-// maxMetadata bounds what is read of a foreign snapshot's metadata.
-const maxMetadata = 1 << 20
-
 // AdoptForeign copies what a foreign snapshot holds into one of the store's, under
 // the next free stamp after its own: its owner can change the original as he likes,
 // while it is copied and afterwards, so the original is only read, by handle, and
@@ -72,7 +69,7 @@ func (s *Store) openForeign(stamp Stamp, owners tree.Owners) (_ *held, content C
 	defer dir.Close()
 	content = Content{DB: filepath.FromSlash(DBFile), Registry: filepath.FromSlash(RegistryFile), Chroma: ChromaDir}
 	metadata := &Metadata{}
-	if raw, err := dir.ReadFile(MetadataFile, maxMetadata); err == nil && json.Unmarshal(raw, metadata) == nil {
+	if raw, err := dir.ReadFile(MetadataFile, mostMetadata); err == nil && json.Unmarshal(raw, metadata) == nil {
 		content = ContentOf(s.Path(stamp), nil, metadata)
 	}
 	h := &held{owners: owners}

@@ -122,8 +122,8 @@ func (o Owners) judge(fd int, path string, info Info, above bool) *Offence {
 // and the directory that matters to the service's user, who writes there.
 func (o Owners) chown(path string, info Info, above bool) string {
 	to := "root"
-	if service := o[len(o)-1]; !above && service != 0 {
-		to = strconv.Itoa(service)
+	if !above && len(o) > 0 && o[len(o)-1] != 0 {
+		to = strconv.Itoa(o[len(o)-1])
 		if u, err := user.LookupId(to); err == nil {
 			to = u.Username
 		}
