@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -107,16 +109,19 @@ func (a *App) runJob(ctx context.Context, job, leg string, started history.Run, 
 }
 
 // isQuestion reports whether a command failed because what was asked makes no
-// sense, or not yet: a slip of the fingers, a missing key, nothing to drill. A
-// take, a prune or a scrub always makes sense.
+// sense, or not yet: a slip of the fingers, a missing key, nothing to drill. The
+// jobs that a schedule knows always make sense, and so does each of a target's:
+// whatever keeps them from their work is a failure.
 func isQuestion(job string, err error) bool {
-	switch failure.KindOf(err) {
-	case failure.Usage:
-		return true
-	case failure.Config, failure.NotFound:
-		return job != "backup" && job != "prune" && job != "scrub"
+	name, _, _ := strings.Cut(job, ":")
+	kind := failure.KindOf(err)
+	switch name {
+	case "sync":
+		return false // it ends with 1 or 75, never as a question
+	case "drill", "restore", "verify":
+		return slices.Contains([]failure.Kind{failure.Usage, failure.Config, failure.NotFound}, kind)
 	}
-	return false
+	return kind == failure.Usage
 }
 
 // outcomeOf names how work ended. A cancelled context breaks connections and

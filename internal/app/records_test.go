@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -118,37 +120,95 @@ func TestRunJob(t *testing.T) {
 	}
 }
 
-// A question that cannot be asked yet is no run of a command; of the daemon it
-// is, for nobody else would notice.
+// A question that cannot be asked yet is no run of a command; whatever else keeps
+// a job from its work is. Of the daemon everything is, for nobody else would
+// notice.
 func TestQuestionsAreNoRuns(t *testing.T) {
-	h := newHouse(t, "")
-	a := h.open()
-	defer a.Close()
-	ask := func(kind failure.Kind) (history.Run, bool) {
-		t.Helper()
-		err := a.runJob(t.Context(), "drill", health.LegDrill, history.Run{}, func(*jobRun) error {
-			return &failure.Error{Op: "drill", Kind: kind, Hint: "atobackupd init"}
-		})
-		if err == nil {
-			t.Error("it went well")
+	kinds := map[string]failure.Kind{"usage": failure.Usage, "config": failure.Config, "not found": failure.NotFound,
+		"other": failure.Other, "mismatch": failure.VaultMismatch, "stale": failure.Stale}
+	for _, test := range []struct {
+		job, leg  string
+		questions []string
+	}{
+		{"drill", health.LegDrill, []string{"usage", "config", "not found"}},
+		{"sync:disk", health.LegOffsite("disk"), nil},
+		{"verify:disk", health.LegVerify("disk"), []string{"usage", "config", "not found"}},
+		{"backup", health.LegSnapshot, []string{"usage"}},
+		{"prune", health.LegPrune, []string{"usage"}},
+		{"scrub", health.LegScrub, []string{"usage"}},
+	} {
+		a := newHouse(t, "").open()
+		last := int64(0)
+		for _, daemon := range []bool{false, true} {
+			for name, kind := range kinds {
+				a.Options.Daemon = daemon
+				err := a.runJob(t.Context(), test.job, test.leg, history.Run{Slot: noon}, func(*jobRun) error {
+					return &failure.Error{Op: "asked", Kind: kind, Hint: "atobackupd init"}
+				})
+				if err == nil {
+					t.Errorf("%s, %s: it went well", test.job, name)
+				}
+				run, found, err := a.history.LastRun(t.Context(), test.job)
+				if err != nil {
+					t.Fatal(err)
+				}
+				found, last = found && run.ID > last, max(last, run.ID)
+				if want := daemon || !slices.Contains(test.questions, name); found != want {
+					t.Errorf("%s, %s, daemon %v: a run %v, want %v", test.job, name, daemon, found, want)
+				}
+				if found && (run.Outcome != history.Failed || health.DetailOf(run).Hint != "atobackupd init") {
+					t.Errorf("%s, %s, daemon %v: %+v", test.job, name, daemon, run)
+				}
+				if l, _ := a.Report(t.Context(), time.Now()).Leg(test.leg); last == 0 && l.LastAttempt != nil {
+					t.Errorf("%s, %s: the leg remembers: %+v", test.job, name, l)
+				}
+			}
 		}
-		run, found, err := a.history.LastRun(t.Context(), "drill")
-		if err != nil {
+		a.Close()
+	}
+}
+
+// A sync or a verify that lacks what it had is told: a vault that is gone, a
+// signing key that is lost. A verify before the first sync is not.
+func TestTargetThatIsGoneIsTold(t *testing.T) {
+	sync := func(a *App) error { _, err := a.Sync(t.Context(), "", false); return err }
+	verify := func(a *App) error { _, err := a.VerifyTargets(t.Context(), "", VerifyBounds{}); return err }
+	lostVault := func(h *shipped) { h.move("vault", "elsewhere") }
+	emptied := func(h *shipped) {
+		lostVault(h)
+		if err := os.Mkdir(h.path("vault"), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		return run, found
 	}
-	for _, kind := range []failure.Kind{failure.Usage, failure.Config, failure.NotFound} {
-		if run, found := ask(kind); found {
-			t.Errorf("kind %d is remembered: %+v", kind, run)
+	lostKey := func(h *shipped) { h.move("state/signing_key", "key") }
+	for _, test := range []struct {
+		name, leg string
+		lose      func(h *shipped)
+		ask       func(a *App) error
+	}{
+		{"sync, the vault is gone", health.LegOffsite("disk"), lostVault, sync},
+		{"sync, its directory is empty", health.LegOffsite("disk"), emptied, sync},
+		{"sync, the signing key is lost", health.LegOffsite("disk"), lostKey, sync},
+		{"verify, the vault is gone", health.LegVerify("disk"), lostVault, verify},
+		{"verify, its directory is empty", health.LegVerify("disk"), emptied, verify},
+	} {
+		h := newShipped(t, "")
+		test.lose(h)
+		a := h.open()
+		err := test.ask(a)
+		leg, _ := a.Report(t.Context(), time.Now()).Leg(test.leg)
+		if err == nil || leg.Level != health.LevelCritical || leg.Hint == "" || leg.Message == "" {
+			t.Errorf("%s: %v: %+v", test.name, err, leg)
 		}
+		a.Close()
 	}
-	if l, _ := a.Report(t.Context(), time.Now()).Leg(health.LegDrill); l.LastAttempt != nil {
-		t.Errorf("the leg remembers: %+v", l)
-	}
-	a.Options.Daemon = true
-	run, found := ask(failure.Config)
-	if !found || run.Outcome != history.Failed || health.DetailOf(run).Hint != "atobackupd init" {
-		t.Errorf("the daemon's is forgotten: %+v", run)
+	h := newHouse(t, "")
+	emptied(&shipped{house: h})
+	a := h.open()
+	defer a.Close()
+	err := verify(a)
+	if leg, _ := a.Report(t.Context(), time.Now()).Leg(health.LegVerify("disk")); err == nil ||
+		leg.Level == health.LevelCritical {
+		t.Errorf("before the first sync: %v: %+v", err, leg)
 	}
 }

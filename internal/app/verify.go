@@ -86,6 +86,9 @@ func (a *App) VerifyTarget(ctx context.Context, t config.Target, bounds VerifyBo
 		}
 		defer lock.Unlock()
 		v, err := a.OpenVaultTarget(ctx, t, nil)
+		if failure.KindOf(err) == failure.NotFound && a.isPinned(t.Name) {
+			err = &failure.Error{Op: "verify", Kind: failure.VaultMismatch, Err: err} // gone, and not yet to come
+		}
 		if err != nil {
 			return withTarget(t.Name, err)
 		}
@@ -97,6 +100,13 @@ func (a *App) VerifyTarget(ctx context.Context, t config.Target, bounds VerifyBo
 		return withTarget(t.Name, err)
 	})
 	return doc, err
+}
+
+// isPinned reports whether a target has had a vault. A state that cannot be read
+// rules nothing out.
+func (a *App) isPinned(target string) bool {
+	state, err := offsite.LoadState(a.Config.StateDir, target)
+	return err != nil || state.VaultID != ""
 }
 
 // Check re-reads a vault and, where it lies in a directory, leaves a report in it.
