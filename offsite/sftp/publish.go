@@ -25,13 +25,9 @@ func (r *Remote) publish(temp, name string) error {
 	return r.syncDir(path.Dir(name))
 }
 
-// rename moves an object durably. OpenSSH refuses to replace, in one step; more
-// lenient servers replace, so it is looked for first.
+// rename moves an object durably.
 func (r *Remote) rename(from, to string) error {
-	if err := r.absent(to); err != nil {
-		return err
-	}
-	if err := r.exists(r.client.Rename(r.at(from), r.at(to)), to); err != nil {
+	if err := r.renameNoReplace(from, to); err != nil {
 		return err
 	}
 	// The new name first: a power cut in between leaves two names, never none.
@@ -39,6 +35,18 @@ func (r *Remote) rename(from, to string) error {
 		return err
 	}
 	return r.syncDir(path.Dir(from))
+}
+
+// renameNoReplace: OpenSSH refuses to replace, in one step. More lenient servers
+// replace, so it is looked for first, and nobody else of this connection may come
+// in between.
+func (r *Remote) renameNoReplace(from, to string) error {
+	r.renaming.Lock()
+	defer r.renaming.Unlock()
+	if err := r.absent(to); err != nil {
+		return err
+	}
+	return r.exists(r.client.Rename(r.at(from), r.at(to)), to)
 }
 
 // exists turns the answers by which servers refuse to replace name into

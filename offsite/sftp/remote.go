@@ -55,8 +55,9 @@ type Remote struct {
 	host     string // the one of cfg.Hosts that answered
 	watch    *watch
 	client   *sftp.Client
-	packet   int                       // bytes that one request reads or writes at most
-	limit    *rate.Limiter             // of what all Puts together send, or nil
+	packet   int           // bytes that one request reads or writes at most
+	limit    *rate.Limiter // of what all Puts together send, or nil
+	renaming sync.Mutex
 	dirs     sync.Map                  // directories below the root known to exist and to be no links
 	lastFull atomic.Pointer[time.Time] // when the disk there was last seen full
 	grace    time.Duration             // cancelGrace, shorter in tests
