@@ -2,7 +2,10 @@ package app
 
 import (
 	"encoding/json"
+	"maps"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +14,7 @@ import (
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/health"
 	"github.com/atocore/atobackupd/internal/history"
+	"github.com/atocore/atobackupd/offsite"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
@@ -341,5 +345,398 @@ func TestSumUp(t *testing.T) {
 		if got := sumUp(test.list, noon); got != test.want {
 			t.Errorf("%s: %+v, want %+v", test.name, got, test.want)
 		}
+	}
+}
+
+// plant copies the oldest snapshot to another point in time and changes what its
+// manifest says.
+func (h *house) plant(at time.Time, change func(*snapshot.Manifest)) snapshot.Stamp {
+	h.t.Helper()
+	list, err := filepath.Glob(h.path("backups/snapshots/*"))
+	if err != nil || len(list) == 0 {
+		h.t.Fatalf("there is nothing to copy: %v", err)
+	}
+	stamp := snapshot.StampOf(at)
+	dir := h.path("backups/snapshots/" + string(stamp))
+	if out, err := exec.Command("cp", "-a", list[0], dir).CombinedOutput(); err != nil {
+		h.t.Fatalf("%v: %s", err, out)
+	}
+	h.rewrite(stamp, func(m *snapshot.Manifest) {
+		m.Stamp, m.Kind, m.Pinned, m.Note, m.Suspect, m.AcceptedAt = stamp, snapshot.Daily, false, "", nil, nil
+		m.Validation.Valid, m.Validation.Errors = true, []string{}
+		if change != nil {
+			change(m)
+		}
+	})
+	return stamp
+}
+
+// rewrite changes what the manifest of a snapshot says.
+func (h *house) rewrite(stamp snapshot.Stamp, change func(*snapshot.Manifest)) {
+	h.t.Helper()
+	dir := h.path("backups/snapshots/" + string(stamp))
+	m, err := snapshot.ReadManifest(dir)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	change(m)
+	data, err := json.Marshal(m)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	path := filepath.Join(dir, snapshot.ManifestFile)
+	if err := os.Remove(path); err != nil {
+		h.t.Fatal(err)
+	}
+	put(h.t, path, string(data))
+}
+
+// opened is an installation that is open, with one snapshot of an hour ago alone.
+func newOpened(t *testing.T, more string) (*house, *App, snapshot.Stamp) {
+	t.Helper()
+	h := newHouse(t, more)
+	a := h.open()
+	t.Cleanup(func() { a.Close() })
+	taken := h.backup(a)
+	stamp := h.plant(time.Now().Add(-time.Hour), nil)
+	if err := os.RemoveAll(taken.Path); err != nil {
+		t.Fatal(err)
+	}
+	return h, a, stamp
+}
+
+// kindOf makes a manifest that of a snapshot of another kind.
+func kindOf(kind snapshot.Kind) func(*snapshot.Manifest) {
+	return func(m *snapshot.Manifest) { m.Kind = kind }
+}
+
+func bornInvalid(m *snapshot.Manifest) {
+	m.Validation.Valid, m.Validation.Errors = false, []string{"integrity_check_failed"}
+}
+
+// The document of list: oldest first, with every field that the contract names.
+func TestListFields(t *testing.T) {
+	t.Parallel()
+	h, a, middle := newOpened(t, "")
+	now := time.Now()
+	oldest := h.plant(now.Add(-48*time.Hour), func(m *snapshot.Manifest) {
+		m.Kind, m.Pinned, m.Note = snapshot.Manual, true, "before the upgrade"
+	})
+	newest := h.plant(now.Add(-time.Minute), func(m *snapshot.Manifest) { m.Suspect = []string{"db_shrunk"} })
+	state, err := offsite.LoadState(a.Config.StateDir, "disk")
+	if err != nil {
+		t.Fatal(err)
+	}
+	state.Stamps = []snapshot.Stamp{oldest, newest}
+	if err := state.Save(); err != nil {
+		t.Fatal(err)
+	}
+	doc, err := a.List(t.Context(), now)
+	if err != nil || len(doc.Backups) != 3 || doc.BackupDir != h.path("backups") {
+		t.Fatalf("%+v, %v", doc, err)
+	}
+	for i, want := range []struct {
+		stamp   snapshot.Stamp
+		kind    snapshot.Kind
+		pinned  bool
+		note    string
+		suspect []string
+		offsite []string
+	}{
+		{oldest, snapshot.Manual, true, "before the upgrade", nil, []string{"disk"}},
+		{middle, snapshot.Daily, false, "", nil, nil},
+		{newest, snapshot.Daily, false, "", []string{"db_shrunk"}, []string{"disk"}},
+	} {
+		got := doc.Backups[i]
+		if got.Stamp != want.stamp || got.Kind != want.kind || got.Pinned != want.pinned || got.Note != want.note ||
+			!slices.Equal(got.Suspect, want.suspect) || !slices.Equal(got.Offsite, want.offsite) {
+			t.Errorf("%d: %+v, want %+v", i, got, want)
+		}
+		if got.Path != h.path("backups/snapshots/"+string(want.stamp)) || got.Valid == nil || !*got.Valid || got.Full {
+			t.Errorf("%d: %+v", i, got)
+		}
+		if got.Bytes <= 0 || got.BytesExclusive <= 0 || got.BytesExclusive > got.Bytes {
+			t.Errorf("%d: %d bytes, %d of them its own", i, got.Bytes, got.BytesExclusive)
+		}
+	}
+	data, err := json.Marshal(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var read struct {
+		Backups []map[string]any `json:"backups"`
+	}
+	if err := json.Unmarshal(data, &read); err != nil {
+		t.Fatal(err)
+	}
+	keys := strings.Fields("bytes bytes_exclusive created_at full kind note offsite path pinned stamp suspect valid")
+	if got := slices.Sorted(maps.Keys(read.Backups[1])); !slices.Equal(got, keys) {
+		t.Errorf("keys: %q", got)
+	}
+	for _, key := range []string{"suspect", "offsite"} {
+		if _, list := read.Backups[1][key].([]any); !list {
+			t.Errorf("%s is %v and no list", key, read.Backups[1][key])
+		}
+	}
+}
+
+// An empty catalog is an empty list, for scripts that go over it.
+func TestListOfNothing(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, "")
+	a := h.open()
+	defer a.Close()
+	doc, err := a.List(t.Context(), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := json.Marshal(doc)
+	if err != nil || !strings.Contains(string(data), `"backups":[],"warnings":[]`) {
+		t.Errorf("%s, %v", data, err)
+	}
+}
+
+// A target whose state cannot be read is a warning, and the catalog is whole.
+func TestListWithADamagedTargetState(t *testing.T) {
+	t.Parallel()
+	h, a, stamp := newOpened(t, "")
+	if err := os.MkdirAll(h.path("state/targets/disk"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	h.write("state/targets/disk/state.json", "{")
+	doc, err := a.List(t.Context(), time.Now())
+	if err != nil || len(doc.Backups) != 1 || doc.Backups[0].Stamp != stamp || len(doc.Warnings) != 1 ||
+		!strings.Contains(doc.Warnings[0], "state.json") {
+		t.Errorf("%+v, %v", doc, err)
+	}
+}
+
+// What "latest" means: the newest that is valid, holds slots, and is not of the
+// future.
+func TestFindLatest(t *testing.T) {
+	t.Parallel()
+	h, a, base := newOpened(t, "")
+	now := time.Now()
+	ago := func(minutes int) time.Time { return now.Add(-time.Duration(minutes) * time.Minute) }
+	for _, test := range []struct {
+		name   string
+		at     time.Time
+		change func(*snapshot.Manifest)
+		counts bool
+	}{
+		{"a newer daily one", ago(30), nil, true},
+		{"an invalid one", ago(29), bornInvalid, false},
+		{"one of before a restore", ago(28), kindOf(snapshot.PreRestore), false},
+		{"one of the future", now.Add(time.Hour), nil, false},
+		{"a manual one", ago(20), kindOf(snapshot.Manual), true},
+		{"an adopted one", ago(19), kindOf(snapshot.Adopted), true},
+		{"a suspect one", ago(18), func(m *snapshot.Manifest) { m.Suspect = []string{"db_shrunk"} }, true},
+		{"an older one", ago(300), kindOf(snapshot.Weekly), false},
+	} {
+		stamp := h.plant(test.at, test.change)
+		if test.counts {
+			base = stamp
+		}
+		got, err := a.Find(t.Context(), "latest", now)
+		if err != nil || got.Stamp != base {
+			t.Errorf("%s: %s, %v; want %s", test.name, got.Stamp, err, base)
+		}
+	}
+	// What a later check found out counts too.
+	if err := a.history.PutValidation(t.Context(), history.Validation{Stamp: string(base), CheckedAt: now,
+		Errors: []string{"checksum_mismatch: db/atocore.db"}}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := a.Find(t.Context(), "latest", now); err != nil || got.Stamp == base {
+		t.Errorf("one that failed a check is the latest: %s, %v", got.Stamp, err)
+	}
+}
+
+func TestFindErrors(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, "")
+	a := h.open()
+	defer a.Close()
+	for _, test := range []struct {
+		name, text string
+		kind       failure.Kind
+	}{
+		{"latest", "atobackupd backup", failure.NotFound},
+		{"20260407T060000Z", "20260407T060000Z", failure.NotFound},
+		{"yesterday", "a stamp looks like 20260407T060000Z", failure.Usage},
+		{"", "a stamp looks like", failure.Usage},
+		{"LATEST", "a stamp looks like", failure.Usage},
+		{"20261307T060000Z", "a stamp looks like", failure.Usage},
+		{"../snapshots/20260407T060000Z", "a stamp looks like", failure.Usage},
+	} {
+		_, err := a.Find(t.Context(), test.name, time.Now())
+		if failure.KindOf(err) != test.kind || !strings.Contains(err.Error(), test.text) {
+			t.Errorf("%q: %v", test.name, err)
+		}
+	}
+}
+
+// What a later check found is put over what the manifest says, and only that.
+func TestOverlay(t *testing.T) {
+	yes, no := true, false
+	well := &snapshot.Manifest{Validation: snapshot.Validation{Valid: true}}
+	earlier, later := noon.Add(-time.Hour), noon.Add(time.Hour)
+	for _, test := range []struct {
+		name  string
+		s     snapshot.Snapshot
+		check history.Validation
+		valid bool
+		since time.Time
+	}{
+		{"a later check that went well", snapshot.Snapshot{Valid: &yes, Checked: noon, Manifest: well},
+			history.Validation{CheckedAt: later, Valid: true}, true, time.Time{}},
+		{"a later check that failed", snapshot.Snapshot{Valid: &yes, Checked: noon, Manifest: well},
+			history.Validation{CheckedAt: later, FailedSince: later}, false, later},
+		{"a check that failed, of a clock that was behind",
+			snapshot.Snapshot{Valid: &yes, Checked: noon, Manifest: well},
+			history.Validation{CheckedAt: earlier, FailedSince: earlier}, false, earlier},
+		{"an older check that went well, of one that was taken invalid",
+			snapshot.Snapshot{Valid: &no, Checked: noon, Manifest: &snapshot.Manifest{}},
+			history.Validation{CheckedAt: earlier, Valid: true}, false, time.Time{}},
+		{"a later check that went well, of one that was taken invalid",
+			snapshot.Snapshot{Valid: &no, Checked: noon, Manifest: &snapshot.Manifest{}},
+			history.Validation{CheckedAt: later, Valid: true}, true, time.Time{}},
+		{"files that are broken whatever the check said",
+			snapshot.Snapshot{Valid: &no, Checked: noon, Manifest: well},
+			history.Validation{CheckedAt: later, Valid: true}, false, time.Time{}},
+		{"one that nobody had looked at", snapshot.Snapshot{},
+			history.Validation{CheckedAt: earlier, Valid: true}, true, time.Time{}},
+	} {
+		s := test.s
+		overlay(&s, test.check)
+		if s.IsValid() != test.valid || !s.InvalidSince.Equal(test.since) {
+			t.Errorf("%s: valid %v since %v, want %v, %v", test.name, s.IsValid(), s.InvalidSince, test.valid,
+				test.since)
+		}
+	}
+}
+
+// What retention is told of a snapshot.
+func TestForRetention(t *testing.T) {
+	no := false
+	suspect := taken(0, snapshot.Weekly, "db_shrunk")
+	pinned := taken(0, snapshot.Manual)
+	pinned.Pinned = true
+	accepted := taken(0, snapshot.Daily, "db_shrunk")
+	accepted.Manifest.AcceptedAt = &noon
+	bad := taken(0, snapshot.Daily)
+	bad.Valid, bad.Checked = &no, noon
+	found := bad
+	found.InvalidSince = noon.AddDate(0, 0, -2)
+	unseen := taken(0, snapshot.Adopted)
+	unseen.Valid = nil
+	for _, test := range []struct {
+		name                         string
+		s                            snapshot.Snapshot
+		valid, full, pinned, suspect bool
+		since                        time.Time
+	}{
+		{"daily", taken(0, snapshot.Daily), true, false, false, false, time.Time{}},
+		{"full and suspect", suspect, true, true, false, true, time.Time{}},
+		{"suspect and accepted", accepted, true, false, false, false, time.Time{}},
+		{"pinned", pinned, true, true, true, false, time.Time{}},
+		{"invalid since its last check", bad, false, false, false, false, noon},
+		{"invalid since its first failure", found, false, false, false, false, noon.AddDate(0, 0, -2)},
+		{"never looked at", unseen, false, true, false, false, time.Time{}},
+	} {
+		r := ForRetention(test.s)
+		if r.Valid != test.valid || r.Full != test.full || r.Pinned != test.pinned || r.Suspect != test.suspect ||
+			!r.InvalidSince.Equal(test.since) {
+			t.Errorf("%s: %+v", test.name, r)
+		}
+		if !r.Time.Equal(noon) || r.Stamp != string(snapshot.StampOf(noon)) || r.Kind != string(test.s.Kind) {
+			t.Errorf("%s: %+v", test.name, r)
+		}
+	}
+}
+
+// What somebody reads just now is in use, and what a stranger made is no business
+// of retention.
+func TestPlanned(t *testing.T) {
+	t.Parallel()
+	h, a, read := newOpened(t, "")
+	free := h.plant(time.Now().Add(-time.Minute), nil)
+	hold, err := a.store.LockShared(read)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hold.Unlock()
+	list, _, err := a.Snapshots(t.Context(), time.Now())
+	if err != nil || len(list) != 2 {
+		t.Fatalf("%v, %v", list, err)
+	}
+	list = append(list, snapshot.Snapshot{Stamp: "20260101T000000Z", Foreign: true, Path: list[0].Path})
+	plan := a.planned(list)
+	if len(plan) != 2 || plan[0].Stamp != string(read) || plan[0].InUse == "" ||
+		plan[1].Stamp != string(free) || plan[1].InUse != "" {
+		t.Errorf("%+v", plan)
+	}
+}
+
+func TestPin(t *testing.T) {
+	t.Parallel()
+	h, a, own := newOpened(t, "")
+	good := h.madeByAtoCore(time.Now().Add(-2*time.Hour), false)
+	broken := h.madeByAtoCore(time.Now().Add(-3*time.Hour), true)
+	for _, test := range []struct {
+		name   string
+		stamp  snapshot.Stamp
+		pinned bool
+		kind   failure.Kind
+		fails  bool
+	}{
+		{"one of ours", own, true, failure.Other, false},
+		{"twice", own, true, failure.Other, false},
+		{"taken away", own, false, failure.Other, false},
+		{"one that AtoCore made", good, true, failure.Other, false},
+		{"a broken one that AtoCore made", broken, true, failure.Invalid, true},
+		{"none", "20200101T000000Z", true, failure.NotFound, true},
+	} {
+		err := a.Pin(t.Context(), test.stamp, test.pinned)
+		if (err != nil) != test.fails || failure.KindOf(err) != test.kind {
+			t.Errorf("%s: %v", test.name, err)
+		}
+		if test.fails {
+			continue
+		}
+		s, err := a.store.Get(test.stamp)
+		if err != nil || s.Pinned != test.pinned || s.Manifest == nil {
+			t.Errorf("%s: %+v, %v", test.name, s, err)
+		}
+	}
+}
+
+// Of several targets each is asked what it held when it was last seen.
+func TestOffsiteHolders(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, "\n[[offsite]]\nname = \"second\"\ntype = \"dir\"\npath = \"/srv/second\"\n"+
+		"[[offsite]]\nname = \"third\"\ntype = \"dir\"\npath = \"/srv/third\"\n")
+	a := h.open()
+	defer a.Close()
+	const both, one snapshot.Stamp = "20260401T060000Z", "20260402T060000Z"
+	for name, stamps := range map[string][]snapshot.Stamp{"disk": {both, one}, "second": {both}} {
+		state, err := offsite.LoadState(a.Config.StateDir, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		state.Stamps = stamps
+		if err := state.Save(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	holders, err := a.OffsiteHolders()
+	if err != nil || len(holders) != 2 || !slices.Equal(holders[both], []string{"disk", "second"}) ||
+		!slices.Equal(holders[one], []string{"disk"}) {
+		t.Errorf("%v, %v", holders, err)
+	}
+	h.write("state/targets/second/state.json", "no JSON")
+	holders, err = a.OffsiteHolders()
+	if err == nil || !strings.Contains(err.Error(), "second") || !slices.Equal(holders[both], []string{"disk"}) {
+		t.Errorf("one that cannot be read: %v, %v", holders, err)
 	}
 }

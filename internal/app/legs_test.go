@@ -2,12 +2,14 @@ package app
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/atocore/atobackupd/internal/config"
+	"github.com/atocore/atobackupd/internal/health"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
@@ -166,6 +168,139 @@ func TestFutures(t *testing.T) {
 			if !strings.HasPrefix(got[i], test.want[i]) {
 				t.Errorf("%s: %q, want %q", test.name, got[i], test.want[i])
 			}
+		}
+	}
+}
+
+// configOf reads a configuration with more in it than the least.
+func configOf(t *testing.T, more string) *config.Config {
+	t.Helper()
+	h := newHouse(t, "")
+	head, _, _ := strings.Cut(more, "\n---\n")
+	path := h.path("legs.toml")
+	text := "state_dir = \"/srv/state\"\n[backup]\ndir = \"/srv/backups\"\n" + head
+	if !strings.Contains(more, "[atocore]") {
+		text += "\n[atocore]\ndb_path = \"/srv/a.db\"\n"
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := config.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg
+}
+
+const withChroma = "[atocore]\ndb_path = \"/srv/a.db\"\nchroma_path = \"/srv/chroma\"\n"
+
+const twoTargets = "[encryption]\nrecipients = [\"age1vhlkl7y5qsm4jyhyxxkqjfkkkwxzcu4zpxvxrjnmcydhv7cxmexqzqr8xh\"]\n" +
+	"[[offsite]]\nname = \"laptop\"\ntype = \"dir\"\npath = \"/srv/laptop\"\n" +
+	"[[offsite]]\nname = \"disk\"\ntype = \"dir\"\npath = \"/srv/disk\"\nmax_age = \"3d\"\n"
+
+// Which legs a configuration has, in order, and how each is watched.
+func TestLegsOfAConfiguration(t *testing.T) {
+	const day = 24 * time.Hour
+	type want struct {
+		name, job string
+		limit     time.Duration
+		off       string
+	}
+	for _, test := range []struct {
+		name, toml string
+		want       []want
+	}{
+		{"the least", "", []want{
+			{"snapshot", "daily", 26 * time.Hour, ""},
+			{"prune", "daily", 26 * time.Hour, ""},
+			{"scrub", "scrub", 9 * day, ""},
+			{"drill", "drill", 100 * day, ""},
+			{"live-drill", "", 0, `alarms.live_drill = "off"`},
+		}},
+		{"with Chroma", withChroma, []want{
+			{"snapshot", "daily", 26 * time.Hour, ""},
+			{"full", "weekly", 8 * day, ""},
+			{"prune", "daily", 26 * time.Hour, ""},
+			{"scrub", "scrub", 9 * day, ""},
+			{"drill", "drill", 100 * day, ""},
+			{"live-drill", "", 0, `alarms.live_drill = "off"`},
+		}},
+		{"only weekly takes", withChroma + "[schedule]\ndaily = \"\"\n", []want{
+			{"snapshot", "weekly", 8 * day, ""},
+			{"full", "weekly", 8 * day, ""},
+			{"prune", "weekly", 8 * day, ""},
+			{"scrub", "scrub", 9 * day, ""},
+			{"drill", "drill", 100 * day, ""},
+			{"live-drill", "", 0, `alarms.live_drill = "off"`},
+		}},
+		{"full ones only by the month", withChroma + "[schedule]\nweekly = \"\"\n[alarms]\nfull = \"32d\"\n", []want{
+			{"snapshot", "daily", 26 * time.Hour, ""},
+			{"full", "monthly", 32 * day, ""},
+			{"prune", "daily", 26 * time.Hour, ""},
+			{"scrub", "scrub", 9 * day, ""},
+			{"drill", "drill", 100 * day, ""},
+			{"live-drill", "", 0, `alarms.live_drill = "off"`},
+		}},
+		{"some are off", "[alarms]\nscrub = \"off\"\nprune = \"off\"\n", []want{
+			{"snapshot", "daily", 26 * time.Hour, ""},
+			{"prune", "daily", 0, `alarms.prune = "off"`},
+			{"scrub", "scrub", 0, `alarms.scrub = "off"`},
+			{"drill", "drill", 100 * day, ""},
+			{"live-drill", "", 0, `alarms.live_drill = "off"`},
+		}},
+		{"a service that can be stopped", "[restore]\nstop_command = [\"stop\"]\nstart_command = [\"start\"]\n", []want{
+			{"snapshot", "daily", 26 * time.Hour, ""},
+			{"prune", "daily", 26 * time.Hour, ""},
+			{"scrub", "scrub", 9 * day, ""},
+			{"drill", "drill", 100 * day, ""},
+			{"live-drill", "", 100 * day, ""},
+		}},
+		{"two targets", twoTargets, []want{
+			{"snapshot", "daily", 26 * time.Hour, ""},
+			{"offsite:laptop", "sync:laptop", 8 * day, ""},
+			{"verify:laptop", "verify", 40 * day, ""},
+			{"offsite:disk", "sync:disk", 3 * day, ""},
+			{"verify:disk", "verify", 40 * day, ""},
+			{"prune", "daily", 26 * time.Hour, ""},
+			{"scrub", "scrub", 9 * day, ""},
+			{"drill", "drill", 100 * day, ""},
+			{"live-drill", "", 0, `alarms.live_drill = "off"`},
+		}},
+	} {
+		got := legs(configOf(t, test.toml))
+		if len(got) != len(test.want) {
+			t.Errorf("%s: %d legs: %+v", test.name, len(got), got)
+			continue
+		}
+		for i, w := range test.want {
+			g := got[i]
+			if g.name != w.name || g.job != w.job || g.limit != w.limit || g.off != w.off {
+				t.Errorf("%s: %s by %s, %s, %q; want %+v", test.name, g.name, g.job, g.limit, g.off, w)
+			}
+			if g.hint == "" || !strings.HasPrefix(g.hint, "atobackupd ") {
+				t.Errorf("%s: %s has the hint %q", test.name, g.name, g.hint)
+			}
+		}
+	}
+}
+
+// What tells the legs apart for the judgement.
+func TestLegsAreOfAKind(t *testing.T) {
+	for _, l := range legs(configOf(t, withChroma+twoTargets)) {
+		holds := l.name == health.LegSnapshot || l.name == health.LegFull
+		offsite := strings.HasPrefix(l.name, "offsite:")
+		drill := l.name == health.LegDrill || l.name == health.LegLiveDrill
+		if l.holds != holds || l.follows != (offsite || l.name == health.LegPrune) ||
+			(l.target != "") != offsite || (l.late == health.LevelWarning) != drill || (l.kind != "") != drill {
+			t.Errorf("%+v", l)
+		}
+	}
+}
+
+func TestLonger(t *testing.T) {
+	for _, test := range [][3]time.Duration{{1, 2, 2}, {2, 1, 2}, {0, 2, 0}, {2, 0, 2}, {-1, 5, -1}} {
+		if got := longer(test[0], test[1]); got != test[2] {
+			t.Errorf("longer(%d, %d) = %d", test[0], test[1], got)
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/atocore/atobackupd/internal/config"
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/health"
+	"github.com/atocore/atobackupd/internal/history"
 )
 
 // openWith opens the installation with a changed configuration.
@@ -208,5 +209,171 @@ func TestCheckMount(t *testing.T) {
 	}
 	if err := a.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// How long the end of a daemon before this one, and the start of a second one, are
+// told of.
+func TestDaemonTroubles(t *testing.T) {
+	type life struct {
+		started, ended time.Duration // before noon; ended < 0 for one that runs
+		outcome        history.Outcome
+		kind           string
+	}
+	for _, test := range []struct {
+		name          string
+		lives         []life // oldest first
+		crash, second bool
+	}{
+		{"none", nil, false, false},
+		{"ended in order", []life{{100, 90, history.OK, ""}}, false, false},
+		{"crashed", []life{{100, 90, history.Failed, ""}}, true, false},
+		{"crashed, and one runs since then for a while",
+			[]life{{100, 90, history.Failed, ""}, {80, -1, history.Running, ""}}, false, false},
+		{"crashed, and one has just begun",
+			[]life{{100, 90, history.Failed, ""}, {5, -1, history.Running, ""}}, true, false},
+		{"crashed, and the next ended in order", []life{{100, 90, history.Failed, ""}, {80, 79, history.OK, ""}}, false,
+			false},
+		{"a second one within the hour", []life{{50, 50, history.Failed, secondDaemon}}, false, true},
+		{"a second one long ago", []life{{70, 70, history.Failed, secondDaemon}}, false, false},
+		{"a second one after a crash", []life{{100, 90, history.Failed, ""}, {20, 20, history.Failed, secondDaemon}},
+			true, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t, "")
+			a := h.open()
+			defer a.Close()
+			for _, l := range test.lives {
+				record(t, a, history.Run{Job: DaemonJob, Kind: l.kind, StartedAt: noon.Add(-l.started * time.Minute),
+					FinishedAt: noon.Add(-l.ended * time.Minute), Outcome: l.outcome, Error: "the watchdog"})
+			}
+			crash, second := a.daemonTroubles(t.Context(), noon)
+			if (crash != nil) != test.crash || (second != nil) != test.second {
+				t.Errorf("crash %+v, second %+v", crash, second)
+			}
+			if crash != nil && (crash.Message != "the watchdog" || !strings.Contains(crash.Hint, "journalctl")) {
+				t.Errorf("%+v", crash)
+			}
+		})
+	}
+}
+
+// What a daemon says of itself is heard by others, and only while it lives.
+func TestLife(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, "")
+	daemon, command := h.open(), h.open()
+	defer daemon.Close()
+	defer command.Close()
+	if l, alive, err := command.life(); alive || err != nil || !l.Beat.IsZero() {
+		t.Errorf("before any: %+v, %v, %v", l, alive, err)
+	}
+	release, err := daemon.HoldLife(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := Life{PID: 42, Since: noon, Beat: noon.Add(time.Minute), History: "disk full",
+		Config: &health.Trouble{Message: "line 3"}, Retries: map[string]time.Time{"scrub": noon.Add(time.Hour)}}
+	if err := daemon.SetLife(said); err != nil {
+		t.Fatal(err)
+	}
+	l, alive, err := command.life()
+	if err != nil || !alive || l.PID != 42 || !l.Beat.Equal(said.Beat) || l.History != "disk full" ||
+		l.Config == nil || l.Config.Message != "line 3" || !l.Retries["scrub"].Equal(noon.Add(time.Hour)) {
+		t.Errorf("the command hears %+v, %v, %v", l, alive, err)
+	}
+	// Of the history the daemon itself knows better than what it last wrote.
+	if l, alive, _ = daemon.life(); !alive || l.History != "" || l.PID != 42 {
+		t.Errorf("the daemon itself: %+v, %v", l, alive)
+	}
+	facts, _ := command.Facts(t.Context(), noon.Add(2*time.Minute))
+	if facts.Daemon.State != health.DaemonRunning || facts.Config == nil || facts.History.WriteError != "disk full" {
+		t.Errorf("%+v, %+v, %+v", facts.Daemon, facts.Config, facts.History)
+	}
+	release()
+	if _, alive, _ = command.life(); alive {
+		t.Error("it lives on")
+	}
+	facts, _ = command.Facts(t.Context(), noon.Add(2*time.Minute))
+	if facts.Daemon.State != health.DaemonStopped || facts.Config != nil || facts.History.WriteError != "" {
+		t.Errorf("a dead one is believed: %+v, %+v, %+v", facts.Daemon, facts.Config, facts.History)
+	}
+	if l := command.LastLife(); l.PID != 42 {
+		t.Errorf("%+v", l)
+	}
+	// Half a file says nothing.
+	h.write("state/"+lifeFile, `{"pid": 4`)
+	if l, alive, err := command.life(); err != nil || alive || !l.Beat.IsZero() {
+		t.Errorf("%+v, %v, %v", l, alive, err)
+	}
+}
+
+// A second daemon is refused, also one of another state_dir over the same backups,
+// and the one that runs hears of it.
+func TestSecondDaemonIsTold(t *testing.T) {
+	for _, elsewhere := range []bool{false, true} {
+		t.Run(map[bool]string{false: "of the same state", true: "of another state"}[elsewhere], func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t, "")
+			first := h.open()
+			defer first.Close()
+			release, err := first.HoldLife(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer release()
+			if elsewhere {
+				text, err := os.ReadFile(h.path("config.toml"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				h.write("config.toml", strings.Replace(string(text), h.path("state"), h.path("other-state"), 1))
+			}
+			second := h.open()
+			defer second.Close()
+			if _, err := second.HoldLife(t.Context()); failure.KindOf(err) != failure.Locked ||
+				!strings.Contains(err.Error(), "another daemon runs here") ||
+				!strings.Contains(failure.HintOf(err), "systemctl stop") {
+				t.Fatalf("%v", err)
+			}
+			facts, _ := first.Facts(t.Context(), time.Now())
+			if facts.Daemon.Second == nil || !strings.Contains(facts.Daemon.Second.Message, second.Config.StateDir) {
+				t.Errorf("%+v", facts.Daemon.Second)
+			}
+			if !hasCondition(first.Report(t.Context(), time.Now()).Conditions, "daemon") {
+				t.Error("nobody is told")
+			}
+			if facts, _ = first.Facts(t.Context(), time.Now().Add(2*settled)); facts.Daemon.Second != nil {
+				t.Errorf("for ever: %+v", facts.Daemon.Second)
+			}
+		})
+	}
+}
+
+// What lies beside the backups can raise a condition, and nothing else.
+func TestSecondStarted(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, "")
+	a := h.open()
+	defer a.Close()
+	for _, test := range []struct {
+		name, text string
+		want       bool
+	}{
+		{"within the hour", `{"at": "2026-04-07T11:30:00Z", "what": "a second daemon"}`, true},
+		{"long ago", `{"at": "2026-04-07T10:30:00Z", "what": "a second daemon"}`, false},
+		{"of the future", `{"at": "2026-04-07T15:30:00Z", "what": "a second daemon"}`, false},
+		{"no JSON", `a second daemon`, false},
+		{"of no end", `{"at": "2026-04-07T11:30:00Z", "what": "` + strings.Repeat("x", 5000) + `"}`, false},
+	} {
+		put(t, a.secondPath(), test.text)
+		if got := a.secondStarted(noon); (got != nil) != test.want {
+			t.Errorf("%s: %+v", test.name, got)
+		}
+	}
+	h.remove("backups/.second-daemon.json")
+	if got := a.secondStarted(noon); got != nil {
+		t.Errorf("none: %+v", got)
 	}
 }
