@@ -77,17 +77,24 @@ func (a *App) dial(ctx context.Context, t config.Target, known bool) (offsite.Re
 		return sftp.Dial(ctx, SFTPConfig(t))
 	case t.Type == "s3":
 		return s3.Open(ctx, a.s3Config(t))
+	}
+	state, err := offsite.LoadState(a.Config.StateDir, t.Name)
+	switch {
+	case err != nil:
+		return nil, err
 	case t.Removable:
-		state, err := offsite.LoadState(a.Config.StateDir, t.Name)
-		if err != nil {
-			return nil, err
-		}
 		return dir.OpenRemovable(t.Path, known && state.VaultID != "", !known, a.Owners())
-	case known:
-		return dir.Open(t.Path, a.Owners())
-	default:
+	case !known:
 		return dir.Create(t.Path, a.Owners())
 	}
+	remote, err := dir.Open(t.Path, a.Owners())
+	switch {
+	case failure.KindOf(err) == failure.NotFound && state.VaultID != "":
+		return nil, fmt.Errorf("%s: %w", t.Path, offsite.MissingVault(state))
+	case err != nil:
+		return nil, err
+	}
+	return remote, nil
 }
 
 // openTarget connects to a target and opens the vault that is pinned for it, to
