@@ -46,8 +46,8 @@ func TestOpenVaultTarget(t *testing.T) {
 	}{
 		{"as it is", nil, nil, true, "", 0, false},
 		{"by the sheet", func(h *shipped) []string { return []string{h.publicKey()} }, nil, true, "", 0, false},
-		{"a signer that is no key", func(*shipped) []string { return []string{"no key"} }, nil, false, "", failure.Usage,
-			true},
+		{"a signer that is no key", func(*shipped) []string { return []string{"no key"} }, nil, false, "",
+			failure.Usage, true},
 		{"the state is lost", nil, func(h *shipped) { h.remove("state/targets") }, false, "the vault's own word", 0,
 			false},
 		{"the key is lost", nil, func(h *shipped) { h.remove("state/signing_key", "state/signing_key.pub") }, true,

@@ -45,9 +45,10 @@ func TestVerifyFailure(t *testing.T) {
 			findings = append(findings, offsite.Finding{Object: fmt.Sprintf("packs/%03d.age", i), What: "torn"})
 		}
 		err := verifyFailure("disk", findings)
-		if failure.KindOf(err) != failure.Invalid || !strings.Contains(err.Error(), "disk: damaged: packs/000.age: torn") ||
-			strings.Contains(err.Error(), "packs/005.age") || test.more != "" && !strings.Contains(err.Error(), test.more) ||
-			test.more == "" && strings.Contains(err.Error(), " more") || !strings.Contains(failure.HintOf(err), "sync") {
+		text := err.Error()
+		if failure.KindOf(err) != failure.Invalid || !strings.Contains(failure.HintOf(err), "sync") ||
+			!strings.Contains(text, "disk: damaged: packs/000.age: torn") || strings.Contains(text, "packs/005.age") ||
+			!strings.Contains(text, test.more) || test.more == "" && strings.Contains(text, " more") {
 			t.Errorf("%d: %v", test.n, err)
 		}
 	}
@@ -63,21 +64,22 @@ func TestVerifyTargets(t *testing.T) {
 		text    string
 		outcome history.Outcome
 	}{
-		{"well", VerifyBounds{}, func(*testing.T, *shipped, *App) {}, 0, "", history.OK},
-		{"one snapshot", VerifyBounds{Name: "latest"}, func(*testing.T, *shipped, *App) {}, 0, "", history.OK},
-		{"within a bound and in time", VerifyBounds{Bytes: 1, Every: time.Hour}, func(*testing.T, *shipped, *App) {}, 0,
-			"", history.OK}, // what was pushed just now was read back
-		{"a pack is torn", VerifyBounds{}, func(t *testing.T, h *shipped, _ *App) {
+		{"well", VerifyBounds{Fraction: 1}, func(*testing.T, *shipped, *App) {}, 0, "", history.OK},
+		{"one snapshot", VerifyBounds{Fraction: 1, Name: "latest"}, func(*testing.T, *shipped, *App) {}, 0, "",
+			history.OK},
+		{"within a bound and in time", VerifyBounds{Fraction: 1, Bytes: 1, Every: time.Hour},
+			func(*testing.T, *shipped, *App) {}, 0, "", history.OK}, // what was pushed just now was read back
+		{"a pack is torn", VerifyBounds{Fraction: 1}, func(t *testing.T, h *shipped, _ *App) {
 			if err := harms["cut"](h.path("vault/" + h.objects()["oldest packs/*.age"])); err != nil {
 				t.Fatal(err)
 			}
 		}, failure.Invalid, "damaged: packs/", history.Failed},
-		{"a pack is missing", VerifyBounds{}, func(t *testing.T, h *shipped, _ *App) {
+		{"a pack is missing", VerifyBounds{Fraction: 1}, func(t *testing.T, h *shipped, _ *App) {
 			if err := os.Remove(h.path("vault/" + h.objects()["newest packs/*.age"])); err != nil {
 				t.Fatal(err)
 			}
 		}, failure.Invalid, "damaged: packs/", history.Failed},
-		{"its directory is gone", VerifyBounds{}, func(_ *testing.T, h *shipped, _ *App) {
+		{"its directory is gone", VerifyBounds{Fraction: 1}, func(_ *testing.T, h *shipped, _ *App) {
 			h.move("vault", "away")
 		}, failure.VaultMismatch, "is its disk mounted?", history.Failed},
 	} {
