@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/health"
 	"github.com/atocore/atobackupd/internal/history"
 	"github.com/atocore/atobackupd/internal/notify"
 )
@@ -15,7 +16,7 @@ import (
 // its own.
 func TestDigest(t *testing.T) {
 	t.Parallel()
-	h, a, stamp := newOpened(t, "")
+	_, a, stamp := newOpened(t, "")
 	now := time.Now()
 	if err := a.history.AddPush(t.Context(), history.Push{Target: "disk", Stamp: string(stamp), Push: string(stamp),
 		Seq: 1, Bytes: 3 << 20, At: now.Add(-time.Hour)}); err != nil {
@@ -33,7 +34,8 @@ func TestDigest(t *testing.T) {
 	if err := a.Digest(t.Context(), now, now, say); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"You can restore to " + string(stamp), "Here: 1 snapshots, 1 of them valid",
+	for _, want := range []string{"You can restore to " + health.Clock(stamp.Time()),
+		"Here: 1 snapshots, 1 of them valid",
 		"On disk: 0 snapshots, nothing yet, 1 behind; 3072 KiB sent in 7 days", "Look: atobackupd status"} {
 		if !strings.Contains(said[0].Body, want) {
 			t.Errorf("%q is not in %s", want, said[0].Body)
@@ -63,7 +65,6 @@ func TestDigest(t *testing.T) {
 	if run, _, err = a.history.LastRun(t.Context(), DigestJob); err != nil || run.Outcome != history.Failed {
 		t.Errorf("%+v, %v", run, err)
 	}
-	_ = h
 }
 
 // What a digest sums up: ended runs of the last week, and what was sent in it.

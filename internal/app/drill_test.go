@@ -59,7 +59,8 @@ func TestDrill(t *testing.T) {
 			if err != nil || len(drills) != map[bool]int{false: 0, true: 1}[test.held] {
 				t.Fatalf("recorded: %+v, %v", drills, err)
 			}
-			if test.held && (drills[0].Note != "by hand" || drills[0].Pass != (test.text == "") || drills[0].Stamp != string(stamp) ||
+			if test.held && (drills[0].Note != "by hand" || drills[0].Stamp != string(stamp) ||
+				drills[0].Pass != (test.text == "") ||
 				drills[0].Source != "local" || result.Passed != drills[0].Pass ||
 				!drills[0].Pass && len(drills[0].Surprises) == 0) {
 				t.Errorf("%+v of %+v", drills[0], result)
