@@ -170,6 +170,14 @@ func (c *checker) target(t config.Target) {
 		}
 		return
 	}
+	if t.CredentialsFile != "" {
+		switch info, err := os.Stat(t.CredentialsFile); {
+		case err != nil:
+			c.fail(key+".credentials_file", err)
+		case info.Mode().Perm()&0o077 != 0: // refused when it is used
+			c.fail(key+".credentials_file", fmt.Errorf("%s can be read by others: chmod 600 it", t.CredentialsFile))
+		}
+	}
 	if t.IdentityFile != "" {
 		c.fail(key+".identity_file", usableKey(t.IdentityFile))
 		c.private(key+".identity_file", t.IdentityFile)

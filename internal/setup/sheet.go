@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -61,9 +62,12 @@ func (r *InitRequest) sheetText(cfg *config.Config, report InitReport) string {
 	line("")
 	line("4. Where the copies are:")
 	for _, t := range cfg.Offsite {
-		if t.Type == "dir" {
+		switch t.Type {
+		case "dir":
 			line("   %s: %s", t.Name, t.Path)
-		} else {
+		case "s3":
+			line("   %s: s3 %s, bucket %s", t.Name, t.Endpoint, path.Join(t.Bucket, t.Prefix))
+		default:
 			line("   %s: %s of %s, as %s", t.Name, t.Path, strings.Join(t.Hosts, " or "), t.User)
 		}
 	}

@@ -54,6 +54,18 @@ func TestSheetText(t *testing.T) {
 			none: []string{"made in:", "chroma "},
 		},
 		{
+			name: "buckets, with a prefix and without",
+			targets: []config.Target{
+				{Name: "cloud", Type: "s3", Endpoint: "https://s3.example.net", Bucket: "vault", Prefix: "dalidou"},
+				{Name: "plain", Type: "s3", Endpoint: "https://s3.example.net", Bucket: "vault"},
+			},
+			want: []string{
+				"cloud: s3 https://s3.example.net, bucket vault/dalidou\n",
+				"plain: s3 https://s3.example.net, bucket vault\n",
+			},
+			none: []string{" as ", " of ,"},
+		},
+		{
 			name: "no target",
 			want: []string{
 				"nowhere yet: no [[offsite]] target is configured. /srv/backups",
