@@ -14,7 +14,7 @@ import (
 
 // Each row of config check, made for real on an installation that was well. DIR is
 // the installation's directory; a finding is the whole text, or what it begins with.
-func TestCheckRows(t *testing.T) {
+func TestCheckFindings(t *testing.T) {
 	file := func(t *testing.T, path, text string, mode os.FileMode) string {
 		t.Helper()
 		put(t, path, text)
