@@ -18,7 +18,7 @@ import (
 	"github.com/atocore/atobackupd/internal/health"
 )
 
-// startServing starts the daemon with its HTTP server and gives the address.
+// startServing starts the daemon with its HTTP server and returns the address.
 func startServing(t *testing.T) (h *house, address string) {
 	h = newHouse(t, "")
 	probe, err := net.Listen("tcp", "127.0.0.1:0")
@@ -46,7 +46,7 @@ func startServing(t *testing.T) (h *house, address string) {
 }
 
 // ask makes a request and decodes a JSON answer into document, unless that is
-// nil. It gives the body.
+// nil. It returns the body.
 func ask(t *testing.T, method, url, body string, wantStatus int, document any) string {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
