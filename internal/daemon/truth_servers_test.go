@@ -68,7 +68,12 @@ func TestTruthOfServers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, s := range []struct {
+	f.wake()
+	f.take(snapshot.Daily)
+	f.ship()
+	f.must(f.verify())
+	f.sink.take()
+	for _, s := range []struct {
 		name, text string
 		make, end  func()
 	}{
@@ -110,13 +115,6 @@ func TestTruthOfServers(t *testing.T) {
 	} {
 		t.Run(s.name, func(t *testing.T) {
 			f.t = t
-			if i == 0 {
-				f.wake()
-				f.take(snapshot.Daily)
-				f.ship()
-				f.must(f.verify())
-				f.sink.take()
-			}
 			f.runFar(s.text, s.make, s.end)
 		})
 	}
