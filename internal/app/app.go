@@ -56,6 +56,7 @@ type App struct {
 
 	store    *snapshot.Store
 	history  *history.DB
+	unread   error // why the history that is there could not be opened
 	location *time.Location
 	process  *process
 	closers  []func() error
@@ -147,8 +148,8 @@ func (a *App) WithConfig(cfg *config.Config) (*App, error) {
 	if err != nil {
 		return nil, &failure.Error{Op: "config", Subject: "schedule.timezone", Kind: failure.Config, Err: err}
 	}
-	return &App{Config: cfg, Options: a.Options, store: a.store, history: a.history, location: location,
-		process: a.process}, nil
+	return &App{Config: cfg, Options: a.Options, store: a.store, history: a.history, unread: a.unread,
+		location: location, process: a.process}, nil
 }
 
 // openHistory opens the history in the best way that is possible: backups do
@@ -168,7 +169,11 @@ func (a *App) openHistory(ctx context.Context) error {
 		if a.history, err = history.OpenReadOnly(ctx, path); err != nil {
 			if readErr != nil {
 				a.Options.Log.Warn("what happens now is not remembered: the history cannot be opened", "error", readErr)
-			} else if !errors.Is(err, fs.ErrNotExist) {
+			}
+			if !errors.Is(err, fs.ErrNotExist) {
+				a.unread = err
+			}
+			if readErr == nil && a.unread != nil {
 				a.Options.Log.Warn("the history cannot be read", "error", err)
 			}
 			if a.history, err = history.Volatile(ctx); err != nil {

@@ -59,6 +59,9 @@ func (a *App) Facts(ctx context.Context, now time.Time) (health.Facts, []snapsho
 	}
 	if alive && life.History != "" && f.History.WriteError == "" {
 		f.History.WriteError = life.History
+		if f.History.Missing {
+			f.History.Hint = restartThenScrub
+		}
 	}
 	if lifeErr != nil {
 		f.Others = append(f.Others, health.Other{Name: "state_dir", Trouble: *trouble(lifeErr)})
@@ -303,9 +306,15 @@ func sharesBlocks(a, b string) bool {
 // historyFacts says how the record of what happened stands. A file that cannot
 // be written shows when something is written: the daemon says so of its own.
 func (a *App) historyFacts(ctx context.Context, list []snapshot.Snapshot) (h health.History) {
-	if err := a.HistoryError(); err != nil {
-		h.WriteError = err.Error()
-	} else if err := errors.Join(a.history.CheckPlace(), canGrow(a.Config.StateDir)); err != nil {
+	if err := a.unread; err != nil {
+		h.ReadError, h.Hint = err.Error(), failure.HintOf(err)
+		if h.Hint == "" {
+			h.Hint = "move it aside, and then: " + restartThenScrub
+		}
+	}
+	if err := a.history.CheckPlace(); err != nil {
+		h.WriteError, h.Hint = err.Error(), restartThenScrub // the open file is lost, whatever room there is
+	} else if err := cmp.Or(a.HistoryError(), canGrow(a.Config.StateDir)); err != nil {
 		h.WriteError = err.Error()
 	}
 	ours := slices.ContainsFunc(list, func(s snapshot.Snapshot) bool { return s.Manifest != nil })
@@ -325,6 +334,9 @@ func (a *App) historyFacts(ctx context.Context, list []snapshot.Snapshot) (h hea
 	})
 	return h
 }
+
+// restartThenScrub begins a new history and looks at everything again.
+const restartThenScrub = "systemctl restart atobackupd, and then: atobackupd scrub --all"
 
 // canGrow fails where a file in a directory cannot become larger: its disk is
 // full, or is mounted to be read only. Nothing is written to find out.

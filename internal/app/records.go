@@ -140,7 +140,7 @@ func outcomeOf(ctx context.Context, err error) (history.Outcome, string, error) 
 	}
 	names := map[failure.Kind]string{
 		failure.Usage: "usage", failure.Locked: "locked", failure.Config: "config", failure.Invalid: "invalid",
-		failure.Refused: "refused",
+		failure.Refused: "refused", failure.NotFound: "not_found",
 	}
 	if name, ok := names[kind]; ok {
 		return history.Failed, name, err

@@ -20,6 +20,7 @@ import (
 	"github.com/atocore/atobackupd/internal/history"
 	"github.com/atocore/atobackupd/internal/notify"
 	"github.com/atocore/atobackupd/scheduler"
+	"github.com/atocore/atobackupd/snapshot"
 )
 
 // What a run is worth: its outcome, what the leg remembers, the heartbeats.
@@ -210,5 +211,52 @@ func TestTargetThatIsGoneIsTold(t *testing.T) {
 	if leg, _ := a.Report(t.Context(), time.Now()).Leg(health.LegVerify("disk")); err == nil ||
 		leg.Level == health.LevelCritical {
 		t.Errorf("before the first sync: %v: %+v", err, leg)
+	}
+}
+
+// A history that cannot be read is told, and no leg claims that it never ran.
+func TestHistoryThatCannotBeRead(t *testing.T) {
+	for name, spoil := range map[string]func(path string) error{
+		"garbage":     func(path string) error { return os.WriteFile(path, []byte("no database at all, at length"), 0o600) },
+		"a directory": func(path string) error { return os.Mkdir(path, 0o700) },
+	} {
+		h := newHouse(t, "")
+		a := h.open()
+		if _, err := a.Backup(t.Context(), snapshot.Daily, false, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		cfg := a.Config
+		a.Close()
+		h.move("state/history.db", "old.db")
+		if err := spoil(h.path("state/history.db")); err != nil {
+			t.Fatal(err)
+		}
+		look, err := Open(t.Context(), cfg, Options{ReadOnly: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := look.Report(t.Context(), time.Now())
+		i := slices.IndexFunc(r.Conditions, func(c health.Condition) bool { return c.Name == health.ConditionHistory })
+		if i < 0 || r.Conditions[i].Level != health.LevelCritical || r.Conditions[i].Hint == "" {
+			t.Errorf("%s: %+v", name, r.Conditions)
+		}
+		for _, leg := range r.Legs {
+			if strings.Contains(leg.Message, "never ran") {
+				t.Errorf("%s: %s: %s", name, leg.Name, leg.Message)
+			}
+		}
+		look.Close()
+	}
+}
+
+// A history that was removed under a daemon does not ask for room.
+func TestHistoryRemovedUnderADaemon(t *testing.T) {
+	h := newHouse(t, "")
+	a := h.open()
+	defer a.Close()
+	h.move("state/history.db", "old.db")
+	got := a.historyFacts(t.Context(), nil)
+	if got.WriteError == "" || !strings.Contains(got.Hint, "systemctl restart") {
+		t.Errorf("%+v", got)
 	}
 }

@@ -145,9 +145,14 @@ func (s *Space) judge() verdict {
 func (h History) judge() verdict {
 	v := verdict{level: LevelCritical, headline: "What happens is not remembered."}
 	switch {
+	case h.ReadError != "":
+		v.headline = "What happened so far cannot be read."
+		v.message, v.hint = "it cannot be read: "+h.ReadError, h.Hint
 	case h.WriteError != "":
-		v.message, v.hint = "it cannot be written: "+h.WriteError,
-			"make room in state_dir, and let the service's user write there"
+		v.message, v.hint = "it cannot be written: "+h.WriteError, h.Hint
+		if v.hint == "" {
+			v.hint = "make room in state_dir, and let the service's user write there"
+		}
 	case h.Missing:
 		v.message, v.hint = "history.db is gone, although there are snapshots of ours",
 			"systemctl restart atobackupd, and then: atobackupd scrub --all"

@@ -38,6 +38,8 @@ func TestConditions(t *testing.T) {
 			"space critical", "10240 MiB"},
 		{"history cannot be written", Facts{History: History{WriteError: "disk full"}}, "history critical",
 			"disk full"},
+		{"history cannot be read", Facts{History: History{ReadError: "not a database", Hint: "mv"}}, "history critical",
+			"cannot be read: not a database"},
 		{"history is gone", Facts{History: History{Missing: true}}, "history critical", "gone"},
 		{"history was started over", Facts{History: History{StartedOver: ago(hour)}}, "history critical",
 			"started over at 2026-04-07 11:00 UTC"},

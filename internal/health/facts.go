@@ -65,7 +65,9 @@ type Space struct {
 
 // History says how the record of what happened stands.
 type History struct {
+	ReadError  string // it is there and cannot be read
 	WriteError string // it cannot be written
+	Hint       string // what helps against such an error; "" for making room
 	Missing    bool   // there is none, although there are snapshots of ours
 	// StartedOver is when a new record took the place of one that was lost or
 	// damaged; zero when it never was.
@@ -126,7 +128,8 @@ type LegFacts struct {
 	RetryAt     time.Time // when the schedule starts it again after a failure; zero: it does not
 	Hint        string    // what to run where no failure says so
 
-	Err error // the facts could not be found out
+	Unremembered bool  // what ran cannot be known: the history is gone or cannot be read
+	Err          error // the facts could not be found out
 }
 
 // reference is when the leg was last known to be well, and how that reads.

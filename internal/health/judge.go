@@ -28,6 +28,7 @@ type Leg struct {
 	Limit    time.Duration `json:"-"` // how old the last success may be
 	Watched  bool          `json:"-"`
 	Quiet    bool          `json:"-"` // bad, and no alarm: the schedule is about to mend it
+	Lost     bool          `json:"-"` // of a target: its vault was not where it was looked for last
 }
 
 // Condition is something that is wrong as long as it is true.
@@ -49,6 +50,7 @@ func Judge(f Facts, now time.Time) Report {
 		if leg.Holds && f.Mount != nil {
 			leg.Hint = f.Mount.Hint // a take would be refused: the disk comes first
 		}
+		leg.Unremembered = f.History.Missing || f.History.ReadError != ""
 		v := leg.judge(f.Takes, takesBad, now)
 		if leg.Name == LegSnapshot {
 			takesBad = v.level == LevelCritical
@@ -66,16 +68,20 @@ func Judge(f Facts, now time.Time) Report {
 // report writes a verdict with the times that it was made from.
 func (f LegFacts) report(v verdict, now time.Time) Leg {
 	l := Leg{Name: f.Name, Level: v.level, Message: v.message, Headline: v.headline, Hint: v.hint, Limit: f.Limit,
-		Watched: f.Off == "", Quiet: v.quiet}
+		Watched: f.Off == "", Quiet: v.quiet, Lost: f.lost()}
 	at := func(t time.Time) *time.Time {
 		if t.IsZero() {
 			return nil
 		}
 		return &t
 	}
-	l.LastSuccess, l.LastAttempt, l.Next = at(f.LastSuccess), at(f.LastAttempt), at(f.Next)
+	success := f.LastSuccess
+	if f.Holds && f.Err == nil {
+		success = f.Newest // a take whose files are gone is none
+	}
+	l.LastSuccess, l.LastAttempt, l.Next = at(success), at(f.LastAttempt), at(f.Next)
 	if l.LastSuccess != nil {
-		seconds := int64(now.Sub(f.LastSuccess).Seconds())
+		seconds := int64(now.Sub(success).Seconds())
 		l.AgeS = &seconds
 	}
 	return l

@@ -29,10 +29,7 @@ type verdict struct {
 // judge decides how a leg stands at now, by these rules, the gravest first.
 // Messages hold no ages, so that they change only when something happens.
 func (f LegFacts) judge(takes Takes, takesBad bool, now time.Time) verdict {
-	switch {
-	case f.Off != "":
-		return verdict{level: LevelOK, message: "not watched: " + f.Off}
-	case f.Err != nil:
+	if f.Err != nil {
 		return verdict{level: LevelCritical, headline: f.words().unknown, message: f.Err.Error(), hint: f.Hint}
 	}
 	failed := Conclusive(f.Last)
@@ -40,20 +37,39 @@ func (f LegFacts) judge(takes Takes, takesBad bool, now time.Time) verdict {
 	if failed && !retried {
 		return f.failure()
 	}
-	if v := f.age(takes, takesBad, now); v.level != LevelOK {
-		return v
+	if f.isGone() {
+		return verdict{level: LevelCritical, headline: f.words().gone, message: "there is no valid snapshot any more",
+			hint: f.Hint}
+	}
+	// "off" silences lateness, and no evidence.
+	if f.Off == "" {
+		if v := f.age(takes, takesBad, now); v.level != LevelOK {
+			return v
+		}
 	}
 	switch {
 	case retried && f.Running:
 		return f.quietly("it failed and is being tried again: " + f.Last.Error)
 	case retried:
 		return f.quietly(fmt.Sprintf("it failed and is tried again at %s: %s", Clock(f.RetryAt), f.Last.Error))
+	case f.Off != "":
+		return verdict{level: LevelOK, message: "not watched: " + f.Off}
 	case f.LastError != "":
 		return verdict{level: LevelOK, message: f.LastError}
 	case f.LastSuccess.IsZero() && f.Newest.IsZero():
 		return verdict{level: LevelOK, message: "nothing yet: its first time has not come"}
 	}
 	return verdict{level: LevelOK}
+}
+
+// isGone reports whether snapshots were taken and none that counts is there.
+func (f LegFacts) isGone() bool { return f.Holds && f.Newest.IsZero() && !f.LastSuccess.IsZero() }
+
+// lost reports whether the newest look at a target did not find its vault.
+func (f LegFacts) lost() bool {
+	_, target := cutTarget(f.Name)
+	why := DetailOf(f.Last).Failure
+	return target != "" && Conclusive(f.Last) && (why == "vault_mismatch" || why == "not_found")
 }
 
 // failure is the verdict on a leg whose newest decisive run failed. The cause
@@ -82,9 +98,10 @@ func (f LegFacts) retryComes(now time.Time) bool {
 func (f LegFacts) age(takes Takes, takesBad bool, now time.Time) verdict {
 	at, what := f.reference()
 	switch {
-	case f.Holds && f.Newest.IsZero() && !f.LastSuccess.IsZero():
-		return verdict{level: LevelCritical, headline: f.words().gone, message: "there is no valid snapshot any more",
-			hint: f.Hint}
+	case at.IsZero() && f.Unremembered:
+		v := f.quietly("it is not known whether it ever ran: the history cannot be read")
+		v.headline = f.words().unknown
+		return v
 	case at.IsZero() && f.Watched.IsZero():
 		v := f.quietly("it never ran, and neither did the daemon: systemctl enable --now atobackupd")
 		v.headline = f.words().never

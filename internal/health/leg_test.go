@@ -59,6 +59,7 @@ func TestJudgeLeg(t *testing.T) {
 	}
 	failed := func(d time.Duration) func(*LegFacts) { return last(d, Failed, RunDetail{Failure: "error"}) }
 	retry := func(d time.Duration) func(*LegFacts) { return func(f *LegFacts) { f.RetryAt = ago(d) } }
+	off := func(f *LegFacts) { f.Off = `alarms.snapshot = "off"` }
 	running := func(f *LegFacts) { f.Running = true }
 	skipped := func(f *LegFacts) { f.LastAttempt, f.LastError = ago(hour), "it does not answer" }
 	steady := Takes{Newest: ago(10 * time.Second), Before: ago(30 * time.Second), Limit: 26 * hour}
@@ -95,9 +96,17 @@ func TestJudgeLeg(t *testing.T) {
 			LevelOK, false, ""},
 		{"the disk is gone", leg(snapshot, func(f *LegFacts) { f.Err = errors.New("no such directory") }), Takes{},
 			false, LevelCritical, false, "no such directory"},
-		{"off", leg(snapshot, well(300*day), func(f *LegFacts) { f.Off = `alarms.snapshot = "off"` }), Takes{}, false,
+		{"off", leg(snapshot, well(300*day), newest(300*day), func(f *LegFacts) { f.Off = `alarms.snapshot = "off"` }), Takes{}, false,
 			LevelOK, false, `not watched: alarms.snapshot = "off"`},
 
+		{"off, and all snapshots are gone", leg(snapshot, well(hour), off), Takes{}, false, LevelCritical, false,
+			"no valid snapshot any more"},
+		{"off, and the last run failed", leg(snapshot, newest(hour), failed(hour), off), Takes{}, false, LevelCritical,
+			false, "because"},
+		{"off, and a target's state is damaged", leg(target, off, func(f *LegFacts) { f.Err = errors.New("damaged") }),
+			Takes{}, false, LevelCritical, false, "damaged"},
+		{"nothing is remembered", leg(target, func(f *LegFacts) { f.Unremembered = true }), Takes{}, false,
+			LevelWarning, true, "not known whether it ever ran"},
 		{"failed, retries to come", leg(snapshot, newest(25*hour), failed(time.Minute), retry(-4*time.Minute)), Takes{},
 			false, LevelWarning, true, "tried again at 2026-04-07 12:04 UTC: because"},
 		{"failed, being retried", leg(snapshot, newest(25*hour), failed(hour), retry(50*time.Minute), running), Takes{},
@@ -160,6 +169,35 @@ func TestJudgeLeg(t *testing.T) {
 		}
 		if got.level != LevelOK && (got.headline == "" || got.message == "") {
 			t.Errorf("%s: it is bad, and has no words: %+v", test.name, got)
+		}
+	}
+}
+
+// A take whose files are gone is no success, and a target whose vault was not found
+// is none to restore from.
+func TestLegReport(t *testing.T) {
+	lost := func(why string) LegFacts {
+		return LegFacts{Name: "offsite:laptop", LastSuccess: ago(day),
+			Last: ended("sync:laptop", ago(hour), Failed, RunDetail{Failure: why})}
+	}
+	for _, test := range []struct {
+		name    string
+		facts   LegFacts
+		success time.Time
+		lost    bool
+	}{
+		{"older ones are left", LegFacts{Name: LegSnapshot, Holds: true, LastSuccess: ago(hour), Newest: ago(day)},
+			ago(day), false},
+		{"none is left", LegFacts{Name: LegSnapshot, Holds: true, LastSuccess: ago(hour)}, time.Time{}, false},
+		{"a job", LegFacts{Name: LegPrune, LastSuccess: ago(hour)}, ago(hour), false},
+		{"another vault", lost("vault_mismatch"), ago(day), true},
+		{"no vault", lost("not_found"), ago(day), true},
+		{"the key is refused", lost("auth_failed"), ago(day), false},
+	} {
+		l := test.facts.report(verdict{}, noon)
+		if (l.LastSuccess == nil) != test.success.IsZero() || l.Lost != test.lost ||
+			l.LastSuccess != nil && !l.LastSuccess.Equal(test.success) {
+			t.Errorf("%s: %+v", test.name, l)
 		}
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+
+	"github.com/atocore/atobackupd/internal/failure"
 )
 
 // migrations make the schema: the n-th brings a file from version n to n+1,
@@ -123,7 +125,8 @@ func (d *DB) migrate(ctx context.Context) error {
 func (d *DB) checkVersion(ctx context.Context) error {
 	version, err := d.version(ctx, d.db)
 	if err == nil && version < len(migrations) {
-		err = fmt.Errorf("it has schema %d and not %d yet: start the daemon once", version, len(migrations))
+		err = &failure.Error{Err: fmt.Errorf("it has schema %d and not %d yet: start the daemon once", version,
+			len(migrations)), Hint: "systemctl restart atobackupd"}
 	}
 	return err
 }
