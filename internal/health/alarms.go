@@ -133,6 +133,16 @@ func (l Alarms) Pending(now time.Time) (n Notice) {
 	return n
 }
 
+// withoutCommand cuts a message before the clause that names a command: of what is
+// over nothing is left to do.
+func withoutCommand(message string) string {
+	for command := commandIn(message); command != ""; command = commandIn(message) {
+		before := message[:strings.Index(message, command)]
+		message = before[:max(0, strings.LastIndex(before, ": "), strings.LastIndex(before, "; "))]
+	}
+	return message
+}
+
 // Empty reports whether there is nothing to tell.
 func (n Notice) Empty() bool { return len(n.Bad)+len(n.Still)+len(n.Recovered) == 0 }
 
@@ -168,8 +178,8 @@ func (n Notice) Message(host string) (title, body string) {
 			lines = append(lines, fmt.Sprintf("NO LONGER WATCHED %s: it was not well", a.Leg))
 			continue
 		}
-		lines = append(lines, fmt.Sprintf("RECOVERED %s, after %s: %s", a.Leg,
-			a.ResolvedAt.Sub(a.Since).Round(time.Minute), a.Message))
+		lines = append(lines, fmt.Sprintf("RECOVERED %s, after %s; it was: %s", a.Leg,
+			a.ResolvedAt.Sub(a.Since).Round(time.Minute), withoutCommand(a.Message)))
 	}
 	what := ""
 	switch bad := append(slices.Clone(n.Bad), n.Still...); {

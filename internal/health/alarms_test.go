@@ -109,3 +109,18 @@ func TestOnlyWhatIsWellHasRecovered(t *testing.T) {
 		}
 	}
 }
+
+// What is over has no next command.
+func TestRecoveredNamesNoCommand(t *testing.T) {
+	for message, want := range map[string]string{
+		"no space": "no space",
+		"damaged or missing: S (checksum_mismatch): atobackupd scrub --repair":     "damaged or missing: S (checksum_mismatch)",
+		"it hangs: systemctl restart atobackupd, and then: atobackupd scrub":       "it hangs",
+		"a journal stands: finish it with `atobackupd restore --resume`, or abort": "a journal stands",
+		"atobackupd backup": "",
+	} {
+		if got := withoutCommand(message); got != want {
+			t.Errorf("%q: %q, want %q", message, got, want)
+		}
+	}
+}
