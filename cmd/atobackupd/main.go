@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -130,7 +131,7 @@ func (c *cli) fail(err error) {
 		fmt.Fprintln(c.stderr, "atobackupd:", strings.ReplaceAll(message, "\n", "\n  "))
 	}
 	if c.json && !c.emitted {
-		_ = c.emit(map[string]any{"error": message, "exit_status": exitCode(err)}, nil)
+		_ = c.emit(map[string]any{"error": message, "exit_status": cmp.Or(c.status, exitCode(err))}, nil)
 	}
 }
 

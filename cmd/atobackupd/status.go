@@ -59,8 +59,8 @@ func (c *cli) showStatus(ctx context.Context, w io.Writer) error {
 		status, err = a.Status(ctx, now)
 	}
 	if err != nil {
-		c.fail(err)
 		c.status = nagios[health.LevelUnknown]
+		c.fail(err)
 		return nil
 	}
 	c.status = nagios[status.Level]
