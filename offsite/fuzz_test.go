@@ -58,7 +58,8 @@ func FuzzPolicyDocument(f *testing.F) {
 // removes nothing elsewhere, and no pack that is named.
 func FuzzTrashMarkers(f *testing.F) {
 	pack := string(hostilePush) + "-000000"
-	for _, name := range []string{pack + ".since", ".since", "..since", "a.since", pack + ".age", pack, "x.age.since", "-.since"} {
+	for _, name := range []string{pack + ".since", ".since", "..since", "a.since", pack + ".age", pack,
+		"x.age.since", "-.since"} {
 		f.Add(name, uint16(20*24), true)
 		f.Add(name, uint16(1), false)
 	}

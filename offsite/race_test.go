@@ -61,7 +61,8 @@ func TestExchangedDirectories(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := &scene{rig: newRig(t), into: filepath.Join(t.TempDir(), "into")}
-			s.push(s.snapshot(stampOf(0), map[string][]byte{"db/atocore.db": text(0, 50<<10), "chroma/a/b": text(1, 9<<10)}))
+			s.push(s.snapshot(stampOf(0), map[string][]byte{"db/atocore.db": text(0, 50<<10),
+				"chroma/a/b": text(1, 9<<10)}))
 			victim := t.TempDir()
 			s.write(victim, "secret", []byte("the victim's"))
 			s.write(victim, "0/secret", []byte("the victim's"))

@@ -161,7 +161,8 @@ func thiefChanges(t *testing.T, v *robbed) {
 			}
 		}
 	}
-	for _, command := range []string{"rmdir incoming", "rename packs p", "chmod 777 packs", "mkdir packs/x", "ln -s / root"} {
+	for _, command := range []string{"rmdir incoming", "rename packs p", "chmod 777 packs", "mkdir packs/x",
+		"ln -s / root"} {
 		if out, err := v.batch(command); err == nil {
 			t.Errorf("%s: it was done: %s", command, out)
 		}
@@ -316,7 +317,8 @@ func thiefPlantsStrangers(t *testing.T, v *robbed) {
 	v.check(err)
 	for _, isolated := range [][]string{{}, {"-I"}} {
 		dest := filepath.Join(t.TempDir(), "restored")
-		args := append(isolated, filepath.Join(v.root, "recover.py"), "latest", "--identity", v.rig.identity, "--to", dest)
+		args := append(isolated, filepath.Join(v.root, "recover.py"), "latest", "--identity", v.rig.identity,
+			"--to", dest)
 		out, err := exec.Command(python(t), args...).CombinedOutput()
 		if err != nil {
 			t.Errorf("recover.py: %v\n%s", err, out)

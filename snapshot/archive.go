@@ -48,7 +48,8 @@ func (s *Snapshot) Archive(
 		if err := a.add(entry); err != nil {
 			if failure.KindOf(err) == failure.Invalid {
 				err = &failure.Error{Op: "archive", Subject: string(s.Stamp), Kind: failure.Invalid, Err: err,
-					Hint: "the disk has changed it since it was taken; see `atobackupd validate " + string(s.Stamp) + "`, and take another one"}
+					Hint: "the disk has changed it since it was taken; see `atobackupd validate " +
+						string(s.Stamp) + "`, and take another one"}
 			}
 			return 0, 0, err
 		}
@@ -97,7 +98,8 @@ func (a *archive) add(f File) error {
 		return broken("metadata_invalid_json", "a manifest must not name "+f.Path)
 	}
 	header := &tar.Header{
-		Name: a.prefix + "/" + f.Path, Mode: int64(f.Mode), Uid: f.UID, Gid: f.GID, ModTime: f.MTime, Format: tar.FormatPAX,
+		Name: a.prefix + "/" + f.Path, Mode: int64(f.Mode), Uid: f.UID, Gid: f.GID, ModTime: f.MTime,
+		Format: tar.FormatPAX,
 	}
 	switch f.Type {
 	case TypeFile:

@@ -43,7 +43,8 @@ func allKeys(db string, full bool) map[string]any {
 		"created_at": "2026-04-07T06:00:00.123456+00:00", "backup_root": root,
 		"db_snapshot_path": root + "/db/" + db, "db_size_bytes": 12288,
 		"registry_snapshot_path": root + "/config/project-registry.json", "registry_size_bytes": 45,
-		"include_chroma": full, "chroma_snapshot_included": full, "chroma_snapshot_path": "", "chroma_snapshot_bytes": 0, "chroma_snapshot_files": 0,
+		"include_chroma": full, "chroma_snapshot_included": full, "chroma_snapshot_path": "",
+		"chroma_snapshot_bytes": 0, "chroma_snapshot_files": 0,
 		"vector_store_note": "cold copy",
 	}
 	if full {
@@ -178,7 +179,8 @@ func TestSnapshotsOfAtoCore(t *testing.T) {
 				t.Errorf("more than the manifest was added:\n%s", strings.Join(kept, "\n"))
 			}
 			m := snap.Manifest
-			if m == nil || m.Kind != Adopted || !snap.IsValid() || snap.Full != test.full || m.Artifacts[DB].Method != "atocore" ||
+			if m == nil || m.Kind != Adopted || !snap.IsValid() || snap.Full != test.full ||
+				m.Artifacts[DB].Method != "atocore" ||
 				m.Artifacts[DB].Bytes != 12288 ||
 				m.Artifacts[DB].Files != 1 ||
 				m.DB.Tables["memories"] != 3 ||

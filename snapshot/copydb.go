@@ -78,7 +78,8 @@ func (t *takeRun) judgeDB(ctx context.Context) error {
 
 func dbInfo(info sqlite.Info) *DBInfo {
 	return &DBInfo{
-		PageSize: info.PageSize, PageCount: info.PageCount, UserVersion: info.UserVersion, ApplicationID: info.ApplicationID,
+		PageSize: info.PageSize, PageCount: info.PageCount, UserVersion: info.UserVersion,
+		ApplicationID:       info.ApplicationID,
 		JournalModeOfSource: info.JournalMode, Tables: info.Tables,
 	}
 }

@@ -51,7 +51,8 @@ func readDocument(path string, limit int64) ([]byte, error) {
 	case !info.Mode().IsRegular():
 		return nil, fmt.Errorf("%s is not a regular file", filepath.Base(path))
 	case info.Size() > limit:
-		return nil, fmt.Errorf("%s has %d bytes, more than any that belongs here (%d)", filepath.Base(path), info.Size(),
+		return nil, fmt.Errorf("%s has %d bytes, more than any that belongs here (%d)", filepath.Base(path),
+			info.Size(),
 			limit)
 	}
 	return io.ReadAll(io.LimitReader(f, limit))

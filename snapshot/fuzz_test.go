@@ -20,7 +20,8 @@ func FuzzManifest(f *testing.F) {
 	must(f, err)
 	f.Add(whole)
 	for _, seed := range []string{
-		"", "null", "{}", "[]", `{"schema": 1}`, `{"schema": 2}`, `{"schema": 1, "files": null, "artifacts": {"db": null}}`,
+		"", "null", "{}", "[]", `{"schema": 1}`, `{"schema": 2}`,
+		`{"schema": 1, "files": null, "artifacts": {"db": null}}`,
 		`{"schema": 1, "stamp": "../../etc", "files": [{"path": "../../../etc/shadow", "type": "file", "size": 1}]}`,
 		`{"schema": 1, "files": [{"path": "/etc/shadow", "type": "file"}, {"path": "", "type": "symlink", "target": "/"}]}`,
 		`{"schema": 1, "artifacts": {"db": {"method": "atocore", "included": true}}, "validation": {"valid": true}}`,

@@ -220,7 +220,8 @@ func TestHugeRegistry(t *testing.T) {
 	in := install(t)
 	must(t, os.Truncate(in.src.Registry, 6<<30))
 	_, err := in.take(TakeOptions{})
-	if err == nil || !strings.Contains(err.Error(), tree.ErrTooLarge.Error()) || failure.KindOf(err) == failure.Invalid {
+	if err == nil || !strings.Contains(err.Error(), tree.ErrTooLarge.Error()) ||
+		failure.KindOf(err) == failure.Invalid {
 		t.Errorf("got %v", err)
 	}
 }

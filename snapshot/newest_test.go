@@ -20,16 +20,21 @@ func TestNewest(t *testing.T) {
 	}{
 		{name: "none"},
 		{name: "in any order", want: "20260406T060000Z", full: "20260405T060000Z", list: []snapshot.Snapshot{
-			entry("20260406T060000Z", snapshot.Daily, false, &yes), entry("20260405T060000Z", snapshot.Weekly, true, &yes)}},
+			entry("20260406T060000Z", snapshot.Daily, false, &yes), entry("20260405T060000Z", snapshot.Weekly,
+				true, &yes)}},
 		{name: "the present second counts, the next does not", want: "20260407T060000Z", list: []snapshot.Snapshot{
-			entry("20260407T060000Z", snapshot.Daily, false, &yes), entry("20260407T060001Z", snapshot.Daily, false, &yes)}},
+			entry("20260407T060000Z", snapshot.Daily, false, &yes), entry("20260407T060001Z", snapshot.Daily,
+				false, &yes)}},
 		{name: "2040 hides nothing", want: "20260406T060000Z", full: "20260406T060000Z", list: []snapshot.Snapshot{
-			entry("20260406T060000Z", snapshot.Manual, true, &yes), entry("20400101T000000Z", snapshot.Daily, true, &yes)}},
+			entry("20260406T060000Z", snapshot.Manual, true, &yes), entry("20400101T000000Z", snapshot.Daily,
+				true, &yes)}},
 		{name: "only 2040", list: []snapshot.Snapshot{entry("20400101T000000Z", snapshot.Daily, true, &yes)}},
 		{name: "neither invalid nor never validated", list: []snapshot.Snapshot{
-			entry("20260405T060000Z", snapshot.Daily, true, &no), entry("20260406T060000Z", snapshot.Adopted, true, nil)}},
+			entry("20260405T060000Z", snapshot.Daily, true, &no), entry("20260406T060000Z", snapshot.Adopted,
+				true, nil)}},
 		{name: "never a pre-restore one", want: "20260405T060000Z", list: []snapshot.Snapshot{
-			entry("20260405T060000Z", snapshot.Adopted, false, &yes), entry("20260406T060000Z", snapshot.PreRestore, true, &yes)}},
+			entry("20260405T060000Z", snapshot.Adopted, false, &yes), entry("20260406T060000Z",
+				snapshot.PreRestore, true, &yes)}},
 		{name: "a stamp that is none", list: []snapshot.Snapshot{entry("tomorrow", snapshot.PreRestore, true, &yes)}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

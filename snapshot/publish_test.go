@@ -162,7 +162,8 @@ func TestTakeGetAndListAgree(t *testing.T) {
 	list, _, err := in.store.List(time.Now())
 	must(t, err)
 	for _, s := range []Snapshot{got, list[0]} {
-		if s.Path != taken.Path || s.Bytes != taken.Bytes || s.BytesExclusive != s.Bytes || s.Kind != Daily || !s.IsValid() || !s.Checked.Equal(
+		if s.Path != taken.Path || s.Bytes != taken.Bytes || s.BytesExclusive != s.Bytes || s.Kind != Daily ||
+			!s.IsValid() || !s.Checked.Equal(
 			taken.Checked,
 		) ||
 			string(s.RawMetadata) != string(taken.RawMetadata) ||

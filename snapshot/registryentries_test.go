@@ -48,7 +48,8 @@ func TestHugeRegistryIsComparedInProportion(t *testing.T) {
 	if used := after.TotalAlloc - before.TotalAlloc; used > 8*uint64(len(data)) {
 		t.Errorf("%d bytes were allocated for %d", used, len(data))
 	}
-	if d := Diff(Contents{Registry: topLevel(data)}, Contents{Registry: topLevel(data[:len(data)-5])}); len(d.Registry) != 1 {
+	if d := Diff(Contents{Registry: topLevel(data)},
+		Contents{Registry: topLevel(data[:len(data)-5])}); len(d.Registry) != 1 {
 		t.Errorf("a registry that is too large to compare entry by entry: %d changes", len(d.Registry))
 	}
 }

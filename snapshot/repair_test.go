@@ -67,7 +67,8 @@ func TestRepairFromTwins(t *testing.T) {
 	before := fsxtest.State(t, in.store.Dir())
 	r := in.plan(t, first, second)
 	twin, dir := "snapshot "+string(second.Stamp), filepath.Dir(segment)
-	want := MetadataFile + " < the manifest; " + dir + "/length.bin < " + twin + "; " + RegistryFile + " < " + twin + "; " + segment + " < " + twin + "; "
+	want := MetadataFile + " < the manifest; " + dir + "/length.bin < " + twin + "; " + RegistryFile + " < " +
+		twin + "; " + segment + " < " + twin + "; "
 	if len(r.Files) != 4 || !r.Complete() {
 		t.Fatalf("plan %s\nwant %s", sources(r), want)
 	}

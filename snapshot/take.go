@@ -166,7 +166,8 @@ func (t *takeRun) path(name string) string { return filepath.Join(t.dir, filepat
 func (t *takeRun) fill(ctx context.Context, stamp Stamp) error {
 	t.manifest = &Manifest{
 		Schema: Schema, Stamp: stamp, Kind: t.o.Kind, Host: t.o.Host, ToolVersion: t.o.ToolVersion,
-		StartedAt: t.started, Artifacts: map[string]Artifact{}, Roots: map[string]Root{}, Note: t.o.Note, Suspect: []string{},
+		StartedAt: t.started, Artifacts: map[string]Artifact{}, Roots: map[string]Root{}, Note: t.o.Note,
+		Suspect: []string{},
 	}
 	t.result = newResult(string(stamp), t.dir)
 	if err := t.copyArtifacts(ctx); err != nil {

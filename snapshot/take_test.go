@@ -65,9 +65,11 @@ func TestTakeLaysOutAsAtoCoreDoes(t *testing.T) {
 		t.Errorf("keys of the metadata: %s", got)
 	}
 	for key, want := range map[string]any{
-		"backup_root": snap.Path, "db_snapshot_path": snap.Path + "/db/atocore.db", "registry_snapshot_path": snap.Path + "/config/project-registry.json",
-		"registry_size_bytes": float64(len(registryText)), "include_chroma": false, "chroma_snapshot_included": false,
-		"chroma_snapshot_path": "", "chroma_snapshot_bytes": 0.0, "chroma_snapshot_files": 0.0, "created_by": "atobackupd 1.2.3",
+		"backup_root": snap.Path, "db_snapshot_path": snap.Path + "/db/atocore.db",
+		"registry_snapshot_path": snap.Path + "/config/project-registry.json",
+		"registry_size_bytes":    float64(len(registryText)), "include_chroma": false, "chroma_snapshot_included": false,
+		"chroma_snapshot_path": "", "chroma_snapshot_bytes": 0.0, "chroma_snapshot_files": 0.0,
+		"created_by": "atobackupd 1.2.3",
 	} {
 		if meta[key] != want {
 			t.Errorf("%s is %v, want %v", key, meta[key], want)
@@ -149,7 +151,8 @@ func TestTakeRecordsTheLiveFiles(t *testing.T) {
 	}
 	name := "chroma/" + filepath.Base(segment)
 	for path, mode := range map[string]uint32{
-		"db/atocore.db": 0o604, "config/project-registry.json": 0o460, "chroma": 0o2750, name: 0o700, name + "/header.bin": 0o600, "chroma/chroma.sqlite3": 0o644,
+		"db/atocore.db": 0o604, "config/project-registry.json": 0o460, "chroma": 0o2750, name: 0o700, name +
+			"/header.bin": 0o600, "chroma/chroma.sqlite3": 0o644,
 	} {
 		f := files[path]
 		if f.Mode != mode || f.UID != uid || f.GID != gid {
@@ -192,7 +195,8 @@ func TestTakeRecordsTheLiveFiles(t *testing.T) {
 		t.Errorf("listed %q, on disk %q", listed, onDisk)
 	}
 	a, meta := snap.Manifest.Artifacts[Chroma], readAny(t, filepath.Join(snap.Path, MetadataFile))
-	if !a.Included || a.Method != "live: optimistic (1 try)" || a.Consistency != Consistent || meta["chroma_snapshot_path"] != snap.Path+"/chroma" ||
+	if !a.Included || a.Method != "live: optimistic (1 try)" || a.Consistency != Consistent ||
+		meta["chroma_snapshot_path"] != snap.Path+"/chroma" ||
 		meta["chroma_snapshot_files"] != float64(a.Files) ||
 		meta["chroma_snapshot_bytes"] != float64(a.Bytes) ||
 		meta["include_chroma"] != true {

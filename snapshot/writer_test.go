@@ -17,7 +17,8 @@ func beWriter(j job) error {
 		return err
 	}
 	for _, s := range []string{"PRAGMA synchronous = OFF", "PRAGMA wal_autocheckpoint = 50",
-		"CREATE TABLE ledger(id INTEGER PRIMARY KEY, pad BLOB)", "CREATE TABLE state(last INTEGER)", "INSERT INTO state VALUES(0)"} {
+		"CREATE TABLE ledger(id INTEGER PRIMARY KEY, pad BLOB)", "CREATE TABLE state(last INTEGER)",
+		"INSERT INTO state VALUES(0)"} {
 		if _, err := db.Exec(s); err != nil {
 			return err
 		}

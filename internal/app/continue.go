@@ -61,7 +61,8 @@ func (a *App) Continue(ctx context.Context, v *Vault, target string,
 	rebuild := offsite.RebuildOptions{StateDir: offsite.StateDir(a.Config.StateDir, t.Name),
 		BaseDir: filepath.Join(a.Config.Backup.Dir, "base", t.Name), Recipients: recipients}
 	pull := offsite.PullOptions{
-		Identities: identities, Signers: v.Signers, Progress: fsx.Progress(a.progress).Prefix(t.Name), Owners: a.Owners(),
+		Identities: identities, Signers: v.Signers, Progress: fsx.Progress(a.progress).Prefix(t.Name),
+		Owners: a.Owners(),
 	}
 	for _, s := range look.NewestFullAndNewest(time.Now()) {
 		dir, err := a.fetchSnapshot(ctx, v, s, pull)

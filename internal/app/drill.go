@@ -20,7 +20,9 @@ import (
 // checks it there. The main lock is held meanwhile: the scratch lies in staging/,
 // beside the snapshots, where there is room and where a crash's remains are
 // swept. A drill that does not pass is an error of kind Invalid.
-func (a *App) Drill(ctx context.Context, name string, slot time.Time, note string) (result restore.DrillResult, err error) {
+func (a *App) Drill(
+	ctx context.Context, name string, slot time.Time, note string,
+) (result restore.DrillResult, err error) {
 	err = a.runJob(ctx, "drill", health.LegDrill, history.Run{Slot: slot}, func(run *jobRun) error {
 		lock, err := a.Lock(ctx, "a restore drill")
 		if err != nil {

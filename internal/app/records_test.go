@@ -217,7 +217,9 @@ func TestTargetThatIsGoneIsTold(t *testing.T) {
 // A history that cannot be read is told, and no leg claims that it never ran.
 func TestHistoryThatCannotBeRead(t *testing.T) {
 	for name, spoil := range map[string]func(path string) error{
-		"garbage":     func(path string) error { return os.WriteFile(path, []byte("no database at all, at length"), 0o600) },
+		"garbage": func(path string) error {
+			return os.WriteFile(path, []byte("no database at all, at length"), 0o600)
+		},
 		"a directory": func(path string) error { return os.Mkdir(path, 0o700) },
 	} {
 		h := newHouse(t, "")

@@ -96,7 +96,8 @@ func TestJudgeLeg(t *testing.T) {
 			LevelOK, false, ""},
 		{"the disk is gone", leg(snapshot, func(f *LegFacts) { f.Err = errors.New("no such directory") }), Takes{},
 			false, LevelCritical, false, "no such directory"},
-		{"off", leg(snapshot, well(300*day), newest(300*day), func(f *LegFacts) { f.Off = `alarms.snapshot = "off"` }), Takes{}, false,
+		{"off", leg(snapshot, well(300*day), newest(300*day),
+			func(f *LegFacts) { f.Off = `alarms.snapshot = "off"` }), Takes{}, false,
 			LevelOK, false, `not watched: alarms.snapshot = "off"`},
 
 		{"off, and all snapshots are gone", leg(snapshot, well(hour), off), Takes{}, false, LevelCritical, false,

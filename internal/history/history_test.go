@@ -174,7 +174,8 @@ func TestValidations(t *testing.T) {
 
 func TestDrillsAndPushes(t *testing.T) {
 	db, ctx := newHistory(t), t.Context()
-	drill := Drill{Stamp: "20260407T060000Z", Source: "laptop", PreRestore: "20260407T070000Z", Note: "all well", StartedAt: noon, Duration: time.Minute, Pass: true,
+	drill := Drill{Stamp: "20260407T060000Z", Source: "laptop", PreRestore: "20260407T070000Z",
+		Note: "all well", StartedAt: noon, Duration: time.Minute, Pass: true,
 		Surprises: []string{"slow"}}
 	drill.ID = must[int64](t)(db.AddDrill(ctx, drill))
 	failed := Drill{Stamp: "20260407T060000Z", Source: "local", StartedAt: noon.Add(time.Hour), Surprises: []string{}}

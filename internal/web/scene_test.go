@@ -307,8 +307,9 @@ func criticalScene(t testing.TB) *State {
 	st.judge()
 	st.Targets[0].Level, st.Targets[0].LastError = health.LevelCritical, st.Status.Legs[2].Message
 	scrub := &st.Status.Legs[5]
-	scrub.Level, scrub.Message = health.LevelCritical, "scrub: 1 of 17 snapshots: no longer valid: ["+string(rotten.Stamp)+
-		" (db_integrity_check_failed)]: suspect the disk; fetch them from the vault, or take a fresh one"
+	scrub.Level, scrub.Message = health.LevelCritical,
+		"scrub: 1 of 17 snapshots: no longer valid: ["+string(rotten.Stamp)+
+			" (db_integrity_check_failed)]: suspect the disk; fetch them from the vault, or take a fresh one"
 	scrub.Headline, scrub.Hint = "Stored snapshots did not pass their last check.", "atobackupd scrub --repair"
 	st.Status.Conditions = append(st.Status.Conditions,
 		health.Condition{Name: "damaged", Level: health.LevelCritical, Headline: "A stored copy is damaged.",

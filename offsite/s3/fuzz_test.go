@@ -27,7 +27,8 @@ func (a answer) RoundTrip(req *http.Request) (*http.Response, error) {
 func FuzzListing(f *testing.F) {
 	dir := f.TempDir()
 	keys := filepath.Join(dir, "keys")
-	if err := os.WriteFile(keys, []byte("[default]\naws_access_key_id = a\naws_secret_access_key = b\n"), 0o600); err != nil {
+	if err := os.WriteFile(keys, []byte("[default]\naws_access_key_id = a\naws_secret_access_key = b\n"),
+		0o600); err != nil {
 		f.Fatal(err)
 	}
 	const head = `<?xml version="1.0"?><ListVersionsResult><IsTruncated>false</IsTruncated>`
@@ -42,7 +43,8 @@ func FuzzListing(f *testing.F) {
 		f.Add(body, false)
 	}
 	f.Fuzz(func(t *testing.T, body string, versions bool) {
-		cfg, err := Config{Name: "b", Endpoint: "http://127.0.0.1:1", Bucket: "bucket", CredentialsFile: keys}.withDefaults()
+		cfg, err := Config{Name: "b", Endpoint: "http://127.0.0.1:1", Bucket: "bucket",
+			CredentialsFile: keys}.withDefaults()
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -30,7 +30,9 @@ func TestRigKilledAtEveryRequest(t *testing.T) {
 					_, err := r.Put(ctx, "packs/"+n, strings.NewReader("data"))
 					return err
 				},
-				"move":   func(ctx context.Context, r *Remote, n string) error { return r.Move(ctx, "packs/"+n, "trash/"+n) },
+				"move": func(ctx context.Context, r *Remote, n string) error {
+					return r.Move(ctx, "packs/"+n, "trash/"+n)
+				},
 				"remove": func(ctx context.Context, r *Remote, n string) error { return r.Remove(ctx, "packs/"+n) },
 			}
 			for step, do := range steps {

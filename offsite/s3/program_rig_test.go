@@ -58,7 +58,8 @@ func TestRigProgram(t *testing.T) {
 			stamp := p.newest()
 
 			p.thief(s, bucket)
-			p.run(0, "vault", "restore", "latest", "--target", "bucket", "--identity", p.identity, "--to", "seen-through")
+			p.run(0, "vault", "restore", "latest", "--target", "bucket", "--identity", p.identity, "--to",
+				"seen-through")
 			p.same("seen-through", stamp)
 			out := p.run(-1, "vault", "verify", "--target", "bucket")
 			if !strings.Contains(out, "deleted") && !strings.Contains(out, "hidden") {

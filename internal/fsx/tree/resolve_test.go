@@ -247,7 +247,8 @@ func TestPrivate(t *testing.T) {
 				must(t, os.Symlink("a/b", top+"/link"))
 				chown("link", app, app)(t, top)
 			}},
-		{name: "a file's owner", path: "a/b/file", make: chown("a/b/file", app, 0), offender: "a/b/file", why: "uid 61234",
+		{name: "a file's owner", path: "a/b/file", make: chown("a/b/file", app, 0), offender: "a/b/file",
+			why:  "uid 61234",
 			mend: "chown root"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
