@@ -81,7 +81,7 @@ func (f Facts) conditions(now time.Time) []Condition {
 	}
 	v, since := f.Daemon.judge(now)
 	add(ConditionDaemon, v, since)
-	if f.Lock != nil && now.Sub(f.Lock.Since).Abs() > lockPatience {
+	if f.Lock != nil && now.Sub(f.Lock.Since) > lockPatience {
 		add(ConditionLock, verdict{level: LevelWarning, headline: "Something has held the lock for more than an hour.",
 			message: "it is held by " + f.Lock.Holder + " since " + Clock(f.Lock.Since),
 			hint:    "see what that process does: fuser -v, or ps -p PID"}, f.Lock.Since)

@@ -93,7 +93,6 @@ func TestConditions(t *testing.T) {
 func TestTimesOfTheFutureHideNothing(t *testing.T) {
 	ahead := ago(-30 * day)
 	for name, facts := range map[string]Facts{
-		"lock":   {Lock: &LockFacts{Holder: "pid 1", Since: ahead}},
 		"daemon": {Daemon: Daemon{Scheduled: true, State: DaemonStopped, Since: ahead}},
 	} {
 		if r := Judge(facts, noon); len(r.Conditions) != 1 || r.Conditions[0].Name != name {
