@@ -215,7 +215,7 @@ func TestScriptedDays(t *testing.T) {
 
 		h.move("vault", "vault.away")
 		until(5, 8, 0)
-		h.expect("a disk that is not mounted is refused at once", "Jan 5 0|CRITICAL offsite:disk|mount its disk")
+		h.expect("a disk that is not mounted is refused at once", "Jan 5 0|CRITICAL offsite:disk|is its disk mounted")
 		h.move("vault.away", "vault")
 		until(5, 12, 0)
 		h.expect("the disk is back", "RECOVERED offsite:disk")

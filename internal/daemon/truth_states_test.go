@@ -338,7 +338,7 @@ var states = []state{
 		}},
 
 	// Off-site.
-	{name: "the disk of a target is not mounted", want: "critical offsite:disk", text: "mount its disk",
+	{name: "the disk of a target is not mounted", want: "critical offsite:disk", text: "is its disk mounted",
 		make: func(w *world) { w.take(snapshot.Daily); w.move("vault", "away"); w.mustFail(w.tryShip()) },
 		end:  func(w *world) { w.move("away", "vault"); w.ship() }},
 	{name: "another vault lies where ours was", want: "critical offsite:disk", text: "disk",
@@ -355,7 +355,7 @@ var states = []state{
 	{name: "the key that signs is lost", want: "critical offsite:disk", text: "lost",
 		make: func(w *world) { w.take(snapshot.Daily); w.move("state/signing_key", "kept"); w.mustFail(w.tryShip()) },
 		end:  func(w *world) { w.move("kept", "state/signing_key"); w.ship() }},
-	{name: "a target failed and then does not answer", want: "critical offsite:disk", text: "mount its disk",
+	{name: "a target failed and then does not answer", want: "critical offsite:disk", text: "is its disk mounted",
 		make: func(w *world) {
 			w.take(snapshot.Daily)
 			w.move("vault", "away")
@@ -397,7 +397,7 @@ var states = []state{
 		make: func(w *world) { w.recipients(); w.take(snapshot.Daily); w.mustFail(w.tryShip()) },
 		end:  func(w *world) { w.configure(func(c *config.Config) { c.Encryption = w.encryption }); w.ship() }},
 	{name: "a target that fails is taken out of the configuration", want: "critical offsite:disk",
-		text: "mount its disk", forgets: true,
+		text: "is its disk mounted", forgets: true,
 		make: func(w *world) { w.take(snapshot.Daily); w.move("vault", "away"); w.mustFail(w.tryShip()) },
 		end:  func(w *world) { w.configure(func(c *config.Config) { c.Offsite = nil }) }},
 
