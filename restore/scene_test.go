@@ -40,8 +40,18 @@ func (s scene) live() Live {
 
 func (s scene) backups() string { return filepath.Join(s.base, "backups") }
 
-func (s scene) request() (Request, error) {
+// openStore opens the store of the scene. The locks lie beside the scene, which is
+// compared whole.
+func (s scene) openStore() (*snapshot.Store, error) {
 	store, err := snapshot.Open(s.backups())
+	if err == nil {
+		store.KeepLocksIn(filepath.Clean(s.base) + ".locks")
+	}
+	return store, err
+}
+
+func (s scene) request() (Request, error) {
+	store, err := s.openStore()
 	return Request{
 		Options:     Options{ConfirmServiceStopped: true},
 		Store:       store,
@@ -143,7 +153,7 @@ func makeScene(base string) (scene, error) {
 	if err != nil {
 		return s, err
 	}
-	store, err := snapshot.Open(s.backups())
+	store, err := s.openStore()
 	if err != nil {
 		return s, err
 	}
@@ -357,7 +367,7 @@ func unpackChroma(t testing.TB, dir string) {
 // take snapshots what is live now, with everything.
 func (s scene) take(t testing.TB) snapshot.Stamp {
 	t.Helper()
-	store, err := snapshot.Open(s.backups())
+	store, err := s.openStore()
 	if err != nil {
 		t.Fatal(err)
 	}

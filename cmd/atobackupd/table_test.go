@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -84,7 +85,10 @@ func TestColoured(t *testing.T) {
 		t.Errorf("width %d with COLUMNS=123", c.width())
 	}
 	t.Setenv("COLUMNS", "")
-	if c.width() != defaultWidth || c.people() != &out {
-		t.Error("a pipe is coloured, or not 80 columns wide")
+	out.Reset()
+	c.rawStdout = &out
+	_, _ = io.WriteString(c.people(), "critical: x\n")
+	if c.width() != defaultWidth || out.String() != "critical: x\n" {
+		t.Errorf("a pipe is coloured, or not 80 columns wide: %q", out.String())
 	}
 }
