@@ -22,7 +22,7 @@ func newTestWatch(t *testing.T, h *house) (*alarmLoop, *life) {
 	w := newAlarmLoop(t.Context(), func() *app.App { return a }, time.Minute)
 	w.use(h.sink)
 	l := newLife(w.app)
-	l.change(func(*app.Life) {})
+	l.change(func(now *app.Life) { now.Beat = noon })
 	return w, l
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/health"
 	"github.com/atocore/atobackupd/internal/notify"
+	"github.com/atocore/atobackupd/offsite"
 	"github.com/atocore/atobackupd/scheduler"
 	"github.com/atocore/atobackupd/snapshot"
 )
@@ -167,7 +168,7 @@ func verifyJob(a *app.App, t config.Target) scheduler.Job {
 		Name: app.VerifyJob(t.Name), Group: "target " + t.Name, Cron: scheduler.Every(t.RetryEvery.Std()),
 		NoCatchUp: true, Timeout: verifyTimeout,
 		Run: func(ctx context.Context, slot scheduler.Slot) error {
-			if due = due || slot.Triggered; !due {
+			if due = due || slot.Triggered; !due || isNew(a, t.Name) {
 				return nil
 			}
 			s := a.Config.Schedule
@@ -180,6 +181,13 @@ func verifyJob(a *app.App, t config.Target) scheduler.Job {
 			return err
 		},
 	}
+}
+
+// isNew reports whether nothing has ever reached a target: a vault that a sync has
+// just laid there holds nothing that could be checked.
+func isNew(a *app.App, target string) bool {
+	state, err := offsite.LoadState(a.Config.StateDir, target)
+	return err == nil && state.VaultID != "" && state.Newest == "" && len(state.Stamps) == 0
 }
 
 // lags reports whether a target lacks the newest snapshot: one that a person took
