@@ -28,13 +28,12 @@ import (
 // the host's last days in it, and a thief who has all that the host had: the ssh
 // key, the signing key and the recipients.
 type robbed struct {
-	*rig                      // the thief's: what it pushes goes over ssh
-	server   *sshdtest.Server // of the second machine
-	laptop   *offsite.Vault   // the vault as that machine sees it
-	good     []offsite.Source // what the host had sent, oldest first
-	pushes   []offsite.PushID // of each
-	policy   retention.Policy // the second machine's
-	identity string
+	*rig                    // the thief's: what it pushes goes over ssh
+	server *sshdtest.Server // of the second machine
+	laptop *offsite.Vault   // the vault as that machine sees it
+	good   []offsite.Source // what the host had sent, oldest first
+	pushes []offsite.PushID // of each
+	policy retention.Policy // the second machine's
 }
 
 const goodDays = 6

@@ -47,14 +47,6 @@ func (m *mailbox) answer(status int) {
 	m.status = status
 }
 
-func (m *mailbox) take() []string {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	got := m.got
-	m.got = nil
-	return got
-}
-
 // url is a shoutrrr address of the mailbox.
 func (m *mailbox) url() string {
 	return "generic://" + strings.TrimPrefix(m.URL, "http://") + "/hunter2?disabletls=yes"
