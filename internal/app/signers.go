@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -45,6 +46,10 @@ func notes(file, vaultID string) (values []string, err error) {
 	if err != nil {
 		return nil, err
 	}
+	return notesIn(dir, file, vaultID)
+}
+
+func notesIn(dir, file, vaultID string) (values []string, err error) {
 	data, err := os.ReadFile(filepath.Join(dir, file))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -63,15 +68,30 @@ func notes(file, vaultID string) (values []string, err error) {
 
 // addNote adds a line about a vault, once.
 func addNote(file, vaultID, value string) error {
-	known, err := notes(file, vaultID)
-	if err != nil || slices.Contains(known, value) {
-		return err
-	}
 	dir, err := readerDir()
 	if err != nil {
 		return err
 	}
+	return addNoteIn(dir, file, vaultID, value)
+}
+
+// notePatience is how long a note waits for another one that is being written.
+const notePatience = 10 * time.Second
+
+// addNoteIn adds a line to a file of notes. Two commands at once add both of
+// theirs: a signer whose line was lost would be the vault's own word once more.
+func addNoteIn(dir, file, vaultID, value string) (err error) {
 	if err := fsx.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	lockPath := filepath.Join(dir, file+".lock")
+	lock, err := fsx.LockFile(context.Background(), lockPath, "a note about a vault", notePatience, nil)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	known, err := notesIn(dir, file, vaultID)
+	if err != nil || slices.Contains(known, value) {
 		return err
 	}
 	path := filepath.Join(dir, file)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/atocore/atobackupd/crypt"
 	"github.com/atocore/atobackupd/internal/failure"
+	"golang.org/x/sync/errgroup"
 )
 
 func init() { roles["keep notes"] = keepNotes }
@@ -115,4 +116,27 @@ func keepNotes(home string) error {
 	dir, err = readerDir()
 	check(err == nil && dir == filepath.Join(home, ".local/state/atobackupd"), "by a relative one: %s, %v", dir, err)
 	return errors.Join(errs...)
+}
+
+// Notes that are written at once are all kept.
+func TestNotesAtOnce(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "notes")
+	var group errgroup.Group
+	const each = 20
+	for writer := range 4 {
+		group.Go(func() error {
+			for n := range each {
+				if err := addNoteIn(dir, signersFile, "vault", fmt.Sprintf("key %d of %d", n, writer)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if kept, err := notesIn(dir, signersFile, "vault"); err != nil || len(kept) != 4*each {
+		t.Errorf("%d notes are kept of %d, %v", len(kept), 4*each, err)
+	}
 }
