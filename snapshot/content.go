@@ -45,6 +45,16 @@ func ContentOf(dir string, manifest *Manifest, metadata *Metadata) Content {
 	return c
 }
 
+// Content says which artifacts a snapshot holds. Metadata that cannot be read say
+// nothing.
+func (s *Snapshot) Content() Content {
+	metadata, err := ReadMetadata(s.Path)
+	if err != nil {
+		metadata = nil
+	}
+	return ContentOf(s.Path, s.Manifest, metadata)
+}
+
 // storedAs returns where AtoCore put an artifact: the last element of the path
 // that it recorded (the rest is a path inside its container), in its own
 // subdirectory.

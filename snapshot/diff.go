@@ -35,13 +35,7 @@ func (s *Snapshot) Contents(ctx context.Context) (c Contents, err error) {
 	if c.Files, err = s.Inventory(ctx); err != nil {
 		return c, err
 	}
-	var metadata *Metadata
-	if s.Manifest == nil {
-		if metadata, err = ReadMetadata(s.Path); err != nil {
-			metadata = nil
-		}
-	}
-	content := ContentOf(s.Path, s.Manifest, metadata)
+	content := s.Content()
 	c.HasChroma = content.ChromaIncluded
 	if content.RegistryIncluded {
 		data, err := readDocument(filepath.Join(s.Path, content.Registry), maxRegistry)

@@ -48,7 +48,7 @@ func (a *App) Dump(
 	if f, err = fileOf(ctx, snap, what); err != nil {
 		return f, snap.Stamp, err
 	}
-	dir, err := tree.Open(snap.Path, tree.Trusted(a.Config.StateDir))
+	dir, err := tree.Open(snap.Path, a.Owners())
 	if err != nil {
 		return f, snap.Stamp, err
 	}
@@ -79,13 +79,7 @@ func (a *App) Dump(
 func fileOf(ctx context.Context, snap snapshot.Snapshot, what string) (snapshot.File, error) {
 	name := strings.TrimPrefix(filepath.ToSlash(filepath.Clean(what)), "./")
 	if what == snapshot.DB || what == snapshot.Registry {
-		var metadata *snapshot.Metadata
-		if snap.Manifest == nil {
-			if m, err := snapshot.ReadMetadata(snap.Path); err == nil {
-				metadata = m
-			}
-		}
-		c := snapshot.ContentOf(snap.Path, snap.Manifest, metadata)
+		c := snap.Content()
 		name = filepath.ToSlash(map[string]string{snapshot.DB: c.DB, snapshot.Registry: c.Registry}[what])
 	}
 	files, err := snap.Inventory(ctx)
@@ -128,7 +122,7 @@ func (a *App) Diff(ctx context.Context, from, to string) (doc Compared, err erro
 	names := [2]string{from, to}
 	for i, name := range names {
 		if name == Live {
-			sides[i], err = snapshot.LiveContents(ctx, a.sources(), tree.Trusted(a.Config.StateDir), liveBusy)
+			sides[i], err = snapshot.LiveContents(ctx, a.sources(), a.Owners(), liveBusy)
 			if err != nil {
 				return doc, &failure.Error{Op: "diff", Subject: Live, Kind: failure.KindOf(err), Err: err,
 					Hint: failure.HintOf(err)}

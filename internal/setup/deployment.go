@@ -22,17 +22,20 @@ func (c *checker) deployment() {
 		c.warn("restore.stop_command", "it is not set, and neither is start_command: restore --manage-service and "+
 			"drill --live need both")
 	}
-	for key, words := range map[string][]string{"restore.stop_command": r.StopCommand,
-		"restore.start_command": r.StartCommand} {
-		for _, file := range composeFiles(words) {
-			c.composeFile(key, file)
+	for _, command := range []struct {
+		key   string
+		words []string
+	}{{"restore.stop_command", r.StopCommand}, {"restore.start_command", r.StartCommand}} {
+		for _, file := range composeFiles(command.words) {
+			c.composeFile(command.key, file)
 		}
 	}
-	for key, path := range map[string]string{"atocore.db_path": a.DBPath, "atocore.registry_path": a.RegistryPath,
-		"atocore.chroma_path": a.ChromaPath} {
-		if strings.HasPrefix(path, dockerVolumes) {
-			c.warn(key, "%s is in Docker's own volumes, which the unit does not let the service see: bind-mount a "+
-				"directory of yours instead", path)
+	for _, place := range []struct{ key, path string }{
+		{"atocore.db_path", a.DBPath}, {"atocore.registry_path", a.RegistryPath}, {"atocore.chroma_path", a.ChromaPath},
+	} {
+		if strings.HasPrefix(place.path, dockerVolumes) {
+			c.warn(place.key, "%s is in Docker's own volumes, which the unit does not let the service see: bind-mount a "+
+				"directory of yours instead", place.path)
 		}
 	}
 	c.foreign()

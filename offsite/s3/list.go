@@ -43,23 +43,7 @@ func (r *Remote) list(ctx context.Context, dir string) ([]offsite.Entry, error) 
 		}
 		return t.entries(dir)
 	}
-	prefix := r.cfg.key(dir) + "/"
-	if prefix == "./" {
-		prefix = ""
-	}
-	found, bytes := gathering{}, 0
-	err := r.walk(ctx, prefix, minio.ListObjectsOptions{}, func(name string, info minio.ObjectInfo) (bool, error) {
-		if name == "" {
-			return true, nil // a placeholder that a console made for the directory
-		}
-		if found.add(path.Join(dir, name), info) {
-			bytes += len(name)
-		}
-		if len(found) > offsite.MaxEntries || bytes > offsite.MaxNames {
-			return false, local{offsite.ErrEndless}
-		}
-		return true, nil
-	})
+	found, err := r.gather(ctx, dir, minio.ListObjectsOptions{})
 	if err != nil {
 		return nil, err
 	}
@@ -76,6 +60,30 @@ func (r *Remote) list(ctx context.Context, dir string) ([]offsite.Entry, error) 
 		return nil, fs.ErrNotExist
 	}
 	return entries, nil
+}
+
+// gather lists a directory, or with Recursive all that lies below it, within the
+// bounds of a listing. Placeholders that a console made for directories are left
+// out.
+func (r *Remote) gather(ctx context.Context, dir string, options minio.ListObjectsOptions) (gathering, error) {
+	prefix := r.cfg.key(dir) + "/"
+	if prefix == "./" {
+		prefix = ""
+	}
+	found, bytes := gathering{}, 0
+	err := r.walk(ctx, prefix, options, func(name string, info minio.ObjectInfo) (bool, error) {
+		if name == "" || options.Recursive && strings.HasSuffix(name, "/") {
+			return true, nil
+		}
+		if found.add(path.Join(dir, name), info) {
+			bytes += len(name)
+		}
+		if len(found) > offsite.MaxEntries || bytes > offsite.MaxNames {
+			return false, local{offsite.ErrEndless}
+		}
+		return true, nil
+	})
+	return found, err
 }
 
 // walk calls visit for each object, marker and directory below prefix, with its

@@ -4,7 +4,6 @@ import (
 	"context"
 	"io/fs"
 	"path"
-	"strings"
 	"sync"
 	"time"
 
@@ -37,24 +36,7 @@ func (r *Remote) listed(ctx context.Context) (*tree, error) {
 		return r.tree, nil
 	}
 	t := &tree{at: time.Now(), dirs: map[string]map[string]object{".": {}}}
-	prefix := r.cfg.key(".") + "/"
-	if prefix == "./" {
-		prefix = ""
-	}
-	found, bytes := gathering{}, 0
-	all := minio.ListObjectsOptions{Recursive: true}
-	err := r.walk(ctx, prefix, all, func(name string, info minio.ObjectInfo) (bool, error) {
-		if strings.HasSuffix(name, "/") || name == "" {
-			return true, nil // a placeholder that a console made for a directory
-		}
-		if found.add(name, info) {
-			bytes += len(name)
-		}
-		if len(found) > offsite.MaxEntries || bytes > offsite.MaxNames {
-			return false, local{offsite.ErrEndless}
-		}
-		return true, nil
-	})
+	found, err := r.gather(ctx, ".", minio.ListObjectsOptions{Recursive: true})
 	if err != nil {
 		return nil, err
 	}

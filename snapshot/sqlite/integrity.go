@@ -102,13 +102,23 @@ func checkTable(ctx context.Context, db *sql.DB, size int64, table string) (
 
 // boundedCheck runs one check for at most the given time.
 func boundedCheck(ctx context.Context, db *sql.DB, most time.Duration, pragma string) ([]string, error) {
-	bounded, cancel := context.WithTimeoutCause(ctx, most, errBudget)
+	return within(ctx, most, errBudget, func(ctx context.Context) ([]string, error) {
+		return queryStrings(ctx, db, pragma)
+	})
+}
+
+// within runs work, which is interrupted after the given time and fails with late
+// then.
+func within[T any](
+	ctx context.Context, most time.Duration, late error, work func(context.Context) (T, error),
+) (result T, err error) {
+	bounded, cancel := context.WithTimeoutCause(ctx, most, late)
 	defer cancel()
-	reports, err := queryStrings(bounded, db, pragma)
-	if err != nil && ctx.Err() == nil && errors.Is(context.Cause(bounded), errBudget) {
-		return nil, errBudget
+	result, err = work(bounded)
+	if err != nil && ctx.Err() == nil && errors.Is(context.Cause(bounded), late) {
+		err = late
 	}
-	return reports, err
+	return result, err
 }
 
 // tooCostly reports whether a check was ended by one of the limits.

@@ -41,12 +41,9 @@ func QueryTrue(ctx context.Context, path string, owners tree.Owners, query strin
 		return false, err
 	}
 	// A view of somebody else's may stand in the place of a table.
-	bounded, cancel := context.WithTimeoutCause(ctx, budget(main.size), errQueryBudget)
-	defer cancel()
-	value, err := querySingle(bounded, db, query)
-	if err != nil && ctx.Err() == nil && errors.Is(context.Cause(bounded), errQueryBudget) {
-		err = errQueryBudget
-	}
+	value, err := within(ctx, budget(main.size), errQueryBudget, func(ctx context.Context) (any, error) {
+		return querySingle(ctx, db, query)
+	})
 	if err != nil {
 		return false, fmt.Errorf("%s: query %q: %w", src.Path(), query, err)
 	}
