@@ -16,7 +16,8 @@ func FuzzPolicyDocument(f *testing.F) {
 	f.Add([]byte(`{"vault_id":"` + id + `","retention":{"daily":1,"weekly":0,"monthly":-1,"keep_within":"48h0m0s",` +
 		`"pre_restore_days":30,"invalid_days":7,"max_delete_fraction":1,"timezone":"UTC","week_start":"sunday"},` +
 		`"pinned":["20260407T060000Z"],"suspect":[],"accepted":["20260407T060000Z"],"forgotten":[]}`))
-	f.Add([]byte(`{"vault_id":"` + id + `","retention":{"daily":-9223372036854775808,"invalid_days":9223372036854775807}}`))
+	f.Add([]byte(`{"vault_id":"` + id + `","retention":{"daily":-9223372036854775808,` +
+		`"invalid_days":9223372036854775807}}`))
 	f.Add([]byte(`{"vault_id":"` + id + `","retention":{"timezone":"../../etc","keep_within":"-9999h"},"pinned":null}`))
 	now := time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)
 	var list []retention.Snapshot

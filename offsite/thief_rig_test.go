@@ -66,7 +66,7 @@ func newRobbed(t *testing.T) *robbed {
 	return v
 }
 
-// chown gives the vault to the account, which runs `vault init` and the timers there.
+// chown makes the vault the account's, which runs `vault init` and the timers there.
 func (v *robbed) chown() {
 	v.t.Helper()
 	account, err := user.Lookup(v.server.User)

@@ -96,7 +96,7 @@ func newBucket(t *testing.T) *s3.Remote {
 	return remote
 }
 
-// clocked gives every object the simulation's time.
+// clocked dates every object by the simulation's clock.
 type clocked struct {
 	offsite.Retainer
 	now time.Time

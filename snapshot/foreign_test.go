@@ -138,7 +138,8 @@ func TestHostileForeignSnapshots(t *testing.T) {
 	t.Run("metadata of 2 MiB, and of a path that leads out", func(t *testing.T) {
 		for _, text := range []string{
 			strings.Repeat(" ", 2<<20),
-			`{"db_snapshot_path": "/x/../../../../etc/passwd", "registry_snapshot_path": "..", "chroma_snapshot_included": true}`,
+			`{"db_snapshot_path": "/x/../../../../etc/passwd", "registry_snapshot_path": "..", ` +
+				`"chroma_snapshot_included": true}`,
 		} {
 			in := installFull(t)
 			snap := foreign(t, in)

@@ -10,7 +10,7 @@ import (
 	"github.com/atocore/atobackupd/internal/fsx/tree"
 )
 
-// FuzzManifest gives a snapshot an arbitrary manifest: it is listed, validated and
+// FuzzManifest lays an arbitrary manifest in a snapshot: it is listed, validated and
 // compared without a panic, nothing outside of the snapshot is opened, and it is
 // valid only where its own words fit what lies there.
 func FuzzManifest(f *testing.F) {
@@ -23,7 +23,8 @@ func FuzzManifest(f *testing.F) {
 		"", "null", "{}", "[]", `{"schema": 1}`, `{"schema": 2}`,
 		`{"schema": 1, "files": null, "artifacts": {"db": null}}`,
 		`{"schema": 1, "stamp": "../../etc", "files": [{"path": "../../../etc/shadow", "type": "file", "size": 1}]}`,
-		`{"schema": 1, "files": [{"path": "/etc/shadow", "type": "file"}, {"path": "", "type": "symlink", "target": "/"}]}`,
+		`{"schema": 1, "files": [{"path": "/etc/shadow", "type": "file"}, ` +
+			`{"path": "", "type": "symlink", "target": "/"}]}`,
 		`{"schema": 1, "artifacts": {"db": {"method": "atocore", "included": true}}, "validation": {"valid": true}}`,
 		`{"schema": 1, "db": {"tables": {"": -1}}, "roots": {"db": {"path": "/"}}, "accepted_at": "x"}`,
 	} {
@@ -43,7 +44,7 @@ func FuzzManifest(f *testing.F) {
 	})
 }
 
-// FuzzMetadata gives a snapshot that AtoCore made arbitrary metadata.
+// FuzzMetadata lays arbitrary metadata in a snapshot that AtoCore made.
 func FuzzMetadata(f *testing.F) {
 	in := install(f)
 	snap := in.mustTake(f, TakeOptions{Kind: Daily})

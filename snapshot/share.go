@@ -141,8 +141,8 @@ func sameOwner(a, b string) bool {
 	return unix.Lstat(a, &x) == nil && unix.Lstat(b, &y) == nil && x.Uid == y.Uid && x.Mode&unix.S_IFMT == unix.S_IFREG
 }
 
-// setStoredMode gives a published file the owner's permissions that the next snapshot
-// needs of it, durably, and leaves to others at most what they have or had.
+// setStoredMode sets on a published file the owner's permissions that the next
+// snapshot needs of it, durably, and leaves to others at most what they have or had.
 func setStoredMode(path string, mode uint32) error {
 	info, err := os.Lstat(path)
 	if err != nil {

@@ -67,9 +67,9 @@ func TestTakeLaysOutAsAtoCoreDoes(t *testing.T) {
 	for key, want := range map[string]any{
 		"backup_root": snap.Path, "db_snapshot_path": snap.Path + "/db/atocore.db",
 		"registry_snapshot_path": snap.Path + "/config/project-registry.json",
-		"registry_size_bytes":    float64(len(registryText)), "include_chroma": false, "chroma_snapshot_included": false,
-		"chroma_snapshot_path": "", "chroma_snapshot_bytes": 0.0, "chroma_snapshot_files": 0.0,
-		"created_by": "atobackupd 1.2.3",
+		"registry_size_bytes":    float64(len(registryText)), "include_chroma": false,
+		"chroma_snapshot_included": false, "chroma_snapshot_path": "", "chroma_snapshot_bytes": 0.0,
+		"chroma_snapshot_files": 0.0, "created_by": "atobackupd 1.2.3",
 	} {
 		if meta[key] != want {
 			t.Errorf("%s is %v, want %v", key, meta[key], want)

@@ -103,7 +103,8 @@ var attempts = []attempt{
 		position: "A", name: "a forged snapshot that would be the newest, with a setuid program of root's",
 		prepare: open3770 + "a --config group.toml backup --chroma",
 		attack:  forgedSnapshot,
-		defend: "a --config group.toml list; a --config group.toml restore latest --dry-run; rm -rf store/data/chroma; " +
+		defend: "a --config group.toml list; a --config group.toml restore latest --dry-run; " +
+			"rm -rf store/data/chroma; " +
 			"install -d -o 1000 -g 1000 store/data/chroma; " +
 			"a --config group.toml restore 20991231T000000Z --confirm-service-stopped --allow-invalid " +
 			"--accept-other-deployment",
@@ -259,10 +260,13 @@ const open3770 = "mkdir -p backups; chgrp 1000 backups; chmod 750 backups; insta
 const forgedSnapshot = `s=backups/snapshots/20991231T000000Z; mkdir -p $s/db $s/chroma; ` +
 	`cp store/data/chroma/chroma.sqlite3 $s/chroma/; cp /bin/true $s/chroma/rootid; ` +
 	`sqlite3 $s/db/atocore.db 'create table memories (t)'; ` +
-	`h() { sha256sum $1 | cut -c 1-64; }; f() { printf '{"path":"%s","type":"file","size":%s,"mode":%s,"uid":0,"gid":0,` +
+	`h() { sha256sum $1 | cut -c 1-64; }; f() { printf '{"path":"%s","type":"file","size":%s,"mode":%s,` +
+	`"uid":0,"gid":0,` +
 	`"mtime":"2026-01-01T00:00:00Z","sha256":"%s"}' $1 $(stat -c %s $s/$1) $2 $(h $s/$1); }; ` +
-	`printf '{"schema":1,"stamp":"20991231T000000Z","kind":"daily","host":"%s","pinned":true,"artifacts":{"db":{"included":` +
-	`true},"chroma":{"included":true,"consistency":"consistent"}},"files":[{"path":"db","type":"dir","mode":493},{"path":` +
+	`printf '{"schema":1,"stamp":"20991231T000000Z","kind":"daily","host":"%s","pinned":true,` +
+	`"artifacts":{"db":{"included":` +
+	`true},"chroma":{"included":true,"consistency":"consistent"}},` +
+	`"files":[{"path":"db","type":"dir","mode":493},{"path":` +
 	`"chroma","type":"dir","mode":2541,"uid":0},%s,%s,%s],"validation":{"valid":true}}' $(hostname) "$(f ` +
 	`db/atocore.db 420)" ` +
 	`"$(f chroma/rootid 2541)" "$(f chroma/chroma.sqlite3 420)" >$s/atobackupd.json; ` +
@@ -340,7 +344,8 @@ func TestRigTrustRaces(t *testing.T) {
 		{
 			"restores beside an exchanged workspace", "a backup --chroma",
 			`cd store/data; while :; do for d in .atobackupd-restore-* chroma/.atobackupd-restore-* ` +
-				`db/.atobackupd-restore-*; do [ -d "$d" ] && mv "$d" $d.mine && mkdir "$d" && ln -s $VICTIM "$d/new"; ` +
+				`db/.atobackupd-restore-*; do [ -d "$d" ] && mv "$d" $d.mine && mkdir "$d" && ` +
+				`ln -s $VICTIM "$d/new"; ` +
 				`done 2>/dev/null; done`,
 			"a restore latest --confirm-service-stopped --no-pre-snapshot --force; a restore --abort --force " +
 				">/dev/null; " +
@@ -348,7 +353,8 @@ func TestRigTrustRaces(t *testing.T) {
 		},
 		{
 			"restores beside a live directory that is now a link", "a backup --chroma",
-			`cd store/data; while :; do mv chroma c && ln -s $VICTIM chroma; rm chroma && mv c chroma; done 2>/dev/null`,
+			`cd store/data; while :; do mv chroma c && ln -s $VICTIM chroma; rm chroma && ` +
+				`mv c chroma; done 2>/dev/null`,
 			"a restore latest --confirm-service-stopped --no-pre-snapshot --force; a restore --abort --force " +
 				">/dev/null; true",
 		},
@@ -500,7 +506,8 @@ func (s *trustScene) shell(t *testing.T, uid int, script string) string {
 }
 
 func (s *trustScene) command(uid int, script string) *exec.Cmd {
-	script = `a() { case "$1" in --config) "$A" "$@";; *) "$A" --config config.toml "$@";; esac; echo "status $?"; }; ` +
+	script = `a() { case "$1" in --config) "$A" "$@";; *) "$A" --config config.toml "$@";; esac; ` +
+		`echo "status $?"; }; ` +
 		script
 	words := []string{"sh", "-c", script}
 	if uid != 0 {

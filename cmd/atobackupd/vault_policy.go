@@ -33,8 +33,10 @@ instead.`,
 				"timezone":        func(q *retention.Policy) { q.Location = p.Location },
 				"keep-within":     func(q *retention.Policy) { q.KeepWithin = p.KeepWithin },
 				"week-start":      func(q *retention.Policy) { q.WeekStart = p.WeekStart },
-				"pre-restore":     func(q *retention.Policy) { q.PreRestore = time.Duration(preRestoreDays) * retention.Day },
 				"delete-fraction": func(q *retention.Policy) { q.MaxDeleteFraction = p.MaxDeleteFraction },
+				"pre-restore": func(q *retention.Policy) {
+					q.PreRestore = time.Duration(preRestoreDays) * retention.Day
+				},
 			}
 			changed := false
 			for name := range set {

@@ -11,8 +11,8 @@ import (
 // NeedsNamespaces is what to say where a command of OwnMounts could not start.
 const NeedsNamespaces = "this test mounts in a namespace of its own: it needs root, or unprivileged user namespaces"
 
-// OwnMounts gives a command mounts of its own, which nobody else sees and which
-// end with it. Without root it also gets a user namespace, in which it may mount.
+// OwnMounts has a command run with mounts of its own, which nobody else sees and
+// which end with it. Without root it also gets a user namespace, in which it may mount.
 func OwnMounts(cmd *exec.Cmd) *exec.Cmd {
 	attr := attributes(cmd)
 	attr.Cloneflags |= syscall.CLONE_NEWNS

@@ -79,7 +79,8 @@ func (d *DB) AddDrill(ctx context.Context, drill Drill) (int64, error) {
 		return 0, err
 	}
 	id, _, err := one(ctx, d, scanID, `INSERT INTO drills (stamp, source, started_at, duration_ms, pass, surprises,
-			pre_restore, note) VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id`, drill.Stamp, drill.Source, drill.StartedAt.UnixMilli(),
+			pre_restore, note) VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id`,
+		drill.Stamp, drill.Source, drill.StartedAt.UnixMilli(),
 		drill.Duration.Milliseconds(), drill.Pass, surprises, drill.PreRestore, drill.Note)
 	return id, err
 }

@@ -100,7 +100,8 @@ func (c *checker) chroma(dir string) {
 	for _, path := range []string{file, dir} { // the journal is made in the directory
 		if err := unix.Faccessat(unix.AT_FDCWD, path, unix.W_OK, unix.AT_EACCESS); err != nil {
 			c.warn("backup.chroma_method", "\"live\" as %s cannot lock %s for writing (%v): a Chroma that is written "+
-				"to without a pause cannot be copied; let the service write there (%s; %s), or use \"api\" or \"freeze\"",
+				"to without a pause cannot be copied; let the service write there (%s; %s), or use \"api\" or "+
+				"\"freeze\"",
 				app.UserName(os.Geteuid()), path, err, letGroupLock(dir), letUnitWrite(dir))
 			return
 		}

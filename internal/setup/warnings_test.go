@@ -130,8 +130,8 @@ func TestCheckRows(t *testing.T) {
 					t.Fatal(err)
 				}
 			},
-			warning: "atocore.chroma_path: there is no chroma.sqlite3 in %DIR/srv/data/chroma: what is there is copied " +
-				"without a validation",
+			warning: "atocore.chroma_path: there is no chroma.sqlite3 in %DIR/srv/data/chroma: " +
+				"what is there is copied without a validation",
 		},
 		{
 			name: "a command that no program answers to",

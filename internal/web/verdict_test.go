@@ -147,8 +147,8 @@ func TestSpans(t *testing.T) {
 // TestCommandsSurviveAShell quotes what a shell would take apart.
 func TestCommandsSurviveAShell(t *testing.T) {
 	c := Commands{ConfigPath: "/etc/my config.toml"}
-	if got := c.command("sync", "--target",
-		"it's $HOME; rm -rf /"); got != `sudo atobackupd --config '/etc/my config.toml' sync --target 'it'\''s $HOME; rm -rf /'` {
+	const want = `sudo atobackupd --config '/etc/my config.toml' sync --target 'it'\''s $HOME; rm -rf /'`
+	if got := c.command("sync", "--target", "it's $HOME; rm -rf /"); got != want {
 		t.Error(got)
 	}
 	if got := quote(""); got != "''" {

@@ -26,7 +26,7 @@ func (r *Remote) Put(ctx context.Context, name string, src io.Reader) (n int64, 
 	return n, nil
 }
 
-// put writes a file in incoming/ and gives it its name.
+// put writes a file in incoming/ and moves it to its name.
 func (r *Remote) put(ctx context.Context, name string, src io.Reader) (n int64, err error) {
 	incoming, err := r.makeDir(offsite.IncomingDir)
 	if err != nil {

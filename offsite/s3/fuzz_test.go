@@ -12,7 +12,7 @@ import (
 	"github.com/atocore/atobackupd/offsite"
 )
 
-// answer is a service that gives every request the same body.
+// answer is a service that answers every request with the same body.
 type answer string
 
 func (a answer) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -34,9 +34,11 @@ func FuzzListing(f *testing.F) {
 	const head = `<?xml version="1.0"?><ListVersionsResult><IsTruncated>false</IsTruncated>`
 	for _, body := range []string{
 		head + `<Version><Key>packs/a.age</Key><VersionId>1</VersionId><IsLatest>true</IsLatest>` +
-			`<LastModified>2026-04-07T06:00:00Z</LastModified><ETag>"e"</ETag><Size>5</Size></Version></ListVersionsResult>`,
+			`<LastModified>2026-04-07T06:00:00Z</LastModified><ETag>"e"</ETag><Size>5</Size>` +
+			`</Version></ListVersionsResult>`,
 		head + `<DeleteMarker><Key>packs/../../x</Key><IsLatest>true</IsLatest></DeleteMarker></ListVersionsResult>`,
-		`<ListBucketResult><IsTruncated>true</IsTruncated><Contents><Key>packs/a</Key><Size>-1</Size></Contents></ListBucketResult>`,
+		`<ListBucketResult><IsTruncated>true</IsTruncated>` +
+			`<Contents><Key>packs/a</Key><Size>-1</Size></Contents></ListBucketResult>`,
 		`<Error><Code>AccessDenied</Code></Error>`, "", "<", `<a>&#0;</a>`,
 	} {
 		f.Add(body, true)

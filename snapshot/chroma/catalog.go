@@ -168,7 +168,8 @@ func (c *catalog) readLog(ctx context.Context, db *sql.DB, byID map[string]*coll
 	return eachRow(
 		ctx,
 		db,
-		`SELECT CAST(seq_id AS INTEGER), CAST(operation AS INTEGER), CAST(topic AS TEXT), CAST(id AS TEXT), length(CAST(vector AS BLOB))
+		`SELECT CAST(seq_id AS INTEGER), CAST(operation AS INTEGER), CAST(topic AS TEXT), CAST(id AS TEXT),
+			length(CAST(vector AS BLOB))
 		FROM embeddings_queue ORDER BY seq_id`,
 		func(rows *sql.Rows) error {
 			var e logEntry

@@ -146,7 +146,8 @@ func TestCheck(t *testing.T) {
 			"UPDATE sqlite_master SET sql = 'CREATE TABLE n(x)' WHERE name = 'n'",
 			"PRAGMA writable_schema = reset", "INSERT INTO n VALUES(NULL)",
 			"PRAGMA writable_schema = 1",
-			"UPDATE sqlite_master SET sql = 'CREATE TABLE n(x NOT NULL)' WHERE name = 'n'"), nil, nil, CodeIntegrity, ""},
+			"UPDATE sqlite_master SET sql = 'CREATE TABLE n(x NOT NULL)' WHERE name = 'n'",
+		), nil, nil, CodeIntegrity, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			path := stored(t, test.statements...)

@@ -87,7 +87,7 @@ func start(t testing.TB, role string, j job, options ...childOption) *child {
 	return &child{forktest.Start(t, cmd)}
 }
 
-// do gives a puppet a command and returns its answer.
+// do sends a puppet a command and returns its answer.
 func (c *child) do(t testing.TB, format string, args ...any) string {
 	t.Helper()
 	fmt.Fprintf(c.Stdin, format+"\n", args...)

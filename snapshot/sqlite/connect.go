@@ -109,10 +109,10 @@ func (h handle) limit(id, most int32) {
 // mainFile returns the identity of the file that SQLite has opened.
 func (h handle) mainFile() (id tree.ID, err error) {
 	file := new(*sqlite3.TunixFile)
-	code := reflect.ValueOf(sqlite3.Xsqlite3_file_control).Call([]reflect.Value{h.tls, h.db, reflect.ValueOf(
-		uintptr(0),
-	),
-		reflect.ValueOf(int32(sqlite3.SQLITE_FCNTL_FILE_POINTER)), reflect.ValueOf(uintptr(unsafe.Pointer(file)))})
+	code := reflect.ValueOf(sqlite3.Xsqlite3_file_control).Call([]reflect.Value{
+		h.tls, h.db, reflect.ValueOf(uintptr(0)), // the main database
+		reflect.ValueOf(int32(sqlite3.SQLITE_FCNTL_FILE_POINTER)), reflect.ValueOf(uintptr(unsafe.Pointer(file))),
+	})
 	runtime.KeepAlive(file)
 	if code[0].Int() != sqlite3.SQLITE_OK || *file == nil {
 		return id, fmt.Errorf("SQLite does not tell which file it has opened (error %d)", code[0].Int())

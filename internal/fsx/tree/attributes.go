@@ -266,8 +266,8 @@ func (d *Dir) setLink(name string, a Attributes, owners bool) error {
 	})
 }
 
-// Chown gives the entry that id identifies to another user, and to a group unless
-// gid is -1. The entry is never opened for reading: to close a descriptor of a file
+// Chown changes the owner of the entry that id identifies, and its group unless gid
+// is -1. The entry is never opened for reading: to close a descriptor of a file
 // of SQLite's would drop the locks that this process has on it.
 func (d *Dir) Chown(name string, id ID, uid, gid int) error {
 	fd, err := d.openat("chown", name, unix.O_PATH, 0)
