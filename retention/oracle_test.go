@@ -140,10 +140,7 @@ func (o oracle) keep(s facts) bool {
 	case o.newest(s, func(x facts) bool { return x.slotKind() && !x.adopted() }):
 	case o.newest(s, func(x facts) bool { return x.slotKind() && x.Full && !x.adopted() }):
 	case s.Valid && age < o.p.KeepWithin:
-	case s.Suspect && o.protects(s) && !slices.ContainsFunc(
-		o.all,
-		func(x facts) bool { return o.protects(x) && x.Time.After(s.Time) },
-	):
+	case o.protects(s):
 	case s.Valid && slices.ContainsFunc(o.all, func(x facts) bool {
 		return o.protects(x) && x.Time.After(s.Time)
 	}):

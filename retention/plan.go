@@ -155,7 +155,7 @@ func (pl *plan) whyKeep(s Snapshot) []string {
 		add(s.Stamp == pl.newestPreRestore.Stamp, "newest pre-restore")
 		add(s.Valid && pl.now.Sub(s.Time) < pl.policy.KeepWithin, "younger than "+age(pl.policy.KeepWithin))
 		add(s.Valid && s.Time.Before(pl.lastSuspect.Time), "valid before "+pl.lastSuspect.Stamp+", which is suspect")
-		add(s.Stamp == pl.lastSuspect.Stamp, "suspect, and not accepted")
+		add(s.Suspect && pl.within(s.Time, pl.policy.Suspect), "suspect, and not accepted")
 		add(preRestore && pl.within(s.Time, pl.policy.PreRestore), "pre-restore, kept "+age(pl.policy.PreRestore))
 		add(!s.Valid && pl.within(invalidSince(s), pl.policy.Invalid), "invalid, kept "+age(pl.policy.Invalid))
 		add(!s.Valid && !pl.followed(s), "invalid, but no newer valid snapshot exists")

@@ -368,8 +368,17 @@ func TestPlanReasons(t *testing.T) {
 			p:    func(p *Policy) { *p = Policy{Daily: 1, Suspect: day} }, now: "20260405T120000Z", table: `
 			20260402T060000Z daily | keep: valid before 20260406T060000Z, which is suspect
 			20260405T060000Z daily suspect | keep: daily 2026-04-05 (1 of 1); newest valid
-				; valid before 20260406T060000Z, which is suspect
+				; valid before 20260406T060000Z, which is suspect; suspect, and not accepted
 			20260406T060000Z daily suspect | keep: in the future`,
+		},
+		{
+			name: "each of several suspect ones stays, whoever made the newest",
+			p:    func(p *Policy) { *p = Policy{Daily: 1, Suspect: 30 * day} }, now: "20260405T120000Z", table: `
+			20260402T060000Z daily invalid suspect | keep: suspect, and not accepted
+			20260403T060000Z daily | keep: daily 2026-04-03 (1 of 1); newest valid that was not adopted
+				; valid before 20260404T060000Z, which is suspect
+			20260404T060000Z adopted suspect | keep: daily 2026-04-04 (1 of 1); newest valid
+				; suspect, and not accepted`,
 		},
 		{
 			name: "an adopted one holds what none of ours does, and pushes none of ours out",
