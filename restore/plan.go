@@ -175,7 +175,7 @@ func (p *Plan) measure(r *Request) error {
 }
 
 func (p *Plan) need(path string, bytes int64, anchor bool) error {
-	path = nearest(path)
+	path = fsx.Nearest(path)
 	device, err := fsx.Device(path)
 	if err != nil {
 		return err

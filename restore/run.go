@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/atocore/atobackupd/internal/fsx"
 )
 
 // Run restores a snapshot: it refuses what is unsafe before anything is touched
@@ -65,8 +67,8 @@ func (r *Request) checkTo() error {
 	if err != nil {
 		return err
 	}
-	if real, err := filepath.EvalSymlinks(nearest(to)); err == nil {
-		rest, _ := filepath.Rel(nearest(to), to)
+	if real, err := filepath.EvalSymlinks(fsx.Nearest(to)); err == nil {
+		rest, _ := filepath.Rel(fsx.Nearest(to), to)
 		to = filepath.Join(real, rest)
 	}
 	for _, place := range []string{r.Live.Chroma, r.Live.DB, r.Live.Registry, r.Store.Dir(), r.StateDir} {

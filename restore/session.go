@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"time"
 
@@ -66,7 +65,7 @@ func begin(r *Request, list []*artifact) (*session, error) {
 		}
 		seen[work] = true
 		s.Workspaces = append(s.Workspaces, work)
-		for dir := a.dir; nearest(dir) != dir && !seen["made "+dir]; dir = filepath.Dir(dir) {
+		for dir := a.dir; fsx.Nearest(dir) != dir && !seen["made "+dir]; dir = filepath.Dir(dir) {
 			seen["made "+dir] = true
 			s.MadeDirs = append(s.MadeDirs, dir) // deepest first
 		}
@@ -103,7 +102,7 @@ func (s *session) makeDir(a *artifact) (err error) {
 		return nil
 	}
 	var missing []string
-	for dir := a.dir; nearest(dir) != dir; dir = filepath.Dir(dir) {
+	for dir := a.dir; fsx.Nearest(dir) != dir; dir = filepath.Dir(dir) {
 		missing = append([]string{dir}, missing...)
 	}
 	for _, dir := range missing {
@@ -285,16 +284,5 @@ func (s *session) reportKept() {
 			"%s was made or written to by somebody else during the restore; it was moved aside and is yours to look at",
 			path,
 		)
-	}
-}
-
-// nearest returns path or its nearest ancestor that exists.
-func nearest(path string) string {
-	for {
-		var st unix.Stat_t
-		if err := unix.Lstat(path, &st); !errors.Is(err, fs.ErrNotExist) || path == filepath.Dir(path) {
-			return path
-		}
-		path = filepath.Dir(path)
 	}
 }

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -151,4 +152,10 @@ func (s *Store) dropLock(stamp Stamp) error {
 	}
 	defer dir.Close()
 	return dir.Remove(lockName(stamp))
+}
+
+// missing is the error for a stamp that names no published snapshot.
+func (s *Store) missing(stamp Stamp) error {
+	return &failure.Error{Op: "snapshot", Subject: string(stamp), Kind: failure.NotFound,
+		Err: fmt.Errorf("no such snapshot in %s", s.snapshots()), Hint: "see `atobackupd list`"}
 }

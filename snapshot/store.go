@@ -124,8 +124,3 @@ func (s *Store) Lock(
 ) (*fsx.Lock, error) {
 	return fsx.LockFile(ctx, filepath.Join(s.dir, ".lock"), purpose, timeout, waiting)
 }
-
-func (s *Store) missing(stamp Stamp) error {
-	return &failure.Error{Op: "snapshot", Subject: string(stamp), Kind: failure.NotFound,
-		Err: fmt.Errorf("no such snapshot in %s", s.snapshots()), Hint: "see `atobackupd list`"}
-}

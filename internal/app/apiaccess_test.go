@@ -2,11 +2,11 @@ package app
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
+
+	"github.com/atocore/atobackupd/internal/forktest"
 )
 
 // What AtoCore makes belongs to AtoCore's user. It must be readable all the way
@@ -25,18 +25,8 @@ func TestProveAPI(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	binary := filepath.Join(dir, "prove.test") // the test binary lies where only root may look
-	data, err := os.ReadFile("/proc/self/exe")
-	if err == nil {
-		err = os.WriteFile(binary, data, 0o755)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
 	prove := func() (string, error) {
-		cmd := exec.Command(binary)
-		cmd.Env = append(os.Environ(), roleEnv+"=prove the API", dirEnv+"="+dir)
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: ours, Gid: ours}}
+		cmd := forktest.As(ours, forktest.Command("prove the API", dir))
 		out, err := cmd.CombinedOutput()
 		return string(out), err
 	}

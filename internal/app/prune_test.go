@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/forktest"
 	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/fsx/fsxtest"
 	"github.com/atocore/atobackupd/snapshot"
@@ -134,8 +135,7 @@ func TestPruneKilled(t *testing.T) {
 			h.path("backups")).CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
-		cmd := exec.Command("/proc/self/exe")
-		cmd.Env = append(os.Environ(), roleEnv+"=prune", dirEnv+"="+h.dir, fsxtest.KillEnv(k))
+		cmd := forktest.Command("prune", h.dir, fsxtest.KillEnv(k))
 		out, err := cmd.CombinedOutput()
 		killed := cmd.ProcessState.ExitCode() == -1
 		if err != nil && !killed {

@@ -4,20 +4,17 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/atocore/atobackupd/crypt"
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/forktest"
 	"golang.org/x/sync/errgroup"
 )
-
-func init() { roles["keep notes"] = keepNotes }
 
 // The notes of a reader lie with the reader, who is no root: another process.
 func TestReaderNotes(t *testing.T) {
@@ -27,25 +24,17 @@ func TestReaderNotes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	data, err := os.ReadFile("/proc/self/exe")
-	if err != nil {
-		t.Fatal(err)
-	}
-	binary, home := filepath.Join(dir, "notes.test"), filepath.Join(dir, "home")
-	if err := os.WriteFile(binary, data, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	home := filepath.Join(dir, "home")
 	if err := os.Mkdir(home, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(binary)
-	cmd.Env = append(os.Environ(), roleEnv+"=keep notes", dirEnv+"="+home, "HOME="+home, "XDG_STATE_HOME=")
+	cmd := forktest.Command("keep notes", home, "HOME="+home, "XDG_STATE_HOME=")
 	if os.Geteuid() == 0 {
 		const nobody = 65534
 		if err := os.Chown(home, nobody, nobody); err != nil {
 			t.Fatal(err)
 		}
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+		cmd = forktest.As(nobody, cmd)
 	}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, out)

@@ -1,8 +1,11 @@
 package fsx
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
@@ -62,4 +65,15 @@ func MountID(path string) (uint64, error) {
 		return 0, &os.PathError{Op: "statx", Path: path, Err: err}
 	}
 	return s.Mnt_id, nil
+}
+
+// Nearest returns path or its nearest ancestor that exists.
+func Nearest(path string) string {
+	for {
+		var st unix.Stat_t
+		if err := unix.Lstat(path, &st); !errors.Is(err, fs.ErrNotExist) || path == filepath.Dir(path) {
+			return path
+		}
+		path = filepath.Dir(path)
+	}
 }

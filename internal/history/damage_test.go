@@ -5,13 +5,13 @@ import (
 	"context"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/forktest"
 )
 
 // filled makes a history with a few hundred rows and closes it.
@@ -74,20 +74,16 @@ func TestMoveAsideReplacesNothing(t *testing.T) {
 func TestOneOfManyMovesTheFile(t *testing.T) {
 	path := filled(t)
 	check(t, os.WriteFile(path, []byte(strings.Repeat("broken", 1000)), 0o600))
-	var all []*exec.Cmd
-	var said []*bytes.Buffer
+	var all []*forktest.Child
 	for range 4 {
-		cmd, out := other(t, "open", path), &bytes.Buffer{}
-		cmd.Stdout = out
-		check(t, cmd.Start())
-		all, said = append(all, cmd), append(said, out)
+		all = append(all, forktest.Start(t, forktest.Command("opener", path)))
 	}
 	moved := 0
-	for i, cmd := range all {
-		check(t, cmd.Wait())
-		if strings.Contains(said[i].String(), ".corrupt-") {
+	for _, opener := range all {
+		if strings.Contains(opener.Line(), ".corrupt-") {
 			moved++
 		}
+		opener.Close()
 	}
 	if kept := must[[]string](t)(filepath.Glob(path + ".corrupt-*")); moved != 1 || len(kept) != 1 {
 		t.Errorf("%d processes moved it, to %v", moved, kept)

@@ -1,11 +1,10 @@
 package history
 
 import (
-	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -13,32 +12,33 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/atocore/atobackupd/internal/forktest"
 )
 
-// The test binary plays other processes when this variable says so.
-const role = "HISTORY_TEST_ROLE"
-
 func TestMain(m *testing.M) {
-	if play := os.Getenv(role); play != "" {
-		if err := act(play, os.Args[1]); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		os.Exit(0)
-	}
-	os.Exit(m.Run())
+	os.Exit(forktest.Main(m.Run, map[string]forktest.Role{
+		"write":  forktest.JSON(write),
+		"run":    forktest.JSON(beginRun),
+		"serve":  forktest.JSON(serve),
+		"opener": forktest.JSON(func(path string) error { return with(path, func(*DB) error { return nil }) }),
+	}))
 }
 
-// act is what another process does.
-func act(play, path string) error {
-	ctx := context.Background()
-	db, err := Open(ctx, path)
+// with opens a database for a role, and says where a damaged one was moved.
+func with(path string, work func(*DB) error) error {
+	db, err := Open(context.Background(), path)
 	if err != nil {
 		return err
 	}
 	fmt.Println("aside", db.MovedAside())
-	switch play {
-	case "write": // a hundred runs, and nothing may fail for being busy
+	return errors.Join(work(db), db.Close())
+}
+
+// write records a hundred runs, and nothing may fail for being busy.
+func write(path string) error {
+	return with(path, func(db *DB) error {
+		ctx := context.Background()
 		for range 100 {
 			id, err := db.Begin(ctx, Run{Job: "daily", StartedAt: noon})
 			if err != nil {
@@ -48,46 +48,45 @@ func act(play, path string) error {
 				return err
 			}
 		}
-	case "die": // say what is safe, until killed
+		return nil
+	})
+}
+
+// serve says what is safe, until it is killed.
+func serve(path string) error {
+	return with(path, func(db *DB) error {
 		for slot := noon; ; slot = slot.Add(time.Second) {
-			if err := db.Serve(ctx, "daily", slot); err != nil {
+			if err := db.Serve(context.Background(), "daily", slot); err != nil {
 				return err
 			}
 			fmt.Println("served", slot.Unix())
 		}
-	case "run": // begin a run and never end it
-		if _, err := db.Begin(ctx, Run{Job: "daily", StartedAt: noon}); err != nil {
-			return err
-		}
-		fmt.Println("running")
-		select {}
-	}
-	return db.Close()
+	})
 }
 
-func other(t *testing.T, play, path string) *exec.Cmd {
-	t.Helper()
-	cmd := exec.Command(os.Args[0], path)
-	cmd.Env = append(os.Environ(), role+"="+play)
-	cmd.Stderr = os.Stderr
-	return cmd
+// beginRun begins a run and never ends it.
+func beginRun(path string) error {
+	return with(path, func(db *DB) error {
+		if _, err := db.Begin(context.Background(), Run{Job: "daily", StartedAt: noon}); err != nil {
+			return err
+		}
+		return forktest.WaitForEnd("running")
+	})
 }
 
 func TestWritersInSeveralProcesses(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "history.db") // not there yet: they race for the schema as well
-	var writers []*exec.Cmd
+	var writers []*forktest.Child
 	for range 3 {
-		cmd := other(t, "write", path)
-		check(t, cmd.Start())
-		writers = append(writers, cmd)
+		writers = append(writers, forktest.Start(t, forktest.Command("write", path)))
 	}
 	db := open(t, path)
 	for range 50 { // and a reader that writes a little
 		must[[]Run](t)(db.Runs(t.Context(), "", time.Time{}, 10))
 		check(t, db.LegSucceeded(t.Context(), "snapshot", noon))
 	}
-	for _, cmd := range writers {
-		check(t, cmd.Wait())
+	for _, writer := range writers {
+		writer.Close()
 	}
 	runs := must[[]Run](t)(db.Runs(t.Context(), "daily", time.Time{}, 1000))
 	if len(runs) != 300 {
@@ -103,22 +102,17 @@ func TestWritersInSeveralProcesses(t *testing.T) {
 func TestKilledWhileWriting(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "history.db")
 	for round := range 8 {
-		cmd := other(t, "die", path)
-		out := must[interface{ Read([]byte) (int, error) }](t)(cmd.StdoutPipe())
-		check(t, cmd.Start())
-		lines := bufio.NewScanner(out)
+		writer := forktest.Start(t, forktest.Command("serve", path))
 		var safe int64
-		for n := 0; lines.Scan(); n++ {
-			if unix, ok := strings.CutPrefix(lines.Text(), "served "); ok {
+		for n := 0; writer.Scan(); n++ {
+			if unix, ok := strings.CutPrefix(writer.Text(), "served "); ok {
 				safe = must[int64](t)(strconv.ParseInt(unix, 10, 64))
 			}
 			if n == 20+7*round {
-				check(t, cmd.Process.Kill())
+				check(t, writer.Process.Kill())
 			}
 		}
-		if err := cmd.Wait(); err == nil {
-			t.Fatal("it was not killed")
-		}
+		writer.Kill()
 		db, err := Open(t.Context(), path)
 		check(t, err)
 		if db.MovedAside() != "" {
@@ -137,18 +131,13 @@ func TestCloseInterrupted(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "history.db")
 	db := open(t, path)
 	mine := must[int64](t)(db.Begin(t.Context(), Run{Job: "mine", StartedAt: noon}))
-	cmd := other(t, "run", path)
-	out := must[interface{ Read([]byte) (int, error) }](t)(cmd.StdoutPipe())
-	check(t, cmd.Start())
-	for lines := bufio.NewScanner(out); lines.Scan() && lines.Text() != "running"; {
+	other := forktest.Start(t, forktest.Command("run", path))
+	for other.Line() != "running" {
 	}
 	if closed := must[[]Run](t)(db.CloseInterrupted(t.Context(), noon)); len(closed) != 0 {
 		t.Errorf("runs of living processes were closed: %+v", closed)
 	}
-	check(t, cmd.Process.Kill())
-	if err := cmd.Wait(); err == nil {
-		t.Fatal("it was not killed")
-	}
+	other.Kill()
 	closed := must[[]Run](t)(db.CloseInterrupted(t.Context(), noon.Add(time.Hour)))
 	if len(closed) != 1 || closed[0].Job != "daily" || closed[0].Outcome != Interrupted ||
 		!closed[0].FinishedAt.Equal(noon.Add(time.Hour)) {

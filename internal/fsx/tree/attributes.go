@@ -331,11 +331,3 @@ func (d *Dir) GiveToOwner() (*Dir, error) {
 	}
 	return d, nil
 }
-
-// giveFd hands a descriptor that was just made to the directory's owner.
-func (d *Dir) giveFd(fd int, name string) error {
-	if d.give == nil {
-		return nil
-	}
-	return d.err("chown", name, unix.Fchown(fd, d.give.uid, d.give.gid))
-}

@@ -359,3 +359,11 @@ func (d *Dir) openOrMkdir(name string, perm fs.FileMode) (*Dir, error) {
 	}
 	return next, nil
 }
+
+// giveFd hands a descriptor that was just made to the directory's owner.
+func (d *Dir) giveFd(fd int, name string) error {
+	if d.give == nil {
+		return nil
+	}
+	return d.err("chown", name, unix.Fchown(fd, d.give.uid, d.give.gid))
+}
