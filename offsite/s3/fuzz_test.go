@@ -12,13 +12,21 @@ import (
 	"github.com/atocore/atobackupd/offsite"
 )
 
-// answer is a service that answers every request with the same body.
-type answer string
+// answers is a service that answers its first requests with the same body, so that
+// a listing may say that there is more, and the later ones with an empty listing.
+type answers struct {
+	body string
+	left int
+}
 
-func (a answer) RoundTrip(req *http.Request) (*http.Response, error) {
+func (a *answers) RoundTrip(req *http.Request) (*http.Response, error) {
+	body := a.body
+	if a.left--; a.left < 0 {
+		body = "<ListVersionsResult/>"
+	}
 	return &http.Response{
 		StatusCode: http.StatusOK, Status: "200 OK", Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Request: req,
-		Header: http.Header{"Content-Type": {"application/xml"}}, Body: io.NopCloser(strings.NewReader(string(a))),
+		Header: http.Header{"Content-Type": {"application/xml"}}, Body: io.NopCloser(strings.NewReader(body)),
 	}, nil
 }
 
@@ -44,27 +52,23 @@ func FuzzListing(f *testing.F) {
 		f.Add(body, true)
 		f.Add(body, false)
 	}
+	cfg, err := Config{Name: "b", Endpoint: "http://127.0.0.1:1", Bucket: "bucket", CredentialsFile: keys,
+		StateFile: filepath.Join(dir, "s3.json")}.withDefaults()
+	if err != nil {
+		f.Fatal(err)
+	}
+	service, known := &answers{}, loadState(cfg)
+	known.Checked, known.Asked = time.Now(), true
+	if err := known.save(); err != nil {
+		f.Fatal(err)
+	}
+	r, err := open(f.Context(), cfg, newTransport(cfg), service)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { r.Close() })
 	f.Fuzz(func(t *testing.T, body string, versions bool) {
-		cfg, err := Config{Name: "b", Endpoint: "http://127.0.0.1:1", Bucket: "bucket",
-			CredentialsFile: keys}.withDefaults()
-		if err != nil {
-			t.Fatal(err)
-		}
-		// A truncated answer is asked for more, which is the same answer: ended by names
-		// that repeat, or by the time.
-		body = strings.ReplaceAll(body, "<IsTruncated>true", "<IsTruncated>false")
-		cfg.StateFile = filepath.Join(t.TempDir(), "s3.json")
-		s := loadState(cfg)
-		s.Checked, s.Versions, s.Asked = time.Now(), versions, true
-		if err := s.save(); err != nil {
-			t.Fatal(err)
-		}
-		transport := newTransport(cfg)
-		r, err := open(t.Context(), cfg, transport, answer(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer r.Close()
+		service.body, service.left, r.state.Versions = body, 3, versions
 		list, err := r.List(t.Context(), "packs")
 		if err != nil {
 			return
