@@ -116,7 +116,9 @@ func LockOpen(f *os.File, exclusive bool) (lock *Lock, ok bool, err error) {
 	}
 }
 
-// Unlock lets go. It may be called on nil and more than once.
+// Unlock lets go. It may be called on nil and more than once. Closing alone would
+// leave the lock to a process that is being started just now: until its exec it has
+// a copy of every descriptor.
 func (l *Lock) Unlock() {
 	if l == nil || l.f == nil {
 		return
@@ -124,6 +126,7 @@ func (l *Lock) Unlock() {
 	if l.written {
 		_ = l.f.Truncate(0)
 	}
+	_ = unix.Flock(int(l.f.Fd()), unix.LOCK_UN)
 	l.f.Close()
 	l.f = nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -81,6 +82,44 @@ func TestLockFileExcludesTheSameProcess(t *testing.T) {
 	if _, err := fsx.LockFile(context.Background(), path, "y", 0, nil); failure.KindOf(err) != failure.Locked {
 		t.Errorf("got %v", err)
 	}
+}
+
+// A process that is being started has copies of all descriptors until its exec.
+func TestUnlockLeavesNothingToCopies(t *testing.T) {
+	path := filepath.Join(t.TempDir(), ".lock")
+	lock, err := fsx.LockFile(context.Background(), path, "x", 0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	copies := 0
+	for _, entry := range fds {
+		if target, _ := os.Readlink("/proc/self/fd/" + entry.Name()); target != path {
+			continue
+		}
+		fd, err := strconv.Atoi(entry.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		duplicate, err := syscall.Dup(fd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer syscall.Close(duplicate)
+		copies++
+	}
+	if copies != 1 {
+		t.Fatalf("%d descriptors of the lock file", copies)
+	}
+	lock.Unlock()
+	again, err := fsx.LockFile(context.Background(), path, "y", 0, nil)
+	if err != nil {
+		t.Fatalf("after Unlock: %v", err)
+	}
+	again.Unlock()
 }
 
 func TestLockFileFollowsNoLink(t *testing.T) {
