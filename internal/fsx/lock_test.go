@@ -95,25 +95,24 @@ func TestUnlockLeavesNothingToCopies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	copies := 0
+	var mine []int
 	for _, entry := range fds {
-		if target, _ := os.Readlink("/proc/self/fd/" + entry.Name()); target != path {
-			continue
+		if target, _ := os.Readlink("/proc/self/fd/" + entry.Name()); target == path {
+			fd, err := strconv.Atoi(entry.Name())
+			if err != nil {
+				t.Fatal(err)
+			}
+			mine = append(mine, fd)
 		}
-		fd, err := strconv.Atoi(entry.Name())
-		if err != nil {
-			t.Fatal(err)
-		}
-		duplicate, err := syscall.Dup(fd)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer syscall.Close(duplicate)
-		copies++
 	}
-	if copies != 1 {
-		t.Fatalf("%d descriptors of the lock file", copies)
+	if len(mine) != 1 {
+		t.Fatalf("%d descriptors of the lock file", len(mine))
 	}
+	duplicate, err := syscall.Dup(mine[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(duplicate)
 	lock.Unlock()
 	again, err := fsx.LockFile(context.Background(), path, "y", 0, nil)
 	if err != nil {
