@@ -34,7 +34,7 @@ func (o ResumeOptions) place() Place {
 
 // Resume finishes the restore whose journal stands, from whatever point it was
 // killed at. One that had been put back already is only cleaned up after, with
-// a warning. Without a journal the error is of kind NotFound.
+// a warning. Without a journal there is nothing to do, which a warning says.
 func Resume(ctx context.Context, o ResumeOptions) (res Result, err error) {
 	return o.end(ctx, (*resumption).finish)
 }
@@ -42,7 +42,7 @@ func Resume(ctx context.Context, o ResumeOptions) (res Result, err error) {
 // Abort puts everything back to what stood before the restore whose journal
 // stands. One whose old copies are removed already cannot be taken back: it is
 // cleaned up after, with a warning that names the pre-restore snapshot. Without a
-// journal the error is of kind NotFound.
+// journal there is nothing to do, which a warning says.
 func Abort(ctx context.Context, o ResumeOptions) (res Result, err error) {
 	return o.end(ctx, (*resumption).abort)
 }
@@ -62,10 +62,9 @@ func (o ResumeOptions) end(ctx context.Context, end func(*resumption, context.Co
 	if err != nil {
 		return res, err
 	}
-	if j == nil {
-		return res, &failure.Error{Op: "restore", Subject: o.StateDir, Kind: failure.NotFound,
-			Err:  errors.New("no restore is unfinished"),
-			Hint: "to restore a snapshot: atobackupd restore STAMP --confirm-service-stopped"}
+	if j == nil { // as after the second of two: both are idempotent
+		res.Warnings = append(res.Warnings, "no restore is unfinished: nothing was done")
+		return res, nil
 	}
 	s := &session{Journal: j, resumed: true, owners: tree.Trusted(o.StateDir), share: o.Share,
 		keepOwner: !o.Force || hasChown(), progress: o.Progress}

@@ -21,7 +21,7 @@ func newConfigCheckAccess(c *cli) *cobra.Command {
 				return err
 			}
 			report, err := setup.CheckAccess(cmd.Context(), cfg)
-			return c.emitWith(err, report, func(w io.Writer) { printConfigReport(w, cfg, report) })
+			return c.emitWith(err, report, func(w io.Writer) { printConfigReport(w, cfg, report, c.width()) })
 		},
 	}
 }

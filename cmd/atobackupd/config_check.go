@@ -42,23 +42,25 @@ warnings do not.`,
 					_, err = app.TestNotify(cmd.Context(), cfg, host)
 				}
 			}
-			return c.emitWith(err, report, func(w io.Writer) { printConfigReport(w, cfg, report) })
+			return c.emitWith(err, report, func(w io.Writer) { printConfigReport(w, cfg, report, c.width()) })
 		},
 	}
 	cmd.Flags().BoolVar(&send, "notify", false, "send a real message to every address of [notify]")
 	return cmd
 }
 
-func printConfigReport(w io.Writer, cfg *config.Config, r setup.ConfigReport) {
+func printConfigReport(w io.Writer, cfg *config.Config, r setup.ConfigReport, width int) {
+	t := newTable(column{title: "JOB"}, column{title: "EXPRESSION", drop: 1}, column{title: "NEXT"})
 	for _, job := range r.Schedule.Jobs {
-		fmt.Fprintf(w, "%-8s %-18s next", job.Job, job.Expr)
+		name, expr := job.Job, job.Expr
 		for _, next := range job.Next {
-			fmt.Fprintf(w, "  %s", next.Format("Mon 2006-01-02 15:04 MST"))
+			t.row(name, expr, next.Format("Mon "+moment))
+			name, expr = "", ""
 		}
-		fmt.Fprintln(w)
 	}
+	t.print(w, width)
 	for _, warning := range r.Warnings {
-		fmt.Fprintln(w, "warning:", escape.String(warning))
+		hang(w, width, "warning: ", escape.String(warning))
 	}
 	fmt.Fprintf(w, "%s is good\n", cfg.Path)
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"io"
 	"os"
+
+	"github.com/atocore/atobackupd/internal/failure"
 )
 
 // lazyFile is made when its first byte comes, so that a command that fails leaves
@@ -30,6 +32,9 @@ func (l *lazyFile) Write(p []byte) (n int, err error) {
 func (l *lazyFile) create() (err error) {
 	if l.file == nil {
 		l.file, err = os.OpenFile(l.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	}
+	if errors.Is(err, os.ErrExist) {
+		return &failure.Error{Op: "write", Subject: l.path, Err: err, Hint: "name another file, or remove this one"}
 	}
 	return err
 }

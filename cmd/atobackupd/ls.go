@@ -3,12 +3,11 @@ package main
 import (
 	"fmt"
 	"io"
-	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/atocore/atobackupd/internal/app"
-	"github.com/atocore/atobackupd/internal/escape"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
@@ -19,7 +18,8 @@ func newLs(c *cli) *cobra.Command {
 		Short:   "List the files of a snapshot",
 		Long: `List the files of a snapshot of this machine: mode, owner, group, bytes and time
 of the live file, and the path below the snapshot's directory. What is in a
-snapshot on a target is listed by ` + "`atobackupd vault ls`" + `.`,
+snapshot on a target is listed by ` + "`atobackupd vault ls`" + `.
+Columns that the width has no room for are left out: COLUMNS=200 shows all.`,
 		Example:           "  atobackupd ls latest",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: c.completeStamps,
@@ -29,15 +29,17 @@ snapshot on a target is listed by ` + "`atobackupd vault ls`" + `.`,
 				if err != nil {
 					return err
 				}
-				return c.emit(doc, func(w io.Writer) { printFiles(w, doc.Files) })
+				return c.emit(doc, func(w io.Writer) { printFiles(w, doc.Files, c.width()) })
 			})
 		},
 	}
 }
 
 // printFiles lists files as `ls -l` would, in the order in which they are given.
-func printFiles(w io.Writer, files []snapshot.File) {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+// A path is not broken while another column can be left out.
+func printFiles(w io.Writer, files []snapshot.File, width int) {
+	t := newTable(column{title: "MODE", drop: 3}, column{title: "OWNER", drop: 2}, column{title: "BYTES", right: true},
+		column{title: "MODIFIED (UTC)", drop: 1}, column{title: "PATH", wrap: true, last: true})
 	for _, f := range files {
 		name := f.Path
 		switch f.Type {
@@ -46,9 +48,8 @@ func printFiles(w io.Writer, files []snapshot.File) {
 		case snapshot.TypeDir:
 			name += "/"
 		}
-		fmt.Fprintf(t, "%04o\t%d\t%d\t%d\t%s\t %s\n", f.Mode, f.UID, f.GID, f.Size,
-			f.MTime.UTC().Format("2006-01-02 15:04:05"),
-			escape.String(name))
+		t.row(fmt.Sprintf("%04o", f.Mode), fmt.Sprintf("%d:%d", f.UID, f.GID), fmt.Sprint(f.Size),
+			f.MTime.UTC().Format(time.DateTime), name)
 	}
-	t.Flush()
+	t.print(w, width)
 }

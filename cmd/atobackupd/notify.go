@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
 	"github.com/atocore/atobackupd/internal/app"
@@ -49,5 +50,7 @@ func (c *cli) notifyTest(ctx context.Context, cfg *config.Config) error {
 		return err
 	}
 	return c.emit(map[string]int{"sent": n},
-		func(w io.Writer) { fmt.Fprintf(w, "sent to %d addresses: see that it arrived\n", n) })
+		func(w io.Writer) {
+			fmt.Fprintf(w, "sent to %s: see that it arrived\n", english.Plural(n, "address", ""))
+		})
 }

@@ -107,6 +107,10 @@ func checkRestoreArgs(args []string, r app.RestoreRequest, resume, abort bool) e
 }
 
 func printRestored(w io.Writer, r restore.Result) {
+	if r.Stamp == "" { // no journal stood
+		printWarnings(w, r.Warnings)
+		return
+	}
 	if !r.DBRestored && !r.RegistryRestored && !r.ChromaRestored {
 		fmt.Fprintf(w, "put back: the live store is what it was before the restore of %s\n", r.Stamp)
 		printWarnings(w, r.Warnings)

@@ -114,6 +114,8 @@ Exit status: 0 done, 1 failed, 2 usage or configuration, 3 invalid snapshot,
 		help.GroupID, help.Short = groupInstall, "Explain a command"
 		help.Long = "Explain a command, as its --help does."
 		help.Example = "  atobackupd help vault restore"
+		help.Run = nil
+		help.RunE = func(cmd *cobra.Command, args []string) error { return explainCommand(root, args) }
 	}
 	return root
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode/utf8"
 )
 
 // moment is how people are shown a time.
@@ -24,6 +25,28 @@ func say(w io.Writer, width int, message, hint string) {
 			fmt.Fprintln(w, indent+line)
 		}
 	}
+}
+
+// hang writes label and text as one paragraph, whose later lines are indented. A
+// text that fits stays as it is, and no word is broken: a path can be copied.
+func hang(w io.Writer, width int, label, text string) {
+	const indent = "      "
+	line := label + text
+	if utf8.RuneCountInString(line) > width {
+		line = label
+		for i, word := range strings.Fields(text) {
+			switch {
+			case i == 0:
+				line += word
+			case utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) <= width:
+				line += " " + word
+			default:
+				fmt.Fprintln(w, line)
+				line = indent + word
+			}
+		}
+	}
+	fmt.Fprintln(w, line)
 }
 
 func orNone(s string) string {

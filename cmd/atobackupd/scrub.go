@@ -89,7 +89,7 @@ func (c *cli) scrub(cmd *cobra.Command, a *app.App, bounds app.ScrubBounds) erro
 	c.progress.finish()
 	if emitErr := c.emit(doc, func(w io.Writer) {
 		for _, r := range doc.Checked {
-			printResult(w, r)
+			printResult(w, r, c.width())
 		}
 		fmt.Fprintf(w, "checked %d, %d left for the next run\n", len(doc.Checked), doc.Left)
 	}); emitErr != nil {

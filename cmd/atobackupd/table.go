@@ -18,6 +18,8 @@ type column struct {
 	drop int
 	// wrap lets its text go on in the next line.
 	wrap bool
+	// last wraps it only once every column that can be left out is.
+	last bool
 	// right aligns it to the right, as numbers are.
 	right bool
 }
@@ -104,10 +106,10 @@ func (t *table) fit(width int) []int {
 	return widths
 }
 
-// slack is how much narrower the columns that wrap can still become.
+// slack is how much narrower the columns that wrap at once can still become.
 func (t *table) slack(widths []int) (n int) {
 	for i, c := range t.columns {
-		if c.wrap {
+		if c.wrap && !c.last {
 			n += max(0, widths[i]-minWrap)
 		}
 	}

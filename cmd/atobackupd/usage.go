@@ -39,6 +39,18 @@ func unknownCommand(cmd *cobra.Command, args []string) error {
 		strings.TrimPrefix(cmd.CommandPath()+" "+args[0], "atobackupd ")), config.Nearest(args[0], names))
 }
 
+// explainCommand shows the help of the command that args name.
+func explainCommand(root *cobra.Command, args []string) error {
+	cmd, rest, err := root.Find(args)
+	if err == nil && len(rest) > 0 && cmd.HasSubCommands() {
+		err = unknownCommand(cmd, rest)
+	}
+	if err != nil {
+		return err
+	}
+	return cmd.Help()
+}
+
 // flagError is what a flag that cannot be parsed is told.
 func flagError(cmd *cobra.Command, err error) error {
 	var unknown *pflag.NotExistError

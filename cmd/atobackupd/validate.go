@@ -62,7 +62,7 @@ func (c *cli) validateOne(cmd *cobra.Command, a *app.App, name string) error {
 	if err != nil {
 		return err
 	}
-	if err := c.emit(result, func(w io.Writer) { printResult(w, result) }); err != nil {
+	if err := c.emit(result, func(w io.Writer) { printResult(w, result, c.width()) }); err != nil {
 		return err
 	}
 	return invalid(result)
@@ -73,7 +73,7 @@ func (c *cli) validateAll(cmd *cobra.Command, a *app.App) error {
 	results, err := a.ValidateAll(cmd.Context(), time.Now(), func(result snapshot.Result) {
 		if !c.json {
 			c.progress.finish()
-			printResult(c.stdout, result)
+			printResult(c.people(), result, c.width())
 		}
 		if err := invalid(result); err != nil {
 			bad = err
@@ -97,17 +97,17 @@ func invalid(result snapshot.Result) error {
 		Hint: "do not restore from it; see `atobackupd list` for others"}
 }
 
-func printResult(w io.Writer, r snapshot.Result) {
+func printResult(w io.Writer, r snapshot.Result, width int) {
 	verdict := "valid"
 	if !r.Valid {
 		verdict = "INVALID"
 	}
-	fmt.Fprintf(w, "%s  %s  checked: %s  (%.1fs)\n", r.Stamp, verdict, strings.Join(r.Checked, ", "),
-		float64(r.DurationMS)/1000)
+	hang(w, width, fmt.Sprintf("%s  %s  ", r.Stamp, verdict),
+		fmt.Sprintf("checked: %s  (%.1fs)", strings.Join(r.Checked, ", "), float64(r.DurationMS)/1000))
 	for _, e := range r.Errors {
-		fmt.Fprintln(w, "  error:", escape.String(e))
+		hang(w, width, "  error: ", escape.String(e))
 	}
 	for _, e := range r.Warnings {
-		fmt.Fprintln(w, "  warning:", escape.String(e))
+		hang(w, width, "  warning: ", escape.String(e))
 	}
 }

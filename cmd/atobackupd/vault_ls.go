@@ -35,7 +35,7 @@ has them. No pack is read.`,
 					files = append(files, e.File)
 				}
 				doc := map[string]any{"stamp": stored.Stamp, "push": stored.Push, "files": files}
-				return c.emit(doc, func(w io.Writer) { printFiles(w, files) })
+				return c.emit(doc, func(w io.Writer) { printFiles(w, files, c.width()) })
 			})
 		},
 	}

@@ -77,7 +77,7 @@ func (c *cli) fetchFromVault(ctx context.Context, v *app.Vault, name, identity, 
 	if err := c.emit(doc, func(w io.Writer) {
 		fmt.Fprintf(w, "restored %s to %s in %.1fs, every digest right\n", stored.Stamp, to, took.Seconds())
 		if validate {
-			printResult(w, result)
+			printResult(w, result, c.width())
 		}
 	}); err != nil {
 		return err
