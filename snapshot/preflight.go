@@ -59,18 +59,20 @@ func checkDBSource(ctx context.Context, src Sources, from *held) error {
 	if err := sqlite.Preflight(from.db); err != nil {
 		return err
 	}
-	overview, err := sqlite.Peek(ctx, from.db, peekTimeout)
+	return RequireTables(ctx, from.db, src.RequiredTables)
+}
+
+// RequireTables refuses a database that can be read and lacks one of the tables.
+// What keeps it from being read is for the copy to say, with the hint that fits.
+func RequireTables(ctx context.Context, db sqlite.Live, tables []string) error {
+	overview, err := sqlite.Peek(ctx, db, peekTimeout)
 	if err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		// What SQLite says of it is told by the copy, with the hint that fits.
-		return nil
+		return ctx.Err()
 	}
-	for _, table := range src.RequiredTables {
+	for _, table := range tables {
 		isIt := func(name string) bool { return strings.EqualFold(name, table) } // as SQLite's names
 		if !slices.ContainsFunc(overview.Tables, isIt) {
-			return &failure.Error{Op: "backup", Subject: src.DB,
+			return &failure.Error{Op: "backup", Subject: db.Path(),
 				Err:  fmt.Errorf("required_tables: there is no table %q", table),
 				Hint: "this is not the database that was meant, or atocore.required_tables is out of date"}
 		}

@@ -137,6 +137,15 @@ func isOpenToGroup(c *config.Config, owners tree.Owners) bool {
 		info.Mode&unix.S_ISVTX != 0 && info.Mode&0o007 == 0
 }
 
+// CheckGroup refuses the name of a group that this machine does not know.
+func CheckGroup(name string) error {
+	if _, ok := groupID(name); ok || name == "" {
+		return nil
+	}
+	return &failure.Error{Subject: name, Err: errors.New("no such group"),
+		Hint: "write its number, which `stat -c %g` shows of AtoCore's files"}
+}
+
 // groupID returns the number of a group that is named, or given as a number.
 func groupID(name string) (gid int, ok bool) {
 	if name == "" {

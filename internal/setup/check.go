@@ -16,6 +16,7 @@ import (
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/restore"
+	"github.com/atocore/atobackupd/snapshot"
 	"github.com/atocore/atobackupd/snapshot/chroma"
 	"github.com/atocore/atobackupd/snapshot/sqlite"
 )
@@ -123,22 +124,28 @@ func (c *checker) sharedPlaces() {
 		err = tree.Refusal(c.cfg.Backup.Dir, shared)
 	}
 	c.fail("backup.dir", err)
+	c.fail("backup.atocore_group", app.CheckGroup(c.cfg.Backup.AtoCoreGroup))
 }
 
-// preflightDB reports whether the database can be copied.
-func preflightDB(path string, owners tree.Owners) error {
+// preflightDB reports whether the database can be copied, and is the one that was
+// meant.
+func preflightDB(ctx context.Context, path string, tables []string, owners tree.Owners) error {
 	live, err := sqlite.OpenLive(path, owners)
 	if err != nil {
 		return err
 	}
 	defer live.Close()
-	return sqlite.Preflight(live)
+	if err := sqlite.Preflight(live); err != nil {
+		return err
+	}
+	return snapshot.RequireTables(ctx, live, tables)
 }
 
 // paths checks the data, the backups and the state.
 func (c *checker) paths(ctx context.Context) {
 	a, b := c.cfg.AtoCore, c.cfg.Backup
-	c.fail("atocore.db_path", errors.Join(preflightDB(a.DBPath, tree.Trusted(c.cfg.StateDir)), readable(a.DBPath)))
+	c.fail("atocore.db_path", errors.Join(
+		preflightDB(ctx, a.DBPath, a.RequiredTables, tree.Trusted(c.cfg.StateDir)), readable(a.DBPath)))
 	if a.RegistryPath != "" {
 		if err := readable(a.RegistryPath); errors.Is(err, os.ErrNotExist) {
 			c.warn("atocore.registry_path", "%v: snapshots will hold no registry", err)
@@ -219,6 +226,7 @@ func (c *checker) commands() {
 	}{
 		{"backup.freeze_command", b.FreezeCommand}, {"backup.thaw_command", b.ThawCommand},
 		{"restore.stop_command", r.StopCommand}, {"restore.start_command", r.StartCommand},
+		{"notify.command", c.cfg.Notify.Command},
 	} {
 		if len(command.words) > 0 {
 			if _, err := exec.LookPath(command.words[0]); err != nil {

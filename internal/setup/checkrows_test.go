@@ -54,6 +54,18 @@ func TestCheckFindings(t *testing.T) {
 			cfg.HTTP.TokenFile = file(t, dir+"/token", token, 0o604)
 		}, nil, []string{"http.token_file: DIR/token can be read by every user: chmod 600 it"}},
 
+		{"a group that this machine does not know", func(t *testing.T, dir string, cfg *config.Config) {
+			cfg.Backup.AtoCoreGroup = "atocore-of-elsewhere"
+		}, []string{"backup.atocore_group: atocore-of-elsewhere: no such group: write its number, which " +
+			"`stat -c %g` shows of AtoCore's files"}, nil},
+		{"a table that the database lacks", func(t *testing.T, dir string, cfg *config.Config) {
+			cfg.AtoCore.RequiredTables = []string{"souvenirs"}
+		}, []string{"atocore.db_path: backup: DIR/srv/data/db/atocore.db: required_tables: there is no table \"souvenirs\": " +
+			"this is not the database that was meant, or atocore.required_tables is out of date"}, nil},
+		{"nobody to hand messages to", func(t *testing.T, dir string, cfg *config.Config) {
+			cfg.Notify.Command = []string{dir + "/tell", "ops"}
+		}, nil, []string{"notify.command: exec: \"DIR/tell\": stat DIR/tell: no such file or directory"}},
+
 		{"no ssh key", func(t *testing.T, dir string, cfg *config.Config) {
 			cfg.Offsite[0].IdentityFile = dir + "/none"
 		}, []string{"offsite.laptop.identity_file: open DIR/none: no such file or directory: make it with " +
