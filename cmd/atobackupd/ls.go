@@ -38,8 +38,9 @@ Columns that the width has no room for are left out: COLUMNS=200 shows all.`,
 // printFiles lists files as `ls -l` would, in the order in which they are given.
 // A path is not broken while another column can be left out.
 func printFiles(w io.Writer, files []snapshot.File, width int) {
+	const whole = 1 << 10
 	t := newTable(column{title: "MODE", drop: 3}, column{title: "OWNER", drop: 2}, column{title: "BYTES", right: true},
-		column{title: "MODIFIED (UTC)", drop: 1}, column{title: "PATH", wrap: true, last: true})
+		column{title: "MODIFIED (UTC)", drop: 1}, column{title: "PATH", wrap: true, least: whole})
 	for _, f := range files {
 		name := f.Path
 		switch f.Type {

@@ -54,8 +54,8 @@ func printPlan(w io.Writer, plan app.PrunePlan, now time.Time, width int) {
 		verdict[v.Stamp], reasons[v.Stamp] = "DELETE", v.Reasons
 	}
 	t := newTable(column{title: "STAMP"}, column{title: "AGE", drop: 2, right: true},
-		column{title: "SIZE", right: true},
-		column{title: "CHROMA", drop: 1}, column{title: "VERDICT"}, column{title: "REASONS", wrap: true})
+		column{title: "SIZE", drop: 3, right: true}, column{title: "CHROMA", drop: 1}, column{title: "VERDICT"},
+		column{title: "REASONS", wrap: true, least: 40})
 	for _, s := range plan.Snapshots {
 		stamp := string(s.Stamp)
 		t.row(stamp, age(now, s.CreatedAt), humanize.IBytes(uint64(s.Bytes)), yes(s.Full), verdict[stamp],

@@ -18,8 +18,9 @@ type column struct {
 	drop int
 	// wrap lets its text go on in the next line.
 	wrap bool
-	// last wraps it only once every column that can be left out is.
-	last bool
+	// least is the width below which columns that can be left out go first, where
+	// that is more than minWrap.
+	least int
 	// right aligns it to the right, as numbers are.
 	right bool
 }
@@ -106,11 +107,11 @@ func (t *table) fit(width int) []int {
 	return widths
 }
 
-// slack is how much narrower the columns that wrap at once can still become.
+// slack is how much narrower the columns that wrap can become before others go.
 func (t *table) slack(widths []int) (n int) {
 	for i, c := range t.columns {
-		if c.wrap && !c.last {
-			n += max(0, widths[i]-minWrap)
+		if c.wrap {
+			n += max(0, widths[i]-max(minWrap, c.least))
 		}
 	}
 	return n

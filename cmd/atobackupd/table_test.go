@@ -52,6 +52,25 @@ func TestTableFits(t *testing.T) {
 	}
 }
 
+// Columns go before a text that needs room for itself wraps.
+func TestTableKeepsTheLeastWidth(t *testing.T) {
+	for _, c := range []struct {
+		least int
+		want  string
+	}{
+		{0, "EXTRA  STAMP\n    a  a reason that is as\n       long as this\n"},
+		{30, "STAMP\na reason that is as long as\nthis\n"},
+	} {
+		tb := newTable(column{title: "EXTRA", drop: 1, right: true}, column{title: "STAMP", wrap: true, least: c.least})
+		tb.row("a", "a reason that is as long as this")
+		var out strings.Builder
+		tb.print(&out, 27)
+		if got := out.String(); got != c.want {
+			t.Errorf("least %d:\n%s", c.least, got)
+		}
+	}
+}
+
 func TestWrapText(t *testing.T) {
 	for _, c := range []struct {
 		text  string
