@@ -81,7 +81,7 @@ func manifestOf(ctx context.Context, snap Snapshot, o AdoptOptions, result Resul
 	if err != nil {
 		return nil, err
 	}
-	files, err := scan(snap.Path)
+	files, err := scan(snap.Path, ".")
 	if err != nil {
 		return nil, err
 	}

@@ -57,7 +57,7 @@ func BenchmarkList(b *testing.B) {
 func linkTree(b *testing.B, src, dst string) {
 	b.Helper()
 	must(b, os.Mkdir(dst, 0o700))
-	files, err := scan(src)
+	files, err := scan(src, ".")
 	must(b, err)
 	for _, f := range files {
 		if f.Type == TypeDir {

@@ -15,7 +15,7 @@ import (
 // paths the manifest names. The error is for a cancelled context.
 func checkFiles(ctx context.Context, dir string, m *Manifest, c Content, o ValidateOptions, result *Result) error {
 	var found []File
-	for file, err := range walk(dir) {
+	for file, err := range walk(dir, ".") {
 		if err != nil {
 			result.failPath(file.Path, "file_missing", "%s cannot be read: %v", file.Path, reason(err))
 			continue

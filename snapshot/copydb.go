@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/snapshot/sqlite"
@@ -45,7 +47,10 @@ func (t *takeRun) copyDB(ctx context.Context) error {
 		})
 	}
 	if err == nil {
-		err = t.judgeDB(ctx)
+		group, judging := errgroup.WithContext(ctx)
+		group.Go(func() error { return t.judgeDB(judging) })
+		group.Go(func() error { return t.digestCopies(judging, DBFile) })
+		err = group.Wait()
 	}
 	switch {
 	case ctx.Err() != nil:
@@ -94,6 +99,7 @@ func (t *takeRun) timeJudging() func() {
 // for byte with the files beside it: whoever repairs it needs them all.
 func (t *takeRun) saveRawDB(ctx context.Context, cause error, artifact *Artifact) error {
 	live := t.from.db
+	t.copied = nil // the copy that was digested goes
 	if live.Dir == nil || errors.Is(cause, fs.ErrNotExist) {
 		t.result.fail("db_snapshot_missing", "the live database %s does not exist", t.src.DB)
 	} else if cause != nil {

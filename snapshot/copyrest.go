@@ -117,6 +117,7 @@ func (t *takeRun) saveRawChroma(ctx context.Context, cause error) (chroma.Copied
 func (t *takeRun) chromaOptions() chroma.Options {
 	o := t.o.Chroma
 	o.Share, o.Scratch = t.o.Share.reflinks(), t.store.staging()
+	o.Beside = func(ctx context.Context) error { return t.digestCopies(ctx, ChromaDir) }
 	return o
 }
 
@@ -155,7 +156,7 @@ func (t *takeRun) keepLive(dir *tree.Dir, liveName, name string) error {
 
 // treeSize adds up the regular files below dir.
 func treeSize(dir string) (bytes int64, files int) {
-	for f, err := range walk(dir) {
+	for f, err := range walk(dir, ".") {
 		if err == nil && f.Type == TypeFile {
 			bytes += f.Size
 			files++

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -138,6 +139,7 @@ type takeRun struct {
 	dir      string // in staging/
 	manifest *Manifest
 	live     map[string]File // the live files, by their path in the snapshot
+	copied   []File          // what was digested beside the checks
 	result   Result          // of judging the copies
 	judging  time.Duration   // what that took
 }
@@ -196,7 +198,7 @@ func (t *takeRun) fill(ctx context.Context, stamp Stamp) error {
 // nothing but Chroma is copied, for the database may be locked until it is thawed.
 func (t *takeRun) copyArtifacts(ctx context.Context) error {
 	group, copying := errgroup.WithContext(ctx)
-	if t.o.Chroma.Method == chroma.MethodFreeze || t.o.Tolerant {
+	if t.o.Chroma.Method == chroma.MethodFreeze {
 		group.SetLimit(1)
 	}
 	var parts []*takeRun
@@ -242,6 +244,7 @@ func (t *takeRun) add(part *takeRun) {
 	maps.Copy(t.manifest.Artifacts, part.manifest.Artifacts)
 	maps.Copy(t.manifest.Roots, part.manifest.Roots)
 	maps.Copy(t.live, part.live)
+	t.copied = append(t.copied, part.copied...)
 	if part.manifest.DB != nil {
 		t.manifest.DB = part.manifest.DB
 	}
@@ -249,17 +252,35 @@ func (t *takeRun) add(part *takeRun) {
 	t.judging += part.judging
 }
 
+// digestCopies digests the final copies of an artifact, below a name in the staging
+// directory. It runs beside their checks, which keep one core busy.
+func (t *takeRun) digestCopies(ctx context.Context, name string) (err error) {
+	if t.copied, err = scan(t.dir, name); err != nil {
+		return err
+	}
+	return digest(ctx, t.dir, t.copied, t.o.Progress, nil)
+}
+
 // inventory lists what was staged with its digests, and with what the live files
 // have besides their bytes.
 func (t *takeRun) inventory(ctx context.Context) error {
-	files, err := scan(t.dir)
+	files, err := scan(t.dir, ".")
 	if err != nil {
 		return err
 	}
-	if err := digest(ctx, t.dir, files, t.o.Progress, nil); err != nil {
+	digests := make(map[string]string, len(files))
+	for _, f := range t.copied {
+		digests[f.Path] = f.SHA256
+	}
+	rest := slices.DeleteFunc(slices.Clone(files), func(f File) bool { return digests[f.Path] != "" })
+	if err := digest(ctx, t.dir, rest, t.o.Progress, nil); err != nil {
 		return err
 	}
+	for _, f := range rest {
+		digests[f.Path] = f.SHA256
+	}
 	for i, f := range files {
+		files[i].SHA256 = digests[f.Path]
 		if live, ok := t.live[f.Path]; ok {
 			files[i].Mode, files[i].UID, files[i].GID, files[i].MTime = live.Mode, live.UID, live.GID, live.MTime
 		}

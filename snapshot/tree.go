@@ -18,12 +18,13 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// walk returns everything below a snapshot directory except our manifest, sorted
-// by path, without digests. It follows no symbolic link. What cannot be read
-// comes as an error with its Path, and the walk goes on.
-func walk(dir string) iter.Seq2[File, error] {
+// walk returns everything at and below a name in a snapshot directory ("." is all
+// of it) except our manifest, sorted by path, without digests. It follows no
+// symbolic link. What cannot be read comes as an error with its Path, and the walk
+// goes on.
+func walk(dir, name string) iter.Seq2[File, error] {
 	return func(yield func(File, error) bool) {
-		_ = filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		_ = filepath.WalkDir(filepath.Join(dir, name), func(path string, _ fs.DirEntry, err error) error {
 			rel, relErr := filepath.Rel(dir, path)
 			if relErr != nil || err == nil && (rel == "." || rel == ManifestFile) {
 				return relErr
@@ -41,8 +42,8 @@ func walk(dir string) iter.Seq2[File, error] {
 }
 
 // scan is walk that ends with the first error.
-func scan(dir string) (files []File, err error) {
-	for file, err := range walk(dir) {
+func scan(dir, name string) (files []File, err error) {
+	for file, err := range walk(dir, name) {
 		if err != nil {
 			return nil, err
 		}
@@ -168,7 +169,7 @@ func (s *Snapshot) Inventory(ctx context.Context) ([]File, error) {
 	if s.Manifest != nil {
 		return s.Manifest.Files, nil
 	}
-	files, err := scan(s.Path)
+	files, err := scan(s.Path, ".")
 	if err != nil {
 		return nil, err
 	}

@@ -28,7 +28,7 @@ func rewrite(t testing.TB, dir string, change func(m *Manifest)) {
 // agree makes the manifest say what lies there, so that only the content speaks.
 func agree(t testing.TB, dir string) {
 	t.Helper()
-	files, err := scan(dir)
+	files, err := scan(dir, ".")
 	must(t, err)
 	must(t, digest(context.Background(), dir, files, nil, nil))
 	rewrite(t, dir, func(m *Manifest) { m.Files = files })

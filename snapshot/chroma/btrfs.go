@@ -41,7 +41,7 @@ func CopyBtrfs(ctx context.Context, src *tree.Dir, dst, scratch string, o Option
 	if err != nil {
 		return Copied{}, err
 	}
-	return copyAndJudge(ctx, src, dst, instantTries, func() (Copied, error) {
+	return copyAndJudge(ctx, src, dst, o, instantTries, func() (Copied, error) {
 		for try := 1; ; try++ {
 			c, why, err := copySubvolume(ctx, src.ID(), volume, below, dst, scratch, o)
 			if err != nil || why == "" {

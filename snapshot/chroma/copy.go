@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/fsx/tree"
@@ -28,6 +30,23 @@ type Options struct {
 	LockDeadline    time.Duration // for the write lock, waiting for it included; 0 means DefaultLockDeadline
 	Freeze          Freeze        // for MethodFreeze
 	Scratch         string        // a directory for the snapshot of MethodBtrfs
+
+	// Beside, which may be nil, runs while a finished copy is validated, for that
+	// keeps one core busy: each copy's, so that the last is of the one that stays.
+	Beside func(context.Context) error
+}
+
+// judge validates a finished copy.
+func (o Options) judge(ctx context.Context, dst string) (report Report, err error) {
+	group, judging := errgroup.WithContext(ctx)
+	if o.Beside != nil {
+		group.Go(func() error { return o.Beside(judging) })
+	}
+	group.Go(func() (err error) {
+		report, err = Validate(judging, dst)
+		return err
+	})
+	return report, group.Wait()
 }
 
 // Copied says what was copied and how.
@@ -53,7 +72,7 @@ type Copied struct {
 // nothing is left. No SQLite connection of this process may be open on src: the
 // copy would drop its locks.
 func CopyCold(ctx context.Context, src *tree.Dir, dst string, o Options) (c Copied, err error) {
-	return copyAndJudge(ctx, src, dst, quietTries, func() (Copied, error) { return copyCold(ctx, src, dst, o) })
+	return copyAndJudge(ctx, src, dst, o, quietTries, func() (Copied, error) { return copyCold(ctx, src, dst, o) })
 }
 
 func copyCold(ctx context.Context, src *tree.Dir, dst string, o Options) (c Copied, err error) {
@@ -110,10 +129,9 @@ const (
 
 // copyAndJudge makes a copy and has it validated. A refused one is made anew,
 // until tries copies were refused. An invalid copy is left where it is.
-func copyAndJudge(ctx context.Context, src *tree.Dir, dst string, tries int, make func() (Copied, error)) (
-	c Copied,
-	err error,
-) {
+func copyAndJudge(
+	ctx context.Context, src *tree.Dir, dst string, o Options, tries int, make func() (Copied, error),
+) (c Copied, err error) {
 	if _, err := os.Lstat(dst); !errors.Is(err, fs.ErrNotExist) {
 		return c, errors.Join(err, &os.PathError{Op: "mkdir", Path: dst, Err: fs.ErrExist})
 	}
@@ -126,7 +144,7 @@ func copyAndJudge(ctx context.Context, src *tree.Dir, dst string, tries int, mak
 		if c, err = make(); err != nil {
 			return c, err
 		}
-		if c.Report, err = Validate(ctx, dst); err != nil {
+		if c.Report, err = o.judge(ctx, dst); err != nil {
 			return c, err
 		}
 		slices.SortFunc(c.Entries, func(a, b Entry) int { return strings.Compare(a.Path, b.Path) })

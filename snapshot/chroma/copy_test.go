@@ -184,6 +184,50 @@ func TestCopyOfBrokenIsInvalid(t *testing.T) {
 	})
 }
 
+// What runs beside the validation runs for each copy that is made, sees it whole,
+// and ends the copy when it fails.
+func TestCopyWithWorkBeside(t *testing.T) {
+	dst, runs := "", 0
+	beside := func(context.Context) error {
+		runs++
+		_, err := os.Stat(databaseIn(dst))
+		return err
+	}
+	for name, test := range map[string]struct {
+		source string
+		copy   func(src string, o Options) (Copied, error)
+		runs   int
+	}{
+		"sound": {"whole", func(src string, o Options) (Copied, error) {
+			return CopyCold(t.Context(), dirAt(src), dst, o)
+		}, 1},
+		"broken": {"broken", func(src string, o Options) (Copied, error) {
+			return CopyCold(t.Context(), dirAt(src), dst, o)
+		}, quietTries},
+		"raw": {"broken", func(src string, o Options) (Copied, error) {
+			return CopyRaw(t.Context(), dirAt(src), dst, o)
+		}, 1},
+	} {
+		src := unpack(t, test.source)
+		dst, runs = filepath.Join(t.TempDir(), "copy"), 0
+		if _, err := test.copy(src, Options{Beside: beside}); err != nil && failure.KindOf(err) != failure.Invalid {
+			t.Errorf("%s: %v", name, err)
+		}
+		if runs != test.runs {
+			t.Errorf("%s: it ran %d times, not %d", name, runs, test.runs)
+		}
+		dst = filepath.Join(t.TempDir(), "copy")
+		failed := errors.New("beside")
+		o := Options{Beside: func(context.Context) error { return failed }}
+		if _, err := test.copy(src, o); !errors.Is(err, failed) {
+			t.Errorf("%s: error %v", name, err)
+		}
+		if _, err := os.Lstat(dst); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: it left something: %v", name, err)
+		}
+	}
+}
+
 func TestCopyWithoutDatabase(t *testing.T) {
 	everyCopier(t, func(t *testing.T, copy func(src, dst string) (Copied, error)) {
 		src, dst := unpack(t, "whole"), filepath.Join(t.TempDir(), "copy")

@@ -62,7 +62,7 @@ func CopyFrozen(ctx context.Context, src *tree.Dir, dst string, f Freeze, o Opti
 	if f.Deadline <= 0 {
 		f.Deadline = DefaultFreezeDeadline
 	}
-	return copyAndJudge(ctx, src, dst, instantTries, func() (Copied, error) {
+	return copyAndJudge(ctx, src, dst, o, instantTries, func() (Copied, error) {
 		for try := 1; ; try++ {
 			c, why, err := copyInFreeze(ctx, src, dst, f, o)
 			if err != nil || why == "" {

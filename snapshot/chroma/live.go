@@ -52,7 +52,7 @@ func CopyLive(ctx context.Context, src *tree.Dir, dst string, o Options) (c Copi
 	} else if !ok {
 		return CopyCold(ctx, src, dst, o)
 	}
-	return copyAndJudge(ctx, src, dst, quietTries, func() (Copied, error) { return copyLive(ctx, src, dst, o) })
+	return copyAndJudge(ctx, src, dst, o, quietTries, func() (Copied, error) { return copyLive(ctx, src, dst, o) })
 }
 
 // live is one live copy.

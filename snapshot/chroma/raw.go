@@ -42,7 +42,7 @@ func CopyRaw(ctx context.Context, src *tree.Dir, dst string, o Options) (c Copie
 	if err := m.finish(); err != nil {
 		return c, err
 	}
-	if c.Report, err = Validate(ctx, dst); err != nil {
+	if c.Report, err = o.judge(ctx, dst); err != nil {
 		return c, err
 	}
 	c.Consistency = Unverified

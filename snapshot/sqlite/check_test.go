@@ -96,6 +96,9 @@ func TestCheck(t *testing.T) {
 			CodeIntegrity,
 			"",
 		},
+		{"a cell that runs over its page", schema, func(p string) {
+			overwrite(t, p, 100*1024+8, []byte{3, 0xfe})
+		}, nil, CodeIntegrity, ""},
 		{"damaged schema", schema, func(p string) { overwrite(t, p, 100, make([]byte, 900)) }, nil, CodeIntegrity, ""},
 		{"impossible page size", schema, func(p string) { overwrite(t, p, 16, []byte{3, 3}) }, nil, CodeNotSQLite, ""},
 		{
@@ -340,6 +343,27 @@ func TestQueryTrue(t *testing.T) {
 		"SELECT count(*) = 3 FROM t",
 	); !got || err != nil {
 		t.Errorf("live: %t %v", got, err)
+	}
+}
+
+// The check looks at each cell itself; whatever reads the database before it or
+// after it has each page's cells looked at when it is fetched.
+func TestCellsAreCheckedAroundIntegrity(t *testing.T) {
+	path := stored(t, "CREATE TABLE t (a)", "INSERT INTO t VALUES (1)")
+	err := WithStored(t.Context(), path, func(ctx context.Context, db *sql.DB, size int64) error {
+		for _, when := range []string{"before", "after"} {
+			var on int
+			if err := db.QueryRowContext(ctx, "PRAGMA cell_size_check").Scan(&on); err != nil || on != 1 {
+				t.Errorf("%s: %d, %v", when, on, err)
+			}
+			if problems, _, err := Integrity(ctx, db, size); err != nil || len(problems) > 0 {
+				t.Errorf("%s: %q, %v", when, problems, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
 
