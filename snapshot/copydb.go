@@ -101,7 +101,7 @@ func (t *takeRun) saveRawDB(ctx context.Context, cause error, artifact *Artifact
 	live := t.from.db
 	t.copied = nil // the copy that was digested goes
 	if live.Dir == nil || errors.Is(cause, fs.ErrNotExist) {
-		t.result.fail("db_snapshot_missing", "the live database %s does not exist", t.src.DB)
+		t.result.fail("db_snapshot_missing", "there was no live database")
 	} else if cause != nil {
 		t.result.fail("db_integrity_check_failed", "the live database could not be copied through SQLite: %v", cause)
 	}

@@ -39,6 +39,7 @@ A restore that was interrupted is finished with --resume or taken back with
 			if err := checkRestoreArgs(args, r, resume, abort); err != nil {
 				return err
 			}
+			c.endsRestore = resume || abort
 			return c.withApp(cmd.Context(), false, func(a *app.App) error {
 				if resume || abort {
 					result, err := a.ContinueRestore(cmd.Context(), abort, r.Options)

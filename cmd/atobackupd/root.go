@@ -28,6 +28,8 @@ type cli struct {
 	lockTimeout time.Duration
 	// The operator's word that nobody else writes where the backups lie.
 	trustBackupDir bool
+	// The command ends an interrupted restore: it is not told that there is one.
+	endsRestore bool
 
 	started bool   // a command began its work: errors before that are usage
 	emitted bool   // the document was written
@@ -149,7 +151,7 @@ func (c *cli) open(ctx context.Context, readOnly bool) (*app.App, error) {
 	}
 	o := c.options(cfg)
 	o.ReadOnly = readOnly
-	o.TrustBackupDir = c.trustBackupDir
+	o.TrustBackupDir, o.EndsRestore = c.trustBackupDir, c.endsRestore
 	return app.Open(ctx, cfg, o)
 }
 

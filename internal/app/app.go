@@ -47,6 +47,9 @@ type Options struct {
 	// TrustBackupDir goes on although somebody else can write where the backups
 	// lie.
 	TrustBackupDir bool
+	// EndsRestore says that the command ends an interrupted restore, so that
+	// nobody has to be told of it.
+	EndsRestore bool
 }
 
 // App is an open installation: its configuration, its snapshots, its history.
@@ -93,7 +96,7 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (app *App, err err
 	if err := a.openStore(ctx); err != nil {
 		return nil, err
 	}
-	if pending := a.CheckNoPendingRestore(); pending != nil {
+	if pending := a.CheckNoPendingRestore(); pending != nil && !a.Options.EndsRestore {
 		a.notice(pending.Error())
 	}
 	return a, nil
@@ -163,6 +166,9 @@ func (a *App) openHistory(ctx context.Context) error {
 				a.Options.Log.Warn("the history was damaged and a new one was started", "damaged", aside)
 			}
 		}
+	}
+	if a.history == nil && ctx.Err() != nil {
+		return ctx.Err() // it was interrupted, and says nothing about the history
 	}
 	if a.history == nil {
 		readErr := err
