@@ -138,6 +138,10 @@ func OpenPinned(ctx context.Context, remote Remote, state *State, create VaultIn
 	v, err := OpenVault(ctx, remote)
 	switch {
 	case errors.Is(err, ErrNoVault) && state.VaultID != "" && !repin:
+		if state.holds(ctx, remote, create.Signer) {
+			return nil, refuse(fmt.Errorf("it is missing, and what vault %s held is there", state.VaultID),
+				"it is made anew by: atobackupd vault init --target "+filepath.Base(filepath.Dir(state.path)))
+		}
 		return nil, MissingVault(state)
 	case err != nil && (repin || !errors.Is(err, ErrNoVault)) && state.holds(ctx, remote, create.Signer):
 		// Nobody else has signed what lies there: only vault.json is damaged.
@@ -185,18 +189,29 @@ func OpenPinned(ctx context.Context, remote Remote, state *State, create VaultIn
 	return v, state.Save()
 }
 
+// ErrVaultAway is wrapped by the errors about a pinned vault that is not where it was.
+// Most likely its disk is away. How to begin a new vault, or to go on with another,
+// the runbook says and no message: it would be done on a bare mount point.
+var ErrVaultAway = errors.New("the vault is not where it was")
+
 // MissingVault says that the vault which is pinned is not there.
 func MissingVault(state *State) error {
 	return &failure.Error{Op: "vault", Subject: vaultFile, Kind: failure.VaultMismatch,
-		Err:  fmt.Errorf("there is no vault.json where vault %s was", state.VaultID),
-		Hint: "is its disk mounted? to begin a new vault there: atobackupd vault init"}
+		Err:  away{fmt.Sprintf("there is no vault.json where vault %s was", state.VaultID)},
+		Hint: "is its disk mounted?"}
 }
+
+// away is an ErrVaultAway in words of its own.
+type away struct{ text string }
+
+func (e away) Error() string        { return e.text }
+func (e away) Is(target error) bool { return target == ErrVaultAway }
 
 // OtherVault says that another vault lies where the pinned one was.
 func OtherVault(state *State, id string) error {
 	return &failure.Error{Op: "vault", Subject: vaultFile, Kind: failure.VaultMismatch,
-		Err:  fmt.Errorf("it is vault %s, and vault %s was expected", id, state.VaultID),
-		Hint: "is the right disk mounted? to accept it: atobackupd vault init"}
+		Err:  away{fmt.Sprintf("it is vault %s, and vault %s was expected", id, state.VaultID)},
+		Hint: "is the right disk mounted?"}
 }
 
 // holds reports whether the remote holds a push of this machine that verifies.
@@ -240,12 +255,25 @@ func (s *State) RecordPush(p Pushed) error {
 }
 
 // RecordRemoved forgets pushes that this machine has removed, or has given up,
-// and saves it when that is news.
+// and saves it when that is news. When the newest one is among them, the newest is
+// the next one that is left: its absence is no roll-back.
 func (s *State) RecordRemoved(gone func(PushID) bool) error {
-	before := len(s.Pushes)
-	maps.DeleteFunc(s.Pushes, func(push PushID, _ PushRecord) bool { return gone(push) })
+	before, newest := len(s.Pushes), false
+	maps.DeleteFunc(s.Pushes, func(push PushID, record PushRecord) bool {
+		newest = newest || gone(push) && record.Seq == s.NewestSeq
+		return gone(push)
+	})
 	if len(s.Pushes) == before {
 		return nil
+	}
+	if newest {
+		s.Newest, s.NewestSeq = "", 0
+		for push, record := range s.Pushes {
+			stamp, ok := push.Stamp()
+			if ok && (stamp > s.Newest || stamp == s.Newest && record.Seq > s.NewestSeq) {
+				s.Newest, s.NewestSeq = stamp, record.Seq
+			}
+		}
 	}
 	return s.Save()
 }

@@ -65,9 +65,28 @@ func (p Policy) Lengthen(q Policy) Policy {
 	return p
 }
 
-// Check refuses a policy that was read from a file and cannot be carried out
-// here, because this machine does not know its time zone.
+// Check refuses a policy that was read from a file or asked for by an operator and
+// that nobody can have meant: with a count or an age below zero, a fraction that is
+// none, or a time zone that this machine does not know.
 func (p Policy) Check() error {
+	for _, count := range []struct {
+		name string
+		n    int64
+	}{
+		{"daily", int64(p.Daily)}, {"weekly", int64(p.Weekly)}, {"monthly", int64(p.Monthly)},
+		{"keep_within", int64(p.KeepWithin)}, {"pre_restore_days", int64(p.PreRestore)},
+		{"suspect_days", int64(p.Suspect)}, {"invalid_days", int64(p.Invalid)},
+	} {
+		if count.n < 0 {
+			return fmt.Errorf("%s must not be below zero", count.name)
+		}
+	}
+	if f := p.MaxDeleteFraction; !(f >= 0 && f <= 1) {
+		return fmt.Errorf("max_delete_fraction = %v: must be from 0 to 1", f)
+	}
+	if p.WeekStart < time.Sunday || p.WeekStart > time.Saturday {
+		return fmt.Errorf("week_start: %d is no weekday", p.WeekStart)
+	}
 	_, err := time.LoadLocation(p.zone())
 	return err
 }

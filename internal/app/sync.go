@@ -170,11 +170,11 @@ func (a *App) lookAt(ctx context.Context, t config.Target) (*Vault, error) {
 		return nil, nil
 	}
 	if failure.KindOf(err) == failure.NotFound {
-		return nil, offsite.MissingVault(state)
+		return nil, hintAway(t, offsite.MissingVault(state))
 	}
 	if err == nil && state.VaultID != "" && v.Info.ID != state.VaultID {
 		v.Close()
-		return nil, offsite.OtherVault(state, v.Info.ID)
+		return nil, hintAway(t, offsite.OtherVault(state, v.Info.ID))
 	}
 	return v, err
 }

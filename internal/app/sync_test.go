@@ -221,7 +221,7 @@ func TestSyncStates(t *testing.T) {
 			if err := os.Mkdir(h.path("vault"), 0o700); err != nil {
 				t.Fatal(err)
 			}
-		}, "vault_mismatch", "vault init", failure.Other},
+		}, "vault_mismatch", "is its disk mounted? `mount -a`", failure.Other},
 		{"another vault lies there", "", func(t *testing.T, h *house, a *App) {
 			state, err := offsite.LoadState(a.Config.StateDir, "disk")
 			if err != nil {
@@ -232,7 +232,7 @@ func TestSyncStates(t *testing.T) {
 			if err := state.Save(); err != nil {
 				t.Fatal(err)
 			}
-		}, "vault_mismatch", "vault init", failure.Other},
+		}, "vault_mismatch", "is the right disk mounted? `mount -a`", failure.Other},
 		{"its newest push was taken away", "", func(t *testing.T, h *house, _ *App) {
 			names, err := filepath.Glob(h.path("vault/snapshots/*"))
 			if err != nil || len(names) == 0 {

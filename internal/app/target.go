@@ -90,7 +90,7 @@ func (a *App) dial(ctx context.Context, t config.Target, known bool) (offsite.Re
 	remote, err := dir.Open(t.Path, a.Owners())
 	switch {
 	case failure.KindOf(err) == failure.NotFound && state.VaultID != "":
-		return nil, fmt.Errorf("%s: %w", t.Path, offsite.MissingVault(state))
+		return nil, hintAway(t, offsite.MissingVault(state))
 	case err != nil:
 		return nil, err
 	}
@@ -127,10 +127,29 @@ func (a *App) openTarget(ctx context.Context, t config.Target, repin bool) (v *V
 	}
 	if v.Vault, err = offsite.OpenPinned(ctx, v.remote, v.state, create, repin); err != nil {
 		v.remote.Close()
-		return nil, err
+		return nil, hintAway(t, err)
 	}
 	v.Signers = v.state.Signers(v.signer.AuthorizedKey())
 	return v, nil
+}
+
+// hintAway says what to do about a vault that is not where it was, by where it should
+// be.
+func hintAway(t config.Target, err error) error {
+	var f *failure.Error
+	if !errors.Is(err, offsite.ErrVaultAway) || !errors.As(err, &f) {
+		return err
+	}
+	hinted := *f
+	switch look := "atobackupd target test " + t.Name; t.Type {
+	case "dir":
+		hinted.Subject, hinted.Hint = t.Path, f.Hint+" `mount -a`"
+	case "s3":
+		hinted.Hint = "is it the right bucket and prefix, and who emptied it? " + look
+	default:
+		hinted.Hint = f.Hint + " mount it on that machine, and then: " + look
+	}
+	return &hinted
 }
 
 // targetError is an error about a target, which it names.

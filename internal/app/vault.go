@@ -252,7 +252,7 @@ func (v *Vault) ownPolicy() (retention.Policy, error) {
 	if err := v.Info.Retention.Check(); err != nil {
 		return retention.Policy{}, &failure.Error{
 			Op: "vault", Subject: "vault.json", Kind: failure.Invalid, Err: err,
-			Hint: "set another with vault policy --timezone",
+			Hint: "set another there: atobackupd vault policy --dir DIR",
 		}
 	}
 	return v.Info.Retention, nil

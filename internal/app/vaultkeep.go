@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -252,12 +253,23 @@ func (v *Vault) ForgetSnapshot(ctx context.Context, name string) (gone []offsite
 		return len(f.Stamps) == 0
 	})
 	if err := v.state.RecordRemoved(func(push offsite.PushID) bool {
-		return slices.Contains(gone, push) ||
-			string(push)[:16] == name
+		stamp, ok := push.Stamp()
+		return slices.Contains(gone, push) || ok && string(stamp) == name
 	}); err != nil {
 		return gone, err
 	}
+	v.state.Stamps = slices.DeleteFunc(v.state.Stamps, func(stamp snapshot.Stamp) bool {
+		return holdsStamp(gone, stamp) && !holdsStamp(slices.Collect(maps.Keys(v.state.Pushes)), stamp)
+	})
 	return gone, errors.Join(v.state.Save(), v.checks.Save())
+}
+
+// holdsStamp reports whether one of the pushes is of a stamp.
+func holdsStamp(pushes []offsite.PushID, stamp snapshot.Stamp) bool {
+	return slices.ContainsFunc(pushes, func(push offsite.PushID) bool {
+		of, ok := push.Stamp()
+		return ok && of == stamp
+	})
 }
 
 // SetVaultPolicy writes the retention of a vault in a directory into its

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -45,6 +46,28 @@ func TestForgetSnapshot(t *testing.T) {
 	state, err := offsite.LoadState(a.Config.StateDir, "disk")
 	if err != nil || !state.IsForgotten(h.stamps[0]) || len(state.Pushes) != 2 || len(state.Stamps) != 2 {
 		t.Errorf("%+v, %v", state, err)
+	}
+}
+
+// What an operator takes out of a vault is no roll-back of it, also the newest, also
+// all there is; and from then on nobody says that it is there.
+func TestForgetTheNewest(t *testing.T) {
+	t.Parallel()
+	h := newShipped(t, "")
+	a := h.open()
+	defer a.Close()
+	for left := len(h.stamps) - 1; left >= 0; left-- {
+		stamp := h.stamps[left]
+		if _, err := h.mustOpen(a).ForgetSnapshot(t.Context(), string(stamp)); err != nil {
+			t.Fatal(err)
+		}
+		holders, err := a.OffsiteHolders()
+		if err != nil || len(holders) != left || holders[stamp] != nil {
+			t.Errorf("%d are left: held are %v, %v", left, holders, err)
+		}
+		if docs, err := a.Sync(t.Context(), "", false); err != nil || docs[0].State != "ok" {
+			t.Errorf("%d are left: %+v, %v", left, docs, err)
+		}
 	}
 }
 
@@ -145,6 +168,9 @@ func TestSetVaultPolicy(t *testing.T) {
 		{"more days", func(p *retention.Policy) { p.Daily = 30 }, false},
 		{"a zone and a week", func(p *retention.Policy) { p.Location, p.WeekStart = zone, time.Monday }, false},
 		{"nothing", func(*retention.Policy) {}, false},
+		{"weeks below nothing", func(p *retention.Policy) { p.Weekly = -1 }, true},
+		{"a guard that never holds", func(p *retention.Policy) { p.MaxDeleteFraction = 7 }, true},
+		{"a guard that is no number", func(p *retention.Policy) { p.MaxDeleteFraction = math.NaN() }, true},
 	} {
 		before := open().Info.Retention
 		got, err := SetVaultPolicy(t.Context(), open(), test.change)

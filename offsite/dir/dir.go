@@ -52,7 +52,7 @@ func Open(path string, owners tree.Owners) (*Remote, error) {
 	root, err := openRoot(path, owners)
 	if err != nil {
 		return nil, explain("open vault directory", path, err,
-			"mount its disk, or make a new vault with atobackupd vault init --dir "+path)
+			"mount its disk: `mount -a`; or correct the path")
 	}
 	return newRemote(path, root), nil
 }
