@@ -21,11 +21,13 @@ func newAccept(c *cli) *cobra.Command {
 		Long: `Say that a change was meant which the daemon takes for an accident.
 
 A STAMP is that of a snapshot whose source had lost much: a table that is empty,
-a registry that is gone. Until it is accepted, status is critical.
+a registry that is gone; or of one that was published and is not there any more,
+although no prune deleted it. Until it is accepted, status is critical.
 
-backup-dir takes the backup directory as it is for the right one. It is marked
-with a file when it is first used; where that file is missing although snapshots
-are known, the disk is taken for not mounted, and nothing is written there.`,
+backup-dir takes the backup directory as it is for the right one, with the
+snapshots that lie in it and no others. It is marked with a file when it is first
+used; where that file is missing although snapshots are known, the disk is taken
+for not mounted, and nothing is written there.`,
 		Example:   "  atobackupd accept 20260407T060000Z\n  atobackupd accept backup-dir",
 		Args:      cobra.ExactArgs(1),
 		ValidArgs: []string{acceptBackupDir},

@@ -155,6 +155,11 @@ func printStatus(w io.Writer, s health.Status, now time.Time, width int) {
 		}
 	}
 	for _, target := range s.Targets {
+		if target.Away {
+			fmt.Fprintf(w, "target %s: its vault is not there, %d behind; when it was last seen its newest was %s\n",
+				target.Name, target.Behind, orNone(target.LastSeen))
+			continue
+		}
 		fmt.Fprintf(w, "target %s: %s, newest %s, %d behind\n", target.Name, count(target.Snapshots, "snapshot"),
 			orNone(target.Newest), target.Behind)
 	}

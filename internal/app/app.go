@@ -119,6 +119,7 @@ func (a *App) openStore(ctx context.Context) (err error) {
 	if err := a.mark(); err != nil {
 		return err
 	}
+	a.notePublished(ctx)
 	return a.noteLostHistory(ctx)
 }
 

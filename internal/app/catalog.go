@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/health"
 	"github.com/atocore/atobackupd/internal/history"
 	"github.com/atocore/atobackupd/offsite"
 	"github.com/atocore/atobackupd/retention"
@@ -50,7 +51,7 @@ func (a *App) List(ctx context.Context, now time.Time) (Catalog, error) {
 	}
 	c.Warnings = append(c.Warnings, warnings...)
 	a.store.MeasureExclusive(list)
-	holders, err := a.OffsiteHolders()
+	holders, err := a.heldOffsite(ctx)
 	if err != nil {
 		c.Warnings = append(c.Warnings, err.Error())
 	}
@@ -86,6 +87,32 @@ func (a *App) OffsiteHolders() (map[snapshot.Stamp][]string, error) {
 	return holders, errors.Join(errs...)
 }
 
+// heldOffsite is OffsiteHolders without the targets whose vault is away.
+func (a *App) heldOffsite(ctx context.Context) (map[snapshot.Stamp][]string, error) {
+	holders, err := a.OffsiteHolders()
+	for _, t := range a.Config.Offsite {
+		if !a.vaultAway(ctx, t.Name) {
+			continue
+		}
+		for stamp, names := range holders {
+			holders[stamp] = slices.DeleteFunc(names, func(name string) bool { return name == t.Name })
+		}
+	}
+	return holders, err
+}
+
+// vaultAway reports whether a target's vault was not found when it was looked for last.
+func (a *App) vaultAway(ctx context.Context, target string) bool {
+	var looks []history.Run
+	for _, l := range legs(a.Config) {
+		if l.target == target || l.name == health.LegVerify(target) {
+			last, _ := a.newestRun(ctx, l)
+			looks = append(looks, last)
+		}
+	}
+	return len(looks) > 0 && health.VaultAway(looks...)
+}
+
 // Snapshots lists what is published, with what the history found out since each
 // was taken.
 func (a *App) Snapshots(ctx context.Context, now time.Time) ([]snapshot.Snapshot, []string, error) {
@@ -104,6 +131,7 @@ func (a *App) Snapshots(ctx context.Context, now time.Time) ([]snapshot.Snapshot
 			overlay(&list[i], v)
 		}
 	}
+	a.overlayUndescribed(list)
 	a.overlayFindings(list)
 	return list, warnings, nil
 }

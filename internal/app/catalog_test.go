@@ -279,7 +279,7 @@ func TestFindings(t *testing.T) {
 	if _, err := a.findings(); err == nil || !strings.Contains(err.Error(), "scrub --all") {
 		t.Errorf("garbage: %v", err)
 	}
-	if d := a.damage(nil); len(d) != 1 || !strings.Contains(d[0].Subject, findingsFile) {
+	if d := a.damage(t.Context(), nil); len(d) != 1 || !strings.Contains(d[0].Subject, findingsFile) {
 		t.Errorf("garbage is no damage: %+v", d)
 	}
 	note("c", false, "x")
@@ -400,6 +400,9 @@ func newOpened(t *testing.T, more string) (*house, *App, snapshot.Stamp) {
 	taken := h.backup(a)
 	stamp := h.plant(time.Now().Add(-time.Hour), nil)
 	if err := os.RemoveAll(taken.Path); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.acceptDir(t.Context()); err != nil { // it was never there
 		t.Fatal(err)
 	}
 	return h, a, stamp

@@ -42,7 +42,7 @@ func (a *App) Facts(ctx context.Context, now time.Time) (health.Facts, []snapsho
 	f := health.Facts{
 		Legs: a.legFacts(ctx, now, seen, list, listErr, life, alive), Takes: a.takes(list, now),
 		Clocks: a.futures(seen, list, life.Beat, now),
-		Damage: a.damage(list), Shrunk: suspects(list, now), Unverified: unverified(list, now),
+		Shrunk: suspects(list, now), Unverified: unverified(list, now), Settled: a.settled(),
 		Space: a.spaceFacts(ctx, now), History: a.historyFacts(ctx, list), Daemon: a.daemonFacts(ctx, life, alive, now),
 		Recipients: a.recipientsFact(), Shared: a.sharedFact(),
 	}
@@ -50,6 +50,10 @@ func (a *App) Facts(ctx context.Context, now time.Time) (health.Facts, []snapsho
 	f.Mount = trouble(a.checkMount(ctx))
 	if listErr != nil && f.Mount == nil {
 		f.Mount = trouble(a.unmounted(listErr))
+	}
+	f.Damage = a.damage(ctx, list)
+	if f.Mount == nil { // else its disk is away, and nothing was taken from it
+		f.Damage = append(f.Damage, a.missing(ctx, list)...)
 	}
 	if alive {
 		f.Config, f.Others = life.Config, life.Others

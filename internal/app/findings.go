@@ -126,8 +126,9 @@ func (found findings) add(subject string, f Finding) {
 
 // damage returns what is damaged at now, here and off-site: what was found and
 // not checked clean since, and what the look at the files itself shows.
-func (a *App) damage(list []snapshot.Snapshot) []health.Damage {
+func (a *App) damage(ctx context.Context, list []snapshot.Snapshot) []health.Damage {
 	var all []health.Damage
+	r := a.remedies(ctx, list)
 	for _, s := range list {
 		if isDamaged(s) {
 			since := s.InvalidSince
@@ -135,7 +136,7 @@ func (a *App) damage(list []snapshot.Snapshot) []health.Damage {
 				since = s.Checked
 			}
 			all = append(all, health.Damage{Subject: string(s.Stamp), What: firstFew(s.Errors),
-				Hint: "atobackupd scrub --repair", Since: since})
+				Hint: r.ofSnapshot(s), Since: since})
 		}
 	}
 	all = append(all, a.noDirectories()...)
@@ -149,8 +150,7 @@ func (a *App) damage(list []snapshot.Snapshot) []health.Damage {
 			continue
 		}
 		for _, f := range checks.Findings {
-			all = append(all, health.Damage{Subject: t.Name, What: f.String(),
-				Hint: "atobackupd vault verify --target " + t.Name, Since: f.Found})
+			all = append(all, health.Damage{Subject: t.Name, What: f.String(), Hint: r.ofObject(t, f), Since: f.Found})
 		}
 	}
 	return all

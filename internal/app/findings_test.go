@@ -174,7 +174,7 @@ func TestUnreadableFindings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	damage := a.damage(list)
+	damage := a.damage(t.Context(), list)
 	if len(damage) != 1 || damage[0].Subject != a.findingsPath() || damage[0].Hint != "atobackupd scrub --all" {
 		t.Errorf("%+v", damage)
 	}
@@ -214,12 +214,12 @@ func TestDamage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := a.damage(list)
+	got := a.damage(t.Context(), list)
 	want := []health.Damage{
 		{Subject: string(stamp), What: "torn", Hint: "atobackupd scrub --repair"},
 		{Subject: "20260101T000000Z", What: "it is no directory", Hint: "ls -l "},
 		{Subject: "20260102T000000Z", What: "it is no directory", Hint: "ls -l "},
-		{Subject: "disk", What: "packs/ab.age: missing", Hint: "atobackupd vault verify --target disk", Since: noon},
+		{Subject: "disk", What: "packs/ab.age: missing", Hint: "is not here any more to be sent anew", Since: noon},
 	}
 	if len(got) != len(want) {
 		t.Fatalf("%+v", got)
@@ -234,7 +234,7 @@ func TestDamage(t *testing.T) {
 		t.Errorf("%+v", got[0])
 	}
 	h.write("state/targets/disk/checks.json", "no JSON")
-	if got = a.damage(nil); len(got) != 3 || got[2].Subject != "disk" || got[2].What == "" {
+	if got = a.damage(t.Context(), nil); len(got) != 3 || got[2].Subject != "disk" || got[2].What == "" {
 		t.Errorf("checks that cannot be read: %+v", got)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/atocore/atobackupd/internal/failure"
@@ -49,9 +50,13 @@ func (a *App) unmounted(err error) error {
 		Hint: "mount its disk: `mount -a`; if this is a new directory: atobackupd accept backup-dir"}
 }
 
-// knownStamps returns the snapshots that the history has seen here and that no
-// prune has deleted, newest first.
+// knownStamps returns the snapshots that should be here, newest first: those on the
+// list, or, where there is none, those that the history has seen.
 func (a *App) knownStamps(ctx context.Context) ([]snapshot.Stamp, error) {
+	if p, err := a.published(); err == nil && len(p.Snapshots) > 0 {
+		slices.Reverse(p.Snapshots)
+		return p.Snapshots, nil
+	}
 	runs, err := a.history.Runs(ctx, "backup", time.Time{}, 100)
 	if err != nil {
 		return nil, err
@@ -84,5 +89,8 @@ func (a *App) AcceptBackupDir(ctx context.Context) error {
 	}
 	store.KeepLocksIn(a.locks())
 	a.store = store
-	return a.mark()
+	if err := a.mark(); err != nil {
+		return err
+	}
+	return a.acceptDir(ctx)
 }

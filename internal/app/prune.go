@@ -135,7 +135,7 @@ func (a *App) carryOut(ctx context.Context, now time.Time, doc *PrunePlan) error
 		if err := ctx.Err(); err != nil {
 			return errors.Join(append(failed, err)...)
 		}
-		err := a.store.Delete(snapshot.Stamp(v.Stamp))
+		err := a.deletePublished(ctx, snapshot.Stamp(v.Stamp), doc.Snapshots)
 		if failure.KindOf(err) == failure.Locked {
 			doc.Warnings = append(doc.Warnings, err.Error())
 			continue
@@ -145,11 +145,24 @@ func (a *App) carryOut(ctx context.Context, now time.Time, doc *PrunePlan) error
 			continue
 		}
 		a.Options.Log.Info("deleted a snapshot", "stamp", v.Stamp, "why", strings.Join(v.Reasons, "; "))
-		a.NoteHistoryError(a.history.ForgetValidation(ctx, v.Stamp))
-		a.noteFindings(ctx, func(found findings) { delete(found, v.Stamp) })
+		a.forgetChecks(ctx, snapshot.Stamp(v.Stamp))
 		doc.Deleted = append(doc.Deleted, v.Stamp)
 	}
 	return errors.Join(failed...)
+}
+
+// deletePublished deletes a snapshot that nobody is to miss afterwards.
+func (a *App) deletePublished(ctx context.Context, stamp snapshot.Stamp, list []snapshot.Snapshot) error {
+	how := ""
+	if slices.ContainsFunc(list, func(s snapshot.Snapshot) bool { return s.Stamp == stamp && isDamaged(s) }) {
+		how = deletedByPrune
+	}
+	// First: a process that dies in between leaves a snapshot that is put on the list
+	// again, and none that seems to have been taken away.
+	if err := a.changePublished(ctx, func(p *published) { p.settle(how, stamp) }); err != nil {
+		return err
+	}
+	return a.store.Delete(stamp)
 }
 
 // sweepQuarantine removes what has been in quarantine/ for as long as an invalid

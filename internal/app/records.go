@@ -84,6 +84,9 @@ func (a *App) runJob(ctx context.Context, job, leg string, started history.Run, 
 	beat := notify.Beat{Signal: notify.Start, RunID: newRunID()}
 	run.begun = sync.OnceFunc(func() { a.beatLegs(servedBy(leg), beat) })
 	workErr := work(&run)
+	if publishes(job) {
+		a.notePublished(ctx)
+	}
 	run.FinishedAt = time.Now()
 	run.Outcome, detail.Failure, workErr = outcomeOf(ctx, workErr)
 	if workErr != nil {
@@ -106,6 +109,12 @@ func (a *App) runJob(ctx context.Context, job, leg string, started history.Run, 
 	a.ended(recording, leg, run.Run, detail)
 	a.beatEnd(leg, beat.RunID, run.Run, detail)
 	return workErr
+}
+
+// publishes reports whether a job may publish snapshots: a take, a restore and a live
+// drill do, and a prune adopts those of AtoCore.
+func publishes(job string) bool {
+	return slices.Contains([]string{"backup", "restore", "drill", "prune"}, job)
 }
 
 // isQuestion reports whether a command failed because what was asked makes no

@@ -87,15 +87,17 @@ func (a *App) repairAll(ctx context.Context, now time.Time, r RepairRequest, doc
 	if err != nil {
 		return err
 	}
-	err = damagedError("repair", left)
-	var f *failure.Error
-	if errors.As(err, &f) {
-		f.Hint = "carry it out with `atobackupd scrub --repair --confirm`"
-		if r.Confirm {
-			f.Hint = "fetch good copies from a vault: atobackupd scrub --repair --from TARGET --identity FILE --confirm"
-		}
+	hint := "carry it out with `atobackupd scrub --repair --confirm`"
+	if r.Confirm || !slices.ContainsFunc(doc.Repairs, SnapshotRepair.promises) {
+		hint = a.remedyOf(ctx, now, left)
 	}
-	return err
+	return damagedError("repair", left, hint)
+}
+
+// promises reports whether carrying a repair out would heal something.
+func (r SnapshotRepair) promises() bool {
+	healable := func(f snapshot.RepairFile) bool { return f.Source != "" }
+	return r.Error == "" && (r.Vault != "" || slices.ContainsFunc(r.Files, healable))
 }
 
 // toRepair returns the one snapshot that is meant, whatever is known of it, or all

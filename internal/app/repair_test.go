@@ -30,16 +30,16 @@ func TestRepair(t *testing.T) {
 		{"a plan with a twin", true, snapshot.DBFile, RepairRequest{}, failure.Invalid, "--repair --confirm", false, 1,
 			true, ""},
 		{"healed from a twin", true, snapshot.DBFile, RepairRequest{Confirm: true}, 0, "", true, 1, true, ""},
-		{"a plan without a twin", false, snapshot.DBFile, RepairRequest{}, failure.Invalid, "--repair --confirm",
-			false, 1, false, ""},
-		{"without a twin", false, snapshot.DBFile, RepairRequest{Confirm: true}, failure.Invalid, "--from TARGET",
-			false, 1, false, ""},
+		{"a plan without a twin", false, snapshot.DBFile, RepairRequest{}, failure.Invalid,
+			"no good copy of what is damaged is known", false, 1, false, ""},
+		{"without a twin", false, snapshot.DBFile, RepairRequest{Confirm: true}, failure.Invalid,
+			"no good copy of what is damaged is known", false, 1, false, ""},
 		{"a target that is none", false, snapshot.DBFile, RepairRequest{From: "other"}, failure.Invalid, "", false, 1,
 			false, "no such target"},
 		{"a vault that does not have it", false, snapshot.DBFile, RepairRequest{From: "disk"}, failure.Invalid, "",
 			false, 1, false, "target disk"},
-		{"the manifest", true, snapshot.ManifestFile, RepairRequest{Confirm: true}, failure.Invalid, "--from TARGET",
-			false, 0, true, "only a vault has it"},
+		{"the manifest", true, snapshot.ManifestFile, RepairRequest{Confirm: true}, failure.Invalid,
+			"what its files should be is not known: atobackupd prune", false, 0, true, "only a vault has it"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

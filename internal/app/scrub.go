@@ -65,7 +65,7 @@ func (a *App) Scrub(ctx context.Context, now time.Time, bounds ScrubBounds) (Scr
 		if err != nil {
 			return err
 		}
-		return damagedError("scrub", rotten)
+		return damagedError("scrub", rotten, "suspect the disk; "+a.remedyOf(ctx, now, rotten))
 	})
 	return doc, err
 }
@@ -153,8 +153,8 @@ func (a *App) damaged(ctx context.Context, now time.Time) (rotten []snapshot.Sna
 	return rotten, err
 }
 
-// damagedError names what is rotten; nil when nothing is.
-func damagedError(op string, rotten []snapshot.Snapshot) error {
+// damagedError names what is rotten, and what to do about it; nil when nothing is.
+func damagedError(op string, rotten []snapshot.Snapshot, hint string) error {
 	if len(rotten) == 0 {
 		return nil
 	}
@@ -167,8 +167,7 @@ func damagedError(op string, rotten []snapshot.Snapshot) error {
 		subject = fmt.Sprintf("%d snapshots", len(rotten))
 	}
 	return &failure.Error{Op: op, Subject: subject, Kind: failure.Invalid,
-		Err:  fmt.Errorf("no longer valid: %s", strings.Join(texts, ", ")),
-		Hint: "suspect the disk; see what would heal them: atobackupd scrub --repair"}
+		Err: fmt.Errorf("no longer valid: %s", strings.Join(texts, ", ")), Hint: hint}
 }
 
 // firstFew returns the first findings of a list, and how many more there are.

@@ -38,7 +38,7 @@ func (a *App) Status(ctx context.Context, now time.Time) (health.Status, error) 
 			doc.Running = append(doc.Running, health.RunningStatus{Job: run.Job, Kind: run.Kind, Since: run.StartedAt})
 		}
 	}
-	doc.Targets = a.targetStatus(list, now)
+	doc.Targets = a.targetStatus(doc.Report, list, now)
 	return doc, nil
 }
 
@@ -92,7 +92,7 @@ func sumUp(list []snapshot.Snapshot, now time.Time) health.SnapshotsStatus {
 	return s
 }
 
-func (a *App) targetStatus(list []snapshot.Snapshot, now time.Time) []health.TargetStatus {
+func (a *App) targetStatus(r health.Report, list []snapshot.Snapshot, now time.Time) []health.TargetStatus {
 	statuses := []health.TargetStatus{}
 	holders, _ := a.OffsiteHolders() // what cannot be read counts as not held, and its sync says why
 	for _, t := range a.Config.Offsite {
@@ -106,6 +106,9 @@ func (a *App) targetStatus(list []snapshot.Snapshot, now time.Time) []health.Tar
 					}
 				}
 			}
+		}
+		if leg, _ := r.Leg(health.LegOffsite(t.Name)); leg.Away {
+			s.Away, s.LastSeen, s.Snapshots, s.Newest = true, s.Newest, 0, ""
 		}
 		for _, snap := range list {
 			if snap.Counts(now) && string(snap.Stamp) > s.Newest {

@@ -112,11 +112,16 @@ func TestTargetStatus(t *testing.T) {
 		if test.stateIsUnredable {
 			h.write("state/targets/disk/state.json", "{")
 		}
-		got := a.targetStatus(list, noon)
+		got := a.targetStatus(health.Report{}, list, noon)
 		want := health.TargetStatus{Name: "disk", Type: "dir", Snapshots: test.snapshots, Newest: test.newest,
 			Behind: test.behind}
 		if len(got) != 1 || got[0] != want {
 			t.Errorf("%s: %+v, want %+v", test.name, got, want)
+		}
+		away := health.Report{Legs: []health.Leg{{Name: health.LegOffsite("disk"), Away: true}}}
+		want = health.TargetStatus{Name: "disk", Type: "dir", Behind: 3, Away: true, LastSeen: test.newest}
+		if got = a.targetStatus(away, list, noon); len(got) != 1 || got[0] != want {
+			t.Errorf("%s, and its vault is away: %+v, want %+v", test.name, got, want)
 		}
 	}
 }

@@ -38,10 +38,14 @@ func isAboutChroma(s health.Shrunk) bool {
 }
 
 // Accept says of a take that what its source had lost was meant to go, and of the
-// takes before it that are suspect for no other reason: they met the same loss.
+// takes before it that are suspect for no other reason: they met the same loss. Of a
+// snapshot that is gone it says that nobody need look for it any more.
 func (a *App) Accept(ctx context.Context, stamp snapshot.Stamp) error {
 	list, _, err := a.Snapshots(ctx, time.Now())
 	if err != nil {
+		return err
+	}
+	if gone, err := a.acceptGone(ctx, stamp, list); gone || err != nil {
 		return err
 	}
 	i := slices.IndexFunc(list, func(s snapshot.Snapshot) bool { return s.Stamp == stamp })

@@ -241,16 +241,30 @@ func (v *Vault) ForgetSnapshot(ctx context.Context, name string) (gone []offsite
 		}
 		defer lock.Unlock()
 	}
-	if gone, err = v.Forget(ctx, name, v.Signers); err != nil || v.target == nil {
+	gone, err = v.Forget(ctx, name, v.Signers)
+	if failure.KindOf(err) == failure.NotFound && v.target != nil {
+		// Somebody took it away there, and that is what is settled here.
+		for push := range v.state.Pushes {
+			if stamp, ok := push.Stamp(); ok && (string(push) == name || string(stamp) == name) {
+				gone, err = append(gone, push), nil
+			}
+		}
+	}
+	if err != nil || v.target == nil {
 		return gone, err
 	}
 	if stamp, err := snapshot.ParseStamp(name); err == nil && !v.state.IsForgotten(stamp) {
 		v.state.Forgotten = append(v.state.Forgotten, stamp)
 	}
 	v.state.ForgottenPushes = append(v.state.ForgottenPushes, gone...)
-	v.checks.Findings = slices.DeleteFunc(v.checks.Findings, func(f offsite.Finding) bool {
+	// What is known of a pack stays until the next sync: it must not build on one that
+	// is damaged.
+	for i := range v.checks.Findings {
+		f := &v.checks.Findings[i]
 		f.Stamps = slices.DeleteFunc(slices.Clone(f.Stamps), v.state.IsForgotten)
-		return len(f.Stamps) == 0
+	}
+	v.checks.Findings = slices.DeleteFunc(v.checks.Findings, func(f offsite.Finding) bool {
+		return len(f.Stamps) == 0 && !strings.HasPrefix(f.Object, "packs/")
 	})
 	if err := v.state.RecordRemoved(func(push offsite.PushID) bool {
 		stamp, ok := push.Stamp()

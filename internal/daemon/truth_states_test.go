@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/atocore/atobackupd/internal/app"
@@ -107,10 +108,114 @@ var states = []state{
 		end:  func(w *world) { w.must(os.Remove(w.path("backups/findings.json"))) }},
 	{name: "all snapshots are gone", want: "critical snapshot", text: "no valid snapshot any more",
 		make: func(w *world) { w.removeAll("backups/snapshots/*") },
-		end:  func(w *world) { w.take(snapshot.Weekly) }},
+		end:  func(w *world) { w.acceptDir(); w.take(snapshot.Weekly) }},
 	{name: "the only full snapshot is gone", want: "critical full", text: "no valid snapshot any more",
-		make: func(w *world) { full := w.newest(); w.take(snapshot.Daily); w.must(os.RemoveAll(full)) },
-		end:  func(w *world) { w.take(snapshot.Weekly) }},
+		make: func(w *world) { w.good = w.newest(); w.take(snapshot.Daily); w.must(os.RemoveAll(w.good)) },
+		end:  func(w *world) { w.acceptGone(w.good); w.take(snapshot.Weekly) }},
+	{name: "one of several snapshots is gone", want: "critical damaged", text: "disk has it", settles: true,
+		make: func(w *world) {
+			w.good = w.newest()
+			w.take(snapshot.Weekly)
+			w.must(os.RemoveAll(w.good))
+			w.advises("atobackupd accept " + filepath.Base(w.good))
+		},
+		end: func(w *world) { w.acceptGone(w.good) }},
+	{name: "a snapshot is away and comes back", want: "critical damaged", text: "no other copy of it is known",
+		make: func(w *world) {
+			w.take(snapshot.Weekly)
+			w.good = w.newest()
+			w.must(os.Rename(w.good, w.path("away")))
+		},
+		end: func(w *world) { w.must(os.Rename(w.path("away"), w.good)) }},
+	{name: "several snapshots are gone and the history too", want: "critical damaged", text: "it is gone",
+		settles: true,
+		make: func(w *world) {
+			for range 3 {
+				w.take(snapshot.Weekly)
+			}
+			w.restart(func() {
+				all := w.snapshots()
+				for _, dir := range all[:len(all)-1] {
+					w.must(os.RemoveAll(dir))
+				}
+				w.removeAll("state/history.db*")
+			})
+			w.advises("atobackupd accept backup-dir")
+		},
+		end: func(w *world) { w.acceptDir(); w.settle() }},
+	{name: "the disk of the backups is away and the history lost", want: "critical mount",
+		text: ".atobackupd-dir is missing",
+		make: func(w *world) {
+			w.restart(func() {
+				w.removeAll("state/history.db*")
+				w.move("backups", "away")
+				w.must(os.Mkdir(w.path("backups"), 0o755))
+			})
+		},
+		end: func(w *world) {
+			w.restart(func() { w.must(os.Remove(w.path("backups"))); w.move("away", "backups") })
+			w.settle()
+		}},
+	{name: "nothing is left of a snapshot but its directory", want: "critical damaged", text: "it is gone",
+		make: func(w *world) {
+			w.good = w.newest()
+			w.take(snapshot.Weekly)
+			w.must(os.Mkdir(w.path("kept"), 0o700))
+			w.each("backups/snapshots/"+filepath.Base(w.good)+"/*", func(path string) {
+				w.must(os.Rename(path, w.path("kept/"+filepath.Base(path))))
+			})
+		},
+		end: func(w *world) {
+			w.each("kept/*", func(path string) { w.must(os.Rename(path, w.good+"/"+filepath.Base(path))) })
+		}},
+	{name: "a snapshot has lost its manifest", want: "critical damaged", text: "atobackupd.json is gone",
+		make: func(w *world) {
+			w.good = w.newest()
+			w.take(snapshot.Weekly)
+			w.must(os.Rename(w.good+"/"+snapshot.ManifestFile, w.path("kept")))
+		},
+		end: func(w *world) { w.must(os.Rename(w.path("kept"), w.good+"/"+snapshot.ManifestFile)) }},
+	{name: "the list of snapshots is garbage", want: "critical damaged", text: "published.json",
+		make: func(w *world) {
+			w.write("state/published.json", "garbage")
+			w.advises("atobackupd list")
+		},
+		end: func(w *world) { w.acceptDir() }},
+	{name: "a prune deletes a damaged snapshot", want: "critical damaged", text: "checksum_mismatch", settles: true,
+		make: func(w *world) {
+			w.flipDB()
+			w.mustFail(w.scrub())
+			w.advises("atobackupd scrub --repair " + filepath.Base(w.newest()) + " --from disk --identity FILE")
+		},
+		end: func(w *world) {
+			w.take(snapshot.Weekly)
+			w.days(7)
+			w.take(snapshot.Weekly)
+			w.ship()
+			w.prune()
+			w.must(w.scrub())
+		}},
+	{name: "a snapshot of which there is no other copy rots", want: "critical damaged", text: "checksum_mismatch",
+		make: func(w *world) {
+			w.change("INSERT INTO t VALUES (2)")
+			w.take(snapshot.Daily)
+			w.flipDB()
+			w.mustFail(w.scrub())
+			w.advises("atobackupd backup")
+		},
+		end: func(w *world) { w.flipDB(); w.must(w.scrub()) }},
+	{name: "a file rots of which another snapshot has a copy", want: "critical damaged", text: "checksum_mismatch",
+		make: func(w *world) {
+			w.take(snapshot.Daily)
+			w.unshare(w.newest() + "/" + snapshot.DBFile)
+			w.flipDB()
+			w.mustFail(w.scrub())
+			w.advises("atobackupd scrub --repair")
+		},
+		end: func(w *world) {
+			_, err := w.app.Repair(w.t.Context(), time.Now(), app.RepairRequest{Confirm: true})
+			w.must(err)
+		}},
 	{name: "a snapshot was taken invalid before a restore", // it says so, and is no damage
 		make: func(w *world) { w.copyAs("20000101T000500Z", "pre-restore", false) }},
 	{name: "AtoCore made a snapshot that is broken", want: "critical damaged", text: "db_not_sqlite",
@@ -341,6 +446,21 @@ var states = []state{
 	{name: "the disk of a target is not mounted", want: "critical offsite:disk", text: "is its disk mounted",
 		make: func(w *world) { w.take(snapshot.Daily); w.move("vault", "away"); w.mustFail(w.tryShip()) },
 		end:  func(w *world) { w.move("away", "vault"); w.ship() }},
+	{name: "a damaged object of which nothing is left here", want: "critical damaged", text: "disk", settles: true,
+		make: func(w *world) {
+			w.good = w.newest()
+			w.take(snapshot.Weekly)
+			w.must(os.RemoveAll(w.good))
+			w.acceptGone(w.good)
+			w.flipPack()
+			w.mustFail(w.verify())
+			w.advises("atobackupd vault ls " + filepath.Base(w.good) + " --target disk --identity FILE")
+		},
+		end: func(w *world) { w.forget(filepath.Base(w.good)); w.ship(); w.must(w.verify()) }},
+	{name: "a target with damage is taken out of the configuration", want: "critical damaged", text: "disk",
+		forgets: true,
+		make:    func(w *world) { w.flipPack(); w.mustFail(w.verify()); w.advises("atobackupd sync --target disk") },
+		end:     func(w *world) { w.configure(func(c *config.Config) { c.Offsite = nil }) }},
 	{name: "another vault lies where ours was", want: "critical offsite:disk", text: "disk",
 		make: func(w *world) {
 			w.take(snapshot.Daily)
@@ -600,6 +720,44 @@ func (w *world) accept() {
 	w.t.Helper()
 	facts, _ := w.app.Facts(w.t.Context(), time.Now())
 	w.must(w.app.Accept(w.t.Context(), snapshot.Stamp(facts.Shrunk[len(facts.Shrunk)-1].Stamp)))
+}
+
+// advises checks that the command to run about the gravest problem begins so.
+func (w *world) advises(command string) {
+	w.t.Helper()
+	status, err := w.app.Status(w.t.Context(), time.Now())
+	w.must(err)
+	problems := status.Problems()
+	if len(problems) == 0 || !strings.HasPrefix(problems[0].Command(), command) {
+		w.t.Errorf("%q is not advised: %+v", command, problems)
+	}
+}
+
+// acceptGone gives up a snapshot that is gone.
+func (w *world) acceptGone(dir string) {
+	w.t.Helper()
+	w.must(w.app.Accept(w.t.Context(), snapshot.Stamp(filepath.Base(dir))))
+}
+
+func (w *world) acceptDir() { w.t.Helper(); w.must(w.app.AcceptBackupDir(w.t.Context())) }
+
+// unshare makes a file one of its own that was a hard link to others.
+func (w *world) unshare(path string) {
+	w.t.Helper()
+	data, err := os.ReadFile(path)
+	w.must(err)
+	w.must(os.Remove(path))
+	w.must(os.WriteFile(path, data, 0o400))
+}
+
+// forget takes a snapshot out of the vault.
+func (w *world) forget(stamp string) {
+	w.t.Helper()
+	v, err := w.app.OpenVaultTarget(w.t.Context(), w.app.Config.Offsite[0], nil)
+	w.must(err)
+	defer v.Close()
+	_, err = v.ForgetSnapshot(w.t.Context(), stamp)
+	w.must(err)
 }
 
 // flipPack flips a byte of the first pack in the vault.

@@ -39,6 +39,8 @@ type state struct {
 	after string
 	// forgets says that the alarm ends because nobody looks any more.
 	forgets bool
+	// settles says that the alarm ends because somebody gave up what was lost.
+	settles bool
 }
 
 // world is an installation under a daemon's eyes, on which everything has gone
@@ -430,13 +432,16 @@ func (w *world) run(s state) {
 	w.pulse = nil
 	s.end(w)
 	w.check("after its end", s.after, "")
-	if s.after == "" && !s.forgets {
+	if s.after == "" && !s.forgets && !s.settles {
 		w.checkPulse("after its end", "", name)
 	}
 	told = strings.Join(w.look(), "\n")
 	word := "RECOVERED "
-	if s.forgets {
+	switch {
+	case s.forgets:
 		word = "NO LONGER WATCHED "
+	case s.settles:
+		word = "SETTLED "
 	}
 	if got := strings.Count(told, word+name); s.after == "" && !silent && got != 1 || silent && told != "" {
 		w.t.Errorf("after its end people are told %q", told)

@@ -126,7 +126,10 @@ func addTargets(a *app.App, now time.Time, state *web.State) {
 			Name: t.Name, Type: t.Type, Place: placeOf(t), Level: cmp.Or(leg.Level, health.LevelOK),
 			Stamps:      slices.Sorted(slices.Values(vault.Stamps)),
 			LastSuccess: orZero(leg.LastSuccess), LastAttempt: orZero(leg.LastAttempt), LastError: leg.Message,
-			Limit: leg.Limit,
+			Limit: leg.Limit, Away: leg.Away,
+		}
+		if target.Away {
+			target.Stamps = nil // what it held when it was there is no copy
 		}
 		for _, s := range owed(a, t, target.Stamps, state, now) {
 			target.Behind++

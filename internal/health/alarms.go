@@ -22,8 +22,11 @@ type Alarm struct {
 	ResolvedAt time.Time `json:"resolved_at,omitzero"` // zero while it is open
 }
 
-// unwatched is the message of an alarm that ended because nobody looks any more.
-const unwatched = "no longer watched"
+// Unwatched is the message of an alarm that ended because nobody looks any more.
+const Unwatched = "no longer watched"
+
+// settledMark begins the message of an alarm that ended although nothing was healed.
+const settledMark = "settled: "
 
 // Alarms holds the alarms as they are: those that are open, and those that are
 // over and of whose end nobody was told.
@@ -55,8 +58,13 @@ func (l Alarms) Update(r Report, now time.Time) (Alarms, Changes) {
 				next.Open = append(next.Open, alarm)
 				continue
 			case ok && !leg.Watched, !ok && isLeg(alarm.Leg):
-				alarm.Message = unwatched
+				alarm.Message = Unwatched
 				c.Raised = append(c.Raised, alarm)
+			case !ok:
+				if end := r.settlement(alarm); end != "" {
+					alarm.Message = end
+					c.Raised = append(c.Raised, alarm)
+				}
 			}
 			alarm.ResolvedAt = now
 			c.Resolved = append(c.Resolved, alarm)
@@ -86,6 +94,28 @@ func (l Alarms) Update(r Report, now time.Time) (Alarms, Changes) {
 		c.Fresh = append(c.Fresh, alarm)
 	}
 	return next, c
+}
+
+// settlement is the message of an alarm about damage that is over and was not healed;
+// "" for one that was.
+func (r Report) settlement(alarm Alarm) string {
+	if alarm.Leg != ConditionDamaged {
+		return ""
+	}
+	var how []string
+	for _, s := range r.Settled {
+		switch {
+		case !strings.Contains(alarm.Message, s.Subject):
+		case s.How == Unwatched:
+			return Unwatched
+		default:
+			how = append(how, s.Subject+" was "+s.How)
+		}
+	}
+	if len(how) == 0 {
+		return ""
+	}
+	return settledMark + firstFew(how)
 }
 
 // isLeg reports whether a name is one of a leg.
@@ -174,8 +204,13 @@ func (n Notice) Message(host string) (title, body string) {
 			a.Message))
 	}
 	for _, a := range n.Recovered {
-		if a.Message == unwatched {
+		if a.Message == Unwatched {
 			lines = append(lines, fmt.Sprintf("NO LONGER WATCHED %s: it was not well", a.Leg))
+			continue
+		}
+		if how, ok := strings.CutPrefix(a.Message, settledMark); ok {
+			lines = append(lines, fmt.Sprintf("SETTLED %s, after %s: %s", a.Leg,
+				a.ResolvedAt.Sub(a.Since).Round(time.Minute), how))
 			continue
 		}
 		lines = append(lines, fmt.Sprintf("RECOVERED %s, after %s; it was: %s", a.Leg,
@@ -187,8 +222,10 @@ func (n Notice) Message(host string) (title, body string) {
 		what = bad[0].Leg + " is bad"
 	case len(bad) > 1:
 		what = fmt.Sprintf("%d alarms", len(bad))
-	case len(n.Recovered) == 1 && n.Recovered[0].Message == unwatched:
+	case len(n.Recovered) == 1 && n.Recovered[0].Message == Unwatched:
 		what = n.Recovered[0].Leg + " is no longer watched"
+	case len(n.Recovered) == 1 && strings.HasPrefix(n.Recovered[0].Message, settledMark):
+		what = n.Recovered[0].Leg + " is settled"
 	case len(n.Recovered) == 1:
 		what = n.Recovered[0].Leg + " has recovered"
 	default:

@@ -102,16 +102,28 @@ func (f Facts) conditions(now time.Time) []Condition {
 
 func damaged(list []Damage) (verdict, time.Time) {
 	var texts []string
-	since := list[0].Since
+	var since time.Time
+	gone := 0
 	for _, d := range list {
 		texts = append(texts, d.Subject+" ("+d.What+")")
-		if d.Since.Before(since) {
+		if !d.Since.IsZero() && (since.IsZero() || d.Since.Before(since)) {
 			since = d.Since
 		}
+		if d.Gone {
+			gone++
+		}
 	}
-	headline := "A stored copy is damaged."
+	what := "damaged"
+	switch gone {
+	case 0:
+	case len(list):
+		what = "gone"
+	default:
+		what = "damaged or gone"
+	}
+	headline := "A stored copy is " + what + "."
 	if len(list) > 1 {
-		headline = fmt.Sprintf("%d stored copies are damaged.", len(list))
+		headline = fmt.Sprintf("%d stored copies are %s.", len(list), what)
 	}
 	return verdict{level: LevelCritical, headline: headline, message: "damaged or missing: " + firstFew(texts),
 		hint: list[0].Hint}, since

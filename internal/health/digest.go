@@ -52,6 +52,9 @@ func Digest(s Status, l Lately, host string) (title, body string) {
 	}
 	for _, t := range s.Targets {
 		newest := "nothing yet"
+		if t.Away {
+			newest = "for its vault is not there"
+		}
 		if t.Newest != "" {
 			newest = "newest of " + clockOf(t.Newest)
 		}

@@ -11,6 +11,7 @@ type Facts struct {
 
 	RestorePending *Trouble   // a restore journal stands
 	Damage         []Damage   // findings that no clean check has ended
+	Settled        []Settled  // how damage ended that nothing has healed
 	Shrunk         []Shrunk   // suspect takes that nobody accepted, newest last
 	Unverified     *Trouble   // of the newest full snapshot
 	Space          *Space     // nil where there is no disk to ask
@@ -44,8 +45,15 @@ type Other struct {
 type Damage struct {
 	Subject string // a stamp, or "laptop: packs/…"
 	What    string
+	Gone    bool // the whole snapshot is not there
 	Hint    string
-	Since   time.Time
+	Since   time.Time // zero where that is not known
+}
+
+// Settled says how damage ended that nothing has healed: it did not recover.
+type Settled struct {
+	Subject string // as the message of its alarm has it
+	How     string // Unwatched, or what was done about it: "accepted as lost"
 }
 
 // Shrunk is a take whose source had lost much.

@@ -11,6 +11,8 @@ type Report struct {
 	Level      string      `json:"level"` // the worst of all
 	Legs       []Leg       `json:"legs"`
 	Conditions []Condition `json:"conditions"` // those that hold
+
+	Settled []Settled `json:"-"` // how damage ended that nothing has healed
 }
 
 // Leg is how one leg stands.
@@ -28,7 +30,7 @@ type Leg struct {
 	Limit    time.Duration `json:"-"` // how old the last success may be
 	Watched  bool          `json:"-"`
 	Quiet    bool          `json:"-"` // bad, and no alarm: the schedule is about to mend it
-	Lost     bool          `json:"-"` // of a target: its vault was not where it was looked for last
+	Away     bool          `json:"-"` // of a target: its vault was not where it was looked for last
 }
 
 // Condition is something that is wrong as long as it is true.
@@ -44,7 +46,7 @@ type Condition struct {
 
 // Judge decides how everything stands at now.
 func Judge(f Facts, now time.Time) Report {
-	r := Report{Level: LevelOK, Legs: []Leg{}, Conditions: []Condition{}}
+	r := Report{Level: LevelOK, Legs: []Leg{}, Conditions: []Condition{}, Settled: f.Settled}
 	takesBad := false
 	for _, leg := range f.Legs {
 		if leg.Holds && f.Mount != nil {
@@ -55,7 +57,9 @@ func Judge(f Facts, now time.Time) Report {
 		if leg.Name == LegSnapshot {
 			takesBad = v.level == LevelCritical
 		}
-		r.Legs = append(r.Legs, leg.report(v, now))
+		l := leg.report(v, now)
+		l.Away = f.vaultAway(leg.Name)
+		r.Legs = append(r.Legs, l)
 		r.Level = Worse(r.Level, v.level)
 	}
 	r.Conditions = append(r.Conditions, f.conditions(now)...)
@@ -68,7 +72,7 @@ func Judge(f Facts, now time.Time) Report {
 // report writes a verdict with the times that it was made from.
 func (f LegFacts) report(v verdict, now time.Time) Leg {
 	l := Leg{Name: f.Name, Level: v.level, Message: v.message, Headline: v.headline, Hint: v.hint, Limit: f.Limit,
-		Watched: f.Off == "", Quiet: v.quiet, Lost: f.lost()}
+		Watched: f.Off == "", Quiet: v.quiet}
 	at := func(t time.Time) *time.Time {
 		if t.IsZero() {
 			return nil

@@ -1,7 +1,9 @@
 package health
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -65,11 +67,24 @@ func (f LegFacts) judge(takes Takes, takesBad bool, now time.Time) verdict {
 // isGone reports whether snapshots were taken and none that counts is there.
 func (f LegFacts) isGone() bool { return f.Holds && f.Newest.IsZero() && !f.LastSuccess.IsZero() }
 
-// lost reports whether the newest look at a target did not find its vault.
-func (f LegFacts) lost() bool {
-	_, target := cutTarget(f.Name)
-	why := DetailOf(f.Last).Failure
-	return target != "" && Conclusive(f.Last) && (why == "vault_mismatch" || why == "not_found")
+// VaultAway reports whether the newest of the runs that looked at a vault, a sync and a
+// verify, did not find it: what it held when it was last seen is no copy any more.
+func VaultAway(looks ...Run) bool {
+	newest := slices.MaxFunc(looks, func(a, b Run) int { return cmp.Compare(a.ID, b.ID) })
+	why := DetailOf(newest).Failure
+	return Conclusive(newest) && (why == "vault_mismatch" || why == "not_found")
+}
+
+// vaultAway is VaultAway of a target, by the facts of its legs.
+func (f Facts) vaultAway(leg string) bool {
+	_, target := cutTarget(leg)
+	var looks []Run
+	for _, l := range f.Legs {
+		if _, of := cutTarget(l.Name); target != "" && of == target {
+			looks = append(looks, l.Last)
+		}
+	}
+	return len(looks) > 0 && VaultAway(looks...)
 }
 
 // failure is the verdict on a leg whose newest decisive run failed. The cause

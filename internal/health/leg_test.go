@@ -174,29 +174,55 @@ func TestJudgeLeg(t *testing.T) {
 	}
 }
 
-// A take whose files are gone is no success, and a target whose vault was not found
-// is none to restore from.
-func TestLegReport(t *testing.T) {
-	lost := func(why string) LegFacts {
-		return LegFacts{Name: "offsite:laptop", LastSuccess: ago(day),
-			Last: ended("sync:laptop", ago(hour), Failed, RunDetail{Failure: why})}
+// A target whose vault the newest look did not find holds no copy, whichever of its
+// legs looked.
+func TestVaultAway(t *testing.T) {
+	run := func(id int64, why string) Run {
+		r := ended("sync:laptop", ago(hour), OK, RunDetail{})
+		if why != "" {
+			r = ended("sync:laptop", ago(hour), Failed, RunDetail{Failure: why})
+		}
+		r.ID = id
+		return r
 	}
+	for _, test := range []struct {
+		name         string
+		sync, verify Run
+		away         bool
+	}{
+		{"never looked", Run{}, Run{}, false},
+		{"it was there", run(1, ""), run(2, ""), false},
+		{"another vault", run(3, "vault_mismatch"), run(2, ""), true},
+		{"no vault", run(3, "not_found"), run(2, ""), true},
+		{"the key is refused", run(3, "auth_failed"), run(2, ""), false},
+		{"a verify did not find it", run(1, ""), run(2, "vault_mismatch"), true},
+		{"a sync found it after that", run(3, ""), run(2, "vault_mismatch"), false},
+		{"a verify found it after that", run(3, "vault_mismatch"), run(4, ""), false},
+	} {
+		r := Judge(Facts{Legs: []LegFacts{{Name: "offsite:laptop", Last: test.sync},
+			{Name: "verify:laptop", Last: test.verify}, {Name: "offsite:disk", Last: run(9, "")}}}, noon)
+		for _, l := range r.Legs {
+			if l.Away != (test.away && l.Name != "offsite:disk") {
+				t.Errorf("%s: %s is away: %v", test.name, l.Name, l.Away)
+			}
+		}
+	}
+}
+
+// A take whose files are gone is no success.
+func TestLegReport(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		facts   LegFacts
 		success time.Time
-		lost    bool
 	}{
 		{"older ones are left", LegFacts{Name: LegSnapshot, Holds: true, LastSuccess: ago(hour), Newest: ago(day)},
-			ago(day), false},
-		{"none is left", LegFacts{Name: LegSnapshot, Holds: true, LastSuccess: ago(hour)}, time.Time{}, false},
-		{"a job", LegFacts{Name: LegPrune, LastSuccess: ago(hour)}, ago(hour), false},
-		{"another vault", lost("vault_mismatch"), ago(day), true},
-		{"no vault", lost("not_found"), ago(day), true},
-		{"the key is refused", lost("auth_failed"), ago(day), false},
+			ago(day)},
+		{"none is left", LegFacts{Name: LegSnapshot, Holds: true, LastSuccess: ago(hour)}, time.Time{}},
+		{"a job", LegFacts{Name: LegPrune, LastSuccess: ago(hour)}, ago(hour)},
 	} {
 		l := test.facts.report(verdict{}, noon)
-		if (l.LastSuccess == nil) != test.success.IsZero() || l.Lost != test.lost ||
+		if (l.LastSuccess == nil) != test.success.IsZero() ||
 			l.LastSuccess != nil && !l.LastSuccess.Equal(test.success) {
 			t.Errorf("%s: %+v", test.name, l)
 		}

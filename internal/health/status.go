@@ -56,9 +56,12 @@ type SpaceStatus struct {
 type TargetStatus struct {
 	Name      string `json:"name"`
 	Type      string `json:"type"`
-	Snapshots int    `json:"snapshots"`
+	Snapshots int    `json:"snapshots"` // none while it is away
 	Newest    string `json:"newest"`
 	Behind    int    `json:"behind"` // snapshots that count here and that it does not hold
+	Away      bool   `json:"away"`   // its vault was not where it was looked for last
+
+	LastSeen string `json:"-"` // of one that is away: the newest snapshot that it held
 }
 
 // Command returns the command line in a problem's hint; "" where it names none.

@@ -161,6 +161,9 @@ func newTargetView(t Target, state *State) targetView {
 			v.Lag = span(here.Stamp.Time().Sub(v.NewestAt)) + " behind this machine"
 		}
 	}
+	if t.Away {
+		v.Lag = "its vault is not there"
+	}
 	if t.Behind > 0 {
 		v.Debt = fmt.Sprintf("%s to send (%s here)", count(t.Behind, "snapshot"), size(t.BehindBytes))
 	}

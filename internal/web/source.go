@@ -65,7 +65,8 @@ type Target struct {
 	Type        string // sftp or dir
 	Place       string // where the vault is, for people
 	Level       string
-	Stamps      []snapshot.Stamp // that it holds, oldest first
+	Stamps      []snapshot.Stamp // that it holds, oldest first; none while it is away
+	Away        bool             // its vault was not where it was looked for last
 	Behind      int              // valid local snapshots that it should get and does not hold
 	BehindBytes int64            // of those, as they lie here
 	LastSuccess time.Time

@@ -4,7 +4,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/atocore/atobackupd/internal/health"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
@@ -76,11 +75,6 @@ func restorable(state *State, c clock, wanted func(snapshot.Stamp) bool) string 
 		}
 	}
 	for _, t := range state.Targets {
-		offsite, _ := state.Status.Leg(health.LegOffsite(t.Name))
-		verify, _ := state.Status.Leg(health.LegVerify(t.Name))
-		if offsite.Lost || verify.Lost {
-			continue // what it held when it was there is no place to restore from
-		}
 		for _, stamp := range slices.Backward(t.Stamps) {
 			if wanted(stamp) && !stamp.Time().After(state.Now) {
 				add(stamp, t.Name)

@@ -58,9 +58,9 @@ func TestVerdict(t *testing.T) {
 			State{Status: status(), Targets: []Target{target("laptop", lastYear), target("new")}},
 			"ok\nYou can restore to 31 December 2025, 23:30 from laptop.\n\n\n\n"},
 		{"a target whose vault is gone",
-			State{Status: status(health.Leg{Name: "offsite:laptop", Level: health.LevelCritical, Lost: true,
+			State{Status: status(health.Leg{Name: "offsite:laptop", Level: health.LevelCritical, Away: true,
 				Headline: "The last attempt failed.", Message: "another vault"}), Snapshots: snapshots(today),
-				Targets: []Target{target("laptop", sunday), target("disk", sunday)}},
+				Targets: []Target{{Name: "laptop", Away: true}, target("disk", sunday)}},
 			"critical\nThe last attempt failed.\nanother vault\n\n" +
 				"You can still restore to 06:00 today from here, and to Sunday 05:00 from disk.\n"},
 		{"vectors are older", State{Status: status(), Snapshots: snapshots(sunday, today),
