@@ -25,9 +25,9 @@ a registry that is gone; or of one that was published and is not there any more,
 although no prune deleted it. Until it is accepted, status is critical.
 
 backup-dir takes the backup directory as it is for the right one, with the
-snapshots that lie in it and no others. It is marked with a file when it is first
-used; where that file is missing although snapshots are known, the disk is taken
-for not mounted, and nothing is written there.`,
+snapshots that lie in it and no others. It is marked with a file when it is
+first used; where that file is missing although snapshots are known, the disk is
+taken for not mounted, and nothing is written there.`,
 		Example:   "  atobackupd accept 20260407T060000Z\n  atobackupd accept backup-dir",
 		Args:      cobra.ExactArgs(1),
 		ValidArgs: []string{acceptBackupDir},
