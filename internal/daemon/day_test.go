@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -65,7 +66,26 @@ type house struct {
 	t    *testing.T
 	dir  string
 	sink *sink
+	log  logged
 	stop func()
+}
+
+// logged keeps what the daemon logged.
+type logged struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
 func newHouse(t *testing.T, more string) *house {
@@ -97,7 +117,7 @@ func (h *house) open() *app.App {
 		h.t.Fatal(err)
 	}
 	a, err := app.Open(h.t.Context(), cfg, app.Options{Version: "test", Host: "dalidou",
-		Log: slog.New(slog.NewTextHandler(h.t.Output(), nil))})
+		Log: slog.New(slog.NewTextHandler(io.MultiWriter(h.t.Output(), &h.log), nil))})
 	if err != nil {
 		h.t.Fatal(err)
 	}

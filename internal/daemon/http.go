@@ -92,10 +92,14 @@ func (s httpSource) Backup(ctx context.Context, includeChroma bool) (any, error)
 			Err:  errors.New("there is no Chroma directory here to include"),
 			Hint: "set atocore.chroma_path, or ask without it"}
 	}
+	log, start := a.Options.Log.With("job", "backup"), time.Now()
+	log.Info("started", "by", "http", "full", includeChroma)
 	taken, err := a.BackupNow(ctx, snapshot.Manual, includeChroma)
 	if err != nil {
+		log.Info("failed") // the error is the server's to tell
 		return nil, err
 	}
+	log.Info("done", "stamp", taken.Stamp, "duration", time.Since(start).Round(time.Millisecond))
 	for _, t := range a.Config.Offsite {
 		s.d.trigger(app.SyncJob(t.Name))
 	}

@@ -92,6 +92,11 @@ func TestHTTPServesTheInstallation(t *testing.T) {
 	if filepath.Base(taken.BackupRoot) != taken.Stamp || filepath.Dir(taken.BackupRoot) != h.path("backups/snapshots") {
 		t.Fatalf("taken: %+v", taken)
 	}
+	for _, line := range []string{"msg=started job=backup by=http", "msg=done job=backup stamp=" + taken.Stamp} {
+		if !strings.Contains(h.log.String(), line) {
+			t.Errorf("the log lacks %q:\n%s", line, h.log.String())
+		}
+	}
 	var list struct {
 		BackupDir string `json:"backup_dir"`
 		Backups   []struct {

@@ -86,6 +86,9 @@ func (s *Server) takeBackup(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if err := s.limitWrites(w); err != nil {
+		return err
+	}
 	document, err := s.source.Backup(s.life, includeChroma)
 	allowToAnswer(w)
 	if failure.KindOf(err) == failure.Locked {

@@ -24,19 +24,6 @@ import (
 // forwarding are headers that proxies add.
 var forwarding = []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-Ip", "Via"}
 
-// mayWrite lets requests through that may change something.
-func (s *Server) mayWrite(w http.ResponseWriter, r *http.Request) error {
-	if err := s.mayAsk(w, r); err != nil {
-		return err
-	}
-	if !s.writes.Allow() {
-		w.Header().Set("Retry-After", strconv.Itoa(int(writeEvery.Seconds())))
-		return refuse(http.StatusTooManyRequests,
-			"too many snapshots were asked for: %d at once and one every %s are taken", writeBurst, writeEvery)
-	}
-	return nil
-}
-
 // Each snapshot takes space and has a place in the retention: whoever asks for
 // one after the other, by a loop or in malice, waits.
 const (
@@ -44,8 +31,19 @@ const (
 	writeEvery = 10 * time.Minute
 )
 
-// mayAsk judges who asks.
-func (s *Server) mayAsk(w http.ResponseWriter, r *http.Request) error {
+// limitWrites refuses what comes too often. It is asked last: a request that is
+// refused for another reason takes no snapshot, and no place.
+func (s *Server) limitWrites(w http.ResponseWriter) error {
+	if s.writes.Allow() {
+		return nil
+	}
+	w.Header().Set("Retry-After", strconv.Itoa(int(writeEvery.Seconds())))
+	return refuse(http.StatusTooManyRequests,
+		"too many snapshots were asked for: %d at once and one every %s are taken", writeBurst, writeEvery)
+}
+
+// mayWrite lets requests through that may change something: it judges who asks.
+func (s *Server) mayWrite(w http.ResponseWriter, r *http.Request) error {
 	for _, origin := range r.Header.Values("Origin") {
 		if u, err := url.Parse(origin); err != nil || !strings.EqualFold(u.Host, r.Host) {
 			return refuse(http.StatusForbidden, "refused: a page of %q sent it, and only one of %q may", origin, r.Host)

@@ -173,6 +173,13 @@ func TestWritesAreLimited(t *testing.T) {
 	source := &fakeSource{state: smallState(),
 		backup: func(context.Context, bool) (any, error) { taken++; return nil, nil }}
 	handler := New(source, Options{}).Handler()
+	for range writeBurst { // what takes no snapshot has no place among them
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, fromHere("POST", "/admin/backup", "no JSON"))
+		if w.Code != 400 {
+			t.Errorf("a bad body: %d", w.Code)
+		}
+	}
 	for n := range 3 * writeBurst {
 		w := httptest.NewRecorder()
 		handler.ServeHTTP(w, fromHere("POST", "/admin/backup", "{}"))
