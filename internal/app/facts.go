@@ -96,6 +96,10 @@ func (a *App) legFacts(ctx context.Context, now time.Time, seen map[string]histo
 			LastSuccess: seen[l.name].LastSuccess, LastAttempt: seen[l.name].LastAttempt,
 			LastError: seen[l.name].LastError, Next: next[l.job]}
 		f.Watched, _, _ = a.history.FirstStart(ctx, l.job)
+		if f.Watched.IsZero() && l.target != "" {
+			f.Watched, _, err = a.history.FirstRun(ctx, l.runs) // no daemon, and somebody syncs
+			a.NoteHistoryError(err)
+		}
 		if _, scheduled := next[l.job]; f.Watched.IsZero() && !scheduled && l.job != SyncJob(l.target) {
 			f.Watched = known // no schedule sees to it, and it is watched all the same
 		}

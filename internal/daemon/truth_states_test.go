@@ -62,11 +62,21 @@ var states = []state{
 		make: func(w *world) { w.write("backups/findings.json", "{") },
 		end:  func(w *world) { w.must(os.Remove(w.path("backups/findings.json"))) }},
 	{name: "a manifest is garbage", want: "critical damaged", text: "metadata_invalid_json",
-		make: func(w *world) { w.take(snapshot.Daily); w.rewrite(w.newest()+"/atobackupd.json", "{") },
-		end:  func(w *world) { w.must(os.RemoveAll(w.newest())) }},
+		settles: true,
+		make:    func(w *world) { w.take(snapshot.Daily); w.rewrite(w.newest()+"/atobackupd.json", "{") },
+		end: func(w *world) {
+			w.good = w.newest()
+			w.must(os.RemoveAll(w.good))
+			w.acceptGone(w.good)
+		}},
 	{name: "a manifest is empty", want: "critical damaged", text: "metadata_invalid_json",
-		make: func(w *world) { w.take(snapshot.Daily); w.rewrite(w.newest()+"/atobackupd.json", "") },
-		end:  func(w *world) { w.must(os.RemoveAll(w.newest())) }},
+		settles: true,
+		make:    func(w *world) { w.take(snapshot.Daily); w.rewrite(w.newest()+"/atobackupd.json", "") },
+		end: func(w *world) {
+			w.good = w.newest()
+			w.must(os.RemoveAll(w.good))
+			w.acceptGone(w.good)
+		}},
 	{name: "the database of a snapshot is gone", want: "critical damaged", text: "file_missing",
 		make: func(w *world) {
 			w.take(snapshot.Daily)
@@ -93,10 +103,17 @@ var states = []state{
 	{name: "a snapshot is a file", want: "critical damaged", text: "no directory",
 		make: func(w *world) {
 			w.take(snapshot.Daily)
-			w.must(os.Rename(w.newest(), w.path("kept")))
 			w.rewrite(w.path("backups/snapshots/20000109T000000Z"), "x")
 		},
 		end: func(w *world) { w.removeAll("backups/snapshots/20000109*") }},
+	{name: "a file takes the place of a snapshot", want: "critical damaged", text: "no directory",
+		make: func(w *world) {
+			w.good = w.newest()
+			w.take(snapshot.Weekly)
+			w.must(os.Rename(w.good, w.path("kept")))
+			w.rewrite(w.good, "x")
+		},
+		end: func(w *world) { w.must(os.Remove(w.good)); w.must(os.Rename(w.path("kept"), w.good)) }},
 	{name: "a snapshot is a link to nowhere", want: "critical damaged", text: "no directory",
 		make: func(w *world) { w.must(os.Symlink("/nowhere", w.path("backups/snapshots/20000109T000000Z"))) },
 		end:  func(w *world) { w.removeAll("backups/snapshots/20000109*") }},

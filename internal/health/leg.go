@@ -124,10 +124,10 @@ func (f LegFacts) age(takes Takes, takesBad bool, now time.Time) verdict {
 	case at.IsZero() && now.Sub(f.Watched) > f.Limit:
 		return f.overdue("no success since "+Clock(f.Watched)+", for more than "+limitText(f.Limit), f.Watched, takes,
 			takesBad, now)
-	case at.IsZero() && (f.Holds || !f.Due.IsZero() && now.After(f.Due)):
+	case at.IsZero() && (f.Holds || f.LastError != "" || !f.Due.IsZero() && now.After(f.Due)):
 		v := f.quietly("it has not run yet")
 		if f.LastError != "" {
-			v.message += ": " + f.LastError
+			v.message = "it has not gone well yet: " + f.LastError
 		}
 		v.headline = f.words().never
 		return v

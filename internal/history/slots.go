@@ -28,6 +28,12 @@ func (d *DB) FirstStart(ctx context.Context, job string) (time.Time, bool, error
 	return one(ctx, d, scanTime, "SELECT first_start FROM slots WHERE job = ?", job)
 }
 
+// FirstRun returns when a job was first run; false when it never was.
+func (d *DB) FirstRun(ctx context.Context, job string) (time.Time, bool, error) {
+	at, ok, err := one(ctx, d, scanTime, "SELECT min(started_at) FROM runs WHERE job = ?", job)
+	return at, ok && !at.IsZero(), err
+}
+
 // Missed records slots of a job that will not run. One that is there already is
 // no error.
 func (d *DB) Missed(ctx context.Context, job string, slots []time.Time) error {
