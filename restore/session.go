@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/atocore/atobackupd/internal/failure"
@@ -23,12 +25,15 @@ type session struct {
 	keepOwner bool // false: --force, and this process may not give files away
 	progress  fsx.Progress
 	warnings  []string
+	warning   sync.Mutex
 	resumed   bool // taken over from another process
 
 	setAsidePaths []string // where things were moved that stay
 }
 
 func (s *session) warn(format string, args ...any) {
+	s.warning.Lock()
+	defer s.warning.Unlock()
 	s.warnings = append(s.warnings, fmt.Sprintf(format, args...))
 }
 
@@ -86,11 +91,24 @@ func (s *session) prepare(ctx context.Context, list []*artifact, src *source) (e
 		if err := s.makeDir(a); err != nil {
 			return err
 		}
-		t, err := s.stage(ctx, a, src)
+		t, err := s.openSet(a)
 		if err != nil {
 			return fmt.Errorf("stage %s: %w", a.name, err)
 		}
 		s.Sets = append(s.Sets, t)
+	}
+	// Side by side: one artifact is copied, proven or flushed while another is.
+	group, copying := errgroup.WithContext(ctx)
+	for i, a := range list {
+		group.Go(func() error {
+			if err := s.stage(copying, s.Sets[i], a, src); err != nil {
+				return fmt.Errorf("stage %s: %w", a.name, err)
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
 	}
 	return ctx.Err()
 }

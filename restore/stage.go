@@ -21,10 +21,8 @@ import (
 	"github.com/atocore/atobackupd/snapshot"
 )
 
-// stage copies an artifact into its workspace, durably, with the owners and modes
-// that it will have, and proves the copy. The live files are only looked at.
-func (s *session) stage(ctx context.Context, a *artifact, src *source) (_ *swapSet, err error) {
-	s.progress.Tell("copy "+a.name, 0, 0)
+// openSet makes the workspace of an artifact.
+func (s *session) openSet(a *artifact) (_ *swapSet, err error) {
 	t := &swapSet{Artifact: a.name, Dir: a.dir, Work: path.Join(workDir(a.dir, s.Stamp), a.name), Whole: a.whole(),
 		Root: a.newOwner, Entries: []*swapEntry{}}
 	defer func() {
@@ -36,32 +34,36 @@ func (s *session) stage(ctx context.Context, a *artifact, src *source) (_ *swapS
 		return nil, err
 	}
 	t.Leaves = t.Whole && isOverlay(t.live)
-	if err := t.makeWorkspace(s.Stamp); err != nil {
-		return nil, err
-	}
+	return t, t.makeWorkspace(s.Stamp)
+}
+
+// stage copies an artifact into its workspace, durably, with the owners and modes
+// that it will have, and proves the copy. The live files are only looked at.
+func (s *session) stage(ctx context.Context, t *swapSet, a *artifact, src *source) error {
+	s.progress.Tell("copy "+a.name, 0, 0)
 	entries, leftOut, err := a.entries(src)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, what := range leftOut {
 		s.warn("%s: it was not restored", what)
 	}
 	if err := copyEntries(ctx, t.fresh, src.at, entries, s.share, s.progress); err != nil {
-		return nil, err
+		return err
 	}
 	if err := s.proveCopy(ctx, t.fresh, entries, src); err != nil {
-		return nil, err
+		return err
 	}
 	for _, e := range slices.Backward(entries) { // a directory after what is in it
 		attributes, err := a.wanted(src, e)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if err := t.fresh.SetAttributes(e.rel, attributes, s.keepOwner); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return t, t.fresh.SyncFileSystem()
+	return t.fresh.SyncFileSystem()
 }
 
 // copyEntries copies entries into dir, which is empty, without making them
