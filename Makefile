@@ -50,19 +50,23 @@ VERSION ?= $(shell packaging/version.sh)
 export MAINTAINER ?= AtoCore maintainers <root@localhost>
 # 2.48 would need two modules, for other formats, that the Go proxy did not serve.
 NFPM := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.43.4
+CYCLONEDX := github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 
 .PHONY: dist deb reproducible print-nfpm
 
-dist: ## static binaries for amd64 and arm64 with SHA256SUMS, in dist/
+dist: ## static binaries for amd64 and arm64 with SBOMs and SHA256SUMS, in dist/
 	@test -n "$(VERSION)"
+	@.ci/install jq
 	rm -rf dist
 	packaging/dist.sh "$(VERSION)" dist
+	packaging/sbom.sh "$(VERSION)" dist $(CYCLONEDX)
 
 deb: dist ## Debian packages for amd64 and arm64, in dist/
 	packaging/deb.sh "$(VERSION)" dist $(NFPM)
 
 reproducible: ## proves that two builds, in two directories, have the same bytes
-	packaging/reproducible.sh $(NFPM)
+	@.ci/install jq
+	packaging/reproducible.sh $(NFPM) $(CYCLONEDX)
 
 # For the test of the package, which builds with the same one.
 print-nfpm:

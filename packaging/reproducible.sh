@@ -1,9 +1,9 @@
 #!/bin/sh
-# reproducible.sh NFPM: builds the commit that is checked out twice, in two
+# reproducible.sh NFPM CYCLONEDX: builds the commit that is checked out twice, in two
 # clones in different places, the second without anything that was compiled
 # before, and compares every byte of what comes out.
 set -eu
-nfpm=$1
+nfpm=$1 cyclonedx=$2
 here=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d)
 trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT
@@ -15,7 +15,8 @@ for copy in one another/place; do
 		umask 077 # nor does the builder's umask count
 		[ $copy = one ] || export GOCACHE="$work/cache" TZ=Asia/Tokyo
 		"$work/$copy/packaging/dist.sh" "$version" "$work/$copy/dist" >/dev/null
-		unset GOCACHE # nfpm is no part of what is built
+		unset GOCACHE # the tools are no part of what is built
+		"$work/$copy/packaging/sbom.sh" "$version" "$work/$copy/dist" "$cyclonedx"
 		"$work/$copy/packaging/deb.sh" "$version" "$work/$copy/dist" "$nfpm"
 	)
 done
