@@ -4,6 +4,7 @@ package web
 
 import (
 	"context"
+	"fmt"
 	"net/http/httptest"
 	"net/url"
 	"os"
@@ -18,6 +19,7 @@ import (
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 )
@@ -25,10 +27,14 @@ import (
 // screenshots is where each page is left to be looked at.
 const screenshots = "testdata/screenshots"
 
-// TestRigDashboard opens the pages in a real browser, as they are on a phone
-// and on a desk, by day and by night.
+// axeCore is the checker of what people with a screen reader, a keyboard or weak
+// eyes meet: the WCAG rules, and the practices that its authors recommend.
+const axeCore = "axe-core@4.14.1"
+
+// TestRigDashboard opens the pages in a real browser, as they are on a phone, a
+// tablet and a desk, by day and by night.
 func TestRigDashboard(t *testing.T) {
-	browser := newBrowser(t)
+	browser, axe := newBrowser(t), fetchAxe(t)
 	pages := []struct {
 		name  string
 		state *State
@@ -48,23 +54,42 @@ func TestRigDashboard(t *testing.T) {
 	for _, p := range pages {
 		server := httptest.NewServer(New(&fakeSource{state: p.state}, Options{}).Handler())
 		defer server.Close()
-		for _, width := range []int64{390, 1280} {
+		for _, width := range []int64{360, 768, 1280, 1920} {
 			for _, scheme := range []string{"light", "dark"} {
-				if p.name == "hostile" && (width < 500) != (scheme == "light") {
+				switch desk := width == 1280; {
+				case p.name == "hostile" && (!desk && width != 360 || desk == (scheme == "light")):
 					continue // long, and the same in other colours
+				case p.name != "good" && !desk && width != 360:
+					continue // what is wide or narrow is the frame of all pages
 				}
-				name := p.name + "-" + map[int64]string{390: "phone", 1280: "desktop"}[width] + "-" + scheme
-				t.Run(name, func(t *testing.T) { look(t, browser, name, server.URL+p.path, width, scheme) })
+				name := fmt.Sprintf("%s-%d-%s", p.name, width, scheme)
+				t.Run(name, func(t *testing.T) { look(t, browser, name, server.URL+p.path, axe, width, scheme) })
 			}
 		}
 	}
+}
+
+// fetchAxe returns the source of axe-core.
+func fetchAxe(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	pack := exec.Command("npm", "pack", "--silent", axeCore)
+	pack.Dir = dir
+	if out, err := pack.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v: %s", pack, err, out)
+	}
+	archives, err := filepath.Glob(filepath.Join(dir, "*.tgz"))
+	must(t, err)
+	source, err := exec.Command("tar", "-xzOf", archives[0], "package/axe.min.js").Output()
+	must(t, err)
+	return string(source)
 }
 
 // TestRigWithoutScripts reads the page as a browser shows it that runs none.
 func TestRigWithoutScripts(t *testing.T) {
 	server := httptest.NewServer(New(&fakeSource{state: bigScene(t)}, Options{}).Handler())
 	defer server.Close()
-	tab, seen := open(t, newBrowser(t), 390, "light")
+	tab, seen := open(t, newBrowser(t), 360, "light")
 	call(t, tab, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
 	must(t, chromedp.Do(tab, chromedp.Navigate(server.URL)))
 	text := run(t, tab, chromedp.Text("body"))
@@ -163,7 +188,7 @@ func (w *watched) note(event any) {
 
 // look opens one page, leaves a picture of it, and fails when the page said
 // something on the console, asked another host, or is wider than its window.
-func look(t *testing.T, browser context.Context, name, address string, width int64, scheme string) {
+func look(t *testing.T, browser context.Context, name, address, axe string, width int64, scheme string) {
 	tab, seen := open(t, browser, width, scheme)
 	must(t, chromedp.Do(tab, chromedp.Navigate(address)))
 	for _, element := range run(t, tab, chromedp.Evaluate[[]string](overflowing)) {
@@ -173,11 +198,21 @@ func look(t *testing.T, browser context.Context, name, address string, width int
 		t.Errorf("hard to read: %s", text)
 	}
 	must(t, os.WriteFile(filepath.Join(screenshots, name+".png"), run(t, tab, chromedp.FullScreenshot(100)), 0o644))
+	if width == 1280 { // it asks for what a page says and does, which all widths share
+		for _, violation := range run(t, tab, chromedp.Evaluate[[]string](axe+"\n"+violations, chromedp.EvalAwaitPromise)) {
+			t.Errorf("axe-core: %s", violation)
+		}
+	}
 	renewed := `renew().then(() => document.querySelector("main h1") !== null && !document.body.classList.contains("stale"))`
 	if !run(t, tab, chromedp.Evaluate[bool](renewed, chromedp.EvalAwaitPromise)) {
 		t.Error("the script could not renew the page")
 	}
 	seen.check(t, address)
+	call(t, tab, page.SetFontSizes, page.SetFontSizesParams{FontSizes: &page.FontSizes{Standard: 32, Fixed: 26}})
+	must(t, chromedp.Do(tab, chromedp.Navigate(address)))
+	for _, element := range run(t, tab, chromedp.Evaluate[[]string](overflowing)) {
+		t.Errorf("wider than the window where text is twice as large: %s", element)
+	}
 }
 
 // check fails when the page said something on the console or asked another
@@ -199,6 +234,10 @@ func (w *watched) check(t *testing.T, address string) {
 		}
 	}
 }
+
+// violations lists the rules of axe-core that the page breaks, each with the first
+// element that does.
+const violations = `axe.run().then(r => r.violations.map(v => v.id + ": " + v.help + ": " + v.nodes[0].html.slice(0, 120)))`
 
 // overflowing lists the elements that reach beyond the right edge.
 const overflowing = `[...document.querySelectorAll("main *, header *, footer *")]
