@@ -161,21 +161,28 @@ func parseSigner(s string) (ssh.PublicKey, error) {
 	return pub, nil
 }
 
+var errDamagedSignature = errors.New("it is not a whole SSH signature")
+
+// IsSignature reports whether a text has the form of a signature, whoever made it.
+func IsSignature(armored []byte) bool {
+	_, err := parseSignature(armored)
+	return err == nil
+}
+
 // parseSignature accepts exactly one encoding of a signature: PEM readers skip
 // foreign text around a block, and the wire format has fields that nothing
 // signs.
 func parseSignature(armored []byte) (*sshsig.Signature, error) {
-	damaged := errors.New("it is not a whole SSH signature")
 	if len(armored) > maxSignature || !bytes.HasPrefix(armored, []byte("-----BEGIN "+sshsig.PEMType+"-----")) {
-		return nil, damaged
+		return nil, errDamagedSignature
 	}
 	block, rest := pem.Decode(armored)
 	if block == nil || block.Type != sshsig.PEMType || len(block.Headers) != 0 || len(bytes.TrimSpace(rest)) != 0 {
-		return nil, damaged
+		return nil, errDamagedSignature
 	}
 	sig, err := sshsig.ParseSignature(block.Bytes)
 	if err != nil || len(sig.Signature.Rest) != 0 || !bytes.Equal(sig.Marshal(), block.Bytes) {
-		return nil, damaged
+		return nil, errDamagedSignature
 	}
 	return sig, nil
 }

@@ -15,7 +15,7 @@ func (v *Vault) packSizes(ctx context.Context) (map[string]int64, error) {
 		return nil, err
 	}
 	for _, e := range entries {
-		if id, ok := packID(packsDir + "/" + e.Name); ok && !e.Dir {
+		if id, ok := packID(packsDir + "/" + e.Name); ok && e.IsFile() {
 			sizes[id] = e.Size
 		}
 	}

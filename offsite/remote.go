@@ -13,7 +13,11 @@ type Entry struct {
 	Size  int64  // bytes
 	MTime time.Time
 	Dir   bool
+	Other bool // neither a file nor a directory: a link, a pipe, a device
 }
+
+// IsFile reports whether the entry is a plain file, which every object is.
+func (e Entry) IsFile() bool { return !e.Dir && !e.Other }
 
 // Remote is the storage a vault lies on. Names are slash-separated, relative
 // to the vault's root, and never leave it. Methods may be called from several

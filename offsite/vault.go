@@ -37,6 +37,7 @@ func RecoverScriptSHA256() string {
 type Vault struct {
 	remote Remote
 	Info   VaultInfo
+	fault  string // what is wrong with vault.json; "" where it could be read
 }
 
 // ErrNoVault is the error of OpenVault where there is none.
@@ -49,8 +50,11 @@ func OpenVault(ctx context.Context, remote Remote) (*Vault, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, ErrNoVault
 	}
-	if err != nil {
+	if err != nil && isTransportError(err) {
 		return nil, err
+	}
+	if err != nil {
+		return nil, damagedVault(ctx, remote, err)
 	}
 	info, err := parseVaultInfo(data)
 	if err != nil {
@@ -59,13 +63,34 @@ func OpenVault(ctx context.Context, remote Remote) (*Vault, error) {
 	return &Vault{remote: remote, Info: info}, nil
 }
 
+const nameMissing = "it is missing"
+
+// LacksName reports whether a vault was opened without the vault.json that it had.
+func (v *Vault) LacksName() bool { return v.fault == nameMissing }
+
+// damagedVault says of an error of reading vault.json whether it is that no plain
+// file has the name.
+func damagedVault(ctx context.Context, remote Remote, err error) error {
+	if e, statErr := remote.Stat(ctx, vaultFile); statErr != nil || e.IsFile() {
+		return err
+	}
+	return &failure.Error{
+		Op: "vault", Subject: vaultFile, Kind: failure.VaultMismatch, Err: errors.New("it is not a plain file"),
+	}
+}
+
 // OpenUnnamed opens a vault whose vault.json is missing or damaged, for a reader
-// who knows the signer from elsewhere. There must be snapshots.
-func OpenUnnamed(ctx context.Context, remote Remote) (*Vault, error) {
+// who knows the signer from elsewhere; cause is why OpenVault refused. There must
+// be snapshots.
+func OpenUnnamed(ctx context.Context, remote Remote, id string, cause error) (*Vault, error) {
 	if _, err := remote.List(ctx, snapshotsDir); err != nil {
 		return nil, err
 	}
-	return &Vault{remote: remote}, nil
+	v := &Vault{remote: remote, Info: VaultInfo{ID: id}, fault: nameMissing}
+	if !errors.Is(cause, ErrNoVault) {
+		v.fault = reason(cause)
+	}
+	return v, nil
 }
 
 // parseVaultInfo reads vault.json.
@@ -172,52 +197,61 @@ func remakeVault(ctx context.Context, remote Remote, state *State, info VaultInf
 
 // RenewScript puts the recover.py of this program into a vault that another
 // version began, under a name of its own: the first one is never replaced while it
-// is sound. repair names scripts that are damaged: those are removed and put anew,
-// where mayRemove says that this account can. It returns what it wrote.
+// is sound. README.txt names the newest. repair names what of these is damaged: it
+// is removed and put anew, where mayRemove says that this account can. It returns
+// what it wrote.
 func (v *Vault) RenewScript(ctx context.Context, repair []string, mayRemove bool) (written []string, err error) {
 	put := func(name string, data []byte) error {
+		if mayRemove && slices.Contains(repair, name) {
+			if err := v.remote.Remove(ctx, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
 		_, err := v.remote.Put(ctx, name, bytes.NewReader(data))
 		if err == nil {
 			written = append(written, name)
 		}
+		if errors.Is(err, fs.ErrExist) {
+			return nil
+		}
 		return err
 	}
 	for _, name := range repair {
-		if !IsRecoverScript(name) {
-			continue
+		switch {
+		case name == recoverFile || name == RecoverScriptName():
+			err = put(name, recoverScript)
+		case IsRecoverScript(name) && mayRemove: // another version's: nobody needs it
+			err = v.remote.Remove(ctx, name)
 		}
-		if mayRemove {
-			if err := v.remote.Remove(ctx, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return written, err
-			}
-		}
-		if name != recoverFile && name != RecoverScriptName() {
-			continue // another version's: nobody needs it
-		}
-		if err := put(name, recoverScript); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return written, err
 		}
 	}
+	newest := ""
 	for _, name := range []string{recoverFile, RecoverScriptName()} {
 		data, err := readAll(ctx, v.remote, name, maxInfo)
-		if err == nil && bytes.Equal(data, recoverScript) {
-			return written, nil
-		}
 		if err != nil && !isDamage(err) {
 			return written, err
 		}
+		if newest == "" && err == nil && bytes.Equal(data, recoverScript) {
+			newest = name
+		}
 	}
-	if err := put(RecoverScriptName(), recoverScript); err != nil && !errors.Is(err, fs.ErrExist) {
-		return written, err
+	if newest == "" {
+		newest = RecoverScriptName()
+		if err := put(newest, recoverScript); err != nil {
+			return written, err
+		}
+		repair = append(slices.Clone(repair), readmeFile)
 	}
-	if !mayRemove {
+	if !slices.Contains(repair, readmeFile) {
 		return written, nil
 	}
-	if err := v.remote.Remove(ctx, readmeFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return written, err
-	}
-	return written, put(readmeFile, bytes.ReplaceAll(vaultReadme, []byte(recoverFile), []byte(RecoverScriptName())))
+	return written, put(readmeFile, bytes.ReplaceAll(vaultReadme, []byte(recoverFile), []byte(newest)))
 }
+
+// IsAround reports whether an object is one that RenewScript can put anew.
+func IsAround(name string) bool { return name == readmeFile || IsRecoverScript(name) }
 
 // Probe stores an object in incoming/, reads it back and, where mayRemove says
 // that this account can, removes it.

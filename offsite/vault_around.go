@@ -19,6 +19,15 @@ var knownRecoverScripts = []string{
 	"a4c6d4837d6efe85ea9f61ff3a388396e21c0757b01bc9b376aefe8738747d7c", // 0.1.0
 }
 
+// knownReadmes are the SHA-256 of the README.txt of earlier versions.
+var knownReadmes = []string{
+	"4460e8efcc4c5e90bf4a047ae5f11e76354be8be243b5e99528f1ea3d8f25ea8",
+	"53f5167716b8a3bc8147e30e47f92380eaee2c1eedbcb9f6a5a60824a9f5111b", // 0.1.0
+}
+
+// namedScript matches the name of a recover.py in README.txt.
+var namedScript = regexp.MustCompile(`recover-[0-9a-f]{8}\.py`)
+
 // recoverPattern matches the name of a recover.py that a later version of the
 // program put beside the first one: the first 8 digits of its SHA-256.
 var recoverPattern = regexp.MustCompile(`^recover-([0-9a-f]{8})\.py$`)
@@ -42,9 +51,10 @@ func (w *verifier) around(ctx context.Context) error {
 	if err := w.scripts(ctx, entries); err != nil {
 		return err
 	}
+	w.named()
 	w.strange(".", entries, func(e Entry) bool {
 		return e.Dir && (slices.Contains(directories, e.Name) || e.Name == "lost+found") ||
-			!e.Dir && (e.Name == vaultFile || e.Name == readmeFile || IsRecoverScript(e.Name))
+			e.IsFile() && (e.Name == vaultFile || e.Name == readmeFile || IsRecoverScript(e.Name))
 	})
 	if w.o.Name == "" {
 		if err := w.documents(ctx); err != nil {
@@ -63,6 +73,25 @@ func (w *verifier) around(ctx context.Context) error {
 		w.extra = append(w.extra, w.survey.tampering(w.vault)...)
 	}
 	return w.unsigned(ctx)
+}
+
+// named judges vault.json: what it names must be what this machine is pinned to.
+func (w *verifier) named() {
+	fault, info, state := w.vault.fault, w.vault.Info, w.o.State
+	switch {
+	case fault != "":
+	case state != nil && info.ID != state.VaultID:
+		fault = fmt.Sprintf("it names vault %s, and %s was expected", info.ID, state.VaultID)
+	case state != nil && !slices.Contains(w.o.Signers, info.Signer):
+		fault = "it names a signer that this machine does not know: " + info.Signer
+	}
+	if fault != "" {
+		w.extra = append(w.extra, Finding{Object: vaultFile, What: fault})
+	} else if w.o.Checks != nil {
+		w.mu.Lock()
+		w.o.Checks.Clean(vaultFile, 0, w.started)
+		w.mu.Unlock()
+	}
 }
 
 // unproven notes a push that does not hold. Where a sound push of its stamp is
@@ -125,7 +154,7 @@ func (w *verifier) unsigned(ctx context.Context) error {
 func (w *verifier) scripts(ctx context.Context, entries []Entry) error {
 	found := false
 	for _, e := range entries {
-		if e.Dir || !IsRecoverScript(e.Name) {
+		if !e.IsFile() || !IsRecoverScript(e.Name) {
 			continue
 		}
 		found = true
@@ -143,6 +172,33 @@ func (w *verifier) scripts(ctx context.Context, entries []Entry) error {
 	}
 	if !found {
 		w.extra = append(w.extra, Finding{Object: recoverFile, What: "it is missing"})
+	}
+	return w.readme(ctx, entries)
+}
+
+// readme compares README.txt with those of the versions that this program knows.
+func (w *verifier) readme(ctx context.Context, entries []Entry) error {
+	i := slices.IndexFunc(entries, func(e Entry) bool { return e.IsFile() && e.Name == readmeFile })
+	if i < 0 {
+		w.extra = append(w.extra, Finding{Object: readmeFile, What: "it is missing"})
+		return nil
+	}
+	data, err := readAll(ctx, w.vault.remote, readmeFile, maxInfo)
+	if err != nil && !isDamage(err) {
+		return err
+	}
+	sum := sha256.Sum256(namedScript.ReplaceAll(data, []byte(recoverFile)))
+	digest := hex.EncodeToString(sum[:])
+	current := sha256.Sum256(vaultReadme)
+	switch {
+	case err != nil:
+		w.extra = append(w.extra, Finding{Object: readmeFile, What: reason(err)})
+	case digest != hex.EncodeToString(current[:]) && !slices.Contains(knownReadmes, digest):
+		w.extra = append(w.extra, Finding{Object: readmeFile, What: "it is not the text of any version of atobackupd"})
+	case w.o.Checks != nil:
+		w.mu.Lock()
+		w.o.Checks.Clean(readmeFile, entries[i].Size, w.started)
+		w.mu.Unlock()
 	}
 	return nil
 }
@@ -187,7 +243,7 @@ func (w *verifier) documents(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		w.strange(kind.dir, entries, func(e Entry) bool { return !e.Dir && kind.belongs(e.Name) })
+		w.strange(kind.dir, entries, func(e Entry) bool { return e.IsFile() && kind.belongs(e.Name) })
 		docs, faults, err := w.vault.documents(ctx, kind, w.o.Signers)
 		if err != nil {
 			return err
@@ -200,17 +256,23 @@ func (w *verifier) documents(ctx context.Context) error {
 			w.extra = append(w.extra, f)
 		}
 		if w.o.State != nil && len(docs) == 0 && len(faults) == 0 && len(entries) > 0 {
-			w.extra = append(w.extra, Finding{Object: kind.dir + "/", What: "none of the documents there is signed"})
+			object, what := kind.dir+"/", "none of the documents there is signed"
+			for _, e := range entries {
+				if _, sig, ok := kind.parse(e.Name); ok && !sig && e.IsFile() {
+					object, what = kind.dir+"/"+e.Name+".sig", "it is missing"
+				}
+			}
+			w.extra = append(w.extra, Finding{Object: object, What: what})
 		}
 	}
 	belongs := map[string]func(Entry) bool{
 		packsDir: func(e Entry) bool {
 			id, ok := packID(packsDir + "/" + e.Name)
-			return ok && packPattern.MatchString(id)
+			return ok && e.IsFile() && packPattern.MatchString(id)
 		},
 		snapshotsDir: func(e Entry) bool {
 			for _, suffix := range []string{manifestSuffix, sigSuffix, sumsSuffix, infoSuffix} {
-				if name, ok := strings.CutSuffix(e.Name, suffix); ok {
+				if name, ok := strings.CutSuffix(e.Name, suffix); ok && e.IsFile() {
 					_, isPush := PushID(name).Stamp()
 					return isPush
 				}

@@ -169,6 +169,9 @@ func (c *Checks) Settle(s *Survey, seen []Finding) (mended []Finding) {
 		_, isPush := strings.CutPrefix(f.Object, snapshotsDir+"/")
 		_, isPack := packID(f.Object)
 		stays := found[f.Object] || !isPush && !isPack && !f.Covered
+		if f.Object == snapshotsDir && len(s.Current) > 0 || f.Object == packsDir && len(s.packs) > 0 {
+			stays = false // the directory was missing, or held nothing yet
+		}
 		if _, still := needed[f.Object]; still {
 			// Its name and its size say nothing against it now. Where that was all
 			// that was wrong, it is back; else only reading it can clear it.

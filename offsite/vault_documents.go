@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/atocore/atobackupd/crypt"
+	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/retention"
 	"github.com/atocore/atobackupd/snapshot"
 )
@@ -70,13 +71,13 @@ func (v *Vault) documents(
 	}
 	bodies := make(map[int64]Entry)
 	for _, e := range entries {
-		if seq, sig, ok := k.parse(e.Name); ok && !sig && !e.Dir {
+		if seq, sig, ok := k.parse(e.Name); ok && !sig && e.IsFile() {
 			bodies[seq] = e
 		}
 	}
 	for _, e := range entries {
 		seq, sig, ok := k.parse(e.Name)
-		if !ok || !sig || e.Dir {
+		if !ok || !sig || !e.IsFile() {
 			continue
 		}
 		d := signedDocument{Seq: seq, Name: k.dir + "/" + bodies[seq].Name, Arrived: e.MTime}
@@ -95,7 +96,12 @@ func (v *Vault) documents(
 			return nil, nil, cmp.Or(err, ctx.Err())
 		}
 		if err != nil {
-			faults = append(faults, Finding{Object: d.Name, What: reason(err)})
+			f := Finding{Object: d.Name, What: reason(err)}
+			var about *failure.Error
+			if errors.As(err, &about) && strings.HasPrefix(about.Subject, k.dir+"/") {
+				f.Object = about.Subject
+			}
+			faults = append(faults, f)
 			continue
 		}
 		proven = append(proven, d)
@@ -111,7 +117,7 @@ func (v *Vault) readDocument(ctx context.Context, k document, d *signedDocument,
 	if err != nil {
 		return err
 	}
-	return signers.Verify(d.Data, signature)
+	return verifySignature(signers, d.Name, d.Data, signature)
 }
 
 // putDocument writes a document under the number after the highest that any name

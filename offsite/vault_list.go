@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -24,9 +25,9 @@ import (
 // Stored is one push that exists in a vault: it has a signature. Info is in the
 // clear and unproven, except where ListVerified gave it.
 type Stored struct {
-	Push PushID
+	Push PushID `json:"push"`
 	Info
-	Uploaded time.Time // the other machine's clock, when the signature arrived
+	Uploaded time.Time `json:"uploaded"` // the other machine's clock, when the signature arrived
 }
 
 // List returns the snapshots that exist in the vault, oldest first; of several
@@ -90,7 +91,7 @@ func (v *Vault) signedPushes(ctx context.Context) (list []Stored, warnings []str
 	}
 	for _, e := range entries {
 		name, signed := strings.CutSuffix(e.Name, sigSuffix)
-		if !signed {
+		if !signed || !e.IsFile() {
 			continue
 		}
 		if _, ok := PushID(name).Stamp(); !ok {
@@ -258,8 +259,8 @@ func (v *Vault) verified(ctx context.Context, s Stored, signers crypt.Signers) (
 	if err != nil {
 		return nil, err
 	}
-	if err := signers.Verify(data, signature); err != nil {
-		return nil, refuse(err, "it was not written by the host that this vault is pinned to; do not restore from it")
+	if err := verifySignature(signers, s.Push.object(sumsSuffix), data, signature); err != nil {
+		return nil, err
 	}
 	lines, err := parseSums(s.Push, data)
 	if err != nil {
@@ -283,6 +284,30 @@ func (v *Vault) verified(ctx context.Context, s Stored, signers crypt.Signers) (
 	return all, nil
 }
 
+// verifySignature checks the signature of an object, and names the one of the two
+// that is wrong as far as that can be told.
+func verifySignature(signers crypt.Signers, name string, data, signature []byte) error {
+	if !crypt.IsSignature(signature) {
+		return &failure.Error{
+			Op: "vault", Subject: name + ".sig", Kind: failure.Invalid,
+			Err: errors.New("it is not a whole SSH signature"), Hint: damagedHint,
+		}
+	}
+	err := signers.Verify(data, signature)
+	if err == nil {
+		return nil
+	}
+	var f *failure.Error
+	if errors.As(err, &f) {
+		err = f.Err
+	}
+	return &failure.Error{
+		Op: "vault", Subject: name, Kind: failure.Invalid,
+		Err:  fmt.Errorf("it is not what %s.sig signs: %w", path.Base(name), err),
+		Hint: "one of the two is damaged, or another host wrote it than the one that is trusted; do not restore from it",
+	}
+}
+
 // fetch reads one object whole and compares it with its digest.
 func (v *Vault) fetch(ctx context.Context, name string, sums sums, limit int64) ([]byte, error) {
 	data, err := readAll(ctx, v.remote, name, limit)
@@ -296,10 +321,13 @@ func (v *Vault) fetch(ctx context.Context, name string, sums sums, limit int64) 
 	return data, nil
 }
 
+const damagedHint = "the vault is damaged: run sync on the host, which sends anew what it still has, or try another " +
+	"snapshot"
+
 func corrupt(name string) error {
 	return &failure.Error{
 		Op: "vault", Subject: name, Kind: failure.Invalid, Err: errors.New("its bytes are not those that were signed"),
-		Hint: "the vault is damaged: run sync on the host, which sends anew what it still has, or try another snapshot",
+		Hint: damagedHint,
 	}
 }
 

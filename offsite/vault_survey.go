@@ -49,6 +49,9 @@ func (v *Vault) Survey(ctx context.Context, signers crypt.Signers) (*Survey, err
 	}
 	var signed []Stored
 	for _, e := range entries {
+		if !e.IsFile() {
+			continue // it is as good as missing, and verify names it
+		}
 		s.objects[snapshotsDir+"/"+e.Name] = e
 		if name, ok := strings.CutSuffix(e.Name, sigSuffix); ok {
 			if stamp, isPush := PushID(name).Stamp(); isPush {
@@ -182,7 +185,7 @@ func (v *Vault) allPacks(ctx context.Context) (map[string]Entry, error) {
 		}
 		for _, e := range entries {
 			id, ok := packID(packsDir + "/" + e.Name)
-			if _, there := packs[id]; ok && !e.Dir && (!there || dir == packsDir) {
+			if _, there := packs[id]; ok && e.IsFile() && (!there || dir == packsDir) {
 				packs[id] = e
 			}
 		}

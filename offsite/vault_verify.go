@@ -151,7 +151,7 @@ func (w *verifier) read(ctx context.Context) error {
 		size, there := w.survey.size(name)
 		known := w.o.Checks.size(name)
 		switch {
-		case isPack && !there:
+		case !there:
 			w.bad[name] = "it is missing"
 		case isPack && known > 0 && size != known:
 			w.bad[name] = fmt.Sprintf("it has %d bytes of %d", size, known)
@@ -276,7 +276,7 @@ var errUnreadable = errors.New("it cannot be read to its end")
 // reason returns an error's own words without what the caller says anyway.
 func reason(err error) string {
 	var f *failure.Error
-	if errors.As(err, &f) && f.Kind == failure.Invalid && f.Err != nil {
+	if errors.As(err, &f) && (f.Kind == failure.Invalid || f.Kind == failure.VaultMismatch) && f.Err != nil {
 		return f.Err.Error()
 	}
 	if errors.Is(err, fs.ErrNotExist) {
@@ -322,13 +322,9 @@ func (w *verifier) result() Verified {
 	defer w.mu.Unlock()
 	r := Verified{Snapshots: []Verification{}, Findings: []Finding{}, Strangers: append([]string{}, w.strangers...),
 		Warnings: append([]string{}, w.survey.Warnings...), Packs: w.packs, PacksRead: w.packsRead, Bytes: w.bytes}
-	current := make(map[PushID]bool)
-	for _, p := range w.survey.Current {
-		current[p.Push] = true
-	}
 	for _, p := range w.pushes {
 		v := w.verification(p)
-		v.Superseded = !current[p.Push]
+		v.Superseded = w.survey.IsSuperseded(p.Push)
 		for _, name := range slices.Sorted(maps.Keys(w.survey.needs[p.Push])) {
 			if wrong := w.bad[name]; wrong != "" {
 				v.Errors = append(v.Errors, name+": "+wrong)
@@ -340,9 +336,12 @@ func (w *verifier) result() Verified {
 	for _, name := range slices.Sorted(maps.Keys(w.bad)) {
 		var needing []Stored
 		for _, p := range w.needed[name] {
-			if current[p.Push] {
+			if !w.survey.IsSuperseded(p.Push) {
 				needing = append(needing, p)
 			}
+		}
+		if len(w.needed[name]) == 0 {
+			continue // of a push that does not hold: said already
 		}
 		if len(needing) == 0 { // a sound push of each stamp is there
 			r.Warnings = append(r.Warnings, name+": "+w.bad[name]+"; only superseded pushes need it")

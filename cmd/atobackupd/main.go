@@ -125,6 +125,9 @@ func (c *cli) fail(err error) {
 	message := withSudo(err).Error()
 	if failure.KindOf(err) == failure.Interrupted && errors.Is(err, context.Canceled) {
 		message = "interrupted: nothing half-made was left; run it again to start over"
+		if f := (*failure.Error)(nil); errors.As(err, &f) && f.Hint != "" {
+			message = "interrupted: " + f.Hint
+		}
 	}
 	if message != c.noticed {
 		// A line that a name of somebody else's begins does not look like ours.

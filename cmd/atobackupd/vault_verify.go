@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -42,10 +43,10 @@ missing, also when there was nothing that could be checked.`,
 			}
 			bounds := app.VerifyBounds{Fraction: fraction, Name: name}
 			if f.dir != "" || len(f.signers) > 0 {
-				return c.withVault(cmd.Context(), &f, func(v *app.Vault) error {
+				return nothingToVerify(name, c.withVault(cmd.Context(), &f, func(v *app.Vault) error {
 					doc, err := v.Check(cmd.Context(), bounds, version(), c.progress.update)
 					return c.showVerified(doc, err)
-				})
+				}))
 			}
 			return c.withApp(cmd.Context(), false, func(a *app.App) error {
 				t, err := a.Target(f.target)
@@ -53,7 +54,7 @@ missing, also when there was nothing that could be checked.`,
 					return err
 				}
 				doc, err := a.VerifyTarget(cmd.Context(), t, bounds)
-				return c.showVerified(doc, err)
+				return nothingToVerify(name, c.showVerified(doc, err))
 			})
 		},
 	}
@@ -72,12 +73,23 @@ func parseSubset(text string) (float64, error) {
 	return percent / 100, nil
 }
 
+// nothingToVerify turns the error of a vault that is not there, or another one than
+// was expected, into one of what was verified: nothing there could be checked. A
+// snapshot that was named and is not there is the operator's slip.
+func nothingToVerify(name string, err error) error {
+	switch kind := failure.KindOf(err); {
+	case kind == failure.VaultMismatch, kind == failure.NotFound && name == "":
+		return &failure.Error{Op: "vault verify", Kind: failure.Invalid, Err: err}
+	}
+	return err
+}
+
 // showVerified prints what a verify of one vault found.
 func (c *cli) showVerified(doc app.VerifiedVault, err error) error {
 	if err != nil && failure.KindOf(err) != failure.Invalid {
 		return err
 	}
-	return c.emitWith(err, doc, func(w io.Writer) {
+	emitErr := c.emit(doc, func(w io.Writer) {
 		for _, r := range doc.Snapshots {
 			verdict := "valid"
 			if !r.Valid {
@@ -101,4 +113,5 @@ func (c *cli) showVerified(doc app.VerifiedVault, err error) error {
 			fmt.Fprintln(w, "warning:", escape.String(warning))
 		}
 	})
+	return cmp.Or(emitErr, err)
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/health"
 	"github.com/atocore/atobackupd/internal/history"
+	"github.com/atocore/atobackupd/offsite"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
@@ -110,8 +111,10 @@ func (a *App) targetStatus(r health.Report, list []snapshot.Snapshot, now time.T
 		if leg, _ := r.Leg(health.LegOffsite(t.Name)); leg.Away {
 			s.Away, s.LastSeen, s.Snapshots, s.Newest = true, s.Newest, 0, ""
 		}
+		state, err := offsite.LoadState(a.Config.StateDir, t.Name)
 		for _, snap := range list {
-			if snap.Counts(now) && string(snap.Stamp) > s.Newest {
+			forgotten := err == nil && state.IsForgotten(snap.Stamp)
+			if snap.Counts(now) && string(snap.Stamp) > s.Newest && !forgotten {
 				s.Behind++
 			}
 		}

@@ -40,8 +40,9 @@ type Synced struct {
 
 // Sync brings the targets up to date: all of them at once, or the one named. They
 // fail independently, and none waits for another. The error is nil when all are,
-// of kind Unreachable when those that are not did not answer, and Other when
-// anything else went wrong.
+// of kind Unreachable when those that are not did not answer, Locked when all
+// that went wrong was that another process is at work there, and Other when
+// anything else did.
 func (a *App) Sync(ctx context.Context, target string, dryRun bool) ([]Synced, error) {
 	targets := a.Config.Offsite
 	if target != "" || len(targets) == 0 {
@@ -62,20 +63,25 @@ func (a *App) Sync(ctx context.Context, target string, dryRun bool) ([]Synced, e
 
 func syncFailure(docs []Synced) error {
 	var unreachable, failed []string
+	kind := failure.Locked // where nothing else went wrong
 	for _, d := range docs {
 		switch {
 		case d.err == nil:
 		case failure.KindOf(d.err) == failure.Interrupted:
-			return d.err
+			return &failure.Error{Op: "sync", Kind: failure.Interrupted, Err: d.err,
+				Hint: "what was sent stays there, and the next sync goes on from it"}
 		case failure.KindOf(d.err) == failure.Unreachable:
 			unreachable = append(unreachable, d.err.Error())
 		default:
 			failed = append(failed, d.err.Error())
+			if failure.KindOf(d.err) != failure.Locked {
+				kind = failure.Other
+			}
 		}
 	}
 	switch {
 	case len(failed) > 0:
-		return &failure.Error{Op: "sync", Err: errors.New(strings.Join(append(failed, unreachable...), "; "))}
+		return &failure.Error{Op: "sync", Kind: kind, Err: errors.New(strings.Join(append(failed, unreachable...), "; "))}
 	case len(unreachable) > 0:
 		return &failure.Error{Op: "sync", Kind: failure.Unreachable, Err: errors.New(strings.Join(unreachable, "; ")),
 			Hint: "it is tried again later"}
@@ -172,6 +178,10 @@ func (a *App) lookAt(ctx context.Context, t config.Target) (*Vault, error) {
 	if failure.KindOf(err) == failure.NotFound {
 		return nil, hintAway(t, offsite.MissingVault(state))
 	}
+	if err == nil && state.VaultID != "" && v.LacksName() {
+		v.Close()
+		return nil, offsite.MissingVault(state)
+	}
 	if err == nil && state.VaultID != "" && v.Info.ID != state.VaultID {
 		v.Close()
 		return nil, hintAway(t, offsite.OtherVault(state, v.Info.ID))
@@ -191,6 +201,7 @@ func (a *App) syncTarget(ctx context.Context, t config.Target, doc *Synced, begu
 		return err
 	}
 	defer v.Close()
+	doc.Mended = append(doc.Mended, v.mended...)
 	begun()
 	freed := false
 	err = a.ship(ctx, v, recipients, doc, &freed)

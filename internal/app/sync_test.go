@@ -70,6 +70,8 @@ func TestSyncFailure(t *testing.T) {
 		{"one is away and one is wrong", []error{failed(failure.Unreachable), failed(failure.Auth)}, failure.Other,
 			"; "},
 		{"no space", []error{failed(failure.NoSpace), nil}, failure.Other, "why"},
+		{"one is locked", []error{failed(failure.Locked), nil, failed(failure.Unreachable)}, failure.Locked, "why"},
+		{"one is locked and one is wrong", []error{failed(failure.Locked), failed(failure.Auth)}, failure.Other, "; "},
 		{"interrupted", []error{failed(failure.Auth), failed(failure.Interrupted)}, failure.Interrupted, "why"},
 	} {
 		var docs []Synced

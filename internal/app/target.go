@@ -130,6 +130,12 @@ func (a *App) openTarget(ctx context.Context, t config.Target, repin bool) (v *V
 		return nil, hintAway(t, err)
 	}
 	v.Signers = v.state.Signers(v.signer.AuthorizedKey())
+	for _, f := range v.checks.Findings {
+		if f.Object == "vault.json" {
+			v.mended = append(v.mended, f.String())
+		}
+	}
+	v.checks.Clean("vault.json", 0, time.Now()) // it was read, or written anew, just now
 	return v, nil
 }
 

@@ -38,6 +38,7 @@ type Vault struct {
 	state  *offsite.State  // of the target
 	checks *offsite.Checks // of the target
 	signer *crypt.Signer   // to write with; nil for a reader
+	mended []string        // findings that ended when it was opened to write
 }
 
 // Close ends the connection.
@@ -106,10 +107,20 @@ func (a *App) OpenVaultTarget(ctx context.Context, t config.Target, signers []st
 		own = key.AuthorizedKey()
 	}
 	remote, err := a.dial(ctx, t, true)
+	if failure.KindOf(err) == failure.NotFound && state.VaultID == "" {
+		err = noVaultYet(err)
+	}
 	if err != nil {
 		return nil, withTarget(t.Name, err)
 	}
+	pinned := state.Signers(own)
 	v, err := openReader(ctx, remote, t.Name, signers)
+	if isDamagedName(err) && state.VaultID != "" && len(pinned) > 0 {
+		v, err = openUnnamed(ctx, remote, t.Name, state.VaultID, pinned, err)
+	}
+	if errors.Is(err, offsite.ErrNoVault) && state.VaultID == "" {
+		err = noVaultYet(err)
+	}
 	if err != nil {
 		remote.Close()
 		return nil, withTarget(t.Name, err)
@@ -121,7 +132,7 @@ func (a *App) OpenVaultTarget(ctx context.Context, t config.Target, signers []st
 	if v.Pinned {
 		return v, nil
 	}
-	if pinned := state.Signers(own); state.VaultID == v.Info.ID && len(pinned) > 0 {
+	if state.VaultID == v.Info.ID && len(pinned) > 0 {
 		v.Signers, v.Pinned = pinned, true
 	}
 	switch lost := errors.Is(keyErr, fs.ErrNotExist); {
@@ -132,6 +143,17 @@ func (a *App) OpenVaultTarget(ctx context.Context, t config.Target, signers []st
 			"recovery sheet")
 	}
 	return v, nil
+}
+
+// noVaultYet is the error of reading a target that nothing was sent to.
+func noVaultYet(err error) error {
+	var f *failure.Error
+	subject := ""
+	if errors.As(err, &f) {
+		subject = f.Subject
+	}
+	return &failure.Error{Op: "vault", Subject: subject, Kind: failure.NotFound,
+		Err: errors.New("there is no vault there yet"), Hint: "the first sync makes it"}
 }
 
 // OpenVaultRemote opens the vault that lies on a remote, for a machine that knows
@@ -154,24 +176,44 @@ func openReader(ctx context.Context, remote offsite.Remote, name string, keys []
 	}
 	vault, err := offsite.OpenVault(ctx, remote)
 	v := &Vault{Vault: vault, Name: name, Signers: signers, Pinned: len(signers) > 0, remote: remote}
-	damaged := errors.Is(err, offsite.ErrNoVault) || failure.KindOf(err) == failure.VaultMismatch
+	if errors.Is(err, offsite.ErrNoVault) {
+		err = &failure.Error{Op: "vault", Subject: name, Kind: failure.NotFound, Err: err,
+			Hint: "is this the vault's own directory, and is its disk mounted? where only vault.json is lost, give " +
+				"--signer"}
+	}
 	switch {
 	case err == nil && !v.Pinned:
 		v.Signers = crypt.Signers{vault.Info.Signer}
 	case err == nil:
-	case damaged && v.Pinned:
-		if v.Vault, err = offsite.OpenUnnamed(ctx, remote); err != nil {
-			return nil, err
-		}
-		v.Notes = append(v.Notes, "vault.json is missing or damaged; going on, for the signer is known")
+	case isDamagedName(err) && v.Pinned:
+		return openUnnamed(ctx, remote, name, "", signers, err)
 	case errors.Is(err, offsite.ErrNoVault):
-		return nil, &failure.Error{Op: "vault", Subject: name, Kind: failure.NotFound, Err: err,
-			Hint: "is this the vault's own directory, and is its disk mounted? where only vault.json is lost, give " +
-				"--signer"}
+		return nil, err
 	default:
 		return nil, fmt.Errorf("%w; with --signer from the recovery sheet it can be read all the same", err)
 	}
 	return v, nil
+}
+
+// isDamagedName reports whether a vault could not be opened for its vault.json.
+func isDamagedName(err error) bool {
+	return errors.Is(err, offsite.ErrNoVault) || failure.KindOf(err) == failure.VaultMismatch
+}
+
+// openUnnamed opens a vault without its vault.json, by signers that are known from
+// elsewhere; cause is what is wrong with vault.json.
+func openUnnamed(ctx context.Context, remote offsite.Remote, name, id string, signers crypt.Signers,
+	cause error) (*Vault, error) {
+	vault, err := offsite.OpenUnnamed(ctx, remote, id, cause)
+	if failure.KindOf(err) == failure.NotFound {
+		return nil, cause // the whole vault is not there
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &Vault{Vault: vault, Name: name, Signers: signers, Pinned: true, remote: remote,
+		Notes: []string{"vault.json is missing or damaged; going on, for the signer is known: where it is missing, " +
+			"`atobackupd vault init` on the host writes it anew"}}, nil
 }
 
 // Restore fetches one snapshot, by stamp, push or "latest", into a directory.

@@ -203,7 +203,7 @@ func (a *App) renewScript(ctx context.Context, v *Vault, doc *Synced) error {
 	for _, f := range v.checks.Findings {
 		repair = append(repair, f.Object)
 	}
-	if v.state.Script == offsite.RecoverScriptSHA256() && !slices.ContainsFunc(repair, offsite.IsRecoverScript) {
+	if v.state.Script == offsite.RecoverScriptSHA256() && !slices.ContainsFunc(repair, offsite.IsAround) {
 		return nil
 	}
 	written, err := v.RenewScript(ctx, repair, !v.target.AppendOnly)
@@ -258,14 +258,15 @@ func (v *Vault) ForgetSnapshot(ctx context.Context, name string) (gone []offsite
 	}
 	v.state.ForgottenPushes = append(v.state.ForgottenPushes, gone...)
 	// What is known of a pack stays until the next sync: it must not build on one that
-	// is damaged.
+	// is damaged. What no snapshot needs, as recover.py, is as damaged as before.
+	v.checks.Findings = slices.DeleteFunc(v.checks.Findings, func(f offsite.Finding) bool {
+		left := slices.DeleteFunc(slices.Clone(f.Stamps), v.state.IsForgotten)
+		return len(f.Stamps) > 0 && len(left) == 0 && !strings.HasPrefix(f.Object, "packs/")
+	})
 	for i := range v.checks.Findings {
 		f := &v.checks.Findings[i]
 		f.Stamps = slices.DeleteFunc(slices.Clone(f.Stamps), v.state.IsForgotten)
 	}
-	v.checks.Findings = slices.DeleteFunc(v.checks.Findings, func(f offsite.Finding) bool {
-		return len(f.Stamps) == 0 && !strings.HasPrefix(f.Object, "packs/")
-	})
 	if err := v.state.RecordRemoved(func(push offsite.PushID) bool {
 		stamp, ok := push.Stamp()
 		return slices.Contains(gone, push) || ok && string(stamp) == name

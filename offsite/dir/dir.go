@@ -185,7 +185,9 @@ func (r *Remote) list(ctx context.Context, dir string) ([]offsite.Entry, error) 
 }
 
 func entryOf(info tree.Info) offsite.Entry {
-	return offsite.Entry{Name: info.Name, Size: info.Size, MTime: info.MTime, Dir: info.IsDir()}
+	return offsite.Entry{
+		Name: info.Name, Size: info.Size, MTime: info.MTime, Dir: info.IsDir(), Other: !info.IsDir() && info.Type != 0,
+	}
 }
 
 // Stat describes one object, a symbolic link as itself.

@@ -1,6 +1,7 @@
 package sftp
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,9 @@ import (
 // subsystem. ctx bounds all of it, and must end when that is done.
 func dialSSH(ctx context.Context, cfg Config, host string) (link, error) {
 	keys, err := readKnownHosts(cfg.KnownHosts, cfg.address(host), cfg)
+	if errors.Is(err, ErrHostKeyUnknown) {
+		err = cmp.Or(answers(ctx, cfg.address(host)), err)
+	}
 	if err != nil {
 		return link{}, err
 	}
@@ -59,6 +63,18 @@ func dialSSH(ctx context.Context, cfg Config, host string) (link, error) {
 	return l, nil
 }
 
+// answers returns why nobody takes a connection. A machine that is asleep is that
+// first, also under a name that nobody has trusted yet. No word is said on it.
+func answers(ctx context.Context, address string) error {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return err
+	}
+	conn.Close()
+	return nil
+}
+
 // handshake returns an authenticated connection. The end of ctx ends it also
 // while the peer says nothing.
 func handshake(ctx context.Context, address string, sshConfig *ssh.ClientConfig) (*timedConn, *ssh.Client, error) {
@@ -86,6 +102,8 @@ func classifyHandshake(err error, keys *hostKeys, user string, cfg Config) error
 	switch text := err.Error(); {
 	case keys.refused != nil:
 		return keys.refused
+	case errors.As(err, &none) && strings.Contains(text, "host key") && len(keys.known) == 0:
+		return keys.uncertified("it has no certificate")
 	case errors.As(err, &none) && strings.Contains(text, "host key"):
 		return keys.changed("none of the types in " + cfg.KnownHosts)
 	case errors.As(err, &none):

@@ -17,7 +17,8 @@ import (
 
 // hostKeys is what known_hosts says about one host.
 type hostKeys struct {
-	callback  ssh.HostKeyCallback
+	plain     ssh.HostKeyCallback // judges keys: the library takes an authority's own for a host's
+	certified ssh.HostKeyCallback // judges certificates
 	address   string
 	lookup    string // the address as known_hosts has it: perhaps without its port
 	known     []ssh.PublicKey
@@ -35,7 +36,7 @@ var (
 // readKnownHosts reads the keys of address as OpenSSH does: hashed lines too, those
 // of the host without a port where none names its port, and past lines that cannot
 // be read, which are another host's business. A host without any key is refused
-// here: no key, no connection.
+// here: no key, no session.
 func readKnownHosts(file, address string, cfg Config) (*hostKeys, error) {
 	data, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -45,19 +46,17 @@ func readKnownHosts(file, address string, cfg Config) (*hostKeys, error) {
 		return nil, &failure.Error{Kind: failure.Config, Err: fmt.Errorf("known_hosts: %w", err)}
 	}
 	lines := readableLines(data)
-	callback, err := hostKeyCallback(lines)
-	if err != nil {
-		return nil, &failure.Error{Kind: failure.Config, Err: fmt.Errorf("known_hosts %s: %w", file, err)}
-	}
-	// Without their marker, authorities are listed like other keys.
-	all, err := hostKeyCallback(bytes.ReplaceAll(lines, []byte("@cert-authority "), nil))
-	if err != nil {
-		return nil, &failure.Error{Kind: failure.Config, Err: fmt.Errorf("known_hosts %s: %w", file, err)}
+	keys, authorities := splitAuthorities(lines)
+	var callbacks [3]ssh.HostKeyCallback
+	for i, lines := range [][]byte{lines, keys, authorities} {
+		if callbacks[i], err = hostKeyCallback(lines); err != nil {
+			return nil, &failure.Error{Kind: failure.Config, Err: fmt.Errorf("known_hosts %s: %w", file, err)}
+		}
 	}
 	host, _, _ := net.SplitHostPort(address)
 	for _, lookup := range []string{address, net.JoinHostPort(host, "22")} {
-		k := &hostKeys{callback: callback, lookup: lookup, address: address, cfg: cfg, known: wanted(callback, lookup)}
-		k.authority = len(wanted(all, lookup)) > len(k.known)
+		k := &hostKeys{certified: callbacks[0], plain: callbacks[1], lookup: lookup, address: address, cfg: cfg}
+		k.known, k.authority = wanted(k.plain, lookup), len(wanted(callbacks[2], lookup)) > 0
 		if len(k.known) > 0 || k.authority {
 			return k, nil
 		}
@@ -73,6 +72,19 @@ func readableLines(data []byte) (lines []byte) {
 		}
 	}
 	return lines
+}
+
+// splitAuthorities parts the lines of authorities, without their marker, from the
+// others.
+func splitAuthorities(lines []byte) (keys, authorities []byte) {
+	for line := range bytes.Lines(lines) {
+		if rest, ok := bytes.CutPrefix(line, []byte("@cert-authority")); ok {
+			authorities = append(authorities, bytes.TrimLeft(rest, " \t")...)
+		} else {
+			keys = append(keys, line...)
+		}
+	}
+	return keys, authorities
 }
 
 // hostKeyCallback makes the library read lines, which it does from a file alone.
@@ -131,20 +143,41 @@ func (k *hostKeys) algorithms() []string {
 
 // check accepts a known key and remembers why it refused another.
 func (k *hostKeys) check(_ string, remote net.Addr, key ssh.PublicKey) error {
-	err := k.callback(k.lookup, remote, key)
+	judge := k.plain
+	_, certified := key.(*ssh.Certificate)
+	if certified {
+		judge = k.certified
+	}
+	err := judge(k.lookup, remote, key)
 	if err == nil {
 		return nil
 	}
+	shown := key.Type() + " " + ssh.FingerprintSHA256(key)
 	var revoked *knownhosts.RevokedError
-	if errors.As(err, &revoked) {
+	switch {
+	case errors.As(err, &revoked):
 		k.refused = &failure.Error{
 			Kind: failure.HostKey, Err: fmt.Errorf("its host key %s is revoked", ssh.FingerprintSHA256(key)),
 			Hint: k.cfg.trustHint(),
 		}
-	} else {
-		k.refused = k.changed(key.Type() + " " + ssh.FingerprintSHA256(key))
+	case certified:
+		k.refused = k.uncertified("it shows the certificate " + shown + ": " + err.Error())
+	case len(k.known) == 0:
+		k.refused = k.uncertified("it shows " + shown)
+	default:
+		k.refused = k.changed(shown)
 	}
 	return k.refused
+}
+
+// uncertified is about a host of which only authorities are known.
+func (k *hostKeys) uncertified(what string) *failure.Error {
+	return &failure.Error{
+		Kind: failure.HostKey,
+		Err: fmt.Errorf("%w: %s, and no @cert-authority in %s has signed that", ErrHostKeyUnknown, what,
+			k.cfg.KnownHosts),
+		Hint: k.cfg.trustHint(),
+	}
 }
 
 // changed is loud: either the machine was reinstalled, or it is another one.

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -29,9 +30,6 @@ func newKey(t *testing.T, seed byte) ssh.Signer {
 // TestKnownHosts reads known_hosts files as OpenSSH does.
 func TestKnownHosts(t *testing.T) {
 	host, other, authority := newKey(t, 0), newKey(t, 1), newKey(t, 2)
-	line := func(pattern string, key ssh.Signer) string {
-		return pattern + " " + string(ssh.MarshalAuthorizedKey(key.PublicKey()))
-	}
 	cert := &ssh.Certificate{
 		Key: host.PublicKey(), CertType: ssh.HostCert, ValidPrincipals: []string{"laptop"},
 		ValidBefore: ssh.CertTimeInfinity,
@@ -64,7 +62,14 @@ func TestKnownHosts(t *testing.T) {
 		{"another key", line("laptop", other), "laptop:22", host.PublicKey(), ErrHostKeyChanged},
 		{
 			"a key that no authority signed", line("@cert-authority laptop", authority), "laptop:22",
-			host.PublicKey(), ErrHostKeyChanged,
+			host.PublicKey(), ErrHostKeyUnknown,
+		},
+		{
+			"an authority's own key", line("@cert-authority laptop", authority), "laptop:22",
+			authority.PublicKey(), ErrHostKeyUnknown,
+		},
+		{
+			"another authority", line("@cert-authority\tlaptop", other), "laptop:22", cert, ErrHostKeyUnknown,
 		},
 	} {
 		t.Run(c.what, func(t *testing.T) {
@@ -83,5 +88,41 @@ func TestKnownHosts(t *testing.T) {
 				t.Errorf("kind %d of %v", failure.KindOf(err), err)
 			}
 		})
+	}
+}
+
+// line is one line of known_hosts.
+func line(pattern string, key ssh.Signer) string {
+	return pattern + " " + string(ssh.MarshalAuthorizedKey(key.PublicKey()))
+}
+
+// Where only authorities are known, certificates are asked for; where a key is, keys
+// of its type.
+func TestHostKeyAlgorithms(t *testing.T) {
+	host, authority := newKey(t, 0), newKey(t, 2)
+	for _, c := range []struct {
+		what, file  string
+		plain, cert bool
+	}{
+		{"a key", line("laptop", host), true, false},
+		{"an authority", line("@cert-authority laptop", authority), false, true},
+		{"both", line("@cert-authority laptop", authority) + line("laptop", host), true, true},
+		{"the authority of others", line("@cert-authority nas", authority) + line("laptop", host), true, false},
+	} {
+		file := filepath.Join(t.TempDir(), "known_hosts")
+		if err := os.WriteFile(file, []byte(c.file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		keys, err := readKnownHosts(file, "laptop:22", Config{KnownHosts: file})
+		if err != nil {
+			t.Fatal(err)
+		}
+		names := keys.algorithms()
+		if plain := slices.Contains(names, ssh.KeyAlgoED25519); plain != c.plain {
+			t.Errorf("%s: %v", c.what, names)
+		}
+		if cert := slices.Contains(names, ssh.CertAlgoED25519v01); cert != c.cert {
+			t.Errorf("%s: %v", c.what, names)
+		}
 	}
 }

@@ -165,7 +165,10 @@ func (r *Remote) list(ctx context.Context, dir string) (listing offsite.Listing,
 }
 
 func entryOf(info fs.FileInfo) offsite.Entry {
-	return offsite.Entry{Name: info.Name(), Size: info.Size(), MTime: info.ModTime(), Dir: info.IsDir()}
+	return offsite.Entry{
+		Name: info.Name(), Size: info.Size(), MTime: info.ModTime(), Dir: info.IsDir(),
+		Other: !info.IsDir() && !info.Mode().IsRegular(),
+	}
 }
 
 // Stat describes one object, a symbolic link as itself.
