@@ -262,7 +262,7 @@ func TestSyncStates(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { lock.Unlock() })
-		}, "error", "a prune", failure.Other},
+		}, "error", "a prune", failure.Locked},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

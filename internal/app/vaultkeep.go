@@ -65,7 +65,7 @@ func (v *Vault) Thin(ctx context.Context, now time.Time, ask offsite.PruneOption
 		return pruned, err
 	}
 	o.DryRun, o.Confirm, o.Now = ask.DryRun, ask.Confirm, ask.Now
-	if o.Now && v.target != nil && v.target.AppendOnly {
+	if !o.DryRun && v.target != nil && v.target.AppendOnly {
 		return pruned, &failure.Error{Op: "vault prune", Subject: v.Name, Kind: failure.Refused,
 			Err: errors.New("the target is append-only"), Hint: "run it on the second machine, with --dir"}
 	}

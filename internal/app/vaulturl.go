@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -85,7 +86,9 @@ func (u VaultURL) dialSFTP(ctx context.Context) (offsite.Remote, error) {
 		known = filepath.Join(home, ".ssh", "known_hosts")
 	}
 	remote, err := sftp.Dial(ctx, sftp.Config{Name: "bootstrap", Hosts: []string{at.Hostname()}, Port: port,
-		User: at.User.Username(), IdentityFile: u.SSHKey, KnownHosts: known, Path: at.Path, Transport: "builtin"})
+		User: at.User.Username(), IdentityFile: u.SSHKey, KnownHosts: known, Path: at.Path, Transport: "builtin",
+		TrustHint: fmt.Sprintf("compare its fingerprint on the machine itself; ssh -p %d %s@%s records it, or name a file "+
+			"that has it with --known-hosts", port, at.User.Username(), at.Hostname())})
 	if err != nil {
 		return nil, err
 	}

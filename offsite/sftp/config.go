@@ -24,6 +24,7 @@ type Config struct {
 	Port         int      // default 22 (with OpenSSH: what ssh_config says)
 	User         string   // default: the current user (with OpenSSH: what ssh_config says)
 	IdentityFile string   // an unencrypted private key; empty: the agent at SSH_AUTH_SOCK
+	TrustHint    string   // how to accept a host key, where no target is configured yet
 	KnownHosts   string   // host keys to trust (with OpenSSH: empty means ssh's own files)
 	Path         string   // the vault's root there, absolute or relative to the account's directory
 	Transport    string   // Builtin (default) or OpenSSH
@@ -102,6 +103,9 @@ func unfit(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune("
 
 // trustHint says how to accept a host key.
 func (c Config) trustHint() string {
+	if c.TrustHint != "" {
+		return c.TrustHint
+	}
 	name := c.Name
 	if name == "" {
 		name = "NAME"
