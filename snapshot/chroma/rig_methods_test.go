@@ -89,12 +89,14 @@ func TestRigBtrfs(t *testing.T) {
 	mount := mountBtrfs(t)
 	run(t, mount, "btrfs", "subvolume", "create", "data")
 	w := startWriterIn(t, filepath.Join(mount, "data"))
+	live := dirAt(w.dir)
+	t.Cleanup(func() { live.Close() }) // before it is unmounted
 	scratch, elsewhere := filepath.Join(mount, "staging"), t.TempDir()
 	if err := os.Mkdir(scratch, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	copiesMany(t, "btrfs", w, mount, func(dst string) (Copied, error) {
-		return CopyBtrfs(t.Context(), dirAt(w.dir), dst, scratch, Options{Share: true})
+		return CopyBtrfs(t.Context(), live, dst, scratch, Options{Share: true})
 	})
 	// Backups on another file system: the snapshot lies beside the subvolume.
 	copiesMany(
@@ -103,7 +105,7 @@ func TestRigBtrfs(t *testing.T) {
 		w,
 		elsewhere,
 		func(dst string) (Copied, error) {
-			return CopyBtrfs(t.Context(), dirAt(w.dir), dst, elsewhere, Options{})
+			return CopyBtrfs(t.Context(), live, dst, elsewhere, Options{})
 		},
 	)
 	if left, _ := filepath.Glob(filepath.Join(mount, "*", btrfsPrefix+"*")); len(left) > 0 {

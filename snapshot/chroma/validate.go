@@ -72,7 +72,34 @@ func (v *validator) run(ctx context.Context) error {
 		return err
 	}
 	f.Close()
-	err = sqlite.WithStored(ctx, filepath.Join(v.dir, databaseName), v.database)
+	return v.judgeDatabase(ctx, filepath.Join(v.dir, databaseName))
+}
+
+// judgeDatabase checks the database's integrity and, beside that, what it says about
+// the collections, which is worth something only when the database is sound.
+func (v *validator) judgeDatabase(ctx context.Context, path string) error {
+	content := &validator{root: v.root, dir: v.dir, recognised: v.recognised}
+	reading, stop := context.WithCancel(ctx)
+	var contentErr error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		contentErr = sqlite.WithStored(reading, path, content.database)
+	}()
+	sound := false
+	err := sqlite.WithStored(ctx, path, func(ctx context.Context, db *sql.DB, size int64) (err error) {
+		sound, err = v.integrity(ctx, db, size)
+		return err
+	})
+	if !sound {
+		stop()
+	}
+	<-done
+	stop()
+	if sound && err == nil {
+		err = contentErr
+		v.add(content)
+	}
 	var inFile *readError
 	switch {
 	case ctx.Err() != nil:
@@ -83,6 +110,20 @@ func (v *validator) run(ctx context.Context) error {
 		v.report.fail(CodeDatabase, "%s cannot be read: %v", databaseName, err)
 	}
 	return nil
+}
+
+// add takes over what another validator of the same directory found.
+func (v *validator) add(other *validator) {
+	for _, f := range other.report.Errors {
+		v.report.fail(f.Code, "%s", f.Text)
+	}
+	for _, f := range other.report.Warnings {
+		v.report.warn(f.Code, "%s", f.Text)
+	}
+	v.report.moreErrors += other.report.moreErrors
+	v.report.moreWarns += other.report.moreWarns
+	v.report.Collections, v.report.Vectors = other.report.Collections, other.report.Vectors
+	v.recognised = other.recognised
 }
 
 // readError is an error that says nothing about the database: a segment file
@@ -131,10 +172,8 @@ func (v *validator) unrecognised(format string, args ...any) {
 	v.report.warn(CodeUnrecognised, format, args...)
 }
 
-func (v *validator) database(ctx context.Context, db *sql.DB, size int64) error {
-	if sound, err := v.integrity(ctx, db, size); err != nil || !sound {
-		return err
-	}
+// database judges what the database says about the collections.
+func (v *validator) database(ctx context.Context, db *sql.DB, _ int64) error {
 	if lacks, err := missingSchema(ctx, db); err != nil {
 		return err
 	} else if lacks != "" {

@@ -411,3 +411,22 @@ func TestValidateOldNumbers(t *testing.T) {
 		}
 	}
 }
+
+// Of a database that is not sound nothing else is believed, so that what it says
+// about segments is no finding.
+func TestDamagedDatabaseIsAllThatIsTold(t *testing.T) {
+	dir := unpack(t, "broken")
+	edit(t, databaseIn(dir), func(b []byte) []byte {
+		clear(b[len(b)/2 : len(b)/2+8192])
+		return b
+	})
+	r := judge(t, dir)
+	if len(r.Errors) == 0 || r.Collections != 0 || r.Consistency != Unverified {
+		t.Errorf("%+v", r)
+	}
+	for _, f := range r.Errors {
+		if f.Code != CodeDatabase {
+			t.Errorf("%s: %s", f.Code, f.Text)
+		}
+	}
+}
