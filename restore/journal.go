@@ -73,6 +73,15 @@ type Place struct {
 	TrustBackupDir bool   // believe one there although others can write there
 }
 
+// unreadableHint is what to do about a journal that could not be read. Who may not
+// look does not know that there is one.
+func unreadableHint(err error) string {
+	if errors.Is(err, fs.ErrPermission) {
+		return "whether a restore is unfinished cannot be seen; put sudo before it"
+	}
+	return "a restore is unfinished; use the atobackupd that began it"
+}
+
 // Pending returns the journal of the unfinished restore, or nil when there is
 // none. Whoever wrote it, it holds snapshots back; whether it may be acted on is
 // asked by Resume and Abort.
@@ -88,7 +97,7 @@ func (p Place) Pending() (*Journal, error) {
 				Subject: filepath.Join(dir, JournalFile),
 				Kind:    failure.Refused,
 				Err:     err,
-				Hint:    "a restore is unfinished; use the atobackupd that began it",
+				Hint:    unreadableHint(err),
 			}
 		}
 		if j != nil {

@@ -38,7 +38,11 @@ func readOnlyMain([]byte) error {
 		return err
 	}
 	live := s.live()
-	for _, path := range []string{live.Registry, live.DB, filepath.Dir(live.DB), live.Chroma} {
+	for _, path := range []string{live.Registry, live.DB, filepath.Dir(live.DB), live.Chroma, s.backups()} {
+		want := "cannot be written"
+		if path == s.backups() {
+			want = "what is live now could not be saved: mount it writable"
+		}
 		err := errors.Join(
 			forktest.BindOver(path),
 			unix.Mount("", path, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""),
@@ -57,7 +61,7 @@ func readOnlyMain([]byte) error {
 		plan.Close()
 		_, err = Run(context.Background(), r)
 		for what, err := range map[string]error{"dry run": plan.Err(), "restore": err} {
-			if failure.KindOf(err) != failure.Refused || !strings.Contains(err.Error(), "cannot be written") {
+			if failure.KindOf(err) != failure.Refused || !strings.Contains(err.Error(), want) {
 				return fmt.Errorf("%s of a read-only %s: got %v", what, path, err)
 			}
 		}

@@ -123,6 +123,12 @@ func NewPlan(ctx context.Context, r Request) (_ *Plan, err error) {
 		refusals = append(refusals, r.refuse(errors.New("there is nothing in it that could be restored here"),
 			"see what it holds with `atobackupd list`"))
 	}
+	if !r.NoPreSnapshot {
+		if err := r.Store.CheckWritable(); err != nil {
+			refusals = append(refusals, r.refuse(failure.WithoutHint(err), "what is live now could not be saved: "+
+				failure.HintOf(err)+", or give up the way back with --no-pre-snapshot"))
+		}
+	}
 	plan.add(refusals, warnings)
 	return plan, plan.measure(&r)
 }

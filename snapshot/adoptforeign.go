@@ -41,7 +41,7 @@ func (s *Store) AdoptForeign(ctx context.Context, stamp Stamp, o AdoptOptions) (
 	if from.chroma != nil {
 		src.Chroma = from.chroma.Path()
 	}
-	if err := errors.Join(s.checkOwnDirs(), s.checkPlace(), s.checkWritable()); err != nil {
+	if err := errors.Join(s.checkOwnDirs(), s.checkPlace(), s.CheckWritable()); err != nil {
 		return Snapshot{}, err
 	}
 	need, err := s.estimate(from, take)

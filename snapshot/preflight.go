@@ -22,7 +22,7 @@ const peekTimeout = 5 * time.Second
 // preflight finds what would make a snapshot worthless or impossible before
 // anything is written.
 func (s *Store) preflight(ctx context.Context, src Sources, from *held, o TakeOptions) error {
-	if err := errors.Join(s.checkOwnDirs(), s.checkPlace(), s.checkWritable()); err != nil {
+	if err := errors.Join(s.checkOwnDirs(), s.checkPlace(), s.CheckWritable()); err != nil {
 		return err
 	}
 	if !o.Tolerant {
@@ -40,13 +40,16 @@ func (s *Store) preflight(ctx context.Context, src Sources, from *held, o TakeOp
 	return fsx.RequireFree(s.staging(), need, o.MinFree)
 }
 
-// checkWritable finds out before the copying, not after it, that a snapshot
+// CheckWritable finds out before the copying, not after it, that a snapshot
 // cannot be staged or published here. The snapshots directory may be AtoCore's.
-func (s *Store) checkWritable() error {
+func (s *Store) CheckWritable() error {
 	for _, dir := range []string{s.staging(), s.snapshots()} {
 		if err := unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
-			return &failure.Error{Op: "backup.dir", Subject: dir, Kind: failure.Config, Err: err,
-				Hint: fmt.Sprintf("let uid %d write there", os.Geteuid())}
+			hint := fmt.Sprintf("let uid %d write there", os.Geteuid())
+			if errors.Is(err, unix.EROFS) {
+				hint = "mount it writable"
+			}
+			return &failure.Error{Op: "backup.dir", Subject: dir, Kind: failure.Config, Err: err, Hint: hint}
 		}
 	}
 	return nil

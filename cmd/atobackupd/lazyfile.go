@@ -33,10 +33,14 @@ func (l *lazyFile) create() (err error) {
 	if l.file == nil {
 		l.file, err = os.OpenFile(l.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	}
-	if errors.Is(err, os.ErrExist) {
+	switch {
+	case errors.Is(err, os.ErrExist):
 		return &failure.Error{Op: "write", Subject: l.path, Err: err, Hint: "name another file, or remove this one"}
+	case err != nil:
+		return &failure.Error{Op: "write", Subject: l.path, Err: err,
+			Hint: "name a file in a directory that is there and can be written"}
 	}
-	return err
+	return nil
 }
 
 // finish makes the file durable, or removes what there is of it after an error. A

@@ -74,6 +74,9 @@ func state(b app.CatalogEntry) string {
 	if b.Pinned {
 		s += ", pinned"
 	}
+	if len(b.Suspect) > 0 {
+		s += ", suspect"
+	}
 	return s
 }
 

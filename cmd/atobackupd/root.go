@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -109,6 +110,8 @@ Exit status: 0 done, 1 failed, 2 usage or configuration, 3 invalid snapshot,
 	}
 	group(root)
 	root.SetFlagErrorFunc(flagError)
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages",
+		fmt.Sprintf(".FlagUsagesWrapped %d", c.width())))
 	explain := root.HelpFunc()
 	root.SetHelpFunc(func(cmd *cobra.Command, args []string) { c.help(cmd, args, explain) })
 	root.InitDefaultHelpCmd()

@@ -38,6 +38,11 @@ func TestForeignSnapshotsAreAdoptedOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	plan, err := a.Prune(t.Context(), now, true, false)
+	if err != nil || len(plan.Keep) != 3 || plan.Keep[0].Stamp != string(bad) ||
+		!strings.Contains(plan.Keep[0].Reasons[0], "AtoCore's own") {
+		t.Errorf("not every snapshot has a verdict: %+v, %v", plan.Keep, err)
+	}
 	list, _, err := a.Snapshots(t.Context(), now)
 	if err != nil {
 		t.Fatal(err)

@@ -91,6 +91,12 @@ func (a *App) planPrune(ctx context.Context, now time.Time, dryRun bool) (PruneP
 	for _, v := range doc.Decision.Keep() {
 		doc.Keep = append(doc.Keep, PruneVerdict{v.Stamp, v.Reasons})
 	}
+	for _, s := range list {
+		if s.Foreign { // retention does not know of it
+			doc.Keep = append(doc.Keep, PruneVerdict{string(s.Stamp), []string{"AtoCore's own, which it or root removes"}})
+		}
+	}
+	slices.SortStableFunc(doc.Keep, func(a, b PruneVerdict) int { return strings.Compare(a.Stamp, b.Stamp) })
 	for _, v := range doc.Decision.Delete() {
 		doc.Delete = append(doc.Delete, PruneVerdict{v.Stamp, v.Reasons})
 	}

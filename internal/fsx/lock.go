@@ -74,11 +74,12 @@ func LockFile(
 	return &Lock{f: f, written: true}, nil
 }
 
-// openLock opens a lock file, which an administrator's root shell may have made:
-// then it can only be read, which is enough to lock it, but not to write into it.
+// openLock opens a lock file, which an administrator's root shell may have made, or
+// which lies on a disk that is mounted read-only: then it can only be read, which is
+// enough to lock it, but not to write into it.
 func openLock(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
-	if errors.Is(err, fs.ErrPermission) {
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) {
 		if readable, readErr := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0); readErr == nil {
 			return readable, nil
 		}
