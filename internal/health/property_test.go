@@ -3,6 +3,7 @@ package health
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -55,7 +56,54 @@ func someFacts(t *rapid.T) Facts {
 	f.Recipients, f.Shared, f.Mount = aTrouble(t, "recipients"), aTrouble(t, "shared"), aTrouble(t, "mount")
 	f.Daemon = Daemon{Scheduled: true, State: rapid.SampledFrom([]string{DaemonRunning, DaemonStopped, DaemonHung,
 		DaemonNever}).Draw(t, "daemon"), Since: aTime(t, "daemon since")}
+	few := func(name string) int { return rapid.IntRange(0, 2).Draw(t, name) }
+	for i := range few("damage") {
+		f.Damage = append(f.Damage, Damage{Subject: fmt.Sprint("damaged", i), What: "torn", Since: aTime(t, "found"),
+			Gone: rapid.Bool().Draw(t, "gone")})
+	}
+	for i := range few("shrunk") {
+		f.Shrunk = append(f.Shrunk, Shrunk{Stamp: fmt.Sprint("shrunk", i), Since: aTime(t, "shrunk since")})
+	}
+	for i := range few("unheard") {
+		f.Notify = append(f.Notify, Trouble{Message: fmt.Sprint("unheard", i)})
+	}
+	for i := range few("clocks") {
+		f.Clocks = append(f.Clocks, fmt.Sprint("clock", i))
+	}
+	for i := range few("others") {
+		f.Others = append(f.Others, Other{Name: fmt.Sprint("job:", i), Trouble: Trouble{Message: "it hangs"}})
+	}
+	f.History.StartedOver, f.History.ScrubPassed = aTime(t, "started over"), rapid.Bool().Draw(t, "scrubbed")
+	if rapid.Bool().Draw(t, "locked") {
+		f.Lock = &LockFacts{Holder: "pid 7", Since: aTime(t, "locked since")}
+	}
 	return f
+}
+
+// evidence is what each fact that is bad by itself must lead to.
+func (f Facts) evidence() map[string]string {
+	want := make(map[string]string)
+	add := func(bad bool, name, level string) {
+		if bad {
+			want[name] = level
+		}
+	}
+	add(f.RestorePending != nil, ConditionRestorePending, LevelCritical)
+	add(len(f.Damage) > 0, ConditionDamaged, LevelCritical)
+	add(len(f.Shrunk) > 0, ConditionSourceShrunk, LevelCritical)
+	add(f.Unverified != nil, ConditionUnverified, LevelWarning)
+	add(f.Config != nil, ConditionConfig, LevelCritical)
+	add(len(f.Notify) > 0, ConditionNotify, LevelWarning)
+	add(len(f.Clocks) > 0, ConditionClock, LevelWarning)
+	add(f.Recipients != nil, ConditionRecipients, LevelCritical)
+	add(f.Shared != nil, ConditionShared, LevelCritical)
+	add(f.Mount != nil, ConditionMount, LevelCritical)
+	add(!f.History.StartedOver.IsZero() && !f.History.ScrubPassed, ConditionHistory, LevelCritical)
+	add(f.Daemon.State == DaemonHung && noon.Sub(f.Daemon.Since).Abs() > daemonPatience, ConditionDaemon, LevelCritical)
+	for _, o := range f.Others {
+		add(true, o.Name, LevelCritical)
+	}
+	return want
 }
 
 // A report is never better than the worst evidence in it.
@@ -72,6 +120,15 @@ func TestReportIsNeverBetterThanItsEvidence(t *testing.T) {
 		}
 		if r.Level != worst {
 			t.Fatalf("the report is %s and its worst part %s", r.Level, worst)
+		}
+		got := make(map[string]string)
+		for _, c := range r.Conditions {
+			got[c.Name] = c.Level
+		}
+		for name, level := range f.evidence() {
+			if told, ok := got[name]; !ok || Number(told) < Number(level) || Number(r.Level) < Number(level) {
+				t.Fatalf("%s is %q, want %s: the report is %s", name, got[name], level, r.Level)
+			}
 		}
 		for i, l := range f.Legs {
 			got := r.Legs[i]
@@ -145,8 +202,16 @@ func TestABadFactNeverHelps(t *testing.T) {
 		worse := f
 		worse.Legs = append([]LegFacts{}, f.Legs...)
 		b.make(&worse, i)
-		if after := Judge(worse, noon); Number(after.Level) < Number(before.Level) {
+		after := Judge(worse, noon)
+		if Number(after.Level) < Number(before.Level) {
 			t.Fatalf("%s on %s: from %s to %s", b.name, f.Legs[i].Name, before.Level, after.Level)
+		}
+		for _, c := range before.Conditions {
+			if !slices.ContainsFunc(after.Conditions, func(d Condition) bool {
+				return d.Name == c.Name && Number(d.Level) >= Number(c.Level)
+			}) {
+				t.Fatalf("%s on %s: %s was %s: %+v", b.name, f.Legs[i].Name, c.Name, c.Level, after.Conditions)
+			}
 		}
 	})
 }
