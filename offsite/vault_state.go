@@ -201,6 +201,14 @@ func MissingVault(state *State) error {
 		Hint: "is its disk mounted?"}
 }
 
+// NoPlace says that the place of the vault which is pinned cannot be opened, and why: a
+// file lies there, or its disk has gone while it was mounted.
+func NoPlace(state *State, why error) error {
+	return &failure.Error{Op: "vault", Subject: vaultFile, Kind: failure.VaultMismatch,
+		Err:  away{fmt.Sprintf("vault %s cannot be reached: %v", state.VaultID, failure.WithoutHint(why))},
+		Hint: "is its disk mounted?"}
+}
+
 // away is an ErrVaultAway in words of its own.
 type away struct{ text string }
 

@@ -124,7 +124,7 @@ func (a *App) legFacts(ctx context.Context, now time.Time, seen map[string]histo
 			}
 		case l.target != "":
 			f.Newest = NewestAt(holders, l.name, now)
-			_, f.Err = offsite.LoadState(a.Config.StateDir, l.target)
+			f.Err = a.checkTargetState(l.target, !f.LastSuccess.IsZero())
 		}
 		if scheduleErr != nil && f.Err == nil {
 			f.Err = scheduleErr
@@ -132,6 +132,17 @@ func (a *App) legFacts(ctx context.Context, now time.Time, seen map[string]histo
 		all = append(all, f)
 	}
 	return all
+}
+
+// checkTargetState fails where what a target holds is not known: its state cannot be
+// read, or is gone although a sync went well.
+func (a *App) checkTargetState(target string, synced bool) error {
+	state, err := offsite.LoadState(a.Config.StateDir, target)
+	if err == nil && synced && state.VaultID == "" {
+		err = &failure.Error{Op: "target state", Subject: offsite.StateDir(a.Config.StateDir, target),
+			Err: errors.New("it is gone: what the target holds is not known before the next sync")}
+	}
+	return err
 }
 
 // firstDue returns when a job should have run first after it was known.

@@ -91,6 +91,8 @@ func (a *App) dial(ctx context.Context, t config.Target, known bool) (offsite.Re
 	switch {
 	case failure.KindOf(err) == failure.NotFound && state.VaultID != "":
 		return nil, hintAway(t, offsite.MissingVault(state))
+	case err != nil && state.VaultID != "" && !errors.Is(err, fs.ErrPermission) && ctx.Err() == nil:
+		return nil, hintAway(t, offsite.NoPlace(state, err))
 	case err != nil:
 		return nil, err
 	}

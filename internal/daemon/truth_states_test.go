@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -514,6 +515,40 @@ var states = []state{
 	{name: "nothing was verified for forty days", want: "critical verify:disk", text: "more than 40 days ago",
 		make: func(w *world) { w.pass(41 * day); w.take(snapshot.Weekly); w.ship(); w.prune(); w.must(w.scrub()) },
 		end:  func(w *world) { w.must(w.verify()) }},
+	{name: "the state of a target is gone", want: "critical offsite:disk", text: "what the target holds is not known",
+		make: func(w *world) { w.removeAll("state/targets/disk"); w.advises("atobackupd sync --target disk") },
+		end:  func(w *world) { w.ship() }},
+	{name: "a file lies where the vault was", want: "critical offsite:disk", text: "not a directory",
+		make: func(w *world) {
+			w.take(snapshot.Daily)
+			w.move("vault", "away")
+			w.write("vault", "x")
+			w.mustFail(w.tryShip())
+			w.advises("mount -a")
+			w.holds(0)
+		},
+		end: func(w *world) { w.must(os.Remove(w.path("vault"))); w.move("away", "vault"); w.ship(); w.holds(2) }},
+	{name: "a verify finds no vault and a sync finds it again", want: "critical verify:disk", text: "is its disk mounted",
+		make: func(w *world) {
+			w.move("vault", "away")
+			w.mustFail(w.verify())
+			w.holds(0)
+			w.move("away", "vault")
+			w.ship()
+			w.holds(1)
+		},
+		end: func(w *world) { w.must(w.verify()) }},
+	{name: "somebody took the newest push away", want: "critical offsite:disk", text: "rolled back",
+		make: func(w *world) { w.take(snapshot.Daily); w.ship(); w.forgetThere(); w.mustFail(w.tryShip()) },
+		end:  func(w *world) { w.take(snapshot.Daily); w.ship() }},
+	{name: "an operator forgets the newest push", // it was meant
+		make: func(w *world) {
+			w.take(snapshot.Daily)
+			w.ship()
+			w.forget(filepath.Base(w.newest()))
+			w.holds(1)
+			w.ship()
+		}},
 	{name: "the state of a target cannot be read", want: "critical offsite:disk", text: "state",
 		make: func(w *world) {
 			w.each("state/*/disk*/state.json", func(path string) {
@@ -748,6 +783,30 @@ func (w *world) advises(command string) {
 	if len(problems) == 0 || !strings.HasPrefix(problems[0].Command(), command) {
 		w.t.Errorf("%q is not advised: %+v", command, problems)
 	}
+}
+
+// holds checks how many snapshots every mouth that counts says that the vault holds.
+func (w *world) holds(n int) {
+	w.t.Helper()
+	status, err := w.app.Status(w.t.Context(), time.Now())
+	w.must(err)
+	catalog, err := w.app.List(w.t.Context(), time.Now())
+	w.must(err)
+	listed := 0
+	for _, entry := range catalog.Backups {
+		listed += len(entry.Offsite)
+	}
+	server := w.server()
+	if got := status.Targets[0].Snapshots; got != n || listed != n ||
+		w.number(w.get(server, "/metrics"), `atobackupd_offsite_snapshots{target="disk"}`) != strconv.Itoa(n) {
+		w.t.Errorf("it holds %d by status, %d by list, want %d", got, listed, n)
+	}
+}
+
+// forgetThere removes the newest push from the vault behind this machine's back.
+func (w *world) forgetThere() {
+	w.t.Helper()
+	w.removeAll("vault/snapshots/" + filepath.Base(w.newest()) + "-*")
 }
 
 // acceptGone gives up a snapshot that is gone.

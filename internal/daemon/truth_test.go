@@ -271,8 +271,7 @@ func (w *world) listen() map[string]mouth {
 	w.must(errors.Join(err, a.Close()))
 	told["command"] = w.document(status)
 
-	server := web.New(httpSource{w.d}, web.Options{TokenFile: func() string { return "" },
-		Report: func(err error) { w.t.Error(err) }})
+	server := w.server()
 	var api health.Status
 	w.must(json.Unmarshal([]byte(w.get(server, "/api/status")), &api))
 	told["API"] = w.document(api)
@@ -326,11 +325,17 @@ func (w *world) get(server *web.Server, path string) string {
 
 func (w *world) number(metrics, name string) string {
 	w.t.Helper()
-	match := regexp.MustCompile(`(?m)^` + name + ` (\d+)`).FindStringSubmatch(metrics)
+	match := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(name) + ` (\d+)`).FindStringSubmatch(metrics)
 	if match == nil {
 		w.t.Fatalf("there is no metric %s", name)
 	}
 	return match[1]
+}
+
+// server is the daemon's own.
+func (w *world) server() *web.Server {
+	return web.New(httpSource{w.d}, web.Options{TokenFile: func() string { return "" },
+		Report: func(err error) { w.t.Error(err) }})
 }
 
 // look has the daemon look, and returns what people were told.
