@@ -172,7 +172,7 @@ func TestRemedies(t *testing.T) {
 		}
 		put(t, dir+"/"+snapshot.DBFile, "abc")
 		return snapshot.Snapshot{Stamp: stamp, Path: dir, Valid: &valid, Manifest: &snapshot.Manifest{
-			Files: []snapshot.File{file(snapshot.DBFile, sum), file("config/x", "other")}}}
+			Stamp: stamp, Files: []snapshot.File{file(snapshot.DBFile, sum), file("config/x", "other")}}}
 	}
 	damaged := one("20260401T000000Z", "1", false)
 	damaged.Errors = []string{"checksum_mismatch: " + snapshot.DBFile}
@@ -190,6 +190,8 @@ func TestRemedies(t *testing.T) {
 	undescribed.Manifest = nil
 	foreign.Manifest, foreign.Foreign = nil, true
 	full.Full = true
+	renamed := damaged
+	renamed.Manifest = &snapshot.Manifest{Stamp: "20250101T000000Z"}
 	a := &App{Config: config.Default()}
 	for _, test := range []struct {
 		name    string
@@ -207,6 +209,7 @@ func TestRemedies(t *testing.T) {
 		{"nothing, with Chroma", full, nil, false, "`atobackupd backup --chroma`"},
 		{"who knows what", unnamed, nil, false, "see whether something would heal it"},
 		{"no manifest", undescribed, nil, false, "atobackupd prune"},
+		{"another's manifest", renamed, []snapshot.Snapshot{twin}, true, "give it its name again"},
 		{"AtoCore's own", foreign, nil, false, "atobackupd validate 20260401T000000Z"},
 	} {
 		r := remedies{app: a, list: append(test.others, test.damaged), held: map[snapshot.Stamp][]string{}}

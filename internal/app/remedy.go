@@ -56,6 +56,9 @@ func (a *App) remedyOf(ctx context.Context, now time.Time, damaged []snapshot.Sn
 func (r remedies) ofSnapshot(s snapshot.Snapshot) string {
 	stamp, damaged := string(s.Stamp), damagedFiles(s)
 	switch {
+	case s.Manifest != nil && s.Manifest.Stamp != s.Stamp:
+		return fmt.Sprintf("somebody renamed or copied it: give it its name again, or move it away: `mv %s %s`", s.Path,
+			filepath.Join(filepath.Dir(s.Path), string(s.Manifest.Stamp)))
 	case r.areHere(s, damaged):
 		return "atobackupd scrub --repair"
 	case len(r.held[s.Stamp]) > 0:
