@@ -192,7 +192,7 @@ const fullFor = 5 * time.Second
 // is full.
 func (r *Remote) full() bool {
 	const little = 1 << 20
-	if last := r.lastFull.Load(); last != nil && time.Since(*last) < fullFor {
+	if r.wasFull() {
 		return true
 	}
 	if !r.has(extStatVFS) {
@@ -200,9 +200,14 @@ func (r *Remote) full() bool {
 	}
 	vfs, err := r.client.StatVFS(r.cfg.Path)
 	if err != nil || vfs.Bavail*vfs.Frsize >= little && (vfs.Files == 0 || vfs.Favail > 0) {
-		return false
+		return r.wasFull() // another Put may have made room since it failed
 	}
 	now := time.Now()
 	r.lastFull.Store(&now)
 	return true
+}
+
+func (r *Remote) wasFull() bool {
+	last := r.lastFull.Load()
+	return last != nil && time.Since(*last) < fullFor
 }

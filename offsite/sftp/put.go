@@ -11,7 +11,6 @@ import (
 	"os"
 	"path"
 
-	"github.com/pkg/sftp"
 	"golang.org/x/time/rate"
 
 	"github.com/atocore/atobackupd/offsite"
@@ -57,18 +56,25 @@ func (r *Remote) put(ctx context.Context, temp, name string, src io.Reader) (int
 	if err := r.absent(name); err != nil {
 		return 0, err
 	}
-	n, err := r.upload(ctx, temp, path.Ext(name) == ".age", src)
+	sealed := path.Ext(name) == ".age"
+	n, checked, err := r.upload(ctx, temp, sealed, src)
+	if err == nil && sealed && !checked {
+		err = r.checkSealed(temp)
+	}
 	if err != nil {
 		return 0, err
 	}
 	return n, r.publish(temp, name)
 }
 
-// upload fills a new file and returns once the server has it on its disk.
-func (r *Remote) upload(ctx context.Context, temp string, sealed bool, src io.Reader) (n int64, err error) {
+// upload fills a new file and returns once the server has it on its disk. checked
+// says that it begins as it must.
+func (r *Remote) upload(
+	ctx context.Context, temp string, sealed bool, src io.Reader,
+) (n int64, checked bool, err error) {
 	f, err := r.client.OpenFile(r.at(temp), os.O_RDWR|os.O_CREATE|os.O_EXCL)
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	defer func() {
 		if e := f.Close(); err == nil {
@@ -80,33 +86,43 @@ func (r *Remote) upload(ctx context.Context, temp string, sealed bool, src io.Re
 	// looks like a long enough file. A partial is therefore never used again.
 	_, err = f.ReadFromWithConcurrency(s, bytesInFlight/r.packet)
 	if s.err != nil {
-		return 0, local{s.err}
+		return 0, false, local{s.err}
 	}
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
-	if err := r.checkUpload(f, s.n, sealed); err != nil {
-		return 0, err
-	}
-	return s.n, r.sync(f)
-}
-
-// checkUpload compares what the server has with what was sent.
-func (r *Remote) checkUpload(f *sftp.File, sent int64, sealed bool) error {
 	info, err := f.Stat()
 	if err != nil {
+		return 0, false, err
+	}
+	if info.Size() != s.n {
+		return 0, false, local{fmt.Errorf("sent %d bytes, but the file has %d", s.n, info.Size())}
+	}
+	// rclone takes a read of what is open for writing for a write of zeros.
+	if checked = sealed && r.has(extFsync); checked {
+		if err := sealedError(offsite.CheckSealed(f)); err != nil {
+			return 0, false, err
+		}
+	}
+	return s.n, checked, r.sync(f)
+}
+
+// checkSealed reads the first bytes of what was uploaded, opened anew.
+func (r *Remote) checkSealed(temp string) error {
+	f, err := r.client.Open(r.at(temp))
+	if err != nil {
 		return err
 	}
-	if info.Size() != sent {
-		return local{fmt.Errorf("sent %d bytes, but the file has %d", sent, info.Size())}
+	defer f.Close()
+	return sealedError(offsite.CheckSealed(f))
+}
+
+// sealedError tells bytes in the clear from a connection that broke.
+func sealedError(err error) error {
+	if errors.Is(err, offsite.ErrInTheClear) {
+		return local{err}
 	}
-	if !sealed {
-		return nil
-	}
-	if err := offsite.CheckSealed(f); !errors.Is(err, offsite.ErrInTheClear) {
-		return err
-	}
-	return local{offsite.ErrInTheClear}
+	return err
 }
 
 // discard removes a partial, as well as that can be done: the connection may
