@@ -120,7 +120,7 @@ func Verify(message, signature []byte, signer string) error {
 	}
 	sig, err := parseSignature(signature)
 	if err != nil {
-		return signatureError(err.Error())
+		return &failure.Error{Op: "verify signature", Err: err}
 	}
 	if sig.HashAlgorithm != sshsig.HashSHA512 {
 		return signatureError("it is not made with sha512")
@@ -161,28 +161,24 @@ func parseSigner(s string) (ssh.PublicKey, error) {
 	return pub, nil
 }
 
-var errDamagedSignature = errors.New("it is not a whole SSH signature")
-
-// IsSignature reports whether a text has the form of a signature, whoever made it.
-func IsSignature(armored []byte) bool {
-	_, err := parseSignature(armored)
-	return err == nil
-}
+// ErrDamagedSignature is wrapped by the error of a verification where what should be
+// a signature has not the form of one: nobody can tell who made it.
+var ErrDamagedSignature = errors.New("it is not a whole SSH signature")
 
 // parseSignature accepts exactly one encoding of a signature: PEM readers skip
 // foreign text around a block, and the wire format has fields that nothing
 // signs.
 func parseSignature(armored []byte) (*sshsig.Signature, error) {
 	if len(armored) > maxSignature || !bytes.HasPrefix(armored, []byte("-----BEGIN "+sshsig.PEMType+"-----")) {
-		return nil, errDamagedSignature
+		return nil, ErrDamagedSignature
 	}
 	block, rest := pem.Decode(armored)
 	if block == nil || block.Type != sshsig.PEMType || len(block.Headers) != 0 || len(bytes.TrimSpace(rest)) != 0 {
-		return nil, errDamagedSignature
+		return nil, ErrDamagedSignature
 	}
 	sig, err := sshsig.ParseSignature(block.Bytes)
 	if err != nil || len(sig.Signature.Rest) != 0 || !bytes.Equal(sig.Marshal(), block.Bytes) {
-		return nil, errDamagedSignature
+		return nil, ErrDamagedSignature
 	}
 	return sig, nil
 }

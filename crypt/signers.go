@@ -1,6 +1,7 @@
 package crypt
 
 import (
+	"errors"
 	"slices"
 	"strings"
 )
@@ -31,12 +32,10 @@ func (s Signers) Verify(message, signature []byte) error {
 		return signatureError("no signer is trusted")
 	}
 	for _, signer := range s {
-		if Verify(message, signature, signer) == nil {
-			return nil
+		err := Verify(message, signature, signer)
+		if err == nil || len(s) == 1 || errors.Is(err, ErrDamagedSignature) {
+			return err
 		}
-	}
-	if len(s) == 1 {
-		return Verify(message, signature, s[0])
 	}
 	return signatureError("none of the " + count(len(s), "trusted signer") + " made it")
 }

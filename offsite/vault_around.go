@@ -87,10 +87,8 @@ func (w *verifier) named() {
 	}
 	if fault != "" {
 		w.extra = append(w.extra, Finding{Object: vaultFile, What: fault})
-	} else if w.o.Checks != nil {
-		w.mu.Lock()
-		w.o.Checks.Clean(vaultFile, 0, w.started)
-		w.mu.Unlock()
+	} else {
+		w.clean(vaultFile, 0)
 	}
 }
 
@@ -164,10 +162,8 @@ func (w *verifier) scripts(ctx context.Context, entries []Entry) error {
 		}
 		if what := scriptFault(e.Name, data, err); what != "" {
 			w.extra = append(w.extra, Finding{Object: e.Name, What: what})
-		} else if w.o.Checks != nil {
-			w.mu.Lock()
-			w.o.Checks.Clean(e.Name, e.Size, w.started)
-			w.mu.Unlock()
+		} else {
+			w.clean(e.Name, e.Size)
 		}
 	}
 	if !found {
@@ -195,10 +191,8 @@ func (w *verifier) readme(ctx context.Context, entries []Entry) error {
 		w.extra = append(w.extra, Finding{Object: readmeFile, What: reason(err)})
 	case digest != hex.EncodeToString(current[:]) && !slices.Contains(knownReadmes, digest):
 		w.extra = append(w.extra, Finding{Object: readmeFile, What: "it is not the text of any version of atobackupd"})
-	case w.o.Checks != nil:
-		w.mu.Lock()
-		w.o.Checks.Clean(readmeFile, entries[i].Size, w.started)
-		w.mu.Unlock()
+	default:
+		w.clean(readmeFile, entries[i].Size)
 	}
 	return nil
 }

@@ -287,15 +287,14 @@ func (v *Vault) verified(ctx context.Context, s Stored, signers crypt.Signers) (
 // verifySignature checks the signature of an object, and names the one of the two
 // that is wrong as far as that can be told.
 func verifySignature(signers crypt.Signers, name string, data, signature []byte) error {
-	if !crypt.IsSignature(signature) {
-		return &failure.Error{
-			Op: "vault", Subject: name + ".sig", Kind: failure.Invalid,
-			Err: errors.New("it is not a whole SSH signature"), Hint: damagedHint,
-		}
-	}
 	err := signers.Verify(data, signature)
-	if err == nil {
+	switch {
+	case err == nil:
 		return nil
+	case errors.Is(err, crypt.ErrDamagedSignature):
+		return &failure.Error{
+			Op: "vault", Subject: name + ".sig", Kind: failure.Invalid, Err: crypt.ErrDamagedSignature, Hint: damagedHint,
+		}
 	}
 	var f *failure.Error
 	if errors.As(err, &f) {
@@ -303,8 +302,9 @@ func verifySignature(signers crypt.Signers, name string, data, signature []byte)
 	}
 	return &failure.Error{
 		Op: "vault", Subject: name, Kind: failure.Invalid,
-		Err:  fmt.Errorf("it is not what %s.sig signs: %w", path.Base(name), err),
-		Hint: "one of the two is damaged, or another host wrote it than the one that is trusted; do not restore from it",
+		Err: fmt.Errorf("it is not what %s.sig signs: %w", path.Base(name), err),
+		Hint: "one of the two is damaged, or another host wrote it than the one that is trusted; do not restore " +
+			"from it",
 	}
 }
 

@@ -253,6 +253,15 @@ func (w *verifier) note(name string, n int64, wrong string) {
 	}
 }
 
+// clean ends what was found of an object beside the pushes, which was read just now.
+func (w *verifier) clean(name string, n int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.o.Checks != nil {
+		w.o.Checks.Clean(name, n, w.started)
+	}
+}
+
 func (w *verifier) verification(p Stored) *Verification {
 	v := w.results[p.Push]
 	if v == nil {

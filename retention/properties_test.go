@@ -222,7 +222,10 @@ func TestPlanOffForLong(t *testing.T) {
 		first := Snapshot{Stamp: back.UTC().Format(StampLayout), Time: back, Kind: KindDaily, Valid: true}
 		gone := Plan(append(left, first), p, back).Delete()
 		ours := slices.DeleteFunc(slices.Clone(gone), func(v Verdict) bool {
-			return slices.ContainsFunc(left, func(s Snapshot) bool { return s.Stamp == v.Stamp && s.Kind == KindAdopted })
+			return slices.ContainsFunc(
+				left,
+				func(s Snapshot) bool { return s.Stamp == v.Stamp && s.Kind == KindAdopted },
+			)
 		})
 		if len(ours) > 3 || len(gone)-len(ours) > 3 {
 			rt.Errorf("the first snapshot after it deleted %v", gone)

@@ -31,22 +31,16 @@ func say(w io.Writer, width int, message, hint string) {
 // text that fits stays as it is, and no word is broken: a path can be copied.
 func hang(w io.Writer, width int, label, text string) {
 	const indent = "      "
-	line := label + text
-	if utf8.RuneCountInString(line) > width {
-		line = label
-		for i, word := range strings.Fields(text) {
-			switch {
-			case i == 0:
-				line += word
-			case utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) <= width:
-				line += " " + word
-			default:
-				fmt.Fprintln(w, line)
-				line = indent + word
-			}
-		}
+	lines := []string{text}
+	if first := width - utf8.RuneCountInString(label); utf8.RuneCountInString(text) > first {
+		lines = fill(strings.Fields(text), first, width-len(indent))
 	}
-	fmt.Fprintln(w, line)
+	for i, line := range lines {
+		if i > 0 {
+			label = indent
+		}
+		fmt.Fprintln(w, label+line)
+	}
 }
 
 func orNone(s string) string {

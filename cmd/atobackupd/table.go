@@ -152,26 +152,31 @@ func (t *table) line(w io.Writer, cells []string, widths []int) {
 // wrapText breaks text at spaces into lines of at most width runes; a longer
 // word, such as a path, is broken where it must be.
 func wrapText(text string, width int) (lines []string) {
-	line := ""
+	var words []string
 	for _, word := range strings.Fields(text) {
 		for utf8.RuneCountInString(word) > width {
-			if line != "" {
-				lines, line = append(lines, line), ""
-			}
 			runes := []rune(word)
-			lines, word = append(lines, string(runes[:width])), string(runes[width:])
+			words, word = append(words, string(runes[:width])), string(runes[width:])
 		}
+		words = append(words, word)
+	}
+	return fill(words, width, width)
+}
+
+// fill puts words into lines of at most width runes, or first in the first line. A
+// longer word has a line of its own.
+func fill(words []string, first, width int) (lines []string) {
+	line, room := "", first
+	for _, word := range words {
 		switch {
 		case line == "":
 			line = word
-		case utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) <= width:
+		case utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) <= room:
 			line += " " + word
 		default:
-			lines, line = append(lines, line), word
+			lines = append(lines, line)
+			line, room = word, width
 		}
 	}
-	if line != "" || len(lines) == 0 {
-		lines = append(lines, line)
-	}
-	return lines
+	return append(lines, line)
 }

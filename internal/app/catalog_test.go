@@ -279,7 +279,7 @@ func TestFindings(t *testing.T) {
 	if _, err := a.findings(); err == nil || !strings.Contains(err.Error(), "scrub --all") {
 		t.Errorf("garbage: %v", err)
 	}
-	if d := a.damage(t.Context(), nil); len(d) != 1 || !strings.Contains(d[0].Subject, findingsFile) {
+	if d := a.damage(a.remedies(t.Context(), nil)); len(d) != 1 || !strings.Contains(d[0].Subject, findingsFile) {
 		t.Errorf("garbage is no damage: %+v", d)
 	}
 	note("c", false, "x")

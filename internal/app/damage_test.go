@@ -178,15 +178,21 @@ func TestDamageIsFoundAndMended(t *testing.T) {
 			}
 			t.Run(kind+" "+how, func(t *testing.T) {
 				t.Parallel()
-				h := newShipped(t, "")
-				name := h.objects()[kind]
-				if err := harm(h.path("vault/" + name)); err != nil {
-					t.Fatal(err)
-				}
-				h.wantMended(name)
+				wantMended(t, kind, harm)
 			})
 		}
 	}
+}
+
+// wantMended harms an object of a kind in a vault of its own.
+func wantMended(t *testing.T, kind string, harm func(path string) error) {
+	t.Helper()
+	h := newShipped(t, "")
+	name := h.objects()[kind]
+	if err := harm(h.path("vault/" + name)); err != nil {
+		t.Fatal(err)
+	}
+	h.wantMended(name)
 }
 
 // Only a plain file is an object: whatever else has its name, it is as good as
@@ -203,12 +209,7 @@ func TestWhatIsNoFileIsDamage(t *testing.T) {
 	} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			h := newShipped(t, "")
-			name := h.objects()[kind]
-			if err := harm(h.path("vault/" + name)); err != nil {
-				t.Fatal(err)
-			}
-			h.wantMended(name)
+			wantMended(t, kind, harm)
 		})
 	}
 }

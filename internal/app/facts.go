@@ -51,9 +51,10 @@ func (a *App) Facts(ctx context.Context, now time.Time) (health.Facts, []snapsho
 	if listErr != nil && f.Mount == nil {
 		f.Mount = trouble(a.unmounted(listErr))
 	}
-	f.Damage = a.damage(ctx, list)
+	r := a.remedies(ctx, list)
+	f.Damage = a.damage(r)
 	if f.Mount == nil { // else its disk is away, and nothing was taken from it
-		f.Damage = append(f.Damage, a.missing(ctx, list)...)
+		f.Damage = append(f.Damage, a.missing(r)...)
 	}
 	if alive {
 		f.Config, f.Others = life.Config, life.Others

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/atocore/atobackupd/internal/failure"
-	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/health"
 	"github.com/atocore/atobackupd/offsite"
 	"github.com/atocore/atobackupd/snapshot"
@@ -63,33 +62,14 @@ func (a *App) findings() (findings, error) {
 
 // changeFindings changes the findings. Several processes may do so at once.
 func (a *App) changeFindings(ctx context.Context, change func(findings)) error {
-	path := a.findingsPath()
-	lock, err := fsx.LockFile(ctx, filepath.Join(a.Config.StateDir, "findings.lock"), "writing findings",
-		10*time.Second, nil)
-	if err != nil {
-		return err
-	}
-	defer lock.Unlock()
-	found, err := a.findings()
-	if err != nil {
-		found = findings{} // an unreadable file is replaced by what is found now; the old one stays beside it
-		if err := os.Rename(path, path+".unreadable"); err != nil {
-			return err
+	path, lock := a.findingsPath(), filepath.Join(a.Config.StateDir, "findings.lock")
+	return rewriteJSON(ctx, path, lock, "writing findings", func() (findings, error) {
+		found, err := a.findings()
+		if err != nil { // it is replaced by what is found now
+			return findings{}, moveAsideUnreadable(path)
 		}
-	}
-	before, err := json.Marshal(found)
-	if err != nil {
-		return err
-	}
-	change(found)
-	after, err := json.MarshalIndent(found, "", "  ")
-	if err != nil {
-		return err
-	}
-	if same, err := json.Marshal(found); err != nil || string(same) == string(before) {
-		return err
-	}
-	return fsx.WriteFile(path, append(after, '\n'), 0o600)
+		return found, nil
+	}, func(found *findings) { change(*found) })
 }
 
 // noteFindings changes findings, and logs where that cannot be done: the check
@@ -126,10 +106,9 @@ func (found findings) add(subject string, f Finding) {
 
 // damage returns what is damaged at now, here and off-site: what was found and
 // not checked clean since, and what the look at the files itself shows.
-func (a *App) damage(ctx context.Context, list []snapshot.Snapshot) []health.Damage {
+func (a *App) damage(r remedies) []health.Damage {
 	var all []health.Damage
-	r := a.remedies(ctx, list)
-	for _, s := range list {
+	for _, s := range r.list {
 		if isDamaged(s) {
 			since := s.InvalidSince
 			if since.IsZero() {

@@ -174,7 +174,7 @@ func TestUnreadableFindings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	damage := a.damage(t.Context(), list)
+	damage := a.damage(a.remedies(t.Context(), list))
 	if len(damage) != 1 || damage[0].Subject != a.findingsPath() || damage[0].Hint != "atobackupd scrub --all" {
 		t.Errorf("%+v", damage)
 	}
@@ -214,7 +214,7 @@ func TestDamage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := a.damage(t.Context(), list)
+	got := a.damage(a.remedies(t.Context(), list))
 	want := []health.Damage{
 		{Subject: string(stamp), What: "torn", Hint: "atobackupd scrub --repair"},
 		{Subject: "20260101T000000Z", What: "it is no directory", Hint: "ls -l "},
@@ -234,7 +234,7 @@ func TestDamage(t *testing.T) {
 		t.Errorf("%+v", got[0])
 	}
 	h.write("state/targets/disk/checks.json", "no JSON")
-	if got = a.damage(t.Context(), nil); len(got) != 3 || got[2].Subject != "disk" || got[2].What == "" {
+	if got = a.damage(a.remedies(t.Context(), nil)); len(got) != 3 || got[2].Subject != "disk" || got[2].What == "" {
 		t.Errorf("checks that cannot be read: %+v", got)
 	}
 }

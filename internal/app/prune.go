@@ -93,7 +93,8 @@ func (a *App) planPrune(ctx context.Context, now time.Time, dryRun bool) (PruneP
 	}
 	for _, s := range list {
 		if s.Foreign { // retention does not know of it
-			doc.Keep = append(doc.Keep, PruneVerdict{string(s.Stamp), []string{"AtoCore's own, which it or root removes"}})
+			why := []string{"AtoCore's own, which it or root removes"}
+			doc.Keep = append(doc.Keep, PruneVerdict{string(s.Stamp), why})
 		}
 	}
 	slices.SortStableFunc(doc.Keep, func(a, b PruneVerdict) int { return strings.Compare(a.Stamp, b.Stamp) })

@@ -13,7 +13,6 @@ import (
 
 	"github.com/atocore/atobackupd/internal/config"
 	"github.com/atocore/atobackupd/internal/failure"
-	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/health"
 	"github.com/atocore/atobackupd/offsite"
 	"github.com/atocore/atobackupd/snapshot"
@@ -64,40 +63,25 @@ func (a *App) changePublished(ctx context.Context, change func(*published)) erro
 // rewritePublished changes the list. One that cannot be read is left as it is, for it
 // is the only witness of what should be here; unless anew, which moves it aside.
 func (a *App) rewritePublished(ctx context.Context, change func(*published), anew bool) error {
-	path := a.publishedPath()
-	lock, err := fsx.LockFile(context.WithoutCancel(ctx), filepath.Join(a.Config.StateDir, "published.lock"),
-		"writing the list of snapshots", 10*time.Second, nil)
-	if err != nil {
-		return err
-	}
-	defer lock.Unlock()
-	p, err := a.published()
-	if err != nil && anew {
-		err = os.Rename(path, path+".unreadable")
-	}
-	if err != nil {
-		return err
-	}
-	before, err := json.Marshal(p)
-	if err != nil {
-		return err
-	}
-	change(&p)
-	slices.Sort(p.Snapshots)
-	p.Snapshots = slices.Compact(p.Snapshots)
-	for stamp := range sorted(p.Settled) {
-		if len(p.Settled) > settledMost {
-			delete(p.Settled, stamp)
+	path, lock := a.publishedPath(), filepath.Join(a.Config.StateDir, "published.lock")
+	read := func() (published, error) {
+		p, err := a.published()
+		if err != nil && anew {
+			err = moveAsideUnreadable(path)
 		}
+		return p, err
 	}
-	if same, err := json.Marshal(p); err != nil || string(same) == string(before) {
-		return err
-	}
-	after, err := json.MarshalIndent(p, "", "  ")
-	if err != nil {
-		return err
-	}
-	return fsx.WriteFile(path, append(after, '\n'), 0o600)
+	const purpose = "writing the list of snapshots"
+	return rewriteJSON(context.WithoutCancel(ctx), path, lock, purpose, read, func(p *published) {
+		change(p)
+		slices.Sort(p.Snapshots)
+		p.Snapshots = slices.Compact(p.Snapshots)
+		for stamp := range sorted(p.Settled) {
+			if len(p.Settled) > settledMost {
+				delete(p.Settled, stamp)
+			}
+		}
+	})
 }
 
 // settle takes snapshots off the list, and says how where they were not well.

@@ -66,7 +66,8 @@ func (r remedies) ofSnapshot(s snapshot.Snapshot) string {
 	case s.Foreign:
 		return "AtoCore made it, and it counts for nothing: see what is wrong with it: atobackupd validate " + stamp
 	case s.Manifest == nil:
-		return "what its files should be is not known: atobackupd prune checks it as it is, and adopts it if it is sound"
+		return "what its files should be is not known: atobackupd prune checks it as it is, and adopts it if it is " +
+			"sound"
 	case len(damaged) == 0:
 		return "see whether something would heal it: atobackupd scrub --repair " + stamp
 	}
@@ -150,13 +151,12 @@ func (r remedies) ofObject(t config.Target, f offsite.Finding) string {
 }
 
 // missing are the snapshots that were published and taken away.
-func (a *App) missing(ctx context.Context, list []snapshot.Snapshot) (all []health.Damage) {
-	gone, err := a.vanished(list)
+func (a *App) missing(r remedies) (all []health.Damage) {
+	gone, err := a.vanished(r.list)
 	if err != nil {
 		t := trouble(err)
 		return []health.Damage{{Subject: a.publishedPath(), What: t.Message, Hint: t.Hint}}
 	}
-	r := a.remedies(ctx, list)
 	for _, stamp := range gone {
 		d := health.Damage{Subject: string(stamp), Gone: true, What: "it is gone, and no prune removed it; "}
 		if places := r.held[stamp]; len(places) > 0 {

@@ -81,7 +81,8 @@ func syncFailure(docs []Synced) error {
 	}
 	switch {
 	case len(failed) > 0:
-		return &failure.Error{Op: "sync", Kind: kind, Err: errors.New(strings.Join(append(failed, unreachable...), "; "))}
+		text := strings.Join(append(failed, unreachable...), "; ")
+		return &failure.Error{Op: "sync", Kind: kind, Err: errors.New(text)}
 	case len(unreachable) > 0:
 		return &failure.Error{Op: "sync", Kind: failure.Unreachable, Err: errors.New(strings.Join(unreachable, "; ")),
 			Hint: "it is tried again later"}

@@ -87,8 +87,8 @@ func (u VaultURL) dialSFTP(ctx context.Context) (offsite.Remote, error) {
 	}
 	remote, err := sftp.Dial(ctx, sftp.Config{Name: "bootstrap", Hosts: []string{at.Hostname()}, Port: port,
 		User: at.User.Username(), IdentityFile: u.SSHKey, KnownHosts: known, Path: at.Path, Transport: "builtin",
-		TrustHint: fmt.Sprintf("compare its fingerprint on the machine itself; ssh -p %d %s@%s records it, or name a file "+
-			"that has it with --known-hosts", port, at.User.Username(), at.Hostname())})
+		TrustHint: fmt.Sprintf("compare its fingerprint on the machine itself; ssh -p %d %s@%s records it, or name a "+
+			"file that has it with --known-hosts", port, at.User.Username(), at.Hostname())})
 	if err != nil {
 		return nil, err
 	}

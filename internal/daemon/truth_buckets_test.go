@@ -19,8 +19,8 @@ func s3Error(status int, code string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/xml")
 		w.WriteHeader(status)
-		_, _ = fmt.Fprintf(w, `<?xml version="1.0" encoding="UTF-8"?><Error><Code>%s</Code><Message>%s</Message></Error>`,
-			code, code)
+		_, _ = fmt.Fprintf(w, `<?xml version="1.0" encoding="UTF-8"?>
+<Error><Code>%s</Code><Message>%s</Message></Error>`, code, code)
 	}
 }
 
@@ -43,7 +43,8 @@ connect_timeout = "1s"
 credentials_file = "CREDENTIALS"
 `, server.URL))}
 	w.write("credentials", "[default]\naws_access_key_id = a\naws_secret_access_key = b\n")
-	w.rewrite(w.path("config.toml"), strings.ReplaceAll(w.readFile("config.toml"), "CREDENTIALS", w.path("credentials")))
+	text := strings.ReplaceAll(w.readFile("config.toml"), "CREDENTIALS", w.path("credentials"))
+	w.rewrite(w.path("config.toml"), text)
 	answer.Store(s3Error(http.StatusInternalServerError, "InternalError"))
 	w.wake()
 	defer func() { w.t = t; w.sleepDaemon() }()

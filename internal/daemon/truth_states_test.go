@@ -809,7 +809,7 @@ func (w *world) forgetThere() {
 	w.removeAll("vault/snapshots/" + filepath.Base(w.newest()) + "-*")
 }
 
-// acceptGone gives up a snapshot that is gone.
+// acceptGone accepts that a snapshot is gone.
 func (w *world) acceptGone(dir string) {
 	w.t.Helper()
 	w.must(w.app.Accept(w.t.Context(), snapshot.Stamp(filepath.Base(dir))))

@@ -34,8 +34,8 @@ func (c *checker) deployment() {
 		{"atocore.db_path", a.DBPath}, {"atocore.registry_path", a.RegistryPath}, {"atocore.chroma_path", a.ChromaPath},
 	} {
 		if strings.HasPrefix(place.path, dockerVolumes) {
-			c.warn(place.key, "%s is in Docker's own volumes, which the unit does not let the service see: bind-mount a "+
-				"directory of yours instead", place.path)
+			c.warn(place.key, "%s is in Docker's own volumes, which the unit does not let the service see: bind-mount "+
+				"a directory of yours instead", place.path)
 		}
 	}
 	c.foreign()

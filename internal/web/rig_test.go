@@ -199,7 +199,8 @@ func look(t *testing.T, browser context.Context, name, address, axe string, widt
 	}
 	must(t, os.WriteFile(filepath.Join(screenshots, name+".png"), run(t, tab, chromedp.FullScreenshot(100)), 0o644))
 	if width == 1280 { // it asks for what a page says and does, which all widths share
-		for _, violation := range run(t, tab, chromedp.Evaluate[[]string](axe+"\n"+violations, chromedp.EvalAwaitPromise)) {
+		audit := chromedp.Evaluate[[]string](axe+"\n"+violations, chromedp.EvalAwaitPromise)
+		for _, violation := range run(t, tab, audit) {
 			t.Errorf("axe-core: %s", violation)
 		}
 	}
@@ -237,7 +238,8 @@ func (w *watched) check(t *testing.T, address string) {
 
 // violations lists the rules of axe-core that the page breaks, each with the first
 // element that does.
-const violations = `axe.run().then(r => r.violations.map(v => v.id + ": " + v.help + ": " + v.nodes[0].html.slice(0, 120)))`
+const violations = `axe.run().then(r => r.violations.map(
+	v => v.id + ": " + v.help + ": " + v.nodes[0].html.slice(0, 120)))`
 
 // overflowing lists the elements that reach beyond the right edge.
 const overflowing = `[...document.querySelectorAll("main *, header *, footer *")]

@@ -8,14 +8,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/crypto/ssh/knownhosts"
-
-	"github.com/atocore/atobackupd/offsite"
-	"github.com/atocore/atobackupd/offsite/remotetest"
 )
 
 // TestRigRclone runs the contract on `rclone serve sftp`, through which a vault can
@@ -31,13 +29,8 @@ func TestRigRclone(t *testing.T) {
 			t.Fatalf("ssh-keygen: %v\n%s", err, out)
 		}
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := l.Addr().(*net.TCPAddr).Port
-	address := l.Addr().String()
-	l.Close()
+	port := freePort(t)
+	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	log, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {
 		t.Fatal(err)
@@ -85,20 +78,7 @@ func TestRigRclone(t *testing.T) {
 	if err := AppendKnownHosts(cfg.KnownHosts, []string{line}); err != nil {
 		t.Fatal(err)
 	}
-	dial := func(t *testing.T, root string) *Remote {
-		at := cfg
-		at.Path = strings.TrimPrefix(root, os.TempDir())
-		r, err := Dial(context.Background(), at)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { r.Close() })
-		return r
-	}
-	remotetest.Run(
-		t, func(t *testing.T, root string) offsite.Remote { return dial(t, root) },
-		remotetest.Options{HidesLinks: true},
-	)
+	dial := runContract(t, cfg, os.TempDir())
 
 	r := dial(t, t.TempDir())
 	if free, err := r.Free(context.Background()); err != nil || free != -1 {

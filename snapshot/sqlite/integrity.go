@@ -114,7 +114,7 @@ func boundedCheck(ctx context.Context, db *sql.DB, most time.Duration, pragma st
 	})
 }
 
-// setCellCheck says whether cells are looked at whenever a page is fetched.
+// setCellCheck turns the look at the cells of each fetched page on or off.
 func setCellCheck(ctx context.Context, db *sql.DB, on bool) error {
 	_, err := db.ExecContext(ctx, fmt.Sprintf("PRAGMA cell_size_check = %t", on))
 	return err
