@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -83,14 +84,29 @@ func (w openFiles) processes() (found []Holder, hidden int, err error) {
 			hidden++
 		case err != nil: // it has ended meanwhile
 		case held:
-			// A child that was forked and has not begun its own program yet has
-			// for an instant whatever its parent has, so a second look counts.
-			if _, still, err := w.heldBy(pid); err == nil && still {
-				found = append(found, h)
-			}
+			found = append(found, h)
 		}
 	}
-	return found, hidden, nil
+	return w.lasting(found), hidden, nil
+}
+
+// A child that was forked and has not begun its own program yet has whatever its
+// parent has: for an instant, or on a busy machine for some more.
+const (
+	forkPatience = 500 * time.Millisecond
+	forkPoll     = 20 * time.Millisecond
+)
+
+// lasting returns the holders that are still holders when there has been time for
+// those to begin.
+func (w openFiles) lasting(found []Holder) []Holder {
+	for deadline := time.Now().Add(forkPatience); len(found) > 0 && time.Now().Before(deadline); time.Sleep(forkPoll) {
+		found = slices.DeleteFunc(found, func(h Holder) bool {
+			_, still, err := w.heldBy(h.PID)
+			return err != nil || !still
+		})
+	}
+	return found
 }
 
 func (w openFiles) heldBy(pid int) (h Holder, held bool, err error) {

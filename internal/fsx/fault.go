@@ -1,6 +1,9 @@
 package fsx
 
-import "sync/atomic"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // Op names a kind of file-changing call, for fault injection.
 type Op string
@@ -22,10 +25,17 @@ const (
 var observer atomic.Pointer[func(Op, string) error]
 
 // Observe has fn called before every file-changing call of this package; when
-// it returns an error the call is not made and fails with it. It exists for
+// it returns an error the call is not made and fails with it. Calls of several
+// goroutines ask it one after the other; fn itself must make none. It exists for
 // package fsxtest and affects the whole process. The returned function ends it.
 func Observe(fn func(Op, string) error) (stop func()) {
-	observer.Store(&fn)
+	var asking sync.Mutex
+	oneByOne := func(op Op, path string) error {
+		asking.Lock()
+		defer asking.Unlock()
+		return fn(op, path)
+	}
+	observer.Store(&oneByOne)
 	return func() { observer.Store(nil) }
 }
 
