@@ -203,7 +203,7 @@ func remakeVault(ctx context.Context, remote Remote, state *State, info VaultInf
 func (v *Vault) RenewScript(ctx context.Context, repair []string, mayRemove bool) (written []string, err error) {
 	put := func(name string, data []byte) error {
 		if mayRemove && slices.Contains(repair, name) {
-			if err := v.remote.Remove(ctx, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			if err := v.discard(ctx, name); err != nil {
 				return err
 			}
 		}
@@ -221,9 +221,9 @@ func (v *Vault) RenewScript(ctx context.Context, repair []string, mayRemove bool
 		case name == recoverFile || name == RecoverScriptName():
 			err = put(name, recoverScript)
 		case IsRecoverScript(name) && mayRemove: // another version's: nobody needs it
-			err = v.remote.Remove(ctx, name)
+			err = v.discard(ctx, name)
 		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err != nil {
 			return written, err
 		}
 	}
@@ -248,6 +248,15 @@ func (v *Vault) RenewScript(ctx context.Context, repair []string, mayRemove bool
 		return written, nil
 	}
 	return written, put(readmeFile, bytes.ReplaceAll(vaultReadme, []byte(recoverFile), []byte(newest)))
+}
+
+// discard removes what nobody needs, if it is there and no lock keeps it.
+func (v *Vault) discard(ctx context.Context, name string) error {
+	err := v.remote.Remove(ctx, name)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrLocked) {
+		return nil
+	}
+	return err
 }
 
 // IsAround reports whether an object is one that RenewScript can put anew.

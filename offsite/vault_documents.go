@@ -172,14 +172,15 @@ func IsDocument(object string) bool {
 	return strings.HasPrefix(object, policyDir+"/") || strings.HasPrefix(object, hostDir+"/")
 }
 
-// RemoveDocument removes a damaged document and its signature.
+// RemoveDocument removes a damaged document and its signature, unless a lock keeps
+// them.
 func (v *Vault) RemoveDocument(ctx context.Context, object string) error {
 	if !IsDocument(object) || strings.HasSuffix(object, "/") {
 		return nil
 	}
 	object = strings.TrimSuffix(object, ".sig")
 	for _, name := range []string{object + ".sig", object} {
-		if err := v.remote.Remove(ctx, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := v.discard(ctx, name); err != nil {
 			return err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -132,12 +133,12 @@ func (a *App) openTarget(ctx context.Context, t config.Target, repin bool) (v *V
 		return nil, hintAway(t, err)
 	}
 	v.Signers = v.state.Signers(v.signer.AuthorizedKey())
-	for _, f := range v.checks.Findings {
-		if f.Object == "vault.json" {
+	for _, f := range slices.Clone(v.checks.Findings) {
+		if f.Object == "vault.json" && !f.Covered { // it was read, or written anew, just now
 			v.mended = append(v.mended, f.String())
+			v.checks.Clean(f.Object, 0, time.Now())
 		}
 	}
-	v.checks.Clean("vault.json", 0, time.Now()) // it was read, or written anew, just now
 	return v, nil
 }
 

@@ -145,7 +145,7 @@ func (a *App) putDocuments(ctx context.Context, v *Vault, recipients *crypt.Reci
 // written after them, and removes the damaged ones where that is allowed.
 func (a *App) mendDocuments(ctx context.Context, v *Vault, doc *Synced) error {
 	for _, f := range slices.Clone(v.checks.Findings) {
-		if !offsite.IsDocument(f.Object) {
+		if !offsite.IsDocument(f.Object) || f.Covered {
 			continue
 		}
 		if !v.target.AppendOnly {
@@ -201,7 +201,9 @@ func (a *App) putHost(ctx context.Context, v *Vault, recipients *crypt.Recipient
 func (a *App) renewScript(ctx context.Context, v *Vault, doc *Synced) error {
 	var repair []string
 	for _, f := range v.checks.Findings {
-		repair = append(repair, f.Object)
+		if !f.Covered { // else its bytes are sound
+			repair = append(repair, f.Object)
+		}
 	}
 	if v.state.Script == offsite.RecoverScriptSHA256() && !slices.ContainsFunc(repair, offsite.IsAround) {
 		return nil
@@ -223,7 +225,7 @@ func (a *App) renewScript(ctx context.Context, v *Vault, doc *Synced) error {
 // hasFinding reports whether something below a directory was found damaged.
 func (v *Vault) hasFinding(prefix string) bool {
 	return slices.ContainsFunc(v.checks.Findings, func(f offsite.Finding) bool {
-		return strings.HasPrefix(f.Object, prefix)
+		return !f.Covered && strings.HasPrefix(f.Object, prefix)
 	})
 }
 
