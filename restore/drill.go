@@ -26,6 +26,7 @@ type DrillRequest struct {
 	Queries []string // SQL that must be true on the restored database
 
 	RequiredTables []string
+	Described      bool  // see snapshot.ValidateOptions
 	MinFree        int64 // bytes that must stay free in Scratch
 	Share          bool  // reflink where the file system can
 	Progress       fsx.Progress
@@ -132,7 +133,8 @@ func Drill(ctx context.Context, r DrillRequest) (result DrillResult, err error) 
 
 // validate is the judgement that a restore begins with.
 func (d *drill) validate(ctx context.Context) error {
-	if err := d.src.validate(ctx, true, d.RequiredTables, d.Progress); err != nil {
+	o := snapshot.ValidateOptions{RequiredTables: d.RequiredTables, Described: d.Described, Progress: d.Progress}
+	if err := d.src.validate(ctx, true, o); err != nil {
 		return err
 	}
 	if !d.src.valid() {

@@ -58,6 +58,7 @@ type Request struct {
 	Host     string // this machine's name, as manifests record it
 
 	RequiredTables []string // what the configuration asks of every snapshot
+	Described      bool     // see snapshot.ValidateOptions
 
 	HealthURL string   // a service that answers here is running; empty for none
 	Service   *Service // stop and start the service around the restore; nil for not

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/atocore/atobackupd/internal/failure"
-	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/snapshot"
 )
@@ -52,9 +51,8 @@ func (s *source) close() { s.at.Close() }
 
 // validate reads all of the snapshot and fills in problems. Without chroma, what
 // is wrong with the vector store alone is none.
-func (s *source) validate(ctx context.Context, chroma bool, requiredTables []string, progress fsx.Progress) error {
-	options := snapshot.ValidateOptions{RequiredTables: requiredTables, Progress: progress}
-	result, err := snapshot.ValidateDir(ctx, s.dir, string(s.stamp), options)
+func (s *source) validate(ctx context.Context, chroma bool, o snapshot.ValidateOptions) error {
+	result, err := snapshot.ValidateDir(ctx, s.dir, string(s.stamp), o)
 	if err != nil {
 		return err
 	}
@@ -84,7 +82,8 @@ func (r *Request) checkSource(
 	s *source,
 ) (refusals []*failure.Error, warnings []string, err error) {
 	r.Progress.Tell("validate", 0, 0)
-	if err := s.validate(ctx, !r.NoChroma, r.RequiredTables, r.Progress); err != nil {
+	o := snapshot.ValidateOptions{RequiredTables: r.RequiredTables, Described: r.Described, Progress: r.Progress}
+	if err := s.validate(ctx, !r.NoChroma, o); err != nil {
 		return nil, nil, err
 	}
 	switch {

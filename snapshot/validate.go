@@ -67,6 +67,7 @@ func (r *Result) add(part Result) {
 // ValidateOptions says what the configuration asks of every snapshot.
 type ValidateOptions struct {
 	RequiredTables []string
+	Described      bool         // it was published with a manifest, which therefore must be there
 	Progress       fsx.Progress // may be nil
 }
 
@@ -91,7 +92,7 @@ func ValidateDir(ctx context.Context, dir, stamp string, o ValidateOptions) (res
 		return result, nil
 	}
 	result.Exists = true
-	manifest, content := readDocuments(dir, &result)
+	manifest, content := readDocuments(dir, o.Described, &result)
 	if manifest != nil && manifest.Stamp != Stamp(stamp) {
 		result.fail("metadata_invalid_json", "%s is the manifest of %s", ManifestFile, manifest.Stamp)
 	}
@@ -154,10 +155,13 @@ func hasCode(findings []string, code string) bool {
 	return false
 }
 
-func readDocuments(dir string, result *Result) (*Manifest, Content) {
+func readDocuments(dir string, described bool, result *Result) (*Manifest, Content) {
 	manifest, err := ReadManifest(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		result.fail("metadata_invalid_json", "%s: %v", ManifestFile, err)
+	}
+	if described && errors.Is(err, fs.ErrNotExist) {
+		result.fail("metadata_missing", "%s is gone", ManifestFile)
 	}
 	metadata, err := ReadMetadata(dir)
 	switch {

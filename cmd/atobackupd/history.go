@@ -79,7 +79,7 @@ func printRuns(w io.Writer, runs []health.Run, width int) {
 			say(w, width, began+" "+run.Job+": note: "+detail.Note, "")
 		}
 		if run.Error != "" {
-			say(w, width, began+" "+run.Job+": "+run.Error, "")
+			say(w, width, began+" "+about(run.Job, run.Error), "")
 		}
 	}
 	fmt.Fprintln(w, count(len(runs), "run"))

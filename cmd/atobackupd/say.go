@@ -27,6 +27,9 @@ func say(w io.Writer, width int, message, hint string) {
 	}
 }
 
+// about puts a name before a message that does not begin with it.
+func about(name, message string) string { return name + ": " + strings.TrimPrefix(message, name+": ") }
+
 // hang writes label and text as one paragraph, whose later lines are indented. A
 // text that fits stays as it is, and no word is broken: a path can be copied.
 func hang(w io.Writer, width int, label, text string) {

@@ -60,7 +60,7 @@ func printSchedule(w io.Writer, s app.Schedule, width int) {
 	t.print(w, width)
 	for _, job := range s.Jobs {
 		if job.LastError != "" {
-			say(w, width, job.Job+": "+job.LastError, "")
+			say(w, width, about(job.Job, job.LastError), "")
 		}
 	}
 }

@@ -147,11 +147,11 @@ func printStatus(w io.Writer, s health.Status, now time.Time, width int) {
 	t.print(w, width)
 	fmt.Fprintln(w)
 	for _, c := range s.Conditions {
-		say(w, width, fmt.Sprintf("%s: %s: %s", c.Level, c.Name, c.Message), c.Hint)
+		say(w, width, fmt.Sprintf("%s: %s", c.Level, about(c.Name, c.Message)), c.Hint)
 	}
 	for _, l := range s.Legs {
 		if l.Message != "" {
-			say(w, width, fmt.Sprintf("%s: %s: %s", l.Level, l.Name, l.Message), "")
+			say(w, width, fmt.Sprintf("%s: %s", l.Level, about(l.Name, l.Message)), "")
 		}
 	}
 	for _, target := range s.Targets {
@@ -164,7 +164,7 @@ func printStatus(w io.Writer, s health.Status, now time.Time, width int) {
 			orNone(target.Newest), target.Behind)
 	}
 	for _, alarm := range s.Alarms {
-		say(w, width, fmt.Sprintf("told since %s: %s: %s", alarm.Since.Format(moment), alarm.Leg, alarm.Message), "")
+		say(w, width, fmt.Sprintf("told since %s: %s", alarm.Since.Format(moment), about(alarm.Leg, alarm.Message)), "")
 	}
 }
 

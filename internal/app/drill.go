@@ -43,9 +43,8 @@ func (a *App) Drill(
 		result, err = restore.Drill(ctx, restore.DrillRequest{
 			Dir: snap.Path, Stamp: snap.Stamp, Scratch: filepath.Join(a.store.Dir(), "staging"),
 			Queries:        a.Config.Drill.Queries,
-			RequiredTables: a.Config.AtoCore.RequiredTables, MinFree: a.Config.Backup.MinFree.Bytes(),
-			Share:    a.Config.Backup.Share != "copy",
-			Progress: a.progress,
+			RequiredTables: a.Config.AtoCore.RequiredTables, Described: a.described(snap.Stamp),
+			MinFree: a.Config.Backup.MinFree.Bytes(), Share: a.Config.Backup.Share != "copy", Progress: a.progress,
 		})
 		err = a.drilled(ctx, &run.Run, result, note, err)
 		a.confirmDamage(ctx, snap.Stamp, err)

@@ -157,6 +157,13 @@ func (a *App) vanished(list []snapshot.Snapshot) (gone []snapshot.Stamp, err err
 	return slices.DeleteFunc(gone, func(s snapshot.Stamp) bool { return !slices.Contains(p.Snapshots, s) }), err
 }
 
+// described reports whether a snapshot was published here, and so has a manifest
+// unless that was taken away. Where the list cannot be read it is false: damage tells.
+func (a *App) described(stamp snapshot.Stamp) bool {
+	p, err := a.published()
+	return err == nil && slices.Contains(p.Snapshots, stamp)
+}
+
 // overlayUndescribed marks the snapshots of ours that have lost their manifest: what
 // their files should be nobody knows, whatever was found of them before.
 func (a *App) overlayUndescribed(list []snapshot.Snapshot) {

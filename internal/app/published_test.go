@@ -22,6 +22,39 @@ func missingNow(t *testing.T, a *App) []health.Damage {
 	return slices.DeleteFunc(facts.Damage, func(d health.Damage) bool { return !d.Gone })
 }
 
+// A snapshot of ours without its manifest is damaged to everybody: nothing says any
+// more what its files should be, and describing it anew would hide that.
+func TestUndescribed(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, "")
+	a := h.open()
+	defer a.Close()
+	taken := h.backup(a)
+	if err := os.Remove(a.store.Path(taken.Stamp) + "/" + snapshot.ManifestFile); err != nil {
+		t.Fatal(err)
+	}
+	const says = "metadata_missing: atobackupd.json is gone"
+	result, err := a.Validate(t.Context(), taken.Stamp)
+	if err != nil || result.Valid || !slices.Contains(result.Errors, says) {
+		t.Errorf("validate: %v %v, want %q", result.Errors, err, says)
+	}
+	scrubbed, err := a.Scrub(t.Context(), time.Now(), ScrubBounds{})
+	if failure.KindOf(err) != failure.Invalid || !slices.Equal(scrubbed.Rotten, []snapshot.Stamp{taken.Stamp}) {
+		t.Errorf("scrub: %+v %v, want it found", scrubbed, err)
+	}
+	for what, do := range map[string]func() error{
+		"pin": func() error { return a.Pin(t.Context(), taken.Stamp, true) },
+		"drill": func() error {
+			_, err := a.Drill(t.Context(), string(taken.Stamp), time.Time{}, "")
+			return err
+		},
+	} {
+		if err := do(); failure.KindOf(err) != failure.Invalid || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v, want %q", what, err, says)
+		}
+	}
+}
+
 // What was published is to be there until a prune of ours deletes it or an operator
 // gives it up, whatever becomes of the history; what AtoCore made is not ours to miss.
 func TestMissing(t *testing.T) {

@@ -112,7 +112,7 @@ func (a *App) findForRestore(ctx context.Context, r RestoreRequest,
 		// Its manifest cannot be read: the restore validates it, and says so.
 		s.Stamp, err = stamp, nil
 	}
-	request.Stamp = s.Stamp
+	request.Stamp, request.Described = s.Stamp, a.described(s.Stamp)
 	return func() {}, err
 }
 

@@ -137,7 +137,8 @@ func (a *App) validateOne(ctx context.Context, stamp snapshot.Stamp, progress fs
 		return snapshot.Result{}, err
 	}
 	defer hold.Unlock()
-	o := snapshot.ValidateOptions{RequiredTables: a.Config.AtoCore.RequiredTables, Progress: progress}
+	o := a.validateOptions(stamp)
+	o.Progress = progress
 	return a.validateAndRecord(ctx, stamp, o, a.store.Validate)
 }
 

@@ -68,6 +68,7 @@ func (a *App) bornValid(stamp snapshot.Stamp) (valid, known bool) {
 func (a *App) validateOptions(stamp snapshot.Stamp) snapshot.ValidateOptions {
 	return snapshot.ValidateOptions{
 		RequiredTables: a.Config.AtoCore.RequiredTables,
+		Described:      a.described(stamp),
 		Progress:       fsx.Progress(a.progress).Prefix(string(stamp)),
 	}
 }
