@@ -118,7 +118,7 @@ func (a *App) damage(r remedies) []health.Damage {
 				Hint: r.ofSnapshot(s), Since: since})
 		}
 	}
-	all = append(all, a.noDirectories()...)
+	all = append(append(all, a.noDirectories()...), a.disowned(r.list)...)
 	if _, err := a.findings(); err != nil { // else its snapshots are in list, marked by overlayFindings
 		all = append(all, health.Damage{Subject: a.findingsPath(), What: err.Error(), Hint: "atobackupd scrub --all"})
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -155,6 +156,20 @@ func (a *App) vanished(list []snapshot.Snapshot) (gone []snapshot.Stamp, err err
 	}
 	p, err = a.published()
 	return slices.DeleteFunc(gone, func(s snapshot.Stamp) bool { return !slices.Contains(p.Snapshots, s) }), err
+}
+
+// disowned names the snapshots of ours that somebody else owns now. Whoever that is
+// can change them and their manifests, so that they count for nothing.
+func (a *App) disowned(list []snapshot.Snapshot) (all []health.Damage) {
+	for _, s := range list {
+		if s.Foreign && a.described(s.Stamp) {
+			all = append(all, health.Damage{Subject: string(s.Stamp),
+				What: "it belongs to somebody else now, who can change it, and counts for nothing",
+				Hint: fmt.Sprintf("if nobody has changed it: chown -R --reference=%s %s, and then: atobackupd validate %s",
+					a.Config.Backup.Dir, s.Path, s.Stamp)})
+		}
+	}
+	return all
 }
 
 // described reports whether a snapshot was published here, and so has a manifest

@@ -193,6 +193,14 @@ var states = []state{
 			w.must(os.Rename(w.good+"/"+snapshot.ManifestFile, w.path("kept")))
 		},
 		end: func(w *world) { w.must(os.Rename(w.path("kept"), w.good+"/"+snapshot.ManifestFile)) }},
+	{name: "a snapshot of ours was given away", want: "critical damaged", text: "belongs to somebody else",
+		make: func(w *world) {
+			w.good = w.newest()
+			w.take(snapshot.Weekly)
+			w.must(os.Chown(w.good, 1000, 1000))
+			w.advises("chown -R --reference=")
+		},
+		end: func(w *world) { w.must(os.Chown(w.good, 0, 0)) }},
 	{name: "the list of snapshots is garbage", want: "critical damaged", text: "published.json",
 		make: func(w *world) {
 			w.write("state/published.json", "garbage")
