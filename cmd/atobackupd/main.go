@@ -60,7 +60,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return exitCode(&failure.Error{Kind: failure.Interrupted}) // who asked has gone
 	}
 	if !c.started && failure.KindOf(err) != failure.Usage {
-		err = usageError(cmd, err, "")
+		err = usageError(cmd, argumentsError(cmd, err), "")
 	}
 	c.fail(err)
 	return exitCode(err)

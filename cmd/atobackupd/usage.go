@@ -70,6 +70,26 @@ func flagError(cmd *cobra.Command, err error) error {
 	return usageError(cmd, err, near)
 }
 
+// argumentsError says which arguments a command wants, where they are what is wrong with its
+// line; else it returns err.
+func argumentsError(cmd *cobra.Command, err error) error {
+	words := cmd.Flags().Args()
+	if cmd.HasSubCommands() || cmd.ValidateArgs(words) == nil {
+		return err
+	}
+	name := strings.TrimPrefix(cmd.CommandPath(), "atobackupd ")
+	_, wanted, _ := strings.Cut(cmd.Use, " ")
+	given := fmt.Sprintf("%q", words)
+	given = strings.Trim(given, "[]")
+	switch {
+	case wanted == "":
+		return fmt.Errorf("%s takes no arguments, and was given %s", name, given)
+	case len(words) == 0:
+		given = "nothing"
+	}
+	return fmt.Errorf("%s wants %s, and was given %s", name, wanted, given)
+}
+
 // usageError sends the reader to the help of cmd, and to near, the word that was
 // probably meant, if there is one.
 func usageError(cmd *cobra.Command, err error, near string) error {
