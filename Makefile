@@ -7,7 +7,7 @@ export ATOBACKUPD_SHARED ?= $(abspath ../shared)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
-.PHONY: build demo test rig lint vuln bench clean
+.PHONY: build demo test rig prove lint vuln bench clean
 
 build: ## the static binary, ./atobackupd
 	go build -trimpath -o atobackupd ./cmd/atobackupd
@@ -20,14 +20,22 @@ test: ## every test that needs nothing outside the project
 	@.ci/install openssh-server openssh-client age zstd python3 util-linux jq sqlite3 xxd groff-base
 	go test -count=1 -timeout 20m ./...
 
+PROGRAMS := openssh-server openssh-client age zstd python3 util-linux jq sqlite3 xxd groff-base \
+	systemd-container debootstrap iproute2 btrfs-progs xfsprogs e2fsprogs perl-base bc \
+	chromium prometheus curl proftpd-core proftpd-mod-crypto rclone
+
 # These need the rig: a real systemd, a real Chroma server, slow lines, crashes.
 rig: ## the tests that need $(ATOBACKUPD_SHARED)
 	@test -d "$(ATOBACKUPD_SHARED)" || { echo "make rig needs the test rig: set ATOBACKUPD_SHARED to its folder, $(ATOBACKUPD_SHARED) is none" >&2; exit 1; }
-	@.ci/install openssh-server openssh-client age zstd python3 util-linux \
-		systemd-container debootstrap iproute2 btrfs-progs xfsprogs e2fsprogs perl-base bc sqlite3 jq \
-		chromium prometheus curl
-	@.ci/install proftpd-core proftpd-mod-crypto rclone
+	@.ci/install $(PROGRAMS)
 	go test -count=1 -timeout 40m -tags rig -run '^TestRig' ./...
+
+# What make test and make rig try few times, often; and the year, the upgrade, the
+# mutants. ONLY=REGEXP runs some of it.
+prove: ## every scenario of docs/testing.md, which it writes anew (under an hour)
+	@test -d "$(ATOBACKUPD_SHARED)" || { echo "make prove needs the test rig: set ATOBACKUPD_SHARED" >&2; exit 1; }
+	@.ci/install $(PROGRAMS) gcc libc6-dev
+	go run ./cmd/prove -only '$(ONLY)'
 
 lint: ## formatting, vet and staticcheck
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "not gofmt-ed: $$unformatted" >&2; exit 1; }

@@ -80,6 +80,7 @@ var layers = map[string][]string{
 	"cmd/demo": {"internal/app", "internal/config", "internal/failure", "internal/fsx", "restore",
 		"snapshot", "crypt", "offsite"},
 	"cmd/demo/sftpserver":       {},
+	"cmd/prove":                 {},
 	"internal/config":           {"snapshot/chroma"}, // for the names of its methods
 	"internal/config/configdoc": {},
 	"internal/history":          {"internal/health"},
@@ -88,7 +89,8 @@ var layers = map[string][]string{
 	"internal/failure":          {},
 	"internal/escape":           {},
 	"internal/fsx":              {},
-	"internal/fsx/fsxtest":      {},
+	"internal/fsx/fsxtest":      {"internal/provetest"},
+	"internal/provetest":        {},
 	"internal/fsx/tree":         {},
 	"internal/forktest":         {},
 	"scheduler":                 nil, // nothing of ours, not even the ground

@@ -8,6 +8,7 @@ import (
 
 	"github.com/atocore/atobackupd/internal/forktest"
 	"github.com/atocore/atobackupd/internal/fsx/fsxtest"
+	"github.com/atocore/atobackupd/internal/provetest"
 	"github.com/atocore/atobackupd/offsite"
 )
 
@@ -79,8 +80,8 @@ func TestExchangedDirectories(t *testing.T) {
 			before := fsxtest.State(t, victim)
 			hostile := forktest.StartWhen(t, "exchanging",
 				forktest.As(stranger, forktest.Command("exchange", forktest.Exchange{A: what, B: what + ".link"})))
-			done, failed := 0, 0
-			for s.round = 1; s.round <= 40 || (done < 3 || failed < 3) && s.round < 2000; s.round++ {
+			done, failed, rounds := 0, 0, provetest.Rounds(t, 40)
+			for s.round = 1; s.round <= rounds || (done < 3 || failed < 3) && s.round < 2000; s.round++ {
 				if err := test.call(s); err != nil {
 					failed++
 				} else {
@@ -95,6 +96,7 @@ func TestExchangedDirectories(t *testing.T) {
 				t.Errorf("no race: %d were done, %d failed, %d exchanges", done, failed, exchanges)
 			}
 			t.Logf("%d done, %d failed, %d exchanges", done, failed, exchanges)
+			provetest.Points(t, done+failed)
 		})
 	}
 }

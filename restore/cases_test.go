@@ -16,6 +16,7 @@ import (
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/fsx/fsxtest"
+	"github.com/atocore/atobackupd/internal/provetest"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
@@ -413,6 +414,7 @@ func TestKillWhileAnchoring(t *testing.T) {
 		t.Errorf("hardly anything was tested: %v", count)
 	}
 	t.Log(count)
+	provetest.Points(t, count["anchoring, resume"]+count["anchoring, abort"])
 }
 
 // A journal that version 0.1.0 left beside the backups is finished or taken back,

@@ -19,6 +19,7 @@ import (
 	"github.com/atocore/atobackupd/internal/forktest"
 	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/fsx/fsxtest"
+	"github.com/atocore/atobackupd/internal/provetest"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
@@ -61,6 +62,7 @@ func TestKillAnywhere(t *testing.T) {
 					t.Errorf("%s: killed before call %d (journal: %q), then %s: %s", layout, r.K, r.Phase, then, r.End)
 				}
 			}
+			provetest.Points(t, count["all"])
 			if count["old"] == 0 && then == "abort" || count["new"] == 0 || count["all"] < 40 {
 				t.Errorf("%s, %s: nothing was tested: %v", layout, then, count)
 			}
@@ -118,6 +120,7 @@ func TestKillTheRepair(t *testing.T) {
 				)
 			}
 		}
+		provetest.Points(t, len(results))
 		if len(results) < 10 {
 			t.Errorf("%v: only %d trials", inputs[i], len(results))
 		}

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/atocore/atobackupd/internal/forktest"
+	"github.com/atocore/atobackupd/internal/provetest"
 )
 
 // The roles of a power-cut sweep, in which every process sees the disk under
@@ -125,6 +126,7 @@ func judgeSweep(t *testing.T, path string, step int) {
 			if bad > 0 {
 				t.Errorf("cut off by %s, then %s: %d bad", how, then, bad)
 			}
+			provetest.Points(t, all)
 			// A restore that is resumed is old only when it had not begun.
 			if all < 100/step || none*step > 6+step || after == 0 || before == 0 && then == "abort" {
 				t.Errorf("cut off by %s, then %s: too little was tested", how, then)

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/atocore/atobackupd/internal/provetest"
 )
 
 var seedFlag = flag.Uint64("seed", 0, "repeat the random histories of this seed; 0 takes a new one")
@@ -291,6 +293,7 @@ func TestPlanAgainstOracle(t *testing.T) {
 		t.Errorf("-seed=%d: the histories are too tame: %d kept, %d deleted, %d held", seed, kept, deleted, held)
 	}
 	t.Logf("%d kept, %d deleted, %d plans held", kept, deleted, held)
+	provetest.Points(t, histories)
 }
 
 // describe writes a history so that it can be read, and put in a table.

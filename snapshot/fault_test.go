@@ -15,6 +15,7 @@ import (
 	"github.com/atocore/atobackupd/internal/forktest"
 	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/fsx/fsxtest"
+	"github.com/atocore/atobackupd/internal/provetest"
 	"github.com/atocore/atobackupd/snapshot/chroma"
 )
 
@@ -70,6 +71,7 @@ func TestTakeKilled(t *testing.T) {
 			err := cmd.Wait()
 			in.store = stores[i]
 			if in.afterKill(t, first+i, cmd, err) {
+				provetest.Points(t, first+i-1)
 				if first < 20 {
 					t.Errorf("only %d calls", first+i-1)
 				}
@@ -149,6 +151,7 @@ func TestTakeCancelled(t *testing.T) {
 		published := len(in.published(t))
 		switch {
 		case cancelled == "":
+			provetest.Points(t, k/3)
 			if k < 20 || err != nil || published != 1 {
 				t.Errorf("by call %d no cancel: %v", k, err)
 			}
@@ -293,6 +296,7 @@ func (in *installation) killEach(t *testing.T, role string, stamp Stamp, check f
 		_, _, sweepErr := in.store.Sweep()
 		must(t, sweepErr)
 		if err == nil || !exists(in.store.Path(stamp)) {
+			provetest.Points(t, k)
 			return
 		}
 	}

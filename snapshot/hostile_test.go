@@ -19,6 +19,7 @@ import (
 
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx/tree"
+	"github.com/atocore/atobackupd/internal/provetest"
 	"github.com/atocore/atobackupd/snapshot/chroma"
 	"github.com/atocore/atobackupd/snapshot/sqlite"
 )
@@ -126,7 +127,7 @@ func TestTakeFollowsNoLinkOfOthers(t *testing.T) {
 // A path that is exchanged for a link while the snapshot is taken, thousands of
 // times a second, leads nowhere else: the take ends with an error, or with what
 // was there first.
-func TestTakeRaces(t *testing.T) { raceTakes(t, installFull(t), 4, exchangeHere) }
+func TestTakeRaces(t *testing.T) { raceTakes(t, installFull(t), provetest.Rounds(t, 4), exchangeHere) }
 
 // exchangeHere exchanges the two names in this process until stop is called, which
 // returns how often it did.
@@ -187,6 +188,7 @@ func raceTakes(t *testing.T, in *installation, rounds int, race func(testing.TB,
 		}
 	}
 	t.Logf("%d exchanges: %d snapshots, %d refused", exchanged, taken, refused)
+	provetest.Points(t, taken+refused)
 	if exchanged < 100 || taken+refused == 0 {
 		t.Error("there was no race")
 	}

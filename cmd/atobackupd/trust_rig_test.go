@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/atocore/atobackupd/crypt"
 	"github.com/atocore/atobackupd/internal/fsx/fsxtest"
+	"github.com/atocore/atobackupd/internal/provetest"
 )
 
 // attempt is something that one of the positions of docs/threat-model.md does to
@@ -336,10 +336,7 @@ func verdict(t *testing.T) string {
 // program ends each time.
 func TestRigTrustRaces(t *testing.T) {
 	binary := buildProgram(t)
-	rounds := 12 // ATOBACKUPD_TRUST_ROUNDS names more
-	if n, err := strconv.Atoi(os.Getenv("ATOBACKUPD_TRUST_ROUNDS")); err == nil {
-		rounds = n
-	}
+	rounds := provetest.Rounds(t, 12)
 	for _, c := range []struct{ name, prepare, attack, job string }{
 		{
 			"restores beside an exchanged workspace", "a backup --chroma",
@@ -410,7 +407,8 @@ func TestRigTrustRaces(t *testing.T) {
 			if s.succeeds(t, "find store -perm /6000 | grep -q .") {
 				t.Error("a setuid file was made")
 			}
-			t.Logf("%s: %d rounds, %v", c.name, rounds, statuses)
+			t.Logf("%s: %v", c.name, statuses)
+			provetest.Points(t, rounds)
 		})
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -34,7 +35,7 @@ func exporting(t *testing.T) (h *house, a *App, out string) {
 // Whatever call fails, the file that was there stays as it was, and nothing else
 // is left beside it. Only the fsync of the directory comes after the rename.
 func TestExportFailsCleanly(t *testing.T) {
-	_, a, out := exporting(t)
+	h, a, out := exporting(t)
 	to := filepath.Join(out, "a.tar.zst.age")
 	for _, force := range []bool{false, true} {
 		fsxtest.EachFailure(t, func() error {
@@ -49,7 +50,8 @@ func TestExportFailsCleanly(t *testing.T) {
 			_, err := a.Export(context.Background(), ExportRequest{Name: "latest", To: to, Force: force})
 			return err
 		}, func(k int, at string, err error) {
-			if !errors.Is(err, fsxtest.ErrInjected) {
+			unlocked := err == nil && strings.Contains(at, h.path("state")) // who may not lock reads all the same
+			if !errors.Is(err, fsxtest.ErrInjected) && !unlocked {
 				t.Errorf("%d, %s: %v", k, at, err)
 			}
 			if tree := fsxtest.Tree(t, out); tree != ".\n" && tree != ".\na.tar.zst.age\n" {

@@ -16,6 +16,7 @@ import (
 	"github.com/atocore/atobackupd/internal/forktest"
 	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/fsx/fsxtest"
+	"github.com/atocore/atobackupd/internal/provetest"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
@@ -175,7 +176,7 @@ func TestPruneKilled(t *testing.T) {
 		}
 		kills++
 	}
-	t.Logf("killed at %d steps", kills)
+	provetest.Points(t, kills)
 	if kills < 15 {
 		t.Errorf("killed at %d steps only", kills)
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/atocore/atobackupd/internal/forktest"
+	"github.com/atocore/atobackupd/internal/provetest"
 )
 
 func TestMain(m *testing.M) {
@@ -101,14 +102,15 @@ func TestWritersInSeveralProcesses(t *testing.T) {
 
 func TestKilledWhileWriting(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "history.db")
-	for round := range 8 {
+	rounds := provetest.Rounds(t, 8)
+	for round := range rounds {
 		writer := forktest.Start(t, forktest.Command("serve", path))
 		var safe int64
 		for n := 0; writer.Scan(); n++ {
 			if unix, ok := strings.CutPrefix(writer.Text(), "served "); ok {
 				safe = must[int64](t)(strconv.ParseInt(unix, 10, 64))
 			}
-			if n == 20+7*round {
+			if n == 20+7*(round%30) {
 				check(t, writer.Process.Kill())
 			}
 		}
@@ -125,6 +127,7 @@ func TestKilledWhileWriting(t *testing.T) {
 		}
 		check(t, db.Close())
 	}
+	provetest.Points(t, rounds)
 }
 
 func TestCloseInterrupted(t *testing.T) {

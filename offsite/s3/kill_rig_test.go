@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"github.com/atocore/atobackupd/internal/provetest"
 )
 
 // TestRigKilledAtEveryRequest ends a put, a move and a removal before and after
@@ -56,6 +58,7 @@ func TestRigKilledAtEveryRequest(t *testing.T) {
 						}
 						if !killed {
 							t.Logf("%s %s: %d requests", kind, step, at-1)
+							provetest.Points(t, int(at-1))
 							break
 						}
 					}

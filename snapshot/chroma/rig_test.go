@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/atocore/atobackupd/internal/fsx"
+	"github.com/atocore/atobackupd/internal/provetest"
 )
 
 // These tests need a real Chroma server: the Chroma kit in the shared folder
@@ -197,13 +198,7 @@ func slowly(each time.Duration) (stop func()) {
 	})
 }
 
-func copiesOfEachKind(t *testing.T) int {
-	n, err := strconv.Atoi(os.Getenv("ATOBACKUPD_RIG_COPIES"))
-	if err != nil || n < 1 {
-		return 6
-	}
-	return n
-}
+func copiesOfEachKind(t *testing.T) int { return provetest.Rounds(t, 6) }
 
 // TestRigLive copies a directory that a real Chroma is writing to, aimed at the
 // moment of a persist. Every copy must be one moment of the writes.
@@ -256,6 +251,7 @@ func TestRigLive(t *testing.T) {
 			methods,
 			held.Round(time.Millisecond),
 		)
+		provetest.Points(t, n)
 	}
 	w.resume()
 }

@@ -15,11 +15,30 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/atocore/atobackupd/internal/fsx"
+	"github.com/atocore/atobackupd/internal/provetest"
 )
 
-// ErrInjected is what an injected failure returns unless the test names another.
+// ErrInjected is what an injected failure is.
 var ErrInjected = errors.New("injected failure")
+
+// injected is ErrInjected, and the error of the system that FSXTEST_ERRNO names.
+func injected(t *testing.T) error {
+	t.Helper()
+	name := os.Getenv("FSXTEST_ERRNO")
+	if name == "" {
+		return ErrInjected
+	}
+	for errno := range syscall.Errno(200) {
+		if unix.ErrnoName(errno) == name {
+			return fmt.Errorf("%w: %w", ErrInjected, errno)
+		}
+	}
+	t.Fatalf("FSXTEST_ERRNO is %q, no error of the system", name)
+	return nil
+}
 
 // EachFailure runs body once with its first file-changing call failing, once
 // with its second, and so on until a run has no failure left, which must give
@@ -28,13 +47,14 @@ var ErrInjected = errors.New("injected failure")
 // needs for a run.
 func EachFailure(t *testing.T, body func() error, check func(k int, at string, err error)) {
 	t.Helper()
+	failure := injected(t)
 	for k := 1; ; k++ {
 		var calls atomic.Int64
 		var at atomic.Value
 		stop := fsx.Observe(func(op fsx.Op, path string) error {
 			if calls.Add(1) == int64(k) {
 				at.Store(string(op) + " " + path)
-				return ErrInjected
+				return failure
 			}
 			return nil
 		})
@@ -49,6 +69,7 @@ func EachFailure(t *testing.T, body func() error, check func(k int, at string, e
 			if k == 1 {
 				t.Fatal("no file-changing call was made: nothing was tested")
 			}
+			provetest.Points(t, k-1)
 			return
 		}
 		check(k, at.Load().(string), err)

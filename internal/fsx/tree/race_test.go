@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/atocore/atobackupd/internal/fsx/fsxtest"
+	"github.com/atocore/atobackupd/internal/provetest"
 )
 
 // While somebody exchanges a directory for a link to the victim and back, as fast
@@ -84,8 +85,8 @@ func TestRaces(t *testing.T) {
 						swap.Unlock()
 					}
 				})
-				done, refused := 0, 0
-				for n := 0; n < 300 || (done < 10 || refused < 10) && n < 200_000; n++ {
+				done, refused, rounds := 0, 0, provetest.Rounds(t, 300)
+				for n := 0; n < rounds || (done < 10 || refused < 10) && n < 200_000; n++ {
 					if n%4 == 0 {
 						fresh()
 					}
@@ -103,6 +104,7 @@ func TestRaces(t *testing.T) {
 				if name != "remove all of it" && (done < 10 || refused < 10) {
 					t.Errorf("no race: %d were done, %d refused", done, refused)
 				}
+				provetest.Points(t, done+refused)
 			})
 		}
 	})

@@ -1,0 +1,162 @@
+package main
+
+import "slices"
+
+// errnos are what a broken disk, a full one, one without rights and one with a
+// quota answer.
+var errnos = []string{"EIO", "ENOSPC", "EACCES", "EDQUOT"}
+
+// scenarios is the whole proof, in the order of the table. The names are stable:
+// by them the rows of the page are found again.
+var scenarios = []scenario{
+	{
+		Name: "Restore, killed",
+		How: "SIGKILL before every file-changing call in four layouts, then resumed and aborted; " +
+			"the repair killed too; the anchoring too",
+		Not:   "calls that SQLite makes by itself count as one; a power cut is the next row",
+		Tests: []tests{{Package: "./restore", Run: "^(TestKillAnywhere|TestKillTheRepair|TestKillWhileAnchoring)$"}},
+	},
+	{
+		Name: "Restore, power cut",
+		How:  "the disk caught at every second file-changing system call and mounted anew (ext4), then resumed and aborted",
+		Not:  "disks that lie about a flush; xfs and btrfs",
+		Tests: []tests{{Package: "./restore", Run: "^TestRigPowerCut$",
+			Env: []string{"ATOBACKUPD_SWEEP_STEP=2"}}},
+	},
+	{
+		Name: "Take, killed and cancelled",
+		How:  "SIGKILL before every file-changing call of a full take, a delete and a pin; cancelled at every third",
+		Not:  "calls that SQLite makes by itself count as one",
+		Tests: []tests{{Package: "./snapshot", Run: "^(TestTakeKilled|TestTakeCancelled|TestDeleteKilled|TestPinKilled)$"},
+			{Package: "./snapshot/sqlite", Run: "^TestKilledCopier$"}},
+	},
+	{
+		Name:  "Prune, killed",
+		How:   "SIGKILL before every file-changing call; the next one finishes it",
+		Not:   "a prune of a vault",
+		Tests: []tests{{Package: "./internal/app", Run: "^TestPruneKilled$"}},
+	},
+	{
+		Name:  "History, killed",
+		How:   "SIGKILL at random moments of a process that writes it; what it had acknowledged is there",
+		Not:   "a power cut",
+		Tests: []tests{{Package: "./internal/history", Run: "^TestKilledWhileWriting$", Env: rounds("200")}},
+	},
+	{
+		Name: "S3, cut at every request",
+		How:  "put, move and remove on MinIO and versitygw, cut off before and after each request, then done again",
+		Not:  "Amazon's own servers",
+		Tests: []tests{{Package: "./offsite/s3",
+			Run: "^TestRigKilledAtEveryRequest$"}},
+	},
+	{
+		Name: "The k-th failure",
+		How: "EIO, ENOSPC, EACCES and EDQUOT at every file-changing call of take, delete, adopt, repair, copy, push, " +
+			"restore and export, until none is left to fail",
+		Not: "short writes; the calls that SQLite makes by itself",
+		Tests: eachErrno("Failing|Fails|WriteFileVia|Failures|^TestLocalFaults$|^TestEachFailure|ThawsWhatever",
+			"./internal/fsx/...", "./snapshot/...", "./offsite", "./restore", "./internal/app"),
+	},
+	{
+		Name: "Full disks",
+		How: "takes and restores on a file system that is full after one page more each time, " +
+			"until there is room",
+		Not:   "a vault's disk that fills: the peers' row",
+		Tests: []tests{{Package: "./snapshot", Run: "^TestTakeOnAFullDisk$"}, {Package: "./restore", Run: "^TestNoSpaceAnywhere$"}},
+	},
+	{
+		Name: "Retention against an oracle",
+		How:  "random histories judged by a second, slower implementation; ten properties; a year day by day",
+		Not:  "that the rules are the ones that you want: read the golden files of the year",
+		Tests: []tests{{Package: "./retention", Run: ".",
+			Args: []string{"-rapid.checks=10000"}}},
+	},
+	{
+		Name:  "A year of the scheduler",
+		How:   "every minute of 2026 in four zones, calm and with clock steps, sleeps, crashes and failures",
+		Not:   "real time",
+		Tests: []tests{{Package: "./scheduler", Run: "."}},
+	},
+	{
+		Name:  "Chroma, copied under its writer",
+		How:   "live copies of a real Chroma aimed at the moment of a persist, each judged against what was written",
+		Not:   "other versions of Chroma than the rig's",
+		Tests: []tests{{Package: "./snapshot/chroma", Run: "^TestRigLive$", Env: rounds("25")}},
+	},
+	{
+		Name: "Sixty days of damage",
+		How:  "a random object of the vault harmed each night, in a directory and in two buckets: named, mended, restored",
+		Not:  "damage here and there in the same night",
+		Tests: []tests{{Package: "./internal/app", Run: "^TestRigSixtyDaysOfDamage$"},
+			{Package: "./offsite", Run: "^TestRigSixtyDaysInABucket$"}},
+	},
+	{
+		Name: "Hostility",
+		How:  "each position of docs/threat-model.md tries what it says that it cannot do",
+		Not:  "attacks that nobody thought of",
+		Tests: []tests{{Package: "./cmd/atobackupd", Run: "^TestRigTrust$"},
+			{Package: "./offsite/s3", Run: "^TestRigThief$"}, {Package: "./offsite", Run: "^TestRigThiefOverSSH$"}},
+	},
+	{
+		Name: "Races",
+		How: "jobs, and the calls that they stand on, beside a process of the application's that exchanges " +
+			"directories for links to a victim",
+		Not: "exchanges that this machine's two cores never interleave",
+		Tests: []tests{{Package: "./internal/fsx/tree", Run: "Race", Env: rounds("1000")},
+			{Package: "./offsite", Run: "^TestExchangedDirectories$", Env: rounds("200")},
+			{Package: "./snapshot", Run: "^TestTakeRaces$", Env: rounds("20")},
+			{Package: "./cmd/atobackupd", Run: "^TestRigTrustRaces$", Env: rounds("40")}},
+	},
+	{
+		Name:  "Fuzzed input",
+		How:   "every parser of what others write, from its checked-in corpus",
+		Not:   "inputs that 100,000 executions do not reach",
+		Tests: fuzzed,
+	},
+	{
+		Name: "Race detector",
+		How:  "the packages in which several goroutines meet, under go test -race",
+		Not:  "races on paths that no test takes",
+		Tests: []tests{{Package: "./internal/daemon", Run: "^Test[^R]", Race: true},
+			{Package: "./internal/app", Run: "^TestS", Race: true},
+			{Package: "./offsite", Run: "^TestP", Race: true},
+			{Package: "./scheduler", Run: ".", Race: true},
+			{Package: "./internal/notify", Run: ".", Race: true},
+			{Package: "./internal/web", Run: "^Test[^R]", Race: true}},
+	},
+}
+
+func rounds(n string) []string { return []string{"ATOBACKUPD_ROUNDS=" + n} }
+
+// eachErrno runs the tests whose name matches with every error in turn.
+func eachErrno(run string, packages ...string) (all []tests) {
+	for _, errno := range errnos {
+		for _, name := range packages {
+			all = append(all, tests{Package: name, Run: run, Env: []string{"FSXTEST_ERRNO=" + errno}})
+		}
+	}
+	return all
+}
+
+// fuzzed are the fuzz targets of the project. A pack stream unpacks a directory
+// each time, and a graph is a megabyte: they get fewer executions.
+var fuzzed = slices.Concat(
+	fuzz("./snapshot/chroma", 100_000, "FuzzUnpickle", "FuzzMarker"),
+	fuzz("./snapshot/chroma", 20_000, "FuzzGraph"),
+	fuzz("./snapshot", 100_000, "FuzzManifest", "FuzzMetadata"),
+	fuzz("./offsite", 100_000, "FuzzPolicyDocument", "FuzzTrashMarkers", "FuzzManifest", "FuzzRuns", "FuzzSums",
+		"FuzzVaultInfo"),
+	fuzz("./offsite", 5_000, "FuzzPackStream"),
+	fuzz("./offsite/s3", 100_000, "FuzzListing"),
+	fuzz("./restore", 100_000, "FuzzJournal"),
+	fuzz("./crypt", 100_000, "FuzzVerify", "FuzzParseRecipients"),
+	fuzz("./internal/config", 100_000, "FuzzParse"),
+	fuzz("./internal/escape", 100_000, "FuzzString"),
+)
+
+func fuzz(name string, executions int, targets ...string) (all []tests) {
+	for _, target := range targets {
+		all = append(all, tests{Package: name, Run: "^" + target + "$", Fuzz: executions})
+	}
+	return all
+}
