@@ -6,7 +6,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/atocore/atobackupd/internal/app"
-	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
@@ -15,7 +14,7 @@ const acceptBackupDir = "backup-dir"
 
 func newAccept(c *cli) *cobra.Command {
 	return &cobra.Command{
-		Use:     "accept STAMP|backup-dir",
+		Use:     "accept STAMP|latest|backup-dir",
 		GroupID: groupDaily,
 		Short:   "Say that a change which held things up was meant",
 		Long: `Say that a change was meant which the daemon takes for an accident.
@@ -32,16 +31,17 @@ taken for not mounted, and nothing is written there.`,
 		Args:      cobra.ExactArgs(1),
 		ValidArgs: []string{acceptBackupDir},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var stamp snapshot.Stamp
 			if args[0] != acceptBackupDir {
-				var err error
-				if stamp, err = snapshot.ParseStamp(args[0]); err != nil {
-					return &failure.Error{Op: "accept", Subject: args[0], Kind: failure.Usage, Err: err,
-						Hint: "see `atobackupd status` for what waits"}
+				if err := checkStamp(args[0]); err != nil {
+					return err
 				}
 			}
 			return c.withApp(cmd.Context(), false, func(a *app.App) error {
-				if stamp != "" {
+				if args[0] != acceptBackupDir {
+					stamp, err := stampOf(cmd.Context(), a, args[0])
+					if err != nil {
+						return err
+					}
 					if err := a.Accept(cmd.Context(), stamp); err != nil {
 						return err
 					}
@@ -53,8 +53,7 @@ taken for not mounted, and nothing is written there.`,
 				}
 				doc := map[string]string{"backup_dir": a.Config.Backup.Dir}
 				return c.emit(doc, func(w io.Writer) {
-					_,
-						_ = io.WriteString(w, a.Config.Backup.Dir+" is the backup directory\n")
+					_, _ = io.WriteString(w, a.Config.Backup.Dir+" is the backup directory\n")
 				})
 			})
 		},

@@ -7,7 +7,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/atocore/atobackupd/internal/app"
-	"github.com/atocore/atobackupd/snapshot"
 )
 
 func newPin(c *cli) *cobra.Command {
@@ -32,10 +31,8 @@ func pinCommand(c *cli, name, short, long string, pinned bool) *cobra.Command {
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: c.completeStamps,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if args[0] != latest {
-				if _, err := snapshot.ParseStamp(args[0]); err != nil {
-					return err
-				}
+			if err := checkStamp(args[0]); err != nil {
+				return err
 			}
 			return c.withApp(cmd.Context(), false, func(a *app.App) error {
 				stamp, err := stampOf(cmd.Context(), a, args[0])
