@@ -65,6 +65,15 @@ type VaultInfo struct {
 	Retention retention.Policy `json:"retention"`
 }
 
+// String names the vault and, where one laid it, its host: the second machine's own
+// `vault init` knows none.
+func (i VaultInfo) String() string {
+	if i.Host == "" {
+		return "vault " + i.ID
+	}
+	return "vault " + i.ID + " of host " + i.Host
+}
+
 // PushID names one attempt to bring a snapshot into the vault.
 type PushID string
 

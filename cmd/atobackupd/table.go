@@ -150,13 +150,17 @@ func (t *table) line(w io.Writer, cells []string, widths []int) {
 }
 
 // wrapText breaks text at spaces into lines of at most width runes; a longer
-// word, such as a path, is broken where it must be.
+// word is broken where it must be, a path after a slash.
 func wrapText(text string, width int) (lines []string) {
 	var words []string
 	for _, word := range strings.Fields(text) {
 		for utf8.RuneCountInString(word) > width {
 			runes := []rune(word)
-			words, word = append(words, string(runes[:width])), string(runes[width:])
+			head := string(runes[:width])
+			if slash := strings.LastIndexByte(head, '/'); slash > 0 {
+				head = head[:slash+1]
+			}
+			words, word = append(words, head), word[len(head):]
 		}
 		words = append(words, word)
 	}

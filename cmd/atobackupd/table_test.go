@@ -82,6 +82,7 @@ func TestWrapText(t *testing.T) {
 		{"one two", 3, "one|two"},
 		{"abcdefgh ij", 3, "abc|def|gh|ij"},
 		{"ä ö ü", 3, "ä ö|ü"},
+		{"at /srv/storage/atocore/data/db/atocore.db", 20, "at /srv/storage/|atocore/data/db/|atocore.db"},
 	} {
 		if got := strings.Join(wrapText(c.text, c.width), "|"); got != c.want {
 			t.Errorf("wrapText(%q, %d) = %q, want %q", c.text, c.width, got, c.want)

@@ -84,7 +84,7 @@ func (c *cli) listVault(ctx context.Context, v *app.Vault, identity string) erro
 		for _, warning := range warnings {
 			fmt.Fprintln(w, "warning:", warning)
 		}
-		fmt.Fprintf(w, "%s in vault %s of host %s\n", count(len(list), "snapshot"), v.Info.ID, v.Info.Host)
+		fmt.Fprintf(w, "%s in %s\n", count(len(list), "snapshot"), v.Info)
 	})
 }
 

@@ -107,8 +107,11 @@ func inBackups(do func(path string) error) error {
 
 // probe is the main function in the guest.
 func probe(args []string) int {
-	if args[0] == "sink" {
+	switch args[0] {
+	case "sink":
 		return sink()
+	case "health":
+		return health()
 	}
 	try, ok := probes[args[0]]
 	if !ok {
@@ -140,5 +143,13 @@ func sink() int {
 		fmt.Fprintln(f, strings.ReplaceAll(string(body), "\n", " / "))
 	}))
 	fmt.Fprintln(os.Stderr, err)
+	return 1
+}
+
+// health answers as AtoCore does, for as long as it runs.
+func health() int {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /health", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, `{"status": "ok"}`) })
+	fmt.Fprintln(os.Stderr, http.ListenAndServe("127.0.0.1:8100", mux))
 	return 1
 }

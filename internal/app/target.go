@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
+
 	"github.com/atocore/atobackupd/internal/config"
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx"
@@ -244,7 +246,7 @@ func (a *App) TestTarget(ctx context.Context, t config.Target) (lines []string, 
 		if err != nil {
 			return lines, withTarget(t.Name, err)
 		}
-		lines = append(lines, fmt.Sprintf("vault %s of host %s with %d snapshots", v.Info.ID, v.Info.Host, len(list)))
+		lines = append(lines, english.Plural(len(list), "snapshot", "")+" in "+v.Info.String())
 	}
 	if err := offsite.Probe(ctx, remote, !t.AppendOnly); err != nil {
 		return lines, withTarget(t.Name, err)

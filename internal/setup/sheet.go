@@ -162,9 +162,12 @@ func (r *InitRequest) next(cfg *config.Config, report InitReport) []string {
 		add("the backups are not in the unit's usual place: systemctl edit atobackupd, and write [Service] and "+
 			"ReadWritePaths=%s", cfg.Backup.Dir)
 	}
-	if cfg.AtoCore.HealthURL == "" || len(cfg.Restore.StopCommand) == 0 {
-		add("set health_url, stop_command and start_command in %s: a restore asks the first whether AtoCore runs, "+
-			"and --manage-service needs the others", report.Config.Path)
+	if cfg.AtoCore.HealthURL == "" {
+		add("set health_url in %s: a restore asks it whether AtoCore runs", report.Config.Path)
+	}
+	if len(cfg.Restore.StopCommand) == 0 {
+		add("set stop_command and start_command in %s: restore --manage-service and drill --live need both",
+			report.Config.Path)
 	}
 	if len(cfg.Notify.URLs) == 0 && cfg.Notify.URLsFile == "" && len(cfg.Notify.Command) == 0 {
 		add("say in [notify] of %s who is told when something fails", report.Config.Path)

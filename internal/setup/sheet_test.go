@@ -142,7 +142,7 @@ func TestNextSteps(t *testing.T) {
 		{"nothing known of the service", func(cfg *config.Config, report *InitReport) {
 			ready(cfg)
 			cfg.AtoCore.HealthURL, cfg.Restore.StopCommand = "", nil
-		}, []string{"set health_url, stop_command and start_command in /etc/config.toml"}, nil},
+		}, []string{"set health_url in /etc/config.toml", "set stop_command and start_command in /etc/config.toml"}, nil},
 		{"nobody is told", func(cfg *config.Config, report *InitReport) {
 			ready(cfg)
 			cfg.Notify.Command = nil
