@@ -10,15 +10,38 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"time"
 
 	"golang.org/x/time/rate"
 
 	"github.com/atocore/atobackupd/offsite"
 )
 
-// bytesInFlight is how much one Put sends ahead of the answers: as much as
-// OpenSSH's window takes.
-const bytesInFlight = 2 << 20
+// A Put sends this much ahead of the answers: what the line holds in a round trip
+// at fastLine bytes a second. More than that waits in OpenSSH's server, which
+// moves its whole queue about again and again: 2 MiB ahead on a fast line, all of
+// its window, cost it three times the processor time of 512 KiB.
+const (
+	leastAhead = 512 << 10
+	mostAhead  = 2 << 20
+	fastLine   = 200 << 20
+)
+
+// bytesAhead returns how much a Put sends ahead on a line with this round trip.
+func bytesAhead(roundTrip time.Duration) int {
+	return int(min(max(leastAhead, roundTrip.Seconds()*fastLine), mostAhead))
+}
+
+// noteRoundTrip keeps the shortest round trip: others were longer because the
+// server had something else to do first.
+func (r *Remote) noteRoundTrip(took time.Duration) {
+	for {
+		least := r.roundTrip.Load()
+		if least != 0 && int64(took) >= least || r.roundTrip.CompareAndSwap(least, int64(took)) {
+			return
+		}
+	}
+}
 
 // Put stores src's bytes under name, durably, and never replaces an object.
 // src must not block for ever: it is read until it ends, fails, or ctx has ended
@@ -53,9 +76,11 @@ func (r *Remote) put(ctx context.Context, temp, name string, src io.Reader) (int
 		}
 	}
 	// Publishing refuses this too; asking first saves the upload.
+	asked := time.Now()
 	if err := r.absent(name); err != nil {
 		return 0, err
 	}
+	r.noteRoundTrip(time.Since(asked))
 	sealed := path.Ext(name) == ".age"
 	n, checked, err := r.upload(ctx, temp, sealed, src)
 	if err == nil && sealed && !checked {
@@ -84,7 +109,7 @@ func (r *Remote) upload(
 	s := &source{ctx: ctx, src: src, limit: r.limit}
 	// Many writes are under way at once, so a failure may leave holes in what
 	// looks like a long enough file. A partial is therefore never used again.
-	_, err = f.ReadFromWithConcurrency(s, bytesInFlight/r.packet)
+	_, err = f.ReadFromWithConcurrency(s, bytesAhead(time.Duration(r.roundTrip.Load()))/r.packet)
 	if s.err != nil {
 		return 0, false, local{s.err}
 	}

@@ -51,16 +51,17 @@ const (
 
 // Remote is a vault's directory on another machine.
 type Remote struct {
-	cfg      Config
-	host     string // the one of cfg.Hosts that answered
-	watch    *watch
-	client   *sftp.Client
-	packet   int           // bytes that one request reads or writes at most
-	limit    *rate.Limiter // of what all Puts together send, or nil
-	renaming sync.Mutex
-	dirs     sync.Map                  // directories below the root known to exist and to be no links
-	lastFull atomic.Pointer[time.Time] // when the disk there was last seen full
-	grace    time.Duration             // cancelGrace, shorter in tests
+	cfg       Config
+	host      string // the one of cfg.Hosts that answered
+	watch     *watch
+	client    *sftp.Client
+	packet    int           // bytes that one request reads or writes at most
+	limit     *rate.Limiter // of what all Puts together send, or nil
+	renaming  sync.Mutex
+	roundTrip atomic.Int64              // the shortest one seen, in nanoseconds
+	dirs      sync.Map                  // directories below the root known to exist and to be no links
+	lastFull  atomic.Pointer[time.Time] // when the disk there was last seen full
+	grace     time.Duration             // cancelGrace, shorter in tests
 
 	// What the server announced, and then could not do.
 	noFlush, noDirFlush, noStatVFS atomic.Bool
