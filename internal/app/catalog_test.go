@@ -167,6 +167,7 @@ func TestRuns(t *testing.T) {
 	h := newHouse(t, "")
 	a := h.open()
 	defer a.Close()
+	var err error
 	for i, r := range []struct {
 		job     string
 		outcome history.Outcome
@@ -176,9 +177,9 @@ func TestRuns(t *testing.T) {
 		{"prune", history.TimedOut}, {DaemonJob, history.OK}, {DigestJob, history.Interrupted},
 	} {
 		at := noon.Add(time.Duration(i) * time.Hour)
-		id, err := a.history.Begin(t.Context(), history.Run{Job: r.job, StartedAt: at})
-		if err == nil {
-			err = a.history.Finish(t.Context(), history.Run{ID: id, FinishedAt: at, Outcome: r.outcome})
+		run := history.Run{Job: r.job, StartedAt: at, FinishedAt: at, Outcome: r.outcome}
+		if run.ID, err = a.history.Begin(t.Context(), run); err == nil {
+			err = a.history.Finish(t.Context(), run)
 		}
 		if err != nil {
 			t.Fatal(err)

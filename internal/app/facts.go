@@ -34,6 +34,7 @@ func (a *App) Report(ctx context.Context, now time.Time) health.Report {
 // Command and daemon ask this one function, so they cannot say two things. What
 // cannot be found out is a fact about what needs it.
 func (a *App) Facts(ctx context.Context, now time.Time) (health.Facts, []snapshot.Snapshot) {
+	a.renewHistory(ctx)
 	// First what was written last: a take that ends meanwhile must not show as
 	// a success without a snapshot.
 	seen := a.seenLegs(ctx)
@@ -323,6 +324,21 @@ func sharesBlocks(a, b string) bool {
 	return x.Fsid == y.Fsid && (x.Type == unix.BTRFS_SUPER_MAGIC || x.Type == unix.XFS_SUPER_MAGIC)
 }
 
+// renewHistory goes on in the file that lies at the history's path, where it is not the
+// one that is open: what this process remembers beside it nobody else knows.
+func (a *App) renewHistory(ctx context.Context) {
+	if a.Options.ReadOnly {
+		return
+	}
+	renewed, err := a.history.Renew(ctx)
+	if renewed {
+		a.process.forget()
+		a.Options.Log.Warn("the history was removed or replaced: it goes on in the file that is there now")
+		err = errors.Join(err, a.noteLostHistory(ctx))
+	}
+	a.NoteHistoryError(err)
+}
+
 // historyFacts says how the record of what happened stands. A file that cannot
 // be written shows when something is written: the daemon says so of its own.
 func (a *App) historyFacts(ctx context.Context, list []snapshot.Snapshot) (h health.History) {
@@ -332,9 +348,7 @@ func (a *App) historyFacts(ctx context.Context, list []snapshot.Snapshot) (h hea
 			h.Hint = "move it aside, and then: " + restartThenScrub
 		}
 	}
-	if err := a.history.CheckPlace(); err != nil {
-		h.WriteError, h.Hint = err.Error(), restartThenScrub // the open file is lost, whatever room there is
-	} else if err := cmp.Or(a.HistoryError(), canGrow(a.Config.StateDir)); err != nil {
+	if err := cmp.Or(a.HistoryError(), canGrow(a.Config.StateDir)); err != nil {
 		h.WriteError = err.Error()
 	}
 	ours := slices.ContainsFunc(list, func(s snapshot.Snapshot) bool { return s.Manifest != nil })

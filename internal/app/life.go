@@ -85,12 +85,13 @@ func (a *App) refuseSecond(ctx context.Context, err error) error {
 	second := secondStart{At: now, What: fmt.Sprintf(
 		"a second daemon (pid %d, state_dir %s) was started beside the one that runs, and refused", os.Getpid(),
 		a.Config.StateDir)}
-	id, beginErr := a.history.Begin(ctx, history.Run{Job: DaemonJob, Kind: secondDaemon, StartedAt: now})
-	if beginErr == nil {
-		beginErr = a.history.Finish(ctx,
-			history.Run{ID: id, FinishedAt: now, Outcome: history.Failed, Error: second.What})
+	run := history.Run{Job: DaemonJob, Kind: secondDaemon, StartedAt: now, FinishedAt: now, Outcome: history.Failed,
+		Error: second.What}
+	var historyErr error
+	if run.ID, historyErr = a.history.Begin(ctx, run); historyErr == nil {
+		historyErr = a.history.Finish(ctx, run)
 	}
-	a.NoteHistoryError(beginErr)
+	a.NoteHistoryError(historyErr)
 	data, _ := json.Marshal(second) // a time and a text always encode
 	if writeErr := fsx.WriteFile(a.secondPath(), append(data, '\n'), 0o600); writeErr != nil {
 		a.Options.Log.Warn("the daemon that runs cannot be told of this one", "error", writeErr)

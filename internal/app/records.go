@@ -94,7 +94,7 @@ func (a *App) runJob(ctx context.Context, job, leg string, started history.Run, 
 	}
 	if !detail.Daemon && isQuestion(job, workErr) {
 		if id != 0 {
-			a.NoteHistoryError(a.history.Forget(recording, id))
+			a.NoteHistoryError(a.history.Forget(recording, run.Run))
 		}
 		return workErr
 	}
@@ -203,6 +203,15 @@ func (a *App) HistoryError() error {
 	a.process.mu.Lock()
 	defer a.process.mu.Unlock()
 	return a.process.historyErr
+}
+
+// forget forgets what is remembered of runs.
+func (p *process) forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	clear(p.runs)
+	clear(p.legs)
+	p.historyErr = nil
 }
 
 func (p *process) remember(leg string, run history.Run) {

@@ -251,14 +251,27 @@ func TestHistoryThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// A history that was removed under a daemon does not ask for room.
+// A daemon whose history is removed goes on in a new one, and knows no more than a
+// command which reads that.
 func TestHistoryRemovedUnderADaemon(t *testing.T) {
 	h := newHouse(t, "")
 	a := h.open()
 	defer a.Close()
+	h.backup(a)
 	h.move("state/history.db", "old.db")
-	got := a.historyFacts(t.Context(), nil)
-	if got.WriteError == "" || !strings.Contains(got.Hint, "systemctl restart") {
+	facts, _ := a.Facts(t.Context(), time.Now())
+	if got := facts.History; got.WriteError != "" || got.Missing || got.StartedOver.IsZero() {
 		t.Errorf("%+v", got)
+	}
+	for _, leg := range facts.Legs {
+		if !leg.LastSuccess.IsZero() {
+			t.Errorf("%s is remembered: %v", leg.Name, leg.LastSuccess)
+		}
+	}
+	h.backup(a)
+	look := h.open()
+	defer look.Close()
+	if runs, err := look.history.Runs(t.Context(), "backup", time.Time{}, 9); err != nil || len(runs) != 1 {
+		t.Errorf("what ran since: %+v %v", runs, err)
 	}
 }

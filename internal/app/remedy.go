@@ -134,6 +134,9 @@ func damagedFiles(s snapshot.Snapshot) (damaged []snapshot.File) {
 // ofObject says what to do about a damaged object of a vault.
 func (r remedies) ofObject(t config.Target, f offsite.Finding) string {
 	verify := "atobackupd vault verify --target " + t.Name
+	if f.Object == "vault.json" && f.What == "it is missing" { // a sync takes the disk for not mounted
+		return "it is made anew by: atobackupd vault init --target " + t.Name + "; and then: " + verify
+	}
 	for _, stamp := range f.Stamps {
 		here := slices.ContainsFunc(r.list, func(s snapshot.Snapshot) bool { return s.Stamp == stamp && s.IsValid() })
 		switch {

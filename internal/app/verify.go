@@ -167,5 +167,5 @@ func verifyFailure(name string, findings []offsite.Finding) error {
 	}
 	return &failure.Error{Op: "vault verify", Subject: name, Kind: failure.Invalid, Err: fmt.Errorf("damaged: %s",
 		strings.Join(list, "; ")),
-		Hint: "the next sync of the host sends anew what it still has; check the disk that holds the vault"}
+		Hint: "see `atobackupd status` on the host for what mends it, and check the disk that holds the vault"}
 }

@@ -46,7 +46,7 @@ func TestVerifyFailure(t *testing.T) {
 		}
 		err := verifyFailure("disk", findings)
 		text := err.Error()
-		if failure.KindOf(err) != failure.Invalid || !strings.Contains(failure.HintOf(err), "sync") ||
+		if failure.KindOf(err) != failure.Invalid || !strings.Contains(failure.HintOf(err), "atobackupd status") ||
 			!strings.Contains(text, "disk: damaged: packs/000.age: torn") || strings.Contains(text, "packs/005.age") ||
 			!strings.Contains(text, test.more) || test.more == "" && strings.Contains(text, " more") {
 			t.Errorf("%d: %v", test.n, err)

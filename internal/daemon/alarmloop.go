@@ -43,10 +43,11 @@ type alarmLoop struct {
 	sending sync.Mutex // an outbox is for one sender at a time
 
 	// For the goroutine that looks, alone.
-	alarms  health.Alarms
-	sent    []time.Time // the messages of the last hour
-	failed  int         // vain attempts in a row
-	retryAt time.Time
+	alarms   health.Alarms
+	renewals int64       // how often the history had been renewed when their IDs were given
+	sent     []time.Time // the messages of the last hour
+	failed   int         // vain attempts in a row
+	retryAt  time.Time
 }
 
 // newAlarmLoop takes over the alarms that the process before left.
@@ -121,7 +122,16 @@ func (w *alarmLoop) run(ctx context.Context) {
 func (w *alarmLoop) pass(ctx context.Context, now time.Time) {
 	a := w.app()
 	now = now.Round(0) // alarms outlive the process, so only the wall clock counts
-	next, c := w.alarms.Update(a.Report(ctx, now), now)
+	report := a.Report(ctx, now)
+	if renewed := a.History().Renewals(); renewed != w.renewals {
+		w.renewals = renewed // what is open is raised anew there
+		for _, alarms := range [][]health.Alarm{w.alarms.Open, w.alarms.Over} {
+			for i := range alarms {
+				alarms[i].ID = 0
+			}
+		}
+	}
+	next, c := w.alarms.Update(report, now)
 	if ctx.Err() != nil {
 		return // what was read is not to be trusted
 	}
@@ -218,12 +228,12 @@ func (d *daemon) noteEnd(ctx context.Context, result, code, status string) error
 	a := d.app()
 	now := time.Now()
 	why := fmt.Sprintf("the daemon ended by itself: %s (%s %s): journalctl -u atobackupd", result, code, status)
-	id, err := a.History().Begin(ctx, history.Run{Job: app.DaemonJob, StartedAt: now})
-	if err != nil {
+	run := history.Run{Job: app.DaemonJob, StartedAt: now, FinishedAt: now, Outcome: history.Failed, Error: why}
+	var err error
+	if run.ID, err = a.History().Begin(ctx, run); err != nil {
 		return err
 	}
-	if err := a.History().Finish(ctx, history.Run{ID: id, FinishedAt: now, Outcome: history.Failed,
-		Error: why}); err != nil {
+	if err := a.History().Finish(ctx, run); err != nil {
 		return err
 	}
 	a.Config = app.WithCredentials(a.Config, os.Getenv("CREDENTIALS_DIRECTORY"))

@@ -155,13 +155,19 @@ func (d *daemon) listen(ctx context.Context, reload <-chan os.Signal) {
 // nobody wanted, and returns what records an orderly end.
 func recordLife(ctx context.Context, a *app.App) func(context.Context) error {
 	run := history.Run{Job: app.DaemonJob, StartedAt: time.Now()}
-	id, err := a.History().Begin(ctx, run)
+	var err error
+	run.ID, err = a.History().Begin(ctx, run)
 	a.NoteHistoryError(err)
 	return func(ctx context.Context) error {
-		if id == 0 {
+		if run.ID == 0 {
 			return nil
 		}
-		return a.History().Finish(ctx, history.Run{ID: id, FinishedAt: time.Now(), Outcome: history.OK})
+		run.FinishedAt, run.Outcome = time.Now(), history.OK
+		err := a.History().Finish(ctx, run)
+		if errors.Is(err, history.ErrNoRun) {
+			return nil // the history was started over since
+		}
+		return err
 	}
 }
 

@@ -30,7 +30,7 @@ func isDamage(err error) bool {
 
 func (d *DB) quickCheck(ctx context.Context) error {
 	var verdict string
-	if err := d.db.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&verdict); err != nil {
+	if err := d.db().QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&verdict); err != nil {
 		return err
 	}
 	if verdict != "ok" {

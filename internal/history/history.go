@@ -27,6 +27,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 
 	"github.com/atocore/atobackupd/internal/failure"
 
@@ -35,11 +37,16 @@ import (
 
 // DB is an open history. Its methods may be called from any goroutine.
 type DB struct {
-	db    *sql.DB
-	aside string
-	path  string // "" for one in memory
-	inode uint64 // of the file that was opened
+	open     atomic.Pointer[sql.DB]
+	renewals atomic.Int64
+	aside    string
+
+	mu    sync.Mutex // held while another file is opened
+	path  string     // "" for one in memory
+	inode uint64     // of the file that is open
 }
+
+func (d *DB) db() *sql.DB { return d.open.Load() }
 
 // busyTimeout is how long a writer waits for another process, in milliseconds.
 const busyTimeout = "15000"
@@ -97,7 +104,7 @@ func Volatile(ctx context.Context) (*DB, error) {
 func (d *DB) MovedAside() string { return d.aside }
 
 // Close closes the file.
-func (d *DB) Close() error { return d.db.Close() }
+func (d *DB) Close() error { return d.db().Close() }
 
 // openWritable opens the file, checks that it is sound, and migrates it.
 func openWritable(ctx context.Context, path string) (*DB, error) {
@@ -128,7 +135,9 @@ func connect(path string, options url.Values) (*DB, error) {
 		return nil, err
 	}
 	db.SetMaxOpenConns(1)
-	return &DB{db: db}, nil
+	d := &DB{}
+	d.open.Store(db)
+	return d, nil
 }
 
 // makeFile makes an empty file, which is an empty database, with the mode that

@@ -136,17 +136,21 @@ func TestRuns(t *testing.T) {
 
 	later := Run{Job: "weekly", Kind: "weekly", StartedAt: noon.Add(time.Hour)}
 	later.ID = must[int64](t)(db.Begin(ctx, later))
-	check(t, db.Finish(ctx, Run{ID: later.ID, FinishedAt: noon.Add(2 * time.Hour), Outcome: OK}))
+	later.FinishedAt, later.Outcome = noon.Add(2*time.Hour), OK
+	check(t, db.Finish(ctx, later))
 	all := must[[]Run](t)(db.Runs(ctx, "", noon, 9))
 	if len(all) != 2 || all[0].Job != "weekly" || all[0].Kind != "weekly" || all[0].Outcome != OK {
 		t.Errorf("runs %+v", all)
 	}
 	same(t, "of one job", must[[]Run](t)(db.Runs(ctx, "daily", noon, 9)), []Run{run})
 	same(t, "limit", len(must[[]Run](t)(db.Runs(ctx, "", noon, 1))), 1)
-	if err := db.Finish(ctx, Run{ID: 99, FinishedAt: noon, Outcome: OK}); err == nil {
-		t.Error("a run that never began was finished")
+	other := later
+	other.StartedAt = noon
+	if err := db.Finish(ctx, other); !errors.Is(err, ErrNoRun) {
+		t.Errorf("a run that never began was finished: %v", err)
 	}
-	if err := db.Finish(ctx, Run{ID: run.ID, FinishedAt: noon, Outcome: "great"}); err == nil {
+	later.Outcome = "great"
+	if err := db.Finish(ctx, later); err == nil {
 		t.Error("an outcome of our invention was stored")
 	}
 }
@@ -253,13 +257,54 @@ func TestLegs(t *testing.T) {
 	same(t, "legs", must[[]Leg](t)(db.Legs(ctx)), want)
 }
 
+// A file that is taken away under a process is not written to any more: it goes on in
+// the one that lies there, or begins one, and ends no run of another file's.
+func TestRenew(t *testing.T) {
+	for name, harm := range map[string]func(path string) error{
+		"removed":  os.Remove,
+		"replaced": func(path string) error { return os.WriteFile(path+".new", []byte("garbage"), 0o600) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "history.db")
+			db, ctx := open(t, path), t.Context()
+			run := Run{Job: "daily", StartedAt: noon, FinishedAt: noon, Outcome: OK}
+			run.ID = must[int64](t)(db.Begin(ctx, run))
+			if must[bool](t)(db.Renew(ctx)) {
+				t.Error("renewed although nothing has happened")
+			}
+			check(t, harm(path))
+			if name == "replaced" {
+				check(t, os.Rename(path+".new", path))
+			}
+			if !must[bool](t)(db.Renew(ctx)) || must[bool](t)(db.Renew(ctx)) {
+				t.Error("want it renewed once")
+			}
+			next := Run{Job: "weekly", StartedAt: noon}
+			next.ID = must[int64](t)(db.Begin(ctx, next))
+			if err := db.Finish(ctx, run); !errors.Is(err, ErrNoRun) {
+				t.Errorf("a run of the file before: %v", err)
+			}
+			again := open(t, path)
+			all := must[[]Run](t)(again.Runs(ctx, "", time.Time{}, 9))
+			if len(all) != 1 || all[0].Job != "weekly" {
+				t.Errorf("the file there holds %+v", all)
+			}
+		})
+	}
+	db, ctx := newHistory(t), t.Context()
+	check(t, os.RemoveAll(filepath.Dir(db.path)))
+	if _, err := db.Renew(ctx); err == nil || exists(db.path) {
+		t.Errorf("made anew although its directory is away: %v", err)
+	}
+}
+
 func TestPrune(t *testing.T) {
 	db, ctx := newHistory(t), t.Context()
 	old, now := noon.Add(-KeepFor-48*time.Hour), noon
 	for i := range 3 {
 		at := old.Add(time.Duration(i) * time.Hour)
 		id := must[int64](t)(db.Begin(ctx, Run{Job: "daily", StartedAt: at}))
-		check(t, db.Finish(ctx, Run{ID: id, FinishedAt: at, Outcome: OK}))
+		check(t, db.Finish(ctx, Run{ID: id, Job: "daily", StartedAt: at, FinishedAt: at, Outcome: OK}))
 		check(t, db.AddPush(ctx, Push{Target: "laptop", Push: at.String(), Seq: int64(i), At: at}))
 		must[int64](t)(db.AddDrill(ctx, Drill{StartedAt: at, Pass: i == 0}))
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"syscall"
 	"time"
 )
@@ -40,9 +41,8 @@ func (d *DB) Empty(ctx context.Context) (bool, error) {
 // errReplaced says that the file that is open is not the one at its path.
 var errReplaced = errors.New("the file was removed or replaced: what is written now is lost")
 
-// CheckPlace finds out whether the file that is open still lies at its path: one
-// that was removed under a daemon takes everything and keeps nothing.
-func (d *DB) CheckPlace() error {
+// checkPlace fails unless the file that is open lies at its path.
+func (d *DB) checkPlace() error {
 	if d.path == "" {
 		return nil
 	}
@@ -55,6 +55,31 @@ func (d *DB) CheckPlace() error {
 	}
 	return nil
 }
+
+// Renew opens the file at the history's path once more, or begins a new one, where the
+// one that is open was removed or replaced under a process: that one takes everything
+// and keeps nothing. It reports whether it did. What was written since is lost, and so
+// is what was under way.
+func (d *DB) Renew(ctx context.Context) (renewed bool, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.checkPlace() == nil {
+		return false, nil
+	}
+	if _, err := os.Stat(filepath.Dir(d.path)); err != nil {
+		return false, openError(d.path, err) // its disk is away: nothing is made in its place
+	}
+	fresh, err := Open(ctx, d.path)
+	if err != nil {
+		return false, err
+	}
+	d.inode = fresh.inode
+	d.renewals.Add(1)
+	return true, d.open.Swap(fresh.db()).Close()
+}
+
+// Renewals returns how often the file was renewed: what IDs mean has changed since.
+func (d *DB) Renewals() int64 { return d.renewals.Load() }
 
 func inode(info os.FileInfo) uint64 {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {

@@ -45,7 +45,7 @@ func write(path string) error {
 			if err != nil {
 				return err
 			}
-			if err := db.Finish(ctx, Run{ID: id, FinishedAt: noon, Outcome: OK}); err != nil {
+			if err := db.Finish(ctx, Run{ID: id, Job: "daily", StartedAt: noon, FinishedAt: noon, Outcome: OK}); err != nil {
 				return err
 			}
 		}
@@ -149,7 +149,7 @@ func TestCloseInterrupted(t *testing.T) {
 	if again := must[[]Run](t)(db.CloseInterrupted(t.Context(), noon)); len(again) != 0 {
 		t.Errorf("closed again: %+v", again)
 	}
-	check(t, db.Finish(t.Context(), Run{ID: mine, FinishedAt: noon, Outcome: OK}))
+	check(t, db.Finish(t.Context(), Run{ID: mine, Job: "mine", StartedAt: noon, FinishedAt: noon, Outcome: OK}))
 }
 
 func TestAlive(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -37,26 +38,32 @@ func (d *DB) Begin(ctx context.Context, run Run) (int64, error) {
 	return id, err
 }
 
-// Finish records how the run with run.ID ended: its FinishedAt, Outcome, Error,
-// Bytes and Detail, and its Kind and Stamp where they were not known before.
+// ErrNoRun is wrapped by the error about a run that the file does not hold.
+var ErrNoRun = errors.New("there is no such run")
+
+// Finish records how the run that Begin recorded ended: its FinishedAt, Outcome,
+// Error, Bytes and Detail, and its Kind and Stamp where they were not known before.
 func (d *DB) Finish(ctx context.Context, run Run) error {
 	var detail any
 	if len(run.Detail) > 0 {
 		detail = string(run.Detail)
 	}
 	n, err := d.exec(ctx, `UPDATE runs SET finished_at = ?, outcome = ?, error = ?, bytes = ?, detail = ?,
-		kind = coalesce(nullif(?, ''), kind), stamp = coalesce(nullif(?, ''), stamp) WHERE id = ?`,
-		run.FinishedAt.UnixMilli(), run.Outcome, run.Error, run.Bytes, detail, run.Kind, run.Stamp, run.ID)
+		kind = coalesce(nullif(?, ''), kind), stamp = coalesce(nullif(?, ''), stamp)
+		WHERE id = ? AND job = ? AND started_at = ?`, // the file may be another one by now
+		run.FinishedAt.UnixMilli(), run.Outcome, run.Error, run.Bytes, detail, run.Kind, run.Stamp, run.ID, run.Job,
+		run.StartedAt.UnixMilli())
 	if err == nil && n == 0 {
-		err = fmt.Errorf("history: there is no run %d", run.ID)
+		err = fmt.Errorf("history: %s run %d: %w", run.Job, run.ID, ErrNoRun)
 	}
 	return err
 }
 
 // Forget removes a run that turned out to be none: a question that could not be
 // asked yet.
-func (d *DB) Forget(ctx context.Context, id int64) error {
-	_, err := d.exec(ctx, "DELETE FROM runs WHERE id = ?", id)
+func (d *DB) Forget(ctx context.Context, run Run) error {
+	_, err := d.exec(ctx, "DELETE FROM runs WHERE id = ? AND job = ? AND started_at = ?", run.ID, run.Job,
+		run.StartedAt.UnixMilli())
 	return err
 }
 

@@ -103,7 +103,7 @@ ALTER TABLE drills ADD COLUMN pre_restore TEXT NOT NULL DEFAULT ''; -- of a live
 // nothing to do: SQLite opens what it cannot write without a word, and so does
 // it in a directory in which it cannot make a journal.
 func (d *DB) migrate(ctx context.Context) error {
-	if _, err := d.version(ctx, d.db); err != nil {
+	if _, err := d.version(ctx, d.db()); err != nil {
 		return err
 	}
 	return d.write(ctx, func(tx *sql.Tx) error {
@@ -123,7 +123,7 @@ func (d *DB) migrate(ctx context.Context) error {
 
 // checkVersion refuses a file whose schema cannot be read as it is.
 func (d *DB) checkVersion(ctx context.Context) error {
-	version, err := d.version(ctx, d.db)
+	version, err := d.version(ctx, d.db())
 	if err == nil && version < len(migrations) {
 		err = &failure.Error{Err: fmt.Errorf("it has schema %d and not %d yet: start the daemon once", version,
 			len(migrations)), Hint: "systemctl restart atobackupd"}

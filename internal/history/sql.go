@@ -19,7 +19,7 @@ type row interface{ Scan(dest ...any) error }
 
 // write does several statements as one.
 func (d *DB) write(ctx context.Context, do func(*sql.Tx) error) error {
-	tx, err := d.db.BeginTx(ctx, nil)
+	tx, err := d.db().BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
@@ -34,7 +34,7 @@ func (d *DB) write(ctx context.Context, do func(*sql.Tx) error) error {
 
 // exec does one statement and returns the number of rows that it touched.
 func (d *DB) exec(ctx context.Context, query string, args ...any) (int64, error) {
-	result, err := d.db.ExecContext(ctx, query, args...)
+	result, err := d.db().ExecContext(ctx, query, args...)
 	if err != nil {
 		return 0, fmt.Errorf("history: %w", err)
 	}
@@ -44,7 +44,7 @@ func (d *DB) exec(ctx context.Context, query string, args ...any) (int64, error)
 // list reads all rows of a query.
 func list[T any](ctx context.Context, d *DB, scan func(row) (T, error), query string,
 	args ...any) (all []T, err error) {
-	rows, err := d.db.QueryContext(ctx, query, args...)
+	rows, err := d.db().QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, fmt.Errorf("history: %w", err)
 	}
@@ -61,7 +61,7 @@ func list[T any](ctx context.Context, d *DB, scan func(row) (T, error), query st
 
 // one reads the first row of a query; false when there is none.
 func one[T any](ctx context.Context, d *DB, scan func(row) (T, error), query string, args ...any) (T, bool, error) {
-	first, err := scan(d.db.QueryRowContext(ctx, query, args...))
+	first, err := scan(d.db().QueryRowContext(ctx, query, args...))
 	if errors.Is(err, sql.ErrNoRows) {
 		return first, false, nil
 	}
