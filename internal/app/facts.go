@@ -34,7 +34,7 @@ func (a *App) Report(ctx context.Context, now time.Time) health.Report {
 // Command and daemon ask this one function, so they cannot say two things. What
 // cannot be found out is a fact about what needs it.
 func (a *App) Facts(ctx context.Context, now time.Time) (health.Facts, []snapshot.Snapshot) {
-	a.renewHistory(ctx)
+	a.renewHistory(ctx, now)
 	// First what was written last: a take that ends meanwhile must not show as
 	// a success without a snapshot.
 	seen := a.seenLegs(ctx)
@@ -326,7 +326,7 @@ func sharesBlocks(a, b string) bool {
 
 // renewHistory goes on in the file that lies at the history's path, where it is not the
 // one that is open: what this process remembers beside it nobody else knows.
-func (a *App) renewHistory(ctx context.Context) {
+func (a *App) renewHistory(ctx context.Context, now time.Time) {
 	if a.Options.ReadOnly {
 		return
 	}
@@ -334,9 +334,26 @@ func (a *App) renewHistory(ctx context.Context) {
 	if renewed {
 		a.process.forget()
 		a.Options.Log.Warn("the history was removed or replaced: it goes on in the file that is there now")
-		err = errors.Join(err, a.noteLostHistory(ctx))
+		err = errors.Join(err, a.noteLostHistory(ctx), a.watchAnew(ctx, now))
 	}
 	a.NoteHistoryError(err)
+}
+
+// watchAnew records in a history that was started over what the daemon watches: its
+// scheduler recorded that when it began.
+func (a *App) watchAnew(ctx context.Context, now time.Time) error {
+	if !a.Options.Daemon {
+		return nil
+	}
+	next, err := a.NextSlots(ctx, now)
+	for job := range sorted(next) {
+		if _, known, servedErr := a.history.Served(ctx, job); servedErr != nil || known {
+			err = errors.Join(err, servedErr)
+			continue
+		}
+		err = errors.Join(err, a.history.Serve(ctx, job, now))
+	}
+	return err
 }
 
 // historyFacts says how the record of what happened stands. A file that cannot

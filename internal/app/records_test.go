@@ -257,6 +257,7 @@ func TestHistoryRemovedUnderADaemon(t *testing.T) {
 	h := newHouse(t, "")
 	a := h.open()
 	defer a.Close()
+	a.Options.Daemon = true
 	h.backup(a)
 	h.move("state/history.db", "old.db")
 	facts, _ := a.Facts(t.Context(), time.Now())
@@ -266,6 +267,9 @@ func TestHistoryRemovedUnderADaemon(t *testing.T) {
 	for _, leg := range facts.Legs {
 		if !leg.LastSuccess.IsZero() {
 			t.Errorf("%s is remembered: %v", leg.Name, leg.LastSuccess)
+		}
+		if !leg.Next.IsZero() && leg.Watched.IsZero() {
+			t.Errorf("%s is not watched any more", leg.Name)
 		}
 	}
 	h.backup(a)
