@@ -258,7 +258,7 @@ func (t *takeRun) digestCopies(ctx context.Context, name string) (err error) {
 	if t.copied, err = scan(t.dir, name); err != nil {
 		return err
 	}
-	return digest(ctx, t.dir, t.copied, t.o.Progress, nil)
+	return digest(ctx, t.dir, t.copied, t.o.Progress.Prefix(name), nil)
 }
 
 // inventory lists what was staged with its digests, and with what the live files

@@ -2,8 +2,10 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
@@ -12,6 +14,35 @@ import (
 	"github.com/atocore/atobackupd/crypt"
 	"github.com/atocore/atobackupd/internal/failure"
 )
+
+// input makes reading what a person types end with an interrupt, which only asks the
+// program to end: the read would go on waiting for the answer.
+func (c *cli) input(r io.Reader) io.Reader { return interruptible{r, c.done} }
+
+type interruptible struct {
+	io.Reader
+	done <-chan struct{}
+}
+
+func (i interruptible) Read(p []byte) (int, error) {
+	type result struct {
+		typed []byte
+		err   error
+	}
+	read := make(chan result, 1)
+	size := len(p) // p is the caller's again after an interrupt
+	go func() {
+		typed := make([]byte, size)
+		n, err := i.Reader.Read(typed)
+		read <- result{typed[:n], err}
+	}()
+	select {
+	case r := <-read:
+		return copy(p, r.typed), r.err
+	case <-i.done:
+		return 0, context.Canceled
+	}
+}
 
 // identities loads the secret keys of a file, and asks on the terminal for the
 // passphrase of one that is locked.
@@ -47,7 +78,7 @@ func (c *cli) passphrase() (answer []byte, err error) {
 	}()
 	c.progress.finish()
 	fmt.Fprint(tty, "passphrase of the secret key: ")
-	line, err := bufio.NewReader(tty).ReadBytes('\n')
+	line, err := bufio.NewReader(c.input(tty)).ReadBytes('\n')
 	return []byte(strings.TrimRight(string(line), "\r\n")), err
 }
 
@@ -60,7 +91,7 @@ func (c *cli) confirm(question string) bool {
 	defer tty.Close()
 	c.progress.finish()
 	fmt.Fprintf(tty, "%s [y/N] ", question)
-	answer, _ := bufio.NewReader(tty).ReadString('\n')
+	answer, _ := bufio.NewReader(c.input(tty)).ReadString('\n')
 	answer = strings.ToLower(strings.TrimSpace(answer))
 	return answer == "y" || answer == "yes"
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -36,7 +37,7 @@ does what is missing.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r.ConfigPath = config.Locate(c.configPath)
 			if !yes && !c.json && isTerminal(os.Stdin) && !exists(r.ConfigPath) {
-				if err := r.Converse(cmd.Context(), os.Stdin, c.stdout); err != nil {
+				if err := r.Converse(cmd.Context(), c.input(os.Stdin), c.stdout); err != nil {
 					return &failure.Error{Op: "init", Kind: failure.Interrupted, Err: err}
 				}
 			}
@@ -48,15 +49,7 @@ does what is missing.`,
 			if err != nil {
 				return err
 			}
-			if err := c.emit(report, func(w io.Writer) { printInit(w, report) }); err != nil ||
-				report.DrawerKey == "" || !isTerminal(c.rawStdout) {
-				return err
-			}
-			code, err := setup.QRCode(report.DrawerKey)
-			if err == nil {
-				_, err = io.WriteString(c.rawStdout, code)
-			}
-			return err
+			return c.emit(report, func(w io.Writer) { c.printInit(w, report) })
 		},
 	}
 	flags := cmd.Flags()
@@ -85,7 +78,7 @@ does what is missing.`,
 	return cmd
 }
 
-func printInit(w io.Writer, r setup.InitReport) {
+func (c *cli) printInit(w io.Writer, r setup.InitReport) {
 	did := func(f setup.InitFile) string {
 		if f.Made {
 			return "made"
@@ -108,10 +101,17 @@ func printInit(w io.Writer, r setup.InitReport) {
 	if r.DrawerKey != "" {
 		fmt.Fprintf(w, "THE KEY FOR THE DRAWER, shown now and never again: write it down, or photograph it.\n\n%s\n\n",
 			r.DrawerKey)
+		if code, err := setup.QRCode(r.DrawerKey); err == nil && isTerminal(c.rawStdout) {
+			_, _ = io.WriteString(c.rawStdout, code+"\n")
+		}
 	}
 	fmt.Fprintln(w, "Next:")
+	width := math.MaxInt // in a file a step stays one line
+	if isTerminal(c.rawStdout) {
+		width = c.width()
+	}
 	for i, step := range r.Next {
-		fmt.Fprintf(w, "%3d. %s\n", i+1, step)
+		hang(w, width, fmt.Sprintf("%3d. ", i+1), step)
 	}
 }
 

@@ -47,6 +47,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	c := &cli{json: wantsJSON(args), rawStdout: stream{stdout, interrupt}, rawStderr: stream{stderr, interrupt}}
 	c.stdout, c.stderr = escape.Writer(c.rawStdout), escape.Writer(c.rawStderr)
 	defer c.listen(ctx, interrupt)()
+	c.done = ctx.Done()
 	root := newRoot(c)
 	root.SetArgs(args)
 	root.SetOut(c.stdout)

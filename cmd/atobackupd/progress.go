@@ -12,48 +12,77 @@ import (
 // terminalProgress shows how far long work is, on a terminal only: a log or a
 // pipe gets none of it.
 type terminalProgress struct {
-	mu    sync.Mutex
-	out   io.Writer // nil: not a terminal
-	begun time.Time
-	step  string
-	bar   *progressbar.ProgressBar
+	mu          sync.Mutex
+	out         io.Writer // nil: not a terminal
+	begun       time.Time
+	step        string // "": nothing is under way
+	done, total int64
+	heard       time.Time // when step was last heard of
+	bar         *progressbar.ProgressBar
 }
 
-// patience is how long a command may take before it shows anything.
-const patience = 500 * time.Millisecond
+const (
+	// patience is how long a command may take before it shows anything.
+	patience = 500 * time.Millisecond
+	// loyalty is how long a step that is not done stays on show although others are
+	// heard of: parts that are worked on at once would flicker.
+	loyalty = time.Second
+)
 
 // start turns it on where w is a terminal.
 func (p *terminalProgress) start(w io.Writer) {
-	if isTerminal(w) {
-		p.out, p.begun = w, time.Now()
+	if !isTerminal(w) {
+		return
 	}
+	p.out, p.begun = w, time.Now()
+	go func() {
+		// A step may say nothing for long after it has begun.
+		for range time.Tick(patience / 5) {
+			p.mu.Lock()
+			p.draw()
+			p.mu.Unlock()
+		}
+	}()
 }
 
-// update shows a step, with a bar and a rate where the total is known.
+// update hears of a step; it is drawn with a bar and a rate where the total is known.
 func (p *terminalProgress) update(step string, done, total int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.out == nil || time.Since(p.begun) < patience {
+	if step != p.step || total != p.total {
+		if p.done < p.total && time.Since(p.heard) < loyalty {
+			return
+		}
+		p.clear()
+	}
+	p.step, p.done, p.total, p.heard = step, done, total, time.Now()
+}
+
+// draw shows the step that was last heard of.
+func (p *terminalProgress) draw() {
+	if p.step == "" || time.Since(p.begun) < patience {
 		return
 	}
-	if p.bar == nil || step != p.step {
-		p.clear()
-		p.step = step
+	if p.bar == nil {
+		total := p.total
 		if total <= 0 {
 			total = -1 // a spinner
 		}
 		p.bar = progressbar.NewOptions64(total,
 			progressbar.OptionSetWriter(p.out),
-			progressbar.OptionSetDescription(step),
-			progressbar.OptionShowBytes(true),
+			progressbar.OptionSetDescription(p.step),
+			progressbar.OptionShowBytes(p.total > 0),
 			progressbar.OptionUseIECUnits(true),
-			progressbar.OptionThrottle(100*time.Millisecond),
+			progressbar.OptionSetSpinnerChangeInterval(0),
 			progressbar.OptionSetPredictTime(true),
-			progressbar.OptionClearOnFinish(),
 			progressbar.OptionFullWidth(),
 		)
 	}
-	_ = p.bar.Set64(done)
+	if p.total > 0 {
+		_ = p.bar.Set64(min(p.done, p.total-1)) // a full bar would end its line
+	} else {
+		_ = p.bar.RenderBlank()
+	}
 }
 
 // line prints a line of its own, above the bar.
@@ -76,4 +105,5 @@ func (p *terminalProgress) clear() {
 		_ = p.bar.Clear()
 		p.bar = nil
 	}
+	p.step, p.done, p.total = "", 0, 0
 }

@@ -37,9 +37,10 @@ type cli struct {
 	status  int    // exit status of a command that has its own
 	noticed string // the last notice: an error that says the same is not repeated
 
-	hangup   chan os.Signal // SIGHUP, from the first moment
-	nohup    bool           // SIGHUP was ignored when the program began
-	onHangup func()         // makes SIGHUP an interrupt
+	done     <-chan struct{} // closed by an interrupt
+	hangup   chan os.Signal  // SIGHUP, from the first moment
+	nohup    bool            // SIGHUP was ignored when the program began
+	onHangup func()          // makes SIGHUP an interrupt
 	progress terminalProgress
 }
 

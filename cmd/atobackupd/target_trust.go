@@ -49,7 +49,8 @@ machine: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`,
 						fingerprint), Hint: "do not trust it before you know why"}
 			case fingerprint == "" && !c.confirmed("Is that the fingerprint of the other machine? Type yes: "):
 				return &failure.Error{Op: "target trust", Subject: t.Name, Kind: failure.Refused,
-					Err: errors.New("not confirmed, nothing was recorded")}
+					Err:  errors.New("not confirmed, nothing was recorded"),
+					Hint: "compare it there, and say yes or give it with --fingerprint"}
 			}
 			if err := sftp.AppendKnownHosts(t.KnownHosts, lines); err != nil {
 				return err
@@ -64,11 +65,24 @@ machine: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`,
 	return cmd
 }
 
-// confirmed asks a question on the terminal; only "yes" is yes.
+// confirmed asks a question on stdin; only "yes" is yes, and what is neither yes nor no
+// is asked again.
 func (c *cli) confirmed(question string) bool {
-	fmt.Fprint(c.stderr, question)
-	answer, err := bufio.NewReader(os.Stdin).ReadString('\n')
-	return err == nil && strings.TrimSpace(answer) == "yes"
+	in := bufio.NewReader(c.input(os.Stdin))
+	for {
+		fmt.Fprint(c.stderr, question)
+		answer, err := in.ReadString('\n')
+		switch strings.ToLower(strings.TrimSpace(answer)) {
+		case "yes":
+			return err == nil
+		case "n", "no", "":
+			return false
+		}
+		if err != nil {
+			return false
+		}
+		question = "Please type yes or no in full: "
+	}
 }
 
 // target finds a target in the configuration alone: nothing else need exist.

@@ -228,8 +228,8 @@ func (h *hour) recovered() {
 		"diff -r ~root/restored/chroma /srv/storage/atocore/data/chroma")
 	vault := filepath.Join(h.run, "upper/home/atobackup/vault")
 	to := filepath.Join(h.t.TempDir(), "restored")
-	cmd := exec.Command("python3", "-I", "recover.py", "latest", "--identity", filepath.Join(h.run, "upper/root/key.txt"),
-		"--to", to)
+	cmd := exec.Command("python3", "-I", "recover.py", "latest",
+		"--identity", filepath.Join(h.run, "upper/root/key.txt"), "--to", to)
 	cmd.Dir = vault
 	out, err := cmd.CombinedOutput()
 	h.t.Logf("recover.py: %s", out)

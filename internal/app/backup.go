@@ -97,7 +97,7 @@ func (a *App) takeOptions(kind snapshot.Kind, full bool) snapshot.TakeOptions {
 			},
 		},
 		Owners:   a.Owners(),
-		Progress: func(step string, _, _ int64) { a.progress(step, 0, 0) },
+		Progress: a.progress,
 	}
 }
 
