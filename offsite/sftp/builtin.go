@@ -58,6 +58,9 @@ func dialSSH(ctx context.Context, cfg Config, host string) (link, error) {
 		return link{}, err
 	}
 	l.kill = func() { conn.Close() }
+	if isOpenSSH(client) {
+		l.another = func() (link, func(), error) { return anotherSubsystem(conn, client) }
+	}
 	l.refusal = refusal
 	l.keepAlive = func(w *watch) { keepAlive(client, conn, w, cfg.KeepAlive) }
 	return l, nil
@@ -121,7 +124,13 @@ func classifyHandshake(err error, keys *hostKeys, user string, cfg Config) error
 	return err
 }
 
-// openSubsystem starts SFTP on an authenticated connection.
+// isOpenSSH reports whether the server is one that is known to refuse politely what
+// it does not allow, as a second session.
+func isOpenSSH(client *ssh.Client) bool {
+	return strings.HasPrefix(string(client.ServerVersion()), "SSH-2.0-OpenSSH")
+}
+
+// openSubsystem starts SFTP on an authenticated connection until ctx ends.
 func openSubsystem(ctx context.Context, conn net.Conn, client *ssh.Client) (link, error) {
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
@@ -129,6 +138,32 @@ func openSubsystem(ctx context.Context, conn net.Conn, client *ssh.Client) (link
 	if err != nil {
 		return link{}, err
 	}
+	return requestSubsystem(session)
+}
+
+// anotherSubsystem starts one more SFTP server. Until settled is called, its end is
+// not the end of the connection.
+func anotherSubsystem(conn net.Conn, client *ssh.Client) (l link, settled func(), err error) {
+	session, err := client.NewSession()
+	if err != nil {
+		return link{}, nil, err
+	}
+	if l, err = requestSubsystem(session); err != nil {
+		session.Close()
+		return link{}, nil, err
+	}
+	var whole atomic.Bool
+	l.kill = func() {
+		if whole.Load() {
+			conn.Close() // only this unblocks what waits in the kernel
+		} else {
+			session.Close()
+		}
+	}
+	return l, func() { whole.Store(true) }, nil
+}
+
+func requestSubsystem(session *ssh.Session) (link, error) {
 	in, err := session.StdinPipe()
 	if err != nil {
 		return link{}, err

@@ -47,6 +47,9 @@ func (r *Remote) noteRoundTrip(took time.Duration) {
 // src must not block for ever: it is read until it ends, fails, or ctx has ended
 // between two of its reads.
 func (r *Remote) Put(ctx context.Context, name string, src io.Reader) (int64, error) {
+	r = r.leastBusy()
+	r.puts.Add(1)
+	defer r.puts.Add(-1)
 	o, err := r.begin(ctx, "store", name)
 	if err != nil {
 		return 0, err

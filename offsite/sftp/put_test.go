@@ -24,7 +24,7 @@ func TestBytesAhead(t *testing.T) {
 // TestRoundTrip: a server that had something else to do first does not make the
 // line longer.
 func TestRoundTrip(t *testing.T) {
-	r := &Remote{}
+	r := &Remote{common: &common{}}
 	for _, took := range []time.Duration{3, 9, 2, 5} {
 		r.noteRoundTrip(took * time.Millisecond)
 	}

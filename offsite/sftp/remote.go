@@ -51,22 +51,28 @@ const (
 
 // Remote is a vault's directory on another machine.
 type Remote struct {
-	cfg       Config
-	host      string // the one of cfg.Hosts that answered
-	watch     *watch
-	client    *sftp.Client
-	packet    int           // bytes that one request reads or writes at most
+	*common
+	cfg    Config
+	host   string // the one of cfg.Hosts that answered
+	watch  *watch
+	client *sftp.Client
+	packet int           // bytes that one request reads or writes at most
+	grace  time.Duration // cancelGrace, shorter in tests
+	puts   atomic.Int32  // under way here
+	second second
+	close  func() error
+}
+
+// common is what both servers of one connection (see second) know together.
+type common struct {
 	limit     *rate.Limiter // of what all Puts together send, or nil
 	renaming  sync.Mutex
 	roundTrip atomic.Int64              // the shortest one seen, in nanoseconds
 	dirs      sync.Map                  // directories below the root known to exist and to be no links
 	lastFull  atomic.Pointer[time.Time] // when the disk there was last seen full
-	grace     time.Duration             // cancelGrace, shorter in tests
 
 	// What the server announced, and then could not do.
 	noFlush, noDirFlush, noStatVFS atomic.Bool
-
-	close func() error
 }
 
 var _ offsite.Remote = (*Remote)(nil)
@@ -74,8 +80,8 @@ var _ offsite.Remote = (*Remote)(nil)
 // newRemote starts the SFTP protocol on l. The link is killed when that fails.
 func newRemote(ctx context.Context, host string, l link, cfg Config) (*Remote, error) {
 	r := &Remote{
-		cfg: cfg, host: host, packet: smallPacket, limit: offsite.NewLimiter(cfg.BandwidthLimit),
-		grace: cancelGrace,
+		common: &common{limit: offsite.NewLimiter(cfg.BandwidthLimit)},
+		cfg:    cfg, host: host, packet: smallPacket, grace: cancelGrace,
 	}
 	r.watch = newWatch(l, cfg.OpTimeout)
 	stop := context.AfterFunc(ctx, func() { r.watch.breakOff(context.Cause(ctx)) })
@@ -98,6 +104,7 @@ func newRemote(ctx context.Context, host string, l link, cfg Config) (*Remote, e
 	}
 	r.watch.start() // until here, while ssh found its way, ctx bounded it
 	r.close = sync.OnceValue(func() error {
+		r.second.end()
 		r.watch.breakOff(errClosed)
 		client.Close() // says only that the link is gone
 		return nil

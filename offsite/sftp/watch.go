@@ -26,6 +26,9 @@ type link struct {
 	// keepAlive asks the peer for signs of life until the watch has stopped,
 	// and breaks it off when there are none. It may be nil.
 	keepAlive func(*watch)
+	// another starts one more SFTP server on the connection. Its link ends with
+	// this one, and this one with it once settled was called. It may be nil.
+	another func() (l link, settled func(), err error)
 }
 
 // watch ends a link whose peer has stopped answering. A machine that went to

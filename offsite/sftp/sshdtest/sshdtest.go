@@ -34,6 +34,8 @@ type Options struct {
 	AppendOnly bool
 	// NoSFTP leaves the subsystem out.
 	NoSFTP bool
+	// OneSession allows no second session on a connection.
+	OneSession bool
 }
 
 // appendOnly is what an append-only account may ask for.
@@ -252,6 +254,10 @@ func (s *Server) config() string {
 	if s.opts.NoSFTP {
 		subsystem = ""
 	}
+	sessions := 50
+	if s.opts.OneSession {
+		sessions = 1
+	}
 	var keys strings.Builder
 	for _, kind := range hostKeyKinds {
 		fmt.Fprintf(&keys, "HostKey %s\n", filepath.Join(s.home, "host_"+kind))
@@ -267,8 +273,8 @@ AllowUsers %s
 DisableForwarding yes
 PermitTTY no
 MaxStartups 100
-MaxSessions 50
+MaxSessions %d
 LogLevel VERBOSE
 %s
-`, s.Host, s.Port, keys.String(), filepath.Join(s.home, "authorized_keys"), s.User, subsystem)
+`, s.Host, s.Port, keys.String(), filepath.Join(s.home, "authorized_keys"), s.User, sessions, subsystem)
 }
