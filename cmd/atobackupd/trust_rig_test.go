@@ -333,10 +333,11 @@ func verdict(t *testing.T) string {
 
 // TestRigTrustRaces runs each job again and again beside a process of the
 // application's that exchanges what it can: nothing of root's is touched, and the
-// program ends each time.
+// program ends each time. Each race is run on the file system of /tmp and on an
+// overlay, where a directory of a lower layer is moved file by file.
 func TestRigTrustRaces(t *testing.T) {
 	binary := buildProgram(t)
-	rounds := provetest.Rounds(t, 12)
+	rounds := provetest.Rounds(t, 6)
 	for _, c := range []struct{ name, prepare, attack, job string }{
 		{
 			"restores beside an exchanged workspace", "a backup --chroma",
@@ -382,35 +383,66 @@ func TestRigTrustRaces(t *testing.T) {
 				"a --config group.toml validate --all",
 		},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			s := newTrustScene(t, binary)
-			s.root(t, c.prepare)
-			before := fsxtest.State(t, s.victim)
-			stop := s.loop(t, owner, c.attack)
-			statuses := map[string]int{}
-			for range rounds {
-				out := s.root(t, c.job)
-				for _, status := range regexp.MustCompile(`status \d+`).FindAllString(out, -1) {
-					statuses[status]++
-				}
-				if strings.Contains(out, "panic:") || strings.Contains(out, "SECRET") {
-					t.Fatalf("%s", out)
-				}
-				if after := fsxtest.State(t, s.victim); after != before {
-					t.Fatalf("the victim was\n%s\nand is\n%s\n%s", before, after, out)
-				}
-			}
-			stop()
-			if s.succeeds(t, "grep -rqs SECRET backups store") {
-				t.Error("what the victim holds was copied")
-			}
-			if s.succeeds(t, "find store -perm /6000 | grep -q .") {
-				t.Error("a setuid file was made")
-			}
-			t.Logf("%s: %v", c.name, statuses)
-			provetest.Points(t, rounds)
-		})
+		for _, place := range []struct {
+			name string
+			lay  func(*trustScene, *testing.T)
+		}{
+			{"plain", func(*trustScene, *testing.T) {}},
+			{"overlay", (*trustScene).overlay},
+		} {
+			t.Run(c.name+"/"+place.name, func(t *testing.T) {
+				s := newTrustScene(t, binary)
+				s.root(t, c.prepare)
+				place.lay(s, t)
+				statuses := s.race(t, rounds, c.attack, c.job)
+				t.Logf("%s, %s: %v", c.name, place.name, statuses)
+				provetest.Points(t, rounds)
+			})
+		}
 	}
+}
+
+// race does a job of root's again and again while the application's user runs an
+// attack in a loop, and counts the statuses that the program ended with.
+func (s *trustScene) race(t *testing.T, rounds int, attack, job string) map[string]int {
+	t.Helper()
+	before := fsxtest.State(t, s.victim)
+	stop := s.loop(t, owner, attack)
+	statuses := map[string]int{}
+	for range rounds {
+		out := s.root(t, job)
+		for _, status := range regexp.MustCompile(`status \d+`).FindAllString(out, -1) {
+			statuses[status]++
+		}
+		if strings.Contains(out, "panic:") || strings.Contains(out, "SECRET") {
+			t.Fatalf("%s", out)
+		}
+		if after := fsxtest.State(t, s.victim); after != before {
+			t.Fatalf("the victim was\n%s\nand is\n%s\n%s", before, after, out)
+		}
+	}
+	stop()
+	if s.succeeds(t, "grep -rqs SECRET backups store") {
+		t.Error("what the victim holds was copied")
+	}
+	if s.succeeds(t, "find store -perm /6000 | grep -q .") {
+		t.Error("a setuid file was made")
+	}
+	return statuses
+}
+
+// overlay makes all that the scene holds so far the lower layer of an overlay, as
+// it is in a container: no directory of it can be renamed, and what is written is
+// copied up.
+func (s *trustScene) overlay(t *testing.T) {
+	t.Helper()
+	layers := s.dir + ".layers"
+	must(t, os.MkdirAll(layers+"/work", 0o700))
+	must(t, os.Mkdir(layers+"/upper", 0o755))
+	t.Cleanup(func() { _ = os.RemoveAll(layers) })
+	options := fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%s/work", s.dir, layers, layers)
+	must(t, syscall.Mount("overlay", s.dir, "overlay", 0, options))
+	t.Cleanup(func() { _ = syscall.Unmount(s.dir, syscall.MNT_DETACH) })
 }
 
 // buildProgram builds what is shipped, where everybody may run it.
