@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strings"
 	"syscall"
 	_ "time/tzdata" // the binary is static and may run where there is no zoneinfo
@@ -20,24 +19,8 @@ import (
 )
 
 func main() {
-	setGCPercent(defaultGCPercent)
+	keepHeapSmall()
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
-}
-
-// A backup shares its machine: little garbage, at no cost that could be
-// measured, keeps a push below 64 MB. A restore is waited for, and what SSH
-// receives is garbage as large as the vault: collecting it less often saves a
-// fifth of the time and keeps below 96 MB.
-const (
-	defaultGCPercent = 25
-	restoreGCPercent = 120
-)
-
-// setGCPercent sets how much garbage is let be. GOGC still decides.
-func setGCPercent(percent int) {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(percent)
-	}
 }
 
 // run is main without the process around it.

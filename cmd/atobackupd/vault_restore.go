@@ -51,7 +51,7 @@ touched; to put it in place on the host use
 
 // fetchFromVault lays a snapshot of a vault out in a new directory.
 func (c *cli) fetchFromVault(ctx context.Context, v *app.Vault, name, identity, to string, validate bool) error {
-	setGCPercent(restoreGCPercent)
+	heapFloor.Store(restoreHeap)
 	start := time.Now()
 	identities, err := c.identities(identity)
 	if err != nil {
