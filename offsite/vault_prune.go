@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
+
 	"github.com/atocore/atobackupd/crypt"
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/retention"
@@ -213,10 +215,10 @@ func (o *PruneOptions) inTime(survey *Survey, result *Pruned) map[snapshot.Stamp
 		known := o.Known != nil && o.Known(s.Push)
 		if late > lateArrival && !known && !s.Uploaded.Before(o.TrustBefore) {
 			result.Warnings = append(result.Warnings, fmt.Sprintf(
-				"%s: not counted: it arrived %d days after its stamp; for a copied vault say "+
+				"%s: not counted: it arrived %s after its stamp; for a copied vault say "+
 					"`atobackupd vault trust-times`, or remove it with `atobackupd vault forget`",
 				s.Push,
-				int(late.Hours()/24),
+				english.Plural(int(late.Hours()/24), "day", ""),
 			))
 			continue
 		}

@@ -66,8 +66,8 @@ func printDrill(w io.Writer, r restore.DrillResult) {
 			float64(r.DurationMS)/1000)
 		fmt.Fprintf(w, "what was live before it is %s\n", r.PreRestoreSnapshot)
 	} else {
-		fmt.Fprintf(w, "drill with %s passed: %s in %d files, %.1fs\n", r.Stamp, humanize.IBytes(uint64(r.Bytes)),
-			r.Files, float64(r.DurationMS)/1000)
+		fmt.Fprintf(w, "drill with %s passed: %s in %s, %.1fs\n", r.Stamp, humanize.IBytes(uint64(r.Bytes)),
+			count(r.Files, "file"), float64(r.DurationMS)/1000)
 	}
 	for _, surprise := range r.Surprises {
 		fmt.Fprintln(w, "surprise:", surprise)

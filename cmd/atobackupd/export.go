@@ -45,10 +45,10 @@ it is whole and on disk. It is read back without atobackupd:
 					return nil
 				}
 				return c.emit(doc, func(w io.Writer) {
-					fmt.Fprintf(w, "exported %s, %s in %d files, to %s (%s)\nSHA-256 %s\nread it with: age -d -i KEY "+
+					fmt.Fprintf(w, "exported %s, %s in %s, to %s (%s)\nSHA-256 %s\nread it with: age -d -i KEY "+
 						"%s "+
 						"| zstd -d | tar x\n", doc.Stamp,
-						humanize.IBytes(uint64(doc.ContentBytes)), doc.Files, doc.Path,
+						humanize.IBytes(uint64(doc.ContentBytes)), count(doc.Files, "file"), doc.Path,
 						humanize.IBytes(uint64(doc.Bytes)), doc.SHA256, doc.Path)
 				})
 			})

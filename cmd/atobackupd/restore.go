@@ -168,5 +168,5 @@ func amount(bytes int64, files int) string {
 	if files == 1 {
 		return humanize.IBytes(uint64(bytes))
 	}
-	return fmt.Sprintf("%s in %d files", humanize.IBytes(uint64(bytes)), files)
+	return humanize.IBytes(uint64(bytes)) + " in " + count(files, "file")
 }

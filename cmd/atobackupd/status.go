@@ -178,7 +178,7 @@ func printSpace(w io.Writer, s *health.SpaceStatus) {
 		fmt.Fprintf(w, "; it fills by %s a day", humanize.IBytes(uint64(*s.GrowthPerDay)))
 	}
 	if s.FullInDays != nil {
-		fmt.Fprintf(w, ", full in about %d days", *s.FullInDays)
+		fmt.Fprintf(w, ", full in about %s", count(*s.FullInDays, "day"))
 	}
 	fmt.Fprintln(w)
 }

@@ -35,7 +35,7 @@ func TestDigest(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"You can restore to " + health.Clock(stamp.Time()),
-		"Here: 1 snapshots, 1 of them valid",
+		"Here: 1 snapshot, 1 of them valid",
 		"On disk: 0 snapshots, nothing yet, 1 behind; 3072 KiB sent in 7 days", "Look: atobackupd status"} {
 		if !strings.Contains(said[0].Body, want) {
 			t.Errorf("%q is not in %s", want, said[0].Body)

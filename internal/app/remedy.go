@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
+
 	"github.com/atocore/atobackupd/internal/config"
 	"github.com/atocore/atobackupd/internal/health"
 	"github.com/atocore/atobackupd/offsite"
@@ -77,7 +79,7 @@ func (r remedies) ofSnapshot(s snapshot.Snapshot) string {
 	}
 	return "no good copy of what is damaged is known, here or off-site: take a new snapshot: `" + take + "`; what is " +
 		"whole of this one: atobackupd restore " + stamp + " --allow-invalid --to DIR; it goes by itself " +
-		fmt.Sprintf("%d days after it was found", r.app.Config.Retention.InvalidDays)
+		english.Plural(r.app.Config.Retention.InvalidDays, "day", "") + " after it was found"
 }
 
 // areHere reports whether other snapshots of this machine are said to hold all files

@@ -110,7 +110,7 @@ func TestDigestIsARun(t *testing.T) {
 		{"a new installation", nil, func() {}, notify.Warning, history.OK, "1 of backup, 1 of sync"},
 		{"nobody takes it", &failure.Error{Op: "notify", Err: errors.New("dead")}, func() {}, notify.Warning,
 			history.Failed,
-			"On disk: 1 snapshots"},
+			"On disk: 1 snapshot"},
 		{"a restore was interrupted", nil, func() { put(t, h.path("state/restore-journal.json"), "{") },
 			notify.Critical,
 			history.OK, "CRITICAL restore_pending: "},

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
+
 	"github.com/atocore/atobackupd/crypt"
 	"github.com/atocore/atobackupd/internal/config"
 	"github.com/atocore/atobackupd/internal/failure"
@@ -415,7 +417,8 @@ func (a *App) settle(ctx context.Context, v *Vault, s shipment, doc *Synced) err
 		doc.Warnings = append(doc.Warnings, "damaged: "+f.String())
 	}
 	if len(doc.Skipped) > 0 {
-		return fmt.Errorf("%d snapshots were not sent: %s", len(doc.Skipped), strings.Join(doc.Warnings, "; "))
+		return fmt.Errorf("%s not sent: %s", english.Plural(len(doc.Skipped), "snapshot", ""),
+			strings.Join(doc.Warnings, "; "))
 	}
 	if len(s.news) > 0 {
 		return damageFound(s, doc.Mended)

@@ -385,7 +385,7 @@ func TestSyncSkipsWhatIsDamagedHere(t *testing.T) {
 	docs, err := a.Sync(t.Context(), "", false)
 	if err == nil || docs[0].State != "error" || !slices.Equal(docs[0].Skipped, []string{string(bad)}) ||
 		len(docs[0].Pushed) != 1 || docs[0].Pushed[0].Stamp != good ||
-		!strings.Contains(docs[0].Error, "1 snapshots were not sent") ||
+		!strings.Contains(docs[0].Error, "1 snapshot not sent") ||
 		!strings.Contains(strings.Join(docs[0].Warnings, " "), "damaged here: checksum_mismatch") {
 		t.Errorf("%v, %+v", err, docs)
 	}

@@ -206,7 +206,7 @@ func TestDigestIsSent(t *testing.T) {
 		until(1, 7, 59)
 		h.expect("before its time")
 		until(1, 8, 1)
-		h.expect("at its time", "You can restore to 2000-01-01 06:00 UTC|On disk: 1 snapshots|1 of backup|prune: last "+
+		h.expect("at its time", "You can restore to 2000-01-01 06:00 UTC|On disk: 1 snapshot|1 of backup|prune: last "+
 			"went well")
 		h.sink.setDeaf(true)
 		until(2, 8, 1)

@@ -13,6 +13,14 @@ const digestSpan = 7 * 24 * time.Hour
 // DigestSince returns from when on a digest at now sums up what happened.
 func DigestSince(now time.Time) time.Time { return now.Add(-digestSpan) }
 
+// counted is a number of things.
+func counted(n int, noun string) string {
+	if n != 1 {
+		noun += "s"
+	}
+	return fmt.Sprintf("%d %s", n, noun)
+}
+
 // Lately is what happened in the time that a digest sums up.
 type Lately struct {
 	Runs []Run            // those that ended
@@ -41,12 +49,12 @@ func Digest(s Status, l Lately, host string) (title, body string) {
 	for _, p := range problems {
 		add("%s %s: %s", strings.ToUpper(p.Level), p.Name, p.told())
 	}
-	add("Here: %d snapshots, %d of them valid, %d with the vector store, %s.",
-		s.Snapshots.Count, s.Snapshots.Valid, s.Snapshots.Full, amount(s.Snapshots.Bytes))
+	add("Here: %s, %d of them valid, %d with the vector store, %s.",
+		counted(s.Snapshots.Count, "snapshot"), s.Snapshots.Valid, s.Snapshots.Full, amount(s.Snapshots.Bytes))
 	if s.Space != nil {
 		full := "no end in sight"
 		if s.Space.FullInDays != nil {
-			full = fmt.Sprintf("full in %d days", *s.Space.FullInDays)
+			full = "full in " + counted(*s.Space.FullInDays, "day")
 		}
 		add("Disk: %s free, %s.", amount(s.Space.Free), full)
 	}
@@ -58,8 +66,8 @@ func Digest(s Status, l Lately, host string) (title, body string) {
 		if t.Newest != "" {
 			newest = "newest of " + clockOf(t.Newest)
 		}
-		add("On %s: %d snapshots, %s, %d behind; %s sent in %d days.",
-			t.Name, t.Snapshots, newest, t.Behind, amount(l.Sent[t.Name]), digestSpan/(24*time.Hour))
+		add("On %s: %s, %s, %d behind; %s sent in %d days.",
+			t.Name, counted(t.Snapshots, "snapshot"), newest, t.Behind, amount(l.Sent[t.Name]), digestSpan/(24*time.Hour))
 	}
 	add("In %d days: %s.", digestSpan/(24*time.Hour), l.runs())
 	for _, leg := range s.Legs {
