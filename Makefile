@@ -7,7 +7,7 @@ export ATOBACKUPD_SHARED ?= $(abspath ../shared)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
-.PHONY: build demo test rig prove lint vuln bench clean
+.PHONY: build demo test rig prove lint vuln bench microbench clean
 
 build: ## the static binary, ./atobackupd
 	go build -trimpath -o atobackupd ./cmd/atobackupd
@@ -47,7 +47,12 @@ lint: ## formatting, vet and staticcheck
 vuln: ## known vulnerabilities in what the program calls
 	go run $(GOVULNCHECK) ./...
 
-bench: ## the database copy beside cp, and the vault
+bench: ## the built program beside sqlite3, restic and rsync: docs/benchmarks.md; BENCH adds an S3 server
+	@.ci/install openssh-server openssh-client age python3 sqlite3 restic rsync rclone
+	go build -trimpath -ldflags "-X main.stamped=$(VERSION)" -o atobackupd ./cmd/atobackupd
+	contrib/bench/bench.py ./atobackupd --out docs/benchmarks.md $(BENCH)
+
+microbench: ## parts of it: the database copy beside cp, the listing, the vault's transport
 	go test -run '^$$' -bench . ./snapshot/... ./offsite/...
 
 clean:

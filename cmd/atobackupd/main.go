@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	_ "time/tzdata" // the binary is static and may run where there is no zoneinfo
 
@@ -27,7 +28,9 @@ func main() {
 func run(args []string, stdout, stderr io.Writer) int {
 	ctx, interrupt := context.WithCancel(context.Background())
 	defer interrupt()
-	c := &cli{json: wantsJSON(args), rawStdout: stream{stdout, interrupt}, rawStderr: stream{stderr, interrupt}}
+	var lost, unheard atomic.Pointer[error]
+	c := &cli{json: wantsJSON(args), rawStdout: stream{stdout, interrupt, &lost},
+		rawStderr: stream{stderr, interrupt, &unheard}}
 	c.stdout, c.stderr = escape.Writer(c.rawStdout), escape.Writer(c.rawStderr)
 	defer c.listen(ctx, interrupt)()
 	c.done = ctx.Done()
@@ -37,7 +40,11 @@ func run(args []string, stdout, stderr io.Writer) int {
 	root.SetErr(c.stderr)
 	cmd, err := root.ExecuteContextC(ctx)
 	c.progress.finish()
+	if failed := lost.Load(); err == nil && failed != nil {
+		err, c.started = *failed, true // the work may be done, but its answer is not there
+	}
 	if err == nil {
+		// Also where a reader has gone that had seen enough, like head: the work is done.
 		return c.status
 	}
 	if errors.Is(err, syscall.EPIPE) {

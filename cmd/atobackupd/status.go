@@ -149,10 +149,8 @@ func printStatus(w io.Writer, s health.Status, now time.Time, width int) {
 	for _, c := range s.Conditions {
 		say(w, width, fmt.Sprintf("%s: %s", c.Level, about(c.Name, c.Message)), c.Hint)
 	}
-	for _, l := range s.Legs {
-		if l.Message != "" {
-			say(w, width, fmt.Sprintf("%s: %s", l.Level, about(l.Name, l.Message)), "")
-		}
+	for _, m := range legMessages(s.Legs) {
+		say(w, width, m, "")
 	}
 	for _, target := range s.Targets {
 		if target.Away {
@@ -166,6 +164,30 @@ func printStatus(w io.Writer, s health.Status, now time.Time, width int) {
 	for _, alarm := range s.Alarms {
 		say(w, width, fmt.Sprintf("told since %s: %s", alarm.Since.Format(moment), about(alarm.Leg, alarm.Message)), "")
 	}
+}
+
+// legMessages returns what there is to say of the legs; what is the same of several,
+// as before the daemon's first start, is said once.
+func legMessages(legs []health.Leg) (messages []string) {
+	names := make(map[string]string) // level and message to the legs' names
+	var order []string
+	for _, l := range legs {
+		if l.Message == "" {
+			continue
+		}
+		key := string(l.Level) + ": \x00" + strings.TrimPrefix(l.Message, l.Name+": ")
+		if names[key] == "" {
+			order = append(order, key)
+		} else {
+			names[key] += ", "
+		}
+		names[key] += l.Name
+	}
+	for _, key := range order {
+		level, message, _ := strings.Cut(key, "\x00")
+		messages = append(messages, level+names[key]+": "+message)
+	}
+	return messages
 }
 
 func printSpace(w io.Writer, s *health.SpaceStatus) {

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -18,13 +19,17 @@ import (
 // is pressed: that interrupts the command, as the terminal's end does.
 type stream struct {
 	io.Writer
-	gone func() // called when nobody reads any more
+	gone func()                 // called when nobody reads any more
+	lost *atomic.Pointer[error] // the last write that failed for another reason, a full disk say
 }
 
 func (o stream) Write(p []byte) (int, error) {
 	n, err := o.Writer.Write(p)
-	if errors.Is(err, syscall.EPIPE) {
+	switch {
+	case errors.Is(err, syscall.EPIPE):
 		o.gone()
+	case err != nil:
+		o.lost.Store(&err)
 	}
 	return n, err
 }

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/atocore/atobackupd/internal/config"
@@ -24,11 +25,13 @@ type ScheduleEntry struct {
 type Schedule struct {
 	Timezone string          `json:"timezone"`
 	Jobs     []ScheduleEntry `json:"jobs"`
+	// FollowUps run after each take: the sync of each target, and the prune.
+	FollowUps []ScheduleEntry `json:"follow_ups"`
 }
 
 // Schedule tells when each job runs next and how it went last.
 func (a *App) Schedule(ctx context.Context, now time.Time) (Schedule, error) {
-	doc := Schedule{Timezone: a.Config.Schedule.Timezone, Jobs: []ScheduleEntry{}}
+	doc := Schedule{Timezone: a.Config.Schedule.Timezone, Jobs: []ScheduleEntry{}, FollowUps: []ScheduleEntry{}}
 	list, err := Crons(a.Config)
 	if err != nil {
 		return doc, err
@@ -44,18 +47,58 @@ func (a *App) Schedule(ctx context.Context, now time.Time) (Schedule, error) {
 		served, _, err := a.history.Served(ctx, s.Name)
 		a.NoteHistoryError(err)
 		entry := ScheduleEntry{Job: s.Name, Expr: s.Cron.String(), Next: s.Cron.Upcoming(served, now, 3)}
-		if run, ok := a.lastRun(ctx, s.Name); ok {
-			entry.Last, entry.LastOutcome, entry.LastError = run.StartedAt, string(run.Outcome), run.Error
-		}
+		entry.Last, entry.LastOutcome, entry.LastError = a.howItWent(ctx, s.Name)
 		doc.Jobs = append(doc.Jobs, entry)
 	}
+	a.followUps(ctx, &doc, now)
 	return doc, nil
 }
+
+// howItWent returns when a job ran last, and how that ended.
+func (a *App) howItWent(ctx context.Context, job string) (at time.Time, outcome, message string) {
+	if run, ok := a.lastRun(ctx, job); ok {
+		return run.StartedAt, string(run.Outcome), run.Error
+	}
+	return time.Time{}, "", ""
+}
+
+// followUps adds what runs after the next take, and sooner where a target was not
+// reached.
+func (a *App) followUps(ctx context.Context, doc *Schedule, now time.Time) {
+	var takes []time.Time
+	for _, job := range doc.Jobs {
+		if isTake(job.Job) && len(job.Next) > 0 {
+			takes = append(takes, job.Next[0])
+		}
+	}
+	if len(takes) > 0 {
+		takes = []time.Time{slices.MinFunc(takes, time.Time.Compare)}
+	}
+	add := func(job, expr string, retry time.Duration) {
+		entry := ScheduleEntry{Job: job, Expr: expr, Next: takes}
+		entry.Last, entry.LastOutcome, entry.LastError = a.howItWent(ctx, job)
+		if retry > 0 && entry.LastOutcome == string(history.Skipped) {
+			again := entry.Last.Add(retry)
+			if again.Before(now) {
+				again = now
+			}
+			entry.Next = []time.Time{again}
+		}
+		doc.FollowUps = append(doc.FollowUps, entry)
+	}
+	for _, t := range a.Config.Offsite {
+		add(SyncJob(t.Name), "after each take, away: every "+t.RetryEvery.String(), t.RetryEvery.Std())
+	}
+	add("prune", "after each take", 0)
+}
+
+// isTake reports whether a job of the schedule takes a snapshot.
+func isTake(job string) bool { return job == "daily" || job == "weekly" || job == "monthly" }
 
 // lastRun finds the newest run of a scheduled job. Takes are recorded as one
 // job, told apart by the kind of their snapshot.
 func (a *App) lastRun(ctx context.Context, job string) (history.Run, bool) {
-	if job != "daily" && job != "weekly" && job != "monthly" {
+	if !isTake(job) {
 		run, ok, err := a.history.LastRun(ctx, job)
 		a.NoteHistoryError(err)
 		return run, ok && err == nil

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/atocore/atobackupd/internal/config"
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/history"
 )
@@ -76,6 +77,11 @@ func TestScheduleRows(t *testing.T) {
 			t.Errorf("%+v, want %+v", g, w)
 		}
 	}
+	for i, w := range []string{"sync:disk", "prune"} {
+		if g := doc.FollowUps[i]; g.Job != w || len(g.Next) != 1 || !g.Next[0].Equal(at(8, 6)) {
+			t.Errorf("%+v does not follow the next take", g)
+		}
+	}
 	data, err := json.Marshal(doc.Jobs[1])
 	if err != nil || strings.Contains(string(data), "last_started") {
 		t.Errorf("what never ran has a start: %s, %v", data, err)
@@ -83,6 +89,26 @@ func TestScheduleRows(t *testing.T) {
 	next, err := a.NextSlots(t.Context(), noon)
 	if err != nil || len(next) != 5 || !next["daily"].Equal(at(8, 6)) {
 		t.Errorf("%v, %v", next, err)
+	}
+}
+
+// A target that was away is tried again long before the next take.
+func TestScheduleOfATargetThatWasAway(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, "")
+	a := h.open()
+	defer a.Close()
+	a.Config.Offsite[0].RetryEvery = config.Duration(2 * time.Hour)
+	for _, c := range []struct {
+		ago  time.Duration
+		want time.Duration // from noon
+	}{{30 * time.Minute, 90 * time.Minute}, {5 * time.Hour, 0}} {
+		record(t, a, history.Run{Job: SyncJob("disk"), StartedAt: noon.Add(-c.ago), Outcome: history.Skipped})
+		doc, err := a.Schedule(t.Context(), noon)
+		if err != nil || len(doc.FollowUps) != 2 || !doc.FollowUps[0].Next[0].Equal(noon.Add(c.want)) {
+			t.Errorf("%s ago: %+v, %v", c.ago, doc.FollowUps, err)
+		}
+		a.Config.Schedule.Daily = ""
 	}
 }
 

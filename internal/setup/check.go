@@ -54,6 +54,7 @@ func CheckConfig(ctx context.Context, cfg *config.Config, now time.Time) (Config
 			app.ScheduleEntry{Job: s.Name, Expr: s.Cron.String(), Next: s.Cron.Upcoming(time.Time{}, now, 3)})
 	}
 	c.paths(ctx)
+	c.queries(ctx)
 	c.encryption()
 	for _, t := range cfg.Offsite {
 		c.target(t)
@@ -139,6 +140,16 @@ func preflightDB(ctx context.Context, path string, tables []string, owners tree.
 		return err
 	}
 	return snapshot.RequireTables(ctx, live, tables)
+}
+
+// queries checks that what a drill asks can be asked of the database that is there.
+func (c *checker) queries(ctx context.Context) {
+	if len(c.errs) > 0 {
+		return // of the database, perhaps, which is said already
+	}
+	for _, query := range c.cfg.Drill.Queries {
+		c.fail("drill.queries", sqlite.CheckQuery(ctx, c.cfg.AtoCore.DBPath, tree.Trusted(c.cfg.StateDir), query))
+	}
 }
 
 // paths checks the data, the backups and the state.

@@ -17,37 +17,60 @@ import (
 //
 // It suits stored databases and live ones: a WAL database without a -wal has no
 // user, and is read without leaving anything beside it.
-func QueryTrue(ctx context.Context, path string, owners tree.Owners, query string) (bool, error) {
+func QueryTrue(ctx context.Context, path string, owners tree.Owners, query string) (yes bool, err error) {
+	err = quietly(ctx, path, owners, query, func(ctx context.Context, db *sql.DB) error {
+		value, err := querySingle(ctx, db, query)
+		yes = isTrue(value)
+		return err
+	})
+	return yes && err == nil, err
+}
+
+// CheckQuery compiles a query for the tables of a database, and runs nothing of it.
+func CheckQuery(ctx context.Context, path string, owners tree.Owners, query string) error {
+	return quietly(ctx, path, owners, query, func(ctx context.Context, db *sql.DB) error {
+		rows, err := db.QueryContext(ctx, "EXPLAIN "+query)
+		if err != nil {
+			return err
+		}
+		return rows.Close()
+	})
+}
+
+// quietly does something with a query on a database that is only read and beside which
+// nothing appears, in the time that the check of the whole database may take: a view
+// of somebody else's may stand in the place of a table.
+func quietly(ctx context.Context, path string, owners tree.Owners, query string,
+	do func(context.Context, *sql.DB) error) error {
 	src, err := OpenLive(path, owners)
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer src.Close()
 	release, err := src.hold(ctx)
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer release()
 	db, err := src.openQuietly(ctx)
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer db.Close()
 	if _, err := db.ExecContext(ctx, "PRAGMA query_only = 1"); err != nil {
-		return false, err
+		return err
 	}
 	main, err := src.state("")
 	if err != nil {
-		return false, err
+		return err
 	}
-	// A view of somebody else's may stand in the place of a table.
-	value, err := within(ctx, budget(main.size), errQueryBudget, func(ctx context.Context) (any, error) {
-		return querySingle(ctx, db, query)
+	_, err = within(ctx, budget(main.size), errQueryBudget, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, do(ctx, db)
 	})
 	if err != nil {
-		return false, fmt.Errorf("%s: query %q: %w", src.Path(), query, err)
+		return fmt.Errorf("%s: query %q: %w", src.Path(), query, err)
 	}
-	return isTrue(value), nil
+	return nil
 }
 
 // errQueryBudget is of a query that does not end in the time that the check of the
