@@ -19,6 +19,7 @@ const (
 type readAhead struct {
 	op      *operation
 	file    *sftp.File
+	size    int64 // that it was said to have
 	chunks  chan chunk
 	current chunk
 	stop    chan struct{}
@@ -27,14 +28,15 @@ type readAhead struct {
 
 // chunk is some bytes, or the error that ends the stream.
 type chunk struct {
-	buf  *[chunkSize]byte
-	data []byte // what of it is still to be read
+	buf  *[chunkSize]byte // that data lies in, or nil
+	data []byte           // what of it is still to be read
 	err  error
 }
 
-// newReadAhead begins to read f. Close ends the operation o.
-func newReadAhead(o *operation, f *sftp.File) *readAhead {
-	a := &readAhead{op: o, file: f, chunks: make(chan chunk, chunksAhead-1), stop: make(chan struct{})}
+// newReadAhead begins to read f, which should have size bytes. Close ends the
+// operation o.
+func newReadAhead(o *operation, f *sftp.File, size int64) *readAhead {
+	a := &readAhead{op: o, file: f, size: size, chunks: make(chan chunk, chunksAhead-1), stop: make(chan struct{})}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -54,8 +56,8 @@ var buffers = sync.Pool{New: func() any { return new([chunkSize]byte) }}
 // run fetches chunk after chunk until the end, an error, or Close.
 func (a *readAhead) run() {
 	for offset := int64(0); ; {
-		buf := buffers.Get().(*[chunkSize]byte)
-		n, err := a.file.ReadAt(buf[:], offset)
+		c := a.newChunk(offset)
+		n, err := a.file.ReadAt(c.data, offset)
 		offset += int64(n)
 		// The library takes a short answer in the middle of a file for its end.
 		// The end is certain only when a read there returns nothing. Identity, not
@@ -63,8 +65,9 @@ func (a *readAhead) run() {
 		if err == io.EOF && n > 0 {
 			err = nil
 		}
+		c.data, c.err = c.data[:n], err
 		select {
-		case a.chunks <- chunk{buf, buf[:n], err}:
+		case a.chunks <- c:
 		case <-a.stop:
 			return
 		}
@@ -72,6 +75,18 @@ func (a *readAhead) run() {
 			return
 		}
 	}
+}
+
+// newChunk returns the room for what is read at offset. Most objects that a sync
+// reads are of a few hundred bytes, as are the ends of all, which a large buffer
+// would be cleared for.
+func (a *readAhead) newChunk(offset int64) chunk {
+	const few = 32 << 10
+	if left := a.size - offset; left < few {
+		return chunk{data: make([]byte, max(left, 0)+512)}
+	}
+	buf := buffers.Get().(*[chunkSize]byte)
+	return chunk{buf: buf, data: buf[:]}
 }
 
 // Read returns the next bytes. After its context has ended it fails.

@@ -219,22 +219,23 @@ func (r *Remote) Open(ctx context.Context, name string) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := r.openFile(name)
+	f, size, err := r.openFile(name)
 	if err != nil {
 		return nil, o.end(err)
 	}
-	return newReadAhead(o, f), nil
+	return newReadAhead(o, f, size), nil
 }
 
-func (r *Remote) openFile(name string) (*sftp.File, error) {
+func (r *Remote) openFile(name string) (f *sftp.File, size int64, err error) {
 	info, err := r.lstat(name)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, local{errors.New("is not a regular file")}
+		return nil, 0, local{errors.New("is not a regular file")}
 	}
-	return r.client.Open(r.at(name))
+	f, err = r.client.Open(r.at(name))
+	return f, info.Size(), err
 }
 
 // Remove deletes one object or empty directory durably.
