@@ -37,22 +37,46 @@ var defences = fmt.Sprintf("_defensive=1&_pragma=trusted_schema(off)&_pragma=cel
 type connector struct {
 	driver.Connector
 	path string
-	id   *tree.ID // what must have been opened; nil for a file of this program's
+	live *opened // nil for a file of this program's
 }
 
-func newConnector(path, query string, id *tree.ID) (*connector, error) {
+// opened is what SQLite must have opened of somebody else's, and with whose rights.
+type opened struct {
+	id tree.ID
+	rights
+}
+
+func newConnector(path, query string, live *opened) (*connector, error) {
 	name, err := dataSource(path, query+"&"+defences)
 	if err != nil {
 		return nil, err
 	}
 	inner, err := sqlite.NewConnector(name)
-	return &connector{inner, path, id}, err
+	return &connector{inner, path, live}, err
 }
 
 // Connect opens a connection. SQLite opens by path, and whoever can write a
 // directory above can make the path lead elsewhere by then, so the file that it
-// has opened is compared before anything of it is used.
-func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
+// has opened is compared before anything of it is used, and what it makes beside
+// it is made with no more rights than the directory's owner has.
+func (c *connector) Connect(ctx context.Context) (conn driver.Conn, err error) {
+	if c.live == nil {
+		return c.connect(ctx)
+	}
+	err = c.live.do(func() error {
+		if conn, err = c.connect(ctx); err != nil {
+			return err
+		}
+		if err = openBeside(ctx, conn); err != nil {
+			err = errors.Join(err, conn.Close())
+			conn = nil
+		}
+		return err
+	})
+	return conn, err
+}
+
+func (c *connector) connect(ctx context.Context) (driver.Conn, error) {
 	conn, err := c.Connector.Connect(ctx)
 	if err != nil {
 		return nil, err
@@ -63,17 +87,30 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	return conn, nil
 }
 
+// openBeside has SQLite read once, for which it opens the -wal and the -shm.
+func openBeside(ctx context.Context, conn driver.Conn) error {
+	query, ok := conn.(driver.QueryerContext)
+	if !ok {
+		return fmt.Errorf("the SQLite driver's connection %T takes no query", conn)
+	}
+	rows, err := query.QueryContext(ctx, "SELECT 1 FROM sqlite_master LIMIT 1", nil)
+	if err != nil {
+		return err
+	}
+	return rows.Close()
+}
+
 func (c *connector) prepare(conn driver.Conn) error {
 	h, err := handleOf(conn)
 	if err != nil {
 		return err
 	}
-	if c.id != nil {
-		opened, err := h.mainFile()
+	if c.live != nil {
+		got, err := h.mainFile()
 		if err != nil {
 			return err
 		}
-		if opened != *c.id {
+		if got != c.live.id {
 			return fmt.Errorf("%s %w", c.path, tree.ErrSwapped)
 		}
 	}

@@ -57,7 +57,11 @@ func (l Live) open(ctx context.Context, query string) (*sql.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	return open(ctx, l.Path(), query, &info.ID)
+	rights, err := l.rights(info)
+	if err != nil {
+		return nil, err
+	}
+	return open(ctx, l.Path(), query, &opened{info.ID, rights})
 }
 
 // raw opens the database, or with a suffix a file beside it, past SQLite.

@@ -19,7 +19,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/atocore/atobackupd/internal/fsx/tree"
 	driver "modernc.org/sqlite"
 )
 
@@ -50,10 +49,10 @@ func readOnly(busy time.Duration) string {
 // open opens one connection eagerly, so that a path that cannot be opened fails
 // here and not at the first query. One connection: pragmas and transactions
 // belong to a connection, and these are used as one. It reads the schema, and so
-// may wait for a lock; ctx ends the wait. id is what must be opened, in a
+// may wait for a lock; ctx ends the wait. live is what must be opened, in a
 // directory of somebody else's.
-func open(ctx context.Context, path, query string, id *tree.ID) (*sql.DB, error) {
-	c, err := newConnector(path, query, id)
+func open(ctx context.Context, path, query string, live *opened) (*sql.DB, error) {
+	c, err := newConnector(path, query, live)
 	if err != nil {
 		return nil, err
 	}
