@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/atocore/atobackupd/internal/health"
 )
 
 // pages are what people read: each must only show commands that exist.
@@ -268,5 +270,15 @@ func TestThreatModelNamesItsTests(t *testing.T) {
 	}
 	if rows < 20 || shown < 30 {
 		t.Errorf("only %d rows and %d tests were found", rows, shown)
+	}
+}
+
+// Whatever status can name has its row in the runbook.
+func TestRunbookExplainsConditions(t *testing.T) {
+	page := pages(t)["docs/runbook.md"]
+	for _, name := range health.Conditions {
+		if !strings.Contains(page, "\n| `"+name+"` | ") {
+			t.Errorf("docs/runbook.md does not say what the condition %s means", name)
+		}
 	}
 }
