@@ -77,7 +77,7 @@ func TestRigFirstHour(t *testing.T) {
 
 	t.Log("somebody deletes the memories of a year")
 	before := h.sh(memories)
-	h.sh(`sqlite3 -cmd '.timeout 9000' /srv/storage/atocore/data/db/atocore.db "DELETE FROM memories WHERE x = 'old'"`)
+	h.sh(sql + `"DELETE FROM memories WHERE content = 'old'"`)
 	for _, line := range back {
 		switch {
 		case strings.Contains(line, " --from "):
@@ -91,15 +91,18 @@ func TestRigFirstHour(t *testing.T) {
 		h.typed(line, "")
 	}
 	h.recovered()
+	h.sh("systemctl start atocore")
 	if h.commands > 40 || h.answers >= 15 {
 		t.Errorf("%d commands and %d answers", h.commands, h.answers)
 	}
 	t.Logf("the first hour: %d commands, %d answers, %s\n%s", h.commands, h.answers,
 		time.Since(h.began).Round(time.Second), &h.transcript)
+	t.Run("runbook", func(t *testing.T) { h.readOn(t) })
 }
 
-const memories = `sqlite3 -cmd '.timeout 9000' /srv/storage/atocore/data/db/atocore.db ` +
-	`"SELECT count(*) FROM memories WHERE x = 'old'"`
+const sql = `sqlite3 -cmd '.timeout 9000' /srv/storage/atocore/data/db/atocore.db `
+
+const memories = sql + `"SELECT count(*) FROM memories WHERE content = 'old'"`
 
 // lay puts the package into the guest, and an AtoCore that answers, writes and has a
 // registry and a real Chroma directory.
@@ -124,7 +127,8 @@ func (h *hour) lay(arch string) {
 	output(h.t, "cp", self, upper("usr/bin/atoprobe"))
 	output(h.t, "tar", "-xzf", "../../cmd/demo/chroma.tar.gz", "--strip-components=1",
 		"-C", upper(root+"/data/chroma"))
-	output(h.t, "sqlite3", upper(root+"/data/db/atocore.db"), `PRAGMA journal_mode=wal; CREATE TABLE memories (x, y);
+	output(h.t, "sqlite3", upper(root+"/data/db/atocore.db"), `PRAGMA journal_mode=wal;
+		CREATE TABLE memories (content, y);
 		WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 4000)
 		INSERT INTO memories SELECT 'old', randomblob(500) FROM n`)
 	for path, text := range map[string]string{
@@ -224,7 +228,8 @@ func (h *hour) laptopHolds() {
 // stock tools on this machine, with what the store holds now.
 func (h *hour) recovered() {
 	h.t.Helper()
-	h.sh("test $(sqlite3 ~root/restored/db/atocore.db \"SELECT count(*) FROM memories WHERE x = 'old'\") = 4000 && " +
+	h.sh("test $(sqlite3 ~root/restored/db/atocore.db \"SELECT count(*) FROM memories WHERE content = 'old'\") = " +
+		"4000 && " +
 		"diff -r ~root/restored/chroma /srv/storage/atocore/data/chroma")
 	vault := filepath.Join(h.run, "upper/home/atobackup/vault")
 	to := filepath.Join(h.t.TempDir(), "restored")
