@@ -65,6 +65,13 @@ var scenarios = []scenario{
 		Tests: []tests{{Package: "./snapshot", Run: "^TestTakeOnAFullDisk$"}, {Package: "./restore", Run: "^TestNoSpaceAnywhere$"}},
 	},
 	{
+		Name: "Upgrade",
+		How: "version 0.1.0 is built and works; this version goes on with its state, history, vault (an append-only one " +
+			"too), findings and killed restores, and 0.1.0 comes back",
+		Not:   "versions between the two; a downgrade in the middle of a restore",
+		Tests: []tests{{Package: "./cmd/atobackupd", Run: "^TestRigUpgrade$", Env: rounds("60")}},
+	},
+	{
 		Name: "Retention against an oracle",
 		How:  "random histories judged by a second, slower implementation; ten properties; a year day by day",
 		Not:  "that the rules are the ones that you want: read the golden files of the year",

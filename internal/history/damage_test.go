@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -110,15 +111,37 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 	}
 }
 
-func TestOlderSchemaIsReadAfterTheDaemon(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "history.db")
-	check(t, os.WriteFile(path, nil, 0o600)) // an empty file is an empty database
-	if _, err := OpenReadOnly(t.Context(), path); err == nil ||
-		!strings.Contains(err.Error(), "start the daemon once") {
-		t.Errorf("got %v", err)
+// What each older version wrote is read as it is, changes nothing, and is not
+// written.
+func TestOlderSchemaIsRead(t *testing.T) {
+	for version := range migrations {
+		path := filepath.Join(t.TempDir(), "history.db")
+		check(t, os.WriteFile(path, nil, 0o600)) // an empty file is an empty database
+		old := must[*DB](t)(connect(path, nil))
+		for v, statements := range migrations[:version] {
+			_, err := old.exec(t.Context(), statements+fmt.Sprintf("PRAGMA user_version = %d", v+1))
+			check(t, err)
+		}
+		if version > 0 {
+			_, err := old.exec(t.Context(), `INSERT INTO validations (stamp, checked_at, valid, errors, bytes, `+
+				`duration_ms) VALUES ('20260407T060000Z', 5, 0, '["checksum_mismatch: db"]', 1, 1)`)
+			check(t, err)
+		}
+		check(t, old.Close())
+		before := must[[]byte](t)(os.ReadFile(path))
+		reader := must[*DB](t)(OpenReadOnly(t.Context(), path))
+		found := must[[]Validation](t)(reader.Validations(t.Context()))
+		if want := min(version, 1); len(found) != want {
+			t.Errorf("schema %d: read %+v", version, found)
+		}
+		if err := reader.LegSucceeded(t.Context(), "snapshot", noon); err == nil {
+			t.Errorf("schema %d: it was written", version)
+		}
+		check(t, reader.Close())
+		if !bytes.Equal(before, must[[]byte](t)(os.ReadFile(path))) {
+			t.Errorf("schema %d: the file was changed", version)
+		}
 	}
-	check(t, open(t, path).Close())
-	check(t, must[*DB](t)(OpenReadOnly(t.Context(), path)).Close())
 }
 
 func TestOtherErrorsAreNotDamage(t *testing.T) {

@@ -32,7 +32,7 @@ import (
 
 	"github.com/atocore/atobackupd/internal/failure"
 
-	_ "modernc.org/sqlite" // the driver
+	"modernc.org/sqlite" // the driver too
 )
 
 // DB is an open history. Its methods may be called from any goroutine.
@@ -50,6 +50,8 @@ func (d *DB) db() *sql.DB { return d.open.Load() }
 
 // busyTimeout is how long a writer waits for another process, in milliseconds.
 const busyTimeout = "15000"
+
+var readOnly = url.Values{"mode": {"ro"}, "_pragma": {"busy_timeout(" + busyTimeout + ")"}}
 
 // Open opens the history at path for reading and writing. It makes the file
 // (mode 0600) and its directory (0700) when they are missing, and brings an
@@ -71,19 +73,73 @@ func Open(ctx context.Context, path string) (*DB, error) {
 
 // OpenReadOnly opens an existing history for reading, also where the file or
 // its directory cannot be written. It changes nothing on disk, and methods that
-// write fail. A missing file is fs.ErrNotExist.
+// write fail. A missing file is fs.ErrNotExist. What an older version wrote is read
+// from a copy in memory that is brought up to date: between an upgrade and the
+// daemon's start nothing that was found out before may be forgotten.
 func OpenReadOnly(ctx context.Context, path string) (*DB, error) {
 	if err := checkFile(path); err != nil {
 		return nil, openError(path, err)
 	}
-	db, err := connect(path, url.Values{"mode": {"ro"}, "_pragma": {"busy_timeout(" + busyTimeout + ")"}})
+	db, err := openForReading(ctx, path)
 	if err != nil {
 		return nil, openError(path, err)
 	}
-	if err := errors.Join(db.checkVersion(ctx), db.place(path)); err != nil {
+	if err := db.place(path); err != nil {
 		return nil, openError(path, errors.Join(err, db.Close()))
 	}
 	return db, nil
+}
+
+// openForReading returns the file itself, or the copy of an older one.
+func openForReading(ctx context.Context, path string) (*DB, error) {
+	db, err := connect(path, readOnly)
+	if err != nil {
+		return nil, err
+	}
+	version, err := db.version(ctx, db.db())
+	if err == nil && version == len(migrations) {
+		return db, nil
+	}
+	if err := errors.Join(err, db.Close()); err != nil {
+		return nil, err
+	}
+	return migratedCopy(ctx, path)
+}
+
+// migratedCopy returns a copy in memory, which can only be read.
+func migratedCopy(ctx context.Context, path string) (db *DB, err error) {
+	if db, err = connect(":memory:", url.Values{"_txlock": {"immediate"}}); err != nil {
+		return nil, err
+	}
+	if err = db.load(ctx, path); err == nil {
+		err = db.migrate(ctx)
+	}
+	if err == nil {
+		_, err = db.db().ExecContext(ctx, "PRAGMA query_only = 1")
+	}
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
+}
+
+// load fills an empty database with what a file holds.
+func (d *DB) load(ctx context.Context, path string) error {
+	conn, err := d.db().Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	return conn.Raw(func(raw any) error {
+		from, err := raw.(interface {
+			NewRestore(string) (*sqlite.Backup, error)
+		}).NewRestore(source(path, readOnly))
+		if err != nil {
+			return err
+		}
+		_, err = from.Step(-1)
+		return errors.Join(err, from.Finish())
+	})
 }
 
 // Volatile returns an empty history that lives in memory and is lost on Close,
@@ -129,8 +185,7 @@ func openWritable(ctx context.Context, path string) (*DB, error) {
 // connect returns a handle of one connection: a process has no use for more, and
 // with one it never waits for itself.
 func connect(path string, options url.Values) (*DB, error) {
-	name := url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: options.Encode()}
-	db, err := sql.Open("sqlite", name.String())
+	db, err := sql.Open("sqlite", source(path, options))
 	if err != nil {
 		return nil, err
 	}
@@ -138,6 +193,12 @@ func connect(path string, options url.Values) (*DB, error) {
 	d := &DB{}
 	d.open.Store(db)
 	return d, nil
+}
+
+// source names a file to SQLite.
+func source(path string, options url.Values) string {
+	name := url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: options.Encode()}
+	return name.String()
 }
 
 // makeFile makes an empty file, which is an empty database, with the mode that

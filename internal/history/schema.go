@@ -4,8 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-
-	"github.com/atocore/atobackupd/internal/failure"
 )
 
 // migrations make the schema: the n-th brings a file from version n to n+1,
@@ -119,16 +117,6 @@ func (d *DB) migrate(ctx context.Context) error {
 		_, err = tx.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", version))
 		return err
 	})
-}
-
-// checkVersion refuses a file whose schema cannot be read as it is.
-func (d *DB) checkVersion(ctx context.Context) error {
-	version, err := d.version(ctx, d.db())
-	if err == nil && version < len(migrations) {
-		err = &failure.Error{Err: fmt.Errorf("it has schema %d and not %d yet: start the daemon once", version,
-			len(migrations)), Hint: "systemctl restart atobackupd"}
-	}
-	return err
 }
 
 // version reads the schema's version and refuses one from the future.
