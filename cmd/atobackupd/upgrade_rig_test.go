@@ -89,8 +89,9 @@ const firstDays = `first backup --chroma; first pin $(ls backups/snapshots); sle
 	`sqlite3 store/data/db/atocore.db "update memories set t='later' where id%97=0"; first backup; first sync; ` +
 	`first drill; `
 
-// TestRigUpgrade lets version 0.1.0 work, and this one go on where it stopped.
-func TestRigUpgrade(t *testing.T) {
+// TestUpgrade lets version 0.1.0 work, and this one go on where it stopped. Only make
+// prove runs it, for it needs the history of the repository, which a checkout may lack.
+func TestUpgrade(t *testing.T) {
 	first, present := buildFirstVersion(t), buildProgram(t)
 	t.Run("goes on", func(t *testing.T) { goesOn(newUpgraded(t, first, present)) })
 	t.Run("what was found damaged stays so", func(t *testing.T) { staysDamaged(newUpgraded(t, first, present)) })

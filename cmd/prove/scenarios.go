@@ -69,7 +69,7 @@ var scenarios = []scenario{
 		How: "version 0.1.0 is built and works; this version goes on with its state, history, vault (an append-only one " +
 			"too), findings and killed restores, and 0.1.0 comes back",
 		Not:   "versions between the two; a downgrade in the middle of a restore",
-		Tests: []tests{{Package: "./cmd/atobackupd", Run: "^TestRigUpgrade$", Env: rounds("60")}},
+		Tests: []tests{{Package: "./cmd/atobackupd", Run: "^TestUpgrade$", Env: rounds("60")}},
 	},
 	{
 		Name: "Retention against an oracle",
