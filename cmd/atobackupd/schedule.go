@@ -16,8 +16,8 @@ func newSchedule(c *cli) *cobra.Command {
 		GroupID: groupLook,
 		Short:   "Show when each job runs next, and how it went last",
 		Long: `Show the next slots of each job in [schedule], in its own time zone and in UTC,
-and when and how it ran last. The prune, and the sync of each target, follow each
-snapshot; a target that was away is tried again by itself.`,
+and when and how it ran last. The prune, and the sync of each target, follow
+each snapshot; a target that was away is tried again by itself.`,
 		Example: "  atobackupd schedule",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -15,8 +15,8 @@ func newTargetTest(c *cli) *cobra.Command {
 		Short: "Connect to a target and say what is there",
 		Long: `Connect to a target as sync does, and say which host answered, how much room is
 left, and which vault is there. No snapshot is sent: a small probe is stored in
-incoming/, read back, and removed where that is allowed. NAME is needed only when
-there are several targets.`,
+incoming/, read back, and removed where that is allowed. NAME is needed only
+when there are several targets.`,
 		Example:           "  atobackupd target test laptop",
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: c.completeTargets,

@@ -182,6 +182,9 @@ func (c copier) withoutPin(ctx context.Context, src source, dst string, cause er
 			"locking_mode=EXCLUSIVE in the application would do this: turn it off, or stop the application",
 		)
 	}
+	if hint := failure.HintOf(cause); hint != "" {
+		return "", fail(src.Path(), failure.KindOf(cause), failure.WithoutHint(cause), hint)
+	}
 	return "", fail(src.Path(), failure.Other, cause, "run PRAGMA integrity_check on it")
 }
 

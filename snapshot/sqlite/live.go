@@ -57,11 +57,34 @@ func (l Live) open(ctx context.Context, query string) (*sql.DB, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := l.checkBeside(); err != nil {
+		return nil, err
+	}
 	rights, err := l.rights(info)
 	if err != nil {
 		return nil, err
 	}
 	return open(ctx, l.Path(), query, &opened{info.ID, rights})
+}
+
+// checkBeside refuses what lies in the place of a file of SQLite's and is none: SQLite
+// waits for ever to open a FIFO.
+func (l Live) checkBeside() error {
+	for _, suffix := range []string{"-journal", "-wal", "-shm"} {
+		info, err := l.Dir.Lstat(l.Name + suffix)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if info.Type != 0 {
+			return &failure.Error{Op: "open database", Subject: l.Path() + suffix, Kind: failure.Refused,
+				Err:  errors.New("it is no regular file, as one of SQLite's would be"),
+				Hint: "see what it is and who made it, and remove it: ls -l " + l.Path() + suffix}
+		}
+	}
+	return nil
 }
 
 // raw opens the database, or with a suffix a file beside it, past SQLite.
