@@ -199,11 +199,11 @@ func get(ctx context.Context, url string) (int, error) {
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return 0, err
+		return 0, failure.WithoutURL(err)
 	}
 	answer, err := client.Do(request)
 	if err != nil {
-		return 0, err
+		return 0, failure.WithoutURL(err)
 	}
 	return answer.StatusCode, answer.Body.Close()
 }
@@ -272,7 +272,9 @@ func (r *Request) inUse(ctx context.Context) (refusals []*failure.Error, warning
 	return refusals, warnings, nil
 }
 
-func answersAt(url string) error { return fmt.Errorf("the service answers at %s", url) }
+func answersAt(url string) error {
+	return fmt.Errorf("the service answers at %s", failure.PublicURL(url))
+}
 
 // firstUse returns who has one of the files open or answers at the service's URL;
 // nil for nobody.

@@ -117,7 +117,8 @@ func (r LiveDrillRequest) possible(ctx context.Context) error {
 		return refuse("atocore.health_url is not set, so nobody could say when the service is back", "set it")
 	}
 	if status, err := get(ctx, r.Restore.HealthURL); err != nil || status/100 != 2 {
-		return refuse("the service is not well to begin with", "start it, and see what "+r.Restore.HealthURL+" says")
+		return refuse("the service is not well to begin with", "start it, and see what "+
+			failure.PublicURL(r.Restore.HealthURL)+" says")
 	}
 	return r.Restore.place().RefusePending()
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/snapshot/sqlite"
 )
@@ -38,7 +39,7 @@ func (c Check) name() string {
 	if c.SQL != "" {
 		return "check " + strconv.Quote(c.SQL)
 	}
-	return "check " + c.URL
+	return "check " + failure.PublicURL(c.URL)
 }
 
 func (c Check) run(ctx context.Context, db string, owners tree.Owners) error {
@@ -86,14 +87,14 @@ func (c Check) once(ctx context.Context, db string, owners tree.Owners) error {
 func exchange(ctx context.Context, method, url, body string) (status int, answer []byte, err error) {
 	request, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, failure.WithoutURL(err)
 	}
 	if body != "" {
 		request.Header.Set("Content-Type", "application/json")
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, failure.WithoutURL(err)
 	}
 	defer response.Body.Close()
 	answer, err = io.ReadAll(io.LimitReader(response.Body, maxAnswer))

@@ -53,7 +53,7 @@ func (a *App) takeByAPI(ctx context.Context, o snapshot.TakeOptions) (snapshot.S
 func askAtoCore(ctx context.Context, url string) (stamp snapshot.Stamp, err error) {
 	url = strings.TrimSuffix(url, "/") + "/admin/backup"
 	failed := func(err error, hint string) error {
-		return &failure.Error{Op: "backup", Subject: url, Err: err, Hint: hint}
+		return &failure.Error{Op: "backup", Subject: failure.PublicURL(url), Err: failure.WithoutURL(err), Hint: hint}
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, apiDeadline, errAPIDown)
 	defer cancel()
@@ -72,7 +72,7 @@ func askAtoCore(ctx context.Context, url string) (stamp snapshot.Stamp, err erro
 		if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, errAPIDown) {
 			return "", cause // it is this run that was ended
 		}
-		return "", failed(fmt.Errorf("%w: %w", errAPIDown, err), "is AtoCore running?")
+		return "", failed(fmt.Errorf("%w: %w", errAPIDown, failure.WithoutURL(err)), "is AtoCore running?")
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, apiAnswer))

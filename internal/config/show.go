@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
+
+	"github.com/atocore/atobackupd/internal/failure"
 )
 
 // Show returns the configuration in force, defaults and all, as TOML that Parse
@@ -14,11 +16,11 @@ import (
 // secret are left.
 func (c *Config) Show() ([]byte, error) {
 	public := *c
-	public.AtoCore.APIURL = withoutPassword(c.AtoCore.APIURL)
-	public.AtoCore.HealthURL = withoutPassword(c.AtoCore.HealthURL)
+	public.AtoCore.APIURL = failure.PublicURL(c.AtoCore.APIURL)
+	public.AtoCore.HealthURL = failure.PublicURL(c.AtoCore.HealthURL)
 	public.Restore.Checks = slices.Clone(c.Restore.Checks)
 	for i := range public.Restore.Checks {
-		public.Restore.Checks[i].URL = withoutPassword(public.Restore.Checks[i].URL)
+		public.Restore.Checks[i].URL = failure.PublicURL(public.Restore.Checks[i].URL)
 	}
 	public.Notify.URLs = slices.Clone(c.Notify.URLs)
 	for i, address := range public.Notify.URLs {
@@ -45,13 +47,4 @@ func withoutSecret(address string) string {
 		return scheme + "://…"
 	}
 	return u.Scheme + "://" + u.Host + "/…"
-}
-
-func withoutPassword(address string) string {
-	u, err := url.Parse(address)
-	if err != nil || u.User == nil {
-		return address
-	}
-	u.User = nil
-	return u.String()
 }

@@ -12,7 +12,7 @@ func TestShowKeepsEachKey(t *testing.T) {
 		{minimal, `atocore.chroma_path = "/c"`, "atocore.chroma_path", "/c"},
 		{minimal, `atocore.required_tables = ["memories", "a\"b"]`, "atocore.required_tables", `[memories a"b]`},
 		{minimal, `atocore.api_url = "https://h:8100"`, "atocore.api_url", "https://h:8100"},
-		{minimal, `atocore.health_url = "http://h/health?x=1"`, "atocore.health_url", "http://h/health?x=1"},
+		{minimal, `atocore.health_url = "http://h/health/x=1"`, "atocore.health_url", "http://h/health/x=1"},
 		{minimal, `backup.dir = "/b b"`, "backup.dir", "/b b"},
 		{minimal, "backup.min_free = 1500", "backup.min_free", "1500"},
 		{minimal, `backup.chroma_method = "cold"`, "backup.chroma_method", "cold"},

@@ -15,8 +15,8 @@ url = "http://me:hunter2@127.0.0.1:8100/stats"
 `
 	text := strings.Replace(quiet, "[\"ntfy", "[\"pushbullet://hunter2/x\", "+
 		"\"telegram://hunter2@telegram?chats=1\", \"smtp://me:hunter2@mail.example:25/?to=x\", \"ntfy", 1)
-	text = strings.Replace(text, "db_path", "health_url = \"http://me:hunter2@127.0.0.1:8100/health\"\napi_url = "+
-		"\"http://hunter2@127.0.0.1:8100\"\ndb_path", 1)
+	text = strings.Replace(text, "db_path", "health_url = "+
+		"\"http://me:hunter2@127.0.0.1:8100/health?token=hunter2\"\napi_url = \"http://hunter2@127.0.0.1:8100\"\ndb_path", 1)
 	c := mustParse(t, text+heartbeats)
 	shown, err := c.Show()
 	if err != nil {
@@ -27,7 +27,7 @@ url = "http://me:hunter2@127.0.0.1:8100/stats"
 	}
 	for _, want := range []string{
 		"'pushbullet://…'", "'telegram://…'", "'smtp://mail.example:25/…'", "'ntfy://ntfy.sh/…'",
-		"snapshot = 'https://hc-ping.com/…'", "'http://127.0.0.1:8100/health'", "'http://127.0.0.1:8100/stats'",
+		"snapshot = 'https://hc-ping.com/…'", "'http://127.0.0.1:8100/health?…'", "'http://127.0.0.1:8100/stats'",
 		"min_free = '1GiB'", "max_age = '8d'",
 	} {
 		if !strings.Contains(string(shown), want) {

@@ -107,6 +107,7 @@ func newDashboard(state *State) *dashboardView {
 // legView is one leg with how much of its patience is used up.
 type legView struct {
 	Name, Title, Level, Message    string
+	Off                            bool      // nobody watches it, so that it is not called well
 	LastSuccess, LastAttempt, Next time.Time // zero for none
 	Age                            string
 	Limit                          string
@@ -116,6 +117,7 @@ type legView struct {
 func newLegView(leg health.Leg, now time.Time) legView {
 	v := legView{Name: leg.Name, Title: legTitle(leg.Name), Level: leg.Level, Message: leg.Message,
 		LastSuccess: orZero(leg.LastSuccess), LastAttempt: orZero(leg.LastAttempt), Next: orZero(leg.Next)}
+	v.Off = !leg.Watched && leg.Level == health.LevelOK
 	if leg.Watched && leg.Limit > 0 {
 		v.Limit = span(leg.Limit)
 	}
