@@ -36,15 +36,12 @@ type Healing struct {
 	Lost    []Finding // for these no local copy is left
 }
 
-// PlanHealing decides what mends the findings. here reports whether a sound local
+// PlanHealing decides what mends the findings about damage. here reports whether a sound local
 // snapshot of a stamp is there.
 func PlanHealing(s *Survey, findings []Finding, here func(snapshot.Stamp) bool) (h Healing) {
 	h.Damaged, h.Replace = make(map[string]bool), make(map[snapshot.Stamp][]PushID)
 	again := make(map[snapshot.Stamp]bool)
 	for _, f := range findings {
-		if f.Covered {
-			continue
-		}
 		if id, isPack := packID(f.Object); isPack {
 			h.Damaged[id] = true
 		}

@@ -22,7 +22,6 @@ var knownRecoverScripts = []string{
 // knownReadmes are the SHA-256 of the README.txt of earlier versions.
 var knownReadmes = []string{
 	"4460e8efcc4c5e90bf4a047ae5f11e76354be8be243b5e99528f1ea3d8f25ea8",
-	"4460e8efcc4c5e90bf4a047ae5f11e76354be8be243b5e99528f1ea3d8f25ea8",
 	"53f5167716b8a3bc8147e30e47f92380eaee2c1eedbcb9f6a5a60824a9f5111b", // 0.1.0
 }
 

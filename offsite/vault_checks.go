@@ -132,6 +132,12 @@ func (c *Checks) RecordPush(p Pushed) {
 	}
 }
 
+// Damaged returns the findings about bytes that are not sound: all but those about
+// objects that somebody has covered in vain, which Uncover ends.
+func (c *Checks) Damaged() []Finding {
+	return slices.DeleteFunc(slices.Clone(c.Findings), func(f Finding) bool { return f.Covered })
+}
+
 // Clean notes that an object was read and is sound.
 func (c *Checks) Clean(object string, size int64, at time.Time) {
 	c.Read[object] = ReadRecord{At: at, Size: size}

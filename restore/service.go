@@ -131,7 +131,8 @@ func (r *Request) waitHealthy(ctx context.Context) error {
 			last = err
 		}
 		if err := pause(ctx, lookAgain); err != nil {
-			return fmt.Errorf("%s: %w: the last look gave: %w", failure.PublicURL(r.HealthURL), context.Cause(ctx), last)
+			return fmt.Errorf("%s: %w: the last look gave: %w", failure.PublicURL(r.HealthURL), context.Cause(ctx),
+				last)
 		}
 	}
 }

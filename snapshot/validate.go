@@ -155,13 +155,17 @@ func hasCode(findings []string, code string) bool {
 	return false
 }
 
+// ManifestGone is the finding about a snapshot that was published with a manifest and
+// has none.
+const ManifestGone = "metadata_missing: " + ManifestFile + " is gone"
+
 func readDocuments(dir string, described bool, result *Result) (*Manifest, Content) {
 	manifest, err := ReadManifest(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		result.fail("metadata_invalid_json", "%s: %v", ManifestFile, err)
 	}
 	if described && errors.Is(err, fs.ErrNotExist) {
-		result.fail("metadata_missing", "%s is gone", ManifestFile)
+		result.Errors = append(result.Errors, ManifestGone)
 	}
 	metadata, err := ReadMetadata(dir)
 	switch {

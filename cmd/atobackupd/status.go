@@ -169,23 +169,21 @@ func printStatus(w io.Writer, s health.Status, now time.Time, width int) {
 // legMessages returns what there is to say of the legs; what is the same of several,
 // as before the daemon's first start, is said once.
 func legMessages(legs []health.Leg) (messages []string) {
-	names := make(map[string]string) // level and message to the legs' names
-	var order []string
+	type saying struct{ level, message string }
+	var order []saying
+	of := make(map[saying][]string) // the legs' names
 	for _, l := range legs {
 		if l.Message == "" {
 			continue
 		}
-		key := string(l.Level) + ": \x00" + strings.TrimPrefix(l.Message, l.Name+": ")
-		if names[key] == "" {
-			order = append(order, key)
-		} else {
-			names[key] += ", "
+		said := saying{string(l.Level), strings.TrimPrefix(l.Message, l.Name+": ")}
+		if of[said] == nil {
+			order = append(order, said)
 		}
-		names[key] += l.Name
+		of[said] = append(of[said], l.Name)
 	}
-	for _, key := range order {
-		level, message, _ := strings.Cut(key, "\x00")
-		messages = append(messages, level+names[key]+": "+message)
+	for _, said := range order {
+		messages = append(messages, said.level+": "+strings.Join(of[said], ", ")+": "+said.message)
 	}
 	return messages
 }

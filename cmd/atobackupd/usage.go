@@ -70,8 +70,8 @@ func flagError(cmd *cobra.Command, err error) error {
 	return usageError(cmd, err, near)
 }
 
-// argumentsError says which arguments a command wants, where they are what is wrong with its
-// line; else it returns err.
+// argumentsError says which arguments a command wants, where they are what is wrong
+// with its line; else it returns err.
 func argumentsError(cmd *cobra.Command, err error) error {
 	words := cmd.Flags().Args()
 	if cmd.HasSubCommands() || cmd.ValidateArgs(words) == nil {

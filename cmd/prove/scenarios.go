@@ -61,8 +61,9 @@ var scenarios = []scenario{
 		Name: "Full disks",
 		How: "takes and restores on a file system that is full after one page more each time, " +
 			"until there is room",
-		Not:   "a vault's disk that fills: the peers' row",
-		Tests: []tests{{Package: "./snapshot", Run: "^TestTakeOnAFullDisk$"}, {Package: "./restore", Run: "^TestNoSpaceAnywhere$"}},
+		Not: "a vault's disk that fills: the peers' row",
+		Tests: []tests{{Package: "./snapshot", Run: "^TestTakeOnAFullDisk$"},
+			{Package: "./restore", Run: "^TestNoSpaceAnywhere$"}},
 	},
 	{
 		Name: "Upgrade",

@@ -161,12 +161,16 @@ func (a *App) vanished(list []snapshot.Snapshot) (gone []snapshot.Stamp, err err
 // disowned names the snapshots of ours that somebody else owns now. Whoever that is
 // can change them and their manifests, so that they count for nothing.
 func (a *App) disowned(list []snapshot.Snapshot) (all []health.Damage) {
+	p, err := a.published()
+	if err != nil {
+		return nil // missing tells
+	}
 	for _, s := range list {
-		if s.Foreign && a.described(s.Stamp) {
+		if s.Foreign && slices.Contains(p.Snapshots, s.Stamp) {
 			all = append(all, health.Damage{Subject: string(s.Stamp),
 				What: "it belongs to somebody else now, who can change it, and counts for nothing",
-				Hint: fmt.Sprintf("if nobody has changed it: chown -R --reference=%s %s, and then: atobackupd validate %s",
-					a.Config.Backup.Dir, s.Path, s.Stamp)})
+				Hint: fmt.Sprintf("if nobody has changed it: chown -R --reference=%s %s, and then: "+
+					"atobackupd validate %s", a.Config.Backup.Dir, s.Path, s.Stamp)})
 		}
 	}
 	return all
@@ -190,7 +194,7 @@ func (a *App) overlayUndescribed(list []snapshot.Snapshot) {
 		s := &list[i]
 		if s.Manifest == nil && !s.Foreign && slices.Contains(p.Snapshots, s.Stamp) && (s.Valid == nil || *s.Valid) {
 			invalid := false
-			s.Valid, s.Errors = &invalid, []string{"metadata_missing: " + snapshot.ManifestFile + " is gone"}
+			s.Valid, s.Errors = &invalid, []string{snapshot.ManifestGone}
 			s.Checked = time.Time{} // the next prune looks at it
 		}
 	}

@@ -271,7 +271,7 @@ func (a *App) survey(ctx context.Context, v *Vault, doc *Synced) (s shipment, er
 	for _, local := range list {
 		s.byStamp[local.Stamp] = local
 	}
-	s.healing = offsite.PlanHealing(look, v.checks.Findings, func(stamp snapshot.Stamp) bool {
+	s.healing = offsite.PlanHealing(look, v.checks.Damaged(), func(stamp snapshot.Stamp) bool {
 		local, ok := s.byStamp[stamp]
 		return ok && (local.Valid == nil || *local.Valid) && !v.state.IsForgotten(stamp)
 	})

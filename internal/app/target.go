@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -135,8 +134,8 @@ func (a *App) openTarget(ctx context.Context, t config.Target, repin bool) (v *V
 		return nil, hintAway(t, err)
 	}
 	v.Signers = v.state.Signers(v.signer.AuthorizedKey())
-	for _, f := range slices.Clone(v.checks.Findings) {
-		if f.Object == "vault.json" && !f.Covered { // it was read, or written anew, just now
+	for _, f := range v.checks.Damaged() {
+		if f.Object == "vault.json" { // it was read, or written anew, just now
 			v.mended = append(v.mended, f.String())
 			v.checks.Clean(f.Object, 0, time.Now())
 		}

@@ -144,8 +144,8 @@ func (a *App) putDocuments(ctx context.Context, v *Vault, recipients *crypt.Reci
 // mendDocuments ends the findings about documents, now that sound ones have been
 // written after them, and removes the damaged ones where that is allowed.
 func (a *App) mendDocuments(ctx context.Context, v *Vault, doc *Synced) error {
-	for _, f := range slices.Clone(v.checks.Findings) {
-		if !offsite.IsDocument(f.Object) || f.Covered {
+	for _, f := range v.checks.Damaged() {
+		if !offsite.IsDocument(f.Object) {
 			continue
 		}
 		if !v.target.AppendOnly {
@@ -200,10 +200,8 @@ func (a *App) putHost(ctx context.Context, v *Vault, recipients *crypt.Recipient
 // renewScript keeps a sound recover.py in the vault.
 func (a *App) renewScript(ctx context.Context, v *Vault, doc *Synced) error {
 	var repair []string
-	for _, f := range v.checks.Findings {
-		if !f.Covered { // else its bytes are sound
-			repair = append(repair, f.Object)
-		}
+	for _, f := range v.checks.Damaged() {
+		repair = append(repair, f.Object)
 	}
 	if v.state.Script == offsite.RecoverScriptSHA256() && !slices.ContainsFunc(repair, offsite.IsAround) {
 		return nil
@@ -224,8 +222,8 @@ func (a *App) renewScript(ctx context.Context, v *Vault, doc *Synced) error {
 
 // hasFinding reports whether something below a directory was found damaged.
 func (v *Vault) hasFinding(prefix string) bool {
-	return slices.ContainsFunc(v.checks.Findings, func(f offsite.Finding) bool {
-		return !f.Covered && strings.HasPrefix(f.Object, prefix)
+	return slices.ContainsFunc(v.checks.Damaged(), func(f offsite.Finding) bool {
+		return strings.HasPrefix(f.Object, prefix)
 	})
 }
 

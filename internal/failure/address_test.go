@@ -21,7 +21,9 @@ func TestPublicURL(t *testing.T) {
 }
 
 func TestWithoutURL(t *testing.T) {
-	for _, address := range []string{"http://u:hunter2@127.0.0.1:1/?token=hunter2", "http://host:hunter2/", "hunter2://x"} {
+	for _, address := range []string{
+		"http://u:hunter2@127.0.0.1:1/?token=hunter2", "http://host:hunter2/", "hunter2://x",
+	} {
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address, nil)
 		if err == nil {
 			_, err = http.DefaultClient.Do(request)

@@ -13,8 +13,8 @@ const digestSpan = 7 * 24 * time.Hour
 // DigestSince returns from when on a digest at now sums up what happened.
 func DigestSince(now time.Time) time.Time { return now.Add(-digestSpan) }
 
-// counted is a number of things.
-func counted(n int, noun string) string {
+// Counted returns a number with its noun, which takes an s in the plural.
+func Counted(n int, noun string) string {
 	if n != 1 {
 		noun += "s"
 	}
@@ -50,11 +50,11 @@ func Digest(s Status, l Lately, host string) (title, body string) {
 		add("%s %s: %s", strings.ToUpper(p.Level), p.Name, p.told())
 	}
 	add("Here: %s, %d of them valid, %d with the vector store, %s.",
-		counted(s.Snapshots.Count, "snapshot"), s.Snapshots.Valid, s.Snapshots.Full, amount(s.Snapshots.Bytes))
+		Counted(s.Snapshots.Count, "snapshot"), s.Snapshots.Valid, s.Snapshots.Full, amount(s.Snapshots.Bytes))
 	if s.Space != nil {
 		full := "no end in sight"
 		if s.Space.FullInDays != nil {
-			full = "full in " + counted(*s.Space.FullInDays, "day")
+			full = "full in " + Counted(*s.Space.FullInDays, "day")
 		}
 		add("Disk: %s free, %s.", amount(s.Space.Free), full)
 	}
@@ -67,7 +67,8 @@ func Digest(s Status, l Lately, host string) (title, body string) {
 			newest = "newest of " + clockOf(t.Newest)
 		}
 		add("On %s: %s, %s, %d behind; %s sent in %d days.",
-			t.Name, counted(t.Snapshots, "snapshot"), newest, t.Behind, amount(l.Sent[t.Name]), digestSpan/(24*time.Hour))
+			t.Name, Counted(t.Snapshots, "snapshot"), newest, t.Behind, amount(l.Sent[t.Name]),
+			digestSpan/(24*time.Hour))
 	}
 	add("In %d days: %s.", digestSpan/(24*time.Hour), l.runs())
 	for _, leg := range s.Legs {

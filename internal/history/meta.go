@@ -2,7 +2,6 @@ package history
 
 import (
 	"context"
-	"errors"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -38,22 +37,13 @@ func (d *DB) Empty(ctx context.Context) (bool, error) {
 	return !ok, err
 }
 
-// errReplaced says that the file that is open is not the one at its path.
-var errReplaced = errors.New("the file was removed or replaced: what is written now is lost")
-
-// checkPlace fails unless the file that is open lies at its path.
-func (d *DB) checkPlace() error {
+// isInPlace reports whether the file that is open lies at its path.
+func (d *DB) isInPlace() bool {
 	if d.path == "" {
-		return nil
+		return true
 	}
 	info, err := os.Stat(d.path)
-	if err != nil {
-		return err
-	}
-	if inode(info) != d.inode {
-		return errReplaced
-	}
-	return nil
+	return err == nil && inode(info) == d.inode
 }
 
 // Renew opens the file at the history's path once more, or begins a new one, where the
@@ -63,7 +53,7 @@ func (d *DB) checkPlace() error {
 func (d *DB) Renew(ctx context.Context) (renewed bool, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.checkPlace() == nil {
+	if d.isInPlace() {
 		return false, nil
 	}
 	if _, err := os.Stat(filepath.Dir(d.path)); err != nil {

@@ -167,7 +167,7 @@ func newTargetView(t Target, state *State) targetView {
 		v.Lag = "its vault is not there"
 	}
 	if t.Behind > 0 {
-		v.Debt = fmt.Sprintf("%s to send (%s here)", count(t.Behind, "snapshot"), size(t.BehindBytes))
+		v.Debt = fmt.Sprintf("%s to send (%s here)", health.Counted(t.Behind, "snapshot"), size(t.BehindBytes))
 	}
 	for i := range state.Pushes {
 		if state.Pushes[i].Target == t.Name {

@@ -18,7 +18,7 @@ var templateFiles embed.FS
 // templates escape by where a value stands: in text, in an attribute, in an
 // address. Nothing is ever marked as safe.
 var templates = template.Must(template.New("").Funcs(template.FuncMap{
-	"span": span, "size": size, "count": count, "title": legTitle,
+	"span": span, "size": size, "count": health.Counted, "title": legTitle,
 	"level": levelTitle, "words": strings.Fields, "sign": func(level string) string { return levelSigns[level] },
 	"took":  func(d history.Drill) string { return span(d.Duration) },
 	"until": func(a history.Alarm) string { return span(a.ResolvedAt.Sub(a.Since)) },

@@ -99,14 +99,6 @@ func trimZero(s string) string { return strings.TrimSuffix(s, ".0") }
 // size writes bytes in binary units.
 func size(n int64) string { return humanize.IBytes(uint64(max(0, n))) }
 
-// count writes a number with its noun.
-func count(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
-}
-
 // sentence begins with a capital letter and ends with a stop.
 func sentence(s string) string {
 	s = strings.TrimSpace(s)

@@ -50,7 +50,7 @@ func (r rights) do(f func() error) error {
 	return f()
 }
 
-// keepReading gives this thread CAP_DAC_READ_SEARCH again where it may have it.
+// keepReading raises CAP_DAC_READ_SEARCH again in this thread, where that is permitted.
 func keepReading() error {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
