@@ -77,7 +77,7 @@ func (s *session) keepUnsaved(t *swapSet, m *snapshot.Manifest) error {
 		}
 		stored := n.Path
 		if main, ok := sidecarOf(n.Path); ok && t.Artifact == snapshot.DB {
-			if recovered {
+			if recovered && n.IsRegular() {
 				return nil // its commits are in the database that was saved
 			}
 			stored = names[t.Artifact] + n.Path[len(main):]

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"time"
@@ -96,7 +98,8 @@ func (t *takeRun) timeJudging() func() {
 }
 
 // saveRawDB saves a database that SQLite cannot copy, or that is damaged, byte
-// for byte with the files beside it: whoever repairs it needs them all.
+// for byte with the files beside it: whoever repairs it needs them all. What is no
+// file, or cannot be read, is left out and named.
 func (t *takeRun) saveRawDB(ctx context.Context, cause error, artifact *Artifact) error {
 	live := t.from.db
 	t.copied = nil // the copy that was digested goes
@@ -115,10 +118,13 @@ func (t *takeRun) saveRawDB(ctx context.Context, cause error, artifact *Artifact
 			continue
 		}
 		err := copyLiveFile(ctx, stored, live.Dir, live.Name+suffix, t.o.Share.reflinks())
-		if errors.Is(err, fs.ErrNotExist) {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
 			continue
-		}
-		if err != nil {
+		case errors.Is(err, errSource) && ctx.Err() == nil:
+			t.result.fail("db_file_left_out", "%s%s: %v", t.recorded().DB, suffix, err)
+			continue
+		case err != nil:
 			return err
 		}
 		artifact.Included = artifact.Included || suffix == ""
@@ -130,12 +136,16 @@ func (t *takeRun) saveRawDB(ctx context.Context, cause error, artifact *Artifact
 	return nil
 }
 
+// errSource is of a live file that is none, or that cannot be read.
+var errSource = errors.New("it could not be saved")
+
 // copyLiveFile copies a live file to a new one in staging/, byte for byte and
-// durably.
+// durably. It is errSource that failed where the file fails once more when it is
+// only read.
 func copyLiveFile(ctx context.Context, dst string, dir *tree.Dir, name string, share bool) (err error) {
 	in, err := dir.OpenFile(name)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errSource, reason(err))
 	}
 	defer in.Close()
 	out, err := fsx.Create(dst, 0o640)
@@ -148,6 +158,9 @@ func copyLiveFile(ctx context.Context, dst string, dir *tree.Dir, name string, s
 		}
 	}()
 	if _, err := fsx.CloneOrCopy(ctx, out, in, share); err != nil {
+		if _, readErr := io.Copy(io.Discard, io.NewSectionReader(in, 0, math.MaxInt64)); readErr != nil {
+			return fmt.Errorf("%w: %w", errSource, reason(readErr))
+		}
 		return err
 	}
 	return fsx.Sync(out)

@@ -34,9 +34,8 @@ func (t *takeRun) copyRegistry(ctx context.Context) error {
 		if t.from.noRegistry != nil {
 			return nil // there is nothing that could be saved
 		}
-		data, err = t.from.registry.dir.ReadFile(t.from.registry.name, maxRegistry)
-		if errors.Is(err, tree.ErrNotRegular) || errors.Is(err, tree.ErrSymlink) {
-			return nil
+		if data, err = t.from.registry.dir.ReadFile(t.from.registry.name, maxRegistry); err != nil {
+			return nil // what was told says why
 		}
 	}
 	if err != nil {
