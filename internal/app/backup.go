@@ -97,7 +97,7 @@ func (a *App) takeOptions(kind snapshot.Kind, full bool) snapshot.TakeOptions {
 			},
 		},
 		Owners:   a.Owners(),
-		Progress: a.progress,
+		Progress: a.progressOf("backup"),
 	}
 }
 

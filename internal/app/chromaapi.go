@@ -32,7 +32,7 @@ var errAPIDown = errors.New("AtoCore's API is down")
 func (a *App) takeByAPI(ctx context.Context, o snapshot.TakeOptions) (snapshot.Snapshot, error) {
 	var made snapshot.Stamp
 	snap, err := a.store.TakeBy(ctx, a.sources(), o, func(ctx context.Context) (stamp snapshot.Stamp, err error) {
-		a.progress("AtoCore makes the snapshot", 0, 0)
+		a.progressOf("backup")("AtoCore makes the snapshot", 0, 0)
 		made, err = askAtoCore(ctx, a.Config.AtoCore.APIURL)
 		return made, err
 	})

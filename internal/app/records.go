@@ -24,6 +24,7 @@ import (
 type process struct {
 	mu         sync.Mutex
 	runs       map[string]history.Run
+	progress   map[string]*jobProgress // of the jobs that are under way
 	legs       map[string]history.Leg
 	historyErr error     // since a run was last recorded whole
 	loggedAt   time.Time // when such an error was last logged
@@ -35,7 +36,7 @@ type process struct {
 
 func newProcess() *process {
 	return &process{runs: make(map[string]history.Run), legs: make(map[string]history.Leg),
-		runIDs: make(map[string]string)}
+		runIDs: make(map[string]string), progress: make(map[string]*jobProgress)}
 }
 
 // NoteHistoryError notes an error of the history, which stops nothing. A disk that is
@@ -83,7 +84,9 @@ func (a *App) runJob(ctx context.Context, job, leg string, started history.Run, 
 	run.ID = id
 	beat := notify.Beat{Signal: notify.Start, RunID: newRunID()}
 	run.begun = sync.OnceFunc(func() { a.beatLegs(servedBy(leg), beat) })
+	stop := a.trackProgress(job, id)
 	workErr := work(&run)
+	stop()
 	if publishes(job) {
 		a.notePublished(ctx)
 	}

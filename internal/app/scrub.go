@@ -102,13 +102,14 @@ func (a *App) validateEach(ctx context.Context, list []snapshot.Snapshot, enough
 	for _, s := range list {
 		total += s.Bytes
 	}
+	progress := a.progressOf("scrub")
 	for _, s := range list {
 		if enough() && len(results) > 0 {
 			break
 		}
 		read := func(step string, done, _ int64) {
 			if step == "checksums" { // each file once
-				a.progress("checking", bytes+done, total)
+				progress("checking", bytes+done, total)
 			}
 		}
 		result, err := a.validateOne(ctx, s.Stamp, read)

@@ -36,7 +36,8 @@ func (a *App) Status(ctx context.Context, now time.Time) (health.Status, error) 
 	a.NoteHistoryError(err)
 	for _, run := range recent {
 		if run.Outcome == history.Running && run.Job != DaemonJob {
-			doc.Running = append(doc.Running, health.RunningStatus{Job: run.Job, Kind: run.Kind, Since: run.StartedAt})
+			doc.Running = append(doc.Running, health.RunningStatus{Job: run.Job, Kind: run.Kind, Since: run.StartedAt,
+				Progress: a.progressOfRun(run.Job, run.ID)})
 		}
 	}
 	doc.Targets = a.targetStatus(doc.Report, list, now)

@@ -16,7 +16,6 @@ import (
 	"github.com/atocore/atobackupd/crypt"
 	"github.com/atocore/atobackupd/internal/config"
 	"github.com/atocore/atobackupd/internal/failure"
-	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/health"
 	"github.com/atocore/atobackupd/internal/history"
 	"github.com/atocore/atobackupd/offsite"
@@ -474,7 +473,7 @@ func (a *App) push(ctx context.Context, v *Vault, s snapshot.Snapshot, recipient
 	o.StateDir = offsite.StateDir(a.Config.StateDir, v.Name)
 	o.BaseDir = filepath.Join(a.Config.Backup.Dir, "base", v.Name)
 	o.RebaseRatio = v.target.RebaseRatio
-	o.Progress = fsx.Progress(a.progress).Prefix(v.Name)
+	o.Progress = a.progressOf(SyncJob(v.Name)).Prefix(v.Name)
 	pushed, err := v.Push(ctx, src, o)
 	if err != nil {
 		a.confirmDamage(ctx, s.Stamp, err)

@@ -94,7 +94,7 @@ func (a *App) VerifyTarget(ctx context.Context, t config.Target, bounds VerifyBo
 		}
 		defer v.Close()
 		run.begun()
-		doc, err = v.verify(ctx, bounds, t.BandwidthLimit.Bytes(), fsx.Progress(a.progress).Prefix(t.Name))
+		doc, err = v.verify(ctx, bounds, t.BandwidthLimit.Bytes(), a.progressOf(VerifyJob(t.Name)).Prefix(t.Name))
 		run.Bytes = doc.Bytes
 		doc.Target = t.Name
 		return withTarget(t.Name, err)

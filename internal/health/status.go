@@ -30,6 +30,8 @@ type RunningStatus struct {
 	Job   string    `json:"job"`
 	Kind  string    `json:"kind"` // of the snapshot; "" for none
 	Since time.Time `json:"since"`
+
+	Progress *Progress `json:"progress"` // null where it is not known
 }
 
 // SnapshotsStatus sums the local snapshots up. Stamps are "" where there is none.

@@ -21,8 +21,9 @@ var owner = sync.OnceValue(func() string {
 	return fmt.Sprintf("%s/%d/%s", bootID(), pid, start)
 })
 
-// alive reports whether the process that an owner names still runs. Where /proc
-// hides other users' processes the pid alone must do.
+// alive reports whether the process that an owner names still runs. One that has
+// ended and that nobody has waited for yet does not. Where /proc hides other users'
+// processes the pid alone must do.
 func alive(name string) bool {
 	part := strings.Split(name, "/")
 	if len(part) != 3 || part[0] != bootID() {
@@ -48,7 +49,8 @@ func bootID() string {
 }
 
 // startTime returns when a process started, in clock ticks since the boot: the
-// 22nd field of its stat, counted behind the name, which may hold anything.
+// 22nd field of its stat, counted behind the name, which may hold anything; "" of one
+// that has ended and was not waited for.
 func startTime(pid int) (string, error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -59,6 +61,9 @@ func startTime(pid int) (string, error) {
 	const start = 22 - 3
 	if len(fields) <= start {
 		return "", fmt.Errorf("/proc/%d/stat is too short", pid)
+	}
+	if fields[0] == "Z" {
+		return "", nil // it has ended
 	}
 	return fields[start], nil
 }

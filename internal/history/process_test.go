@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -15,6 +17,7 @@ import (
 
 	"github.com/atocore/atobackupd/internal/forktest"
 	"github.com/atocore/atobackupd/internal/provetest"
+	"golang.org/x/sys/unix"
 )
 
 func TestMain(m *testing.M) {
@@ -167,6 +170,25 @@ func TestAlive(t *testing.T) {
 			t.Errorf("alive(%q) is %v", name, !want)
 		}
 	}
+}
+
+// A process that has ended and that nobody has waited for is still in /proc.
+func TestZombieIsDead(t *testing.T) {
+	child := exec.Command("cat")
+	in := must[io.WriteCloser](t)(child.StdinPipe())
+	check(t, child.Start())
+	pid := child.Process.Pid
+	name := fmt.Sprintf("%s/%d/%s", bootID(), pid, must[string](t)(startTime(pid)))
+	if !alive(name) {
+		t.Errorf("%s is dead before its end", name)
+	}
+	check(t, in.Close())
+	var info unix.Siginfo
+	check(t, unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOWAIT, nil))
+	if alive(name) {
+		t.Errorf("%s is alive after its end", name)
+	}
+	check(t, child.Wait())
 }
 
 // As another user, who may read the file and write nothing.

@@ -55,7 +55,7 @@ type dashboardView struct {
 	Free      string
 	Warnings  []string
 	Next      []Upcoming
-	Running   []history.Run
+	Running   []health.RunningStatus
 	Drills    []history.Drill
 	Open      []history.Alarm
 	Closed    []history.Alarm
@@ -75,7 +75,8 @@ func newDashboard(state *State) *dashboardView {
 	v := &dashboardView{
 		frame: newFrame(state, "Backups of "+state.Host), Verdict: newVerdict(state),
 		BackupDir: state.BackupDir, Warnings: state.Warnings, Next: state.Next,
-		Drills: state.Drills[:min(shownDrills, len(state.Drills))], state: state,
+		Running: state.Status.Running,
+		Drills:  state.Drills[:min(shownDrills, len(state.Drills))], state: state,
 	}
 	for _, leg := range state.Status.Legs {
 		v.Legs = append(v.Legs, newLegView(leg, state.Now))
@@ -88,11 +89,6 @@ func newDashboard(state *State) *dashboardView {
 			v.Open = append(v.Open, alarm)
 		} else if len(v.Closed) < shownAlarms {
 			v.Closed = append(v.Closed, alarm)
-		}
-	}
-	for _, run := range state.Runs {
-		if run.Outcome == history.Running && run.Job != "daemon" {
-			v.Running = append(v.Running, run)
 		}
 	}
 	if state.FreeBytes >= 0 {

@@ -56,6 +56,8 @@ func hostileScene(t testing.TB) *State {
 		st.Pushes[i].Target = evil + "0"
 	}
 	st.Runs = append([]history.Run{{Job: evil, Kind: evil, StartedAt: st.Now, Outcome: history.Running}}, st.Runs...)
+	st.Status.Running = []health.RunningStatus{{Job: evil, Kind: evil, Since: st.Now,
+		Progress: &health.Progress{Step: evil}}}
 	st.Next = []Upcoming{{evil, st.Now}}
 	return st
 }

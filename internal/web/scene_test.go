@@ -323,8 +323,10 @@ func criticalScene(t testing.TB) *State {
 	}, st.Alarms...)
 	st.Drills = append([]history.Drill{{ID: 7, Stamp: string(rotten.Stamp), Source: "local",
 		StartedAt: at(2026, 4, 8, 8), Duration: 3 * time.Second, Surprises: rotten.Errors}}, st.Drills...)
-	st.Runs = append([]history.Run{{ID: 900, Job: "scrub", StartedAt: st.Now.Add(-20 * time.Minute),
-		Outcome: history.Running}}, st.Runs...)
+	begun := st.Now.Add(-20 * time.Minute)
+	st.Runs = append([]history.Run{{ID: 900, Job: "scrub", StartedAt: begun, Outcome: history.Running}}, st.Runs...)
+	st.Status.Running = []health.RunningStatus{{Job: "scrub", Since: begun,
+		Progress: &health.Progress{Step: "checking", Done: 9 << 30, Total: 50 << 30, Since: begun, At: st.Now}}}
 	return st
 }
 
