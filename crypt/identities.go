@@ -36,7 +36,7 @@ func LoadIdentities(path string) (Identities, error) {
 func LoadIdentitiesWithPassphrase(path string, passphrase func() ([]byte, error)) (Identities, error) {
 	data, err := readKeyFile(path)
 	if err != nil {
-		return Identities{}, identityError("", err, "")
+		return Identities{}, identityError("", err, "name the file of the secret key")
 	}
 	keys, err := parseIdentityFile(path, data, passphrase)
 	if err != nil {

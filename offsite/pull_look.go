@@ -40,6 +40,9 @@ func (v *Vault) Dump(ctx context.Context, s Stored, path string, out io.Writer, 
 	if err != nil {
 		return err
 	}
+	if file := map[string]string{snapshot.DB: snapshot.DBFile, snapshot.Registry: snapshot.RegistryFile}[path]; file != "" {
+		path = file
+	}
 	for name, text := range map[string]string{snapshot.MetadataFile: m.Metadata, snapshot.ManifestFile: m.Atobackupd} {
 		if path == name && text != "" {
 			_, err := io.WriteString(out, text)
@@ -61,7 +64,8 @@ func (v *Vault) Dump(ctx context.Context, s Stored, path string, out io.Writer, 
 	if t := only.Files[0].Type; t != snapshot.TypeFile {
 		return &failure.Error{
 			Op: "vault dump", Subject: path, Kind: failure.Usage,
-			Err: errors.New("it is a " + t + ", not a file"),
+			Err:  errors.New("it is a " + t + ", not a file"),
+			Hint: "name one of its files: atobackupd vault ls " + string(s.Stamp),
 		}
 	}
 	temp, err := tree.Open(os.TempDir(), o.owners())

@@ -70,7 +70,7 @@ func (c *cli) exportTo(r *app.ExportRequest) (err error) {
 	}
 	switch r.To {
 	case "":
-		return usage("where to?", "name a file with -o, e.g. -o atocore.tar.zst.age")
+		return usage("no file was named", "name one with -o, e.g. -o atocore.tar.zst.age")
 	case "-":
 		if c.json {
 			return usage("--json and -o - exclude each other: both write to stdout", "")

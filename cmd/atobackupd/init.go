@@ -32,7 +32,7 @@ for the copies (--host), and ends with what is left to do.
 It never replaces a key, and nothing else without --force: run it again and it
 does what is missing.`,
 		Example: `  atobackupd init --host laptop.local --host laptop.tailnet
-  atobackupd init --db /data/atocore.db --backup-dir /backups --recipient age1…`,
+  atobackupd init --db /data/ato.db --backup-dir /backups --recipient age1…`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r.ConfigPath = config.Locate(c.configPath)

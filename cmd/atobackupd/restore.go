@@ -98,7 +98,7 @@ func checkRestoreArgs(args []string, r app.RestoreRequest, resume, abort bool) e
 	case resume || abort:
 		return nil
 	case len(args) == 0:
-		return usage("which snapshot?", "name a stamp from `atobackupd list`, or latest")
+		return usage("no snapshot was named", "name a stamp of `atobackupd list`, or latest")
 	case r.NoChroma && r.ForceChroma:
 		return usage("--chroma and --no-chroma exclude each other", "")
 	case r.To != "" && r.ManageService:

@@ -10,7 +10,6 @@ import (
 
 	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/internal/failure"
-	"github.com/atocore/atobackupd/snapshot"
 )
 
 func newScrub(c *cli) *cobra.Command {
@@ -38,7 +37,10 @@ lie: in other snapshots of this machine, or with --from in a vault. With
 			return c.withApp(cmd.Context(), false, func(a *app.App) error {
 				if repair {
 					if len(args) > 0 {
-						r.Stamp = snapshot.Stamp(args[0])
+						var err error
+						if r.Stamp, err = stampOf(cmd.Context(), a, args[0]); err != nil {
+							return err
+						}
 					}
 					return c.repair(cmd, a, r)
 				}
@@ -70,11 +72,10 @@ func checkScrubFlags(cmd *cobra.Command, args []string, repair, all bool) error 
 		return usage("--all is about checking, --repair about healing")
 	}
 	if repair && len(args) > 0 {
-		_, err := snapshot.ParseStamp(args[0])
-		return err
+		return checkStamp(args[0])
 	}
 	if len(args) > 0 {
-		return usage("a stamp goes with --repair; to check one snapshot use `atobackupd validate`")
+		return usage("a stamp goes with --repair; to check one snapshot: atobackupd validate " + args[0])
 	}
 	for _, name := range []string{"confirm", "from", "identity", "signer"} {
 		if cmd.Flags().Changed(name) && !repair {

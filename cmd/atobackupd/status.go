@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -129,7 +130,11 @@ func printStatus(w io.Writer, s health.Status, now time.Time, width int) {
 	}
 	fmt.Fprintln(w)
 	for _, r := range s.Running {
-		fmt.Fprintf(w, "running: %s, for %s\n", strings.TrimSpace(r.Job+" "+r.Kind), age(now, r.Since))
+		text := fmt.Sprintf("running: %s, for %s", strings.TrimSpace(r.Job+" "+r.Kind), age(now, r.Since))
+		if r.Progress != nil {
+			text += ": " + r.Progress.String()
+		}
+		say(w, width, text, "")
 	}
 	fmt.Fprintln(w)
 	t := newTable(column{title: "CHECK"}, column{title: "LEVEL"}, column{title: "LAST SUCCESS"},
@@ -162,8 +167,20 @@ func printStatus(w io.Writer, s health.Status, now time.Time, width int) {
 			orNone(target.Newest), target.Behind)
 	}
 	for _, alarm := range s.Alarms {
-		say(w, width, fmt.Sprintf("told since %s: %s", alarm.Since.Format(moment), about(alarm.Leg, alarm.Message)), "")
+		text := about(alarm.Leg, alarm.Message)
+		if isOver(s, alarm.Leg) {
+			text = alarm.Leg + ": it is over, and the daemon will say so at its next look"
+		}
+		say(w, width, fmt.Sprintf("told since %s: %s", alarm.Since.Format(moment), text), "")
 	}
+}
+
+// isOver reports whether what an alarm was raised for holds no more: name is that of
+// a leg or a condition.
+func isOver(s health.Status, name string) bool {
+	bad := func(l health.Leg) bool { return l.Name == name && l.Level != health.LevelOK }
+	holds := func(c health.Condition) bool { return c.Name == name }
+	return !slices.ContainsFunc(s.Legs, bad) && !slices.ContainsFunc(s.Conditions, holds)
 }
 
 // legMessages returns what there is to say of the legs; what is the same of several,

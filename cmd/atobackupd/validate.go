@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -92,9 +93,12 @@ func invalid(result snapshot.Result) error {
 	if result.Valid {
 		return nil
 	}
+	hint := "do not restore from it; see `atobackupd list` for others"
+	if len(result.Checked) == 0 { // it is not there
+		hint = "see `atobackupd list`"
+	}
 	return &failure.Error{Op: "validate", Subject: result.Stamp, Kind: failure.Invalid,
-		Err:  fmt.Errorf("not valid: %s", strings.Join(result.Errors, "; ")),
-		Hint: "do not restore from it; see `atobackupd list` for others"}
+		Err: fmt.Errorf("not valid: %s", strings.Join(result.Errors, "; ")), Hint: hint}
 }
 
 func printResult(w io.Writer, r snapshot.Result, width int) {
@@ -103,7 +107,7 @@ func printResult(w io.Writer, r snapshot.Result, width int) {
 		verdict = "INVALID"
 	}
 	hang(w, width, fmt.Sprintf("%s  %s  ", r.Stamp, verdict),
-		fmt.Sprintf("checked: %s  (%.1fs)", strings.Join(r.Checked, ", "), float64(r.DurationMS)/1000))
+		fmt.Sprintf("checked: %s  (%.1fs)", cmp.Or(strings.Join(r.Checked, ", "), "nothing"), float64(r.DurationMS)/1000))
 	for _, e := range r.Errors {
 		hang(w, width, "  error: ", escape.String(e))
 	}

@@ -17,7 +17,7 @@ func newVaultDrill(c *cli) *cobra.Command {
 	var queries []string
 	cmd := &cobra.Command{
 		Use:   "drill [STAMP|latest] --identity FILE",
-		Short: "Fetch a snapshot, restore it into a scratch directory, throw it away",
+		Short: "Fetch a snapshot, restore it to a scratch directory, throw it away",
 		Long: `Fetch a snapshot (the latest, if none is named) from the vault, decrypt it,
 restore it into a scratch directory, check its integrity, its digests and its
 row counts, and delete everything. Exits 3 when it does not pass. It proves that

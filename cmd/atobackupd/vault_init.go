@@ -13,7 +13,7 @@ func newVaultInit(c *cli) *cobra.Command {
 	var f vaultFlags
 	cmd := &cobra.Command{
 		Use:   "init",
-		Short: "Accept a target's vault as it is now, or prepare a directory for one",
+		Short: "Accept a target's vault as it is, or prepare a directory for one",
 		Long: `On the host: accept the vault that is on a target now, or begin one there. It
 is needed only when the vault was replaced on purpose; the first sync makes a
 vault by itself.

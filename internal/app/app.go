@@ -281,16 +281,28 @@ func (a *App) Signer() (*crypt.Signer, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return s, err
 	}
+	if err := a.SignerLost(); err != nil {
+		return nil, err
+	}
+	return a.makeSigner()
+}
+
+// SignerLost returns an error where the signing key is gone although a vault is
+// pinned to it.
+func (a *App) SignerLost() error {
+	if _, err := os.Lstat(a.signerPath()); !errors.Is(err, fs.ErrNotExist) {
+		return nil // what else may be wrong with it, loading says
+	}
 	for _, t := range a.Config.Offsite {
 		state, err := offsite.LoadState(a.Config.StateDir, t.Name)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if state.VaultID != "" {
-			return nil, a.signerLost(t.Name, state)
+			return a.signerLost(t.Name, state)
 		}
 	}
-	return a.makeSigner()
+	return nil
 }
 
 func (a *App) signerPath() string { return filepath.Join(a.Config.StateDir, "signing_key") }

@@ -238,6 +238,8 @@ func exportFailure(stamp snapshot.Stamp, to string, err error) error {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return &failure.Error{Op: "export", Subject: to, Kind: failure.NoSpace, Err: err,
 			Hint: "nothing was left of it; name a file where there is room"}
+	case to != "" && errors.Is(err, fs.ErrNotExist):
+		return &failure.Error{Op: "export", Subject: to, Err: err, Hint: "name a file in a directory that is there"}
 	}
 	return &failure.Error{Op: "export", Subject: string(stamp), Err: err}
 }

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/atocore/atobackupd/internal/escape"
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/health"
@@ -87,11 +89,27 @@ func (a *App) repairAll(ctx context.Context, now time.Time, r RepairRequest, doc
 	if err != nil {
 		return err
 	}
-	hint := "carry it out with `atobackupd scrub --repair --confirm`"
+	hint := "carry it out: " + r.command() + " --confirm"
 	if r.Confirm || !slices.ContainsFunc(doc.Repairs, SnapshotRepair.promises) {
 		hint = a.remedyOf(ctx, now, left)
 	}
 	return damagedError("repair", left, hint)
+}
+
+// command is the request as it is typed, without its confirmation.
+func (r RepairRequest) command() string {
+	words := []string{"atobackupd scrub --repair"}
+	if r.Stamp != "" {
+		words = append(words, string(r.Stamp))
+	}
+	for _, flag := range []struct{ name, value string }{
+		{"--from", r.From}, {"--identity", r.Identity}, {"--signer", r.Signer},
+	} {
+		if flag.value != "" {
+			words = append(words, flag.name, escape.ShellWord(flag.value))
+		}
+	}
+	return strings.Join(words, " ")
 }
 
 // promises reports whether carrying a repair out would heal something.

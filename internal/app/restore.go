@@ -81,7 +81,7 @@ func (a *App) newRestoreRequest(r RestoreRequest) (request restore.Request, err 
 		Options: r.Options, Store: a.store, StateDir: c.StateDir, Source: sourceName(r.From), Host: a.Options.Host,
 		Live:           a.live(),
 		RequiredTables: c.AtoCore.RequiredTables, HealthURL: c.AtoCore.HealthURL, Share: c.Backup.Share != "copy",
-		Progress: a.progress, PreSnapshot: a.preSnapshot(),
+		Progress: a.progressOf("restore"), PreSnapshot: a.preSnapshot(),
 	}
 	if r.ManageService {
 		request.Service, err = a.service()
@@ -104,8 +104,9 @@ func (a *App) findForRestore(ctx context.Context, r RestoreRequest,
 		return a.fetchForRestore(ctx, r, request)
 	}
 	s, err := a.Find(ctx, r.Name, time.Now())
-	if failure.KindOf(err) == failure.NotFound {
-		err = &failure.Error{Op: "restore refused", Subject: r.Name, Kind: failure.Invalid, Err: err}
+	if known, ok := errors.AsType[*failure.Error](err); ok && known.Kind == failure.NotFound {
+		err = &failure.Error{Op: "restore refused", Subject: r.Name, Kind: failure.Invalid, Err: known.Err,
+			Hint: known.Hint}
 	}
 	if stamp, parseErr := snapshot.ParseStamp(r.Name); err != nil && parseErr == nil &&
 		failure.KindOf(err) != failure.Invalid {
@@ -151,7 +152,7 @@ func (a *App) fetchForRestore(ctx context.Context, r RestoreRequest,
 		}
 	}
 	request.Dir = filepath.Join(dir, "snapshot")
-	stored, warnings, err := v.Restore(ctx, r.Name, identities, request.Dir, a.progress)
+	stored, warnings, err := v.Restore(ctx, r.Name, identities, request.Dir, a.progressOf("restore"))
 	for _, warning := range warnings {
 		a.notice(warning)
 	}
@@ -214,7 +215,7 @@ func (a *App) ContinueRestore(ctx context.Context, abort bool, answers restore.O
 	o := restore.ResumeOptions{Store: a.store, StateDir: a.Config.StateDir, HealthURL: a.Config.AtoCore.HealthURL,
 		RequiredTables: a.Config.AtoCore.RequiredTables, PreSnapshot: a.preSnapshot(), Force: answers.Force,
 		NoPreSnapshot:  answers.NoPreSnapshot,
-		TrustBackupDir: a.Options.TrustBackupDir, Share: a.Config.Backup.Share != "copy", Progress: a.progress}
+		TrustBackupDir: a.Options.TrustBackupDir, Share: a.Config.Backup.Share != "copy", Progress: a.progressOf("restore")}
 	if abort {
 		return restore.Abort(ctx, o)
 	}

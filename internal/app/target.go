@@ -3,12 +3,12 @@ package app
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"path/filepath"
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"github.com/dustin/go-humanize/english"
 
 	"github.com/atocore/atobackupd/internal/config"
@@ -231,7 +231,7 @@ func (a *App) TestTarget(ctx context.Context, t config.Target) (lines []string, 
 		return lines, withTarget(t.Name, err)
 	}
 	if free >= 0 {
-		lines = append(lines, fmt.Sprintf("%d MiB are free", free>>20))
+		lines = append(lines, humanize.IBytes(uint64(free))+" are free")
 	}
 	v, err := a.lookAt(ctx, t)
 	if err != nil {

@@ -128,10 +128,10 @@ func TestTestTarget(t *testing.T) {
 		text       string
 	}{
 		{"no vault yet", "", func(*testing.T, *house, *App) {},
-			[]string{"MiB are free", "no vault yet: the first sync makes it", probed}, 0, ""},
+			[]string{"iB are free", "no vault yet: the first sync makes it", probed}, 0, ""},
 		{"no directory yet", "", func(t *testing.T, h *house, _ *App) { h.remove("vault") },
 			[]string{"is not there yet: the first sync makes it"}, 0, ""},
-		{"a vault", "", syncOnce, []string{"MiB are free", "of host dalidou", probed}, 0, ""},
+		{"a vault", "", syncOnce, []string{"iB are free", "of host dalidou", probed}, 0, ""},
 		{"a vault that was there", "", func(t *testing.T, h *house, a *App) {
 			syncOnce(t, h, a)
 			h.remove("vault/vault.json")

@@ -1,8 +1,10 @@
 package config
 
 import (
+	"bytes"
 	"maps"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -30,7 +32,23 @@ func (c *Config) Show() ([]byte, error) {
 	for leg, address := range public.Notify.Heartbeats {
 		public.Notify.Heartbeats[leg] = withoutSecret(address)
 	}
-	return toml.Marshal(public)
+	text, err := toml.Marshal(public)
+	return doubleQuoted(text), err
+}
+
+// literal is a string of TOML in either kind of quotes.
+var literal = regexp.MustCompile(`"(?:[^"\\\n]|\\.)*"|'[^'\n]*'`)
+
+// doubleQuoted writes the strings of a TOML document as people do, and as
+// config.example.toml does: in double quotes, but where they would have to be escaped.
+func doubleQuoted(text []byte) []byte {
+	return literal.ReplaceAllFunc(text, func(word []byte) []byte {
+		if word[0] == '"' || bytes.ContainsAny(word, `"\`) {
+			return word
+		}
+		word[0], word[len(word)-1] = '"', '"'
+		return word
+	})
 }
 
 // hostSchemes are those of the addresses whose host is a server's name. Others

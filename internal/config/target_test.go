@@ -88,6 +88,8 @@ func TestNamesOfTargets(t *testing.T) {
 		{laptop, `hosts = ["laptop/vault"]`,
 			`6:10: offsite.hosts: "laptop/vault" is no host name: write its name or address alone, e.g. ` +
 				`"laptop.local"`},
+		{laptop, `hosts = ["laptop:2222"]`, `6:10: offsite.hosts: "laptop:2222": the port is a key of its own: ` +
+			"write its name or address alone, and port = 2222"},
 		{laptop, `hosts = ["a b"]`,
 			`6:10: offsite.hosts: "a b" is no host name: write its name or address alone, e.g. "laptop.local"`},
 		{laptop, `user = ""`, `7:8: offsite.user is required: name the account there, e.g. user = "atobackup"`},

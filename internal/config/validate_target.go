@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net"
 	"net/url"
 	"path"
 	"regexp"
@@ -72,6 +73,9 @@ func (v *validation) sftp(t Target, key string) {
 		if host == "" || strings.HasPrefix(host, "-") || strings.ContainsAny(host, " \t\n/@\x00") {
 			v.add(element(key+"hosts", i), `write its name or address alone, e.g. "laptop.local"`,
 				"offsite.hosts: %s is no host name", quoted(host))
+		} else if _, port, err := net.SplitHostPort(host); err == nil {
+			v.add(element(key+"hosts", i), "write its name or address alone, and port = "+port,
+				"offsite.hosts: %s: the port is a key of its own", quoted(host))
 		}
 	}
 	if strings.HasPrefix(t.User, "-") || strings.ContainsAny(t.User, " \t\n@\x00") {

@@ -57,7 +57,7 @@ func (f LegFacts) judge(takes Takes, takesBad bool, now time.Time) verdict {
 	case f.Off != "":
 		return verdict{level: LevelOK, message: "not watched: " + f.Off}
 	case f.LastError != "":
-		return verdict{level: LevelOK, message: f.LastError}
+		return verdict{level: LevelOK, message: "its last try came to nothing: " + f.LastError}
 	case f.LastSuccess.IsZero() && f.Newest.IsZero():
 		return verdict{level: LevelOK, message: "nothing yet: its first time has not come"}
 	}

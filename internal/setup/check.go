@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -56,6 +57,9 @@ func CheckConfig(ctx context.Context, cfg *config.Config, now time.Time) (Config
 	c.paths(ctx)
 	c.queries(ctx)
 	c.encryption()
+	if err := (&app.App{Config: cfg}).SignerLost(); err != nil && !errors.Is(err, fs.ErrPermission) {
+		c.errs = append(c.errs, err)
+	}
 	for _, t := range cfg.Offsite {
 		c.target(t)
 	}

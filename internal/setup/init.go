@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/atocore/atobackupd/crypt"
+	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/internal/config"
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx"
@@ -167,6 +168,11 @@ func (r *InitRequest) complete() (err error) {
 		return &failure.Error{Op: "init", Kind: failure.Usage, Err: errors.New("a target needs a host"),
 			Hint: "name it with --host"}
 	}
+	if r.TargetUser == "root" {
+		return &failure.Error{Op: "init", Subject: "--user root", Kind: failure.Usage,
+			Err:  errors.New("the account there is for the copies alone, and nobody logs in with it"),
+			Hint: "leave it out, or name one that is to be made"}
+	}
 	if len(r.Recipients) > 0 {
 		if _, err := crypt.ParseRecipients(r.Recipients); err != nil {
 			return &failure.Error{Op: "init", Subject: "--recipient", Kind: failure.Usage, Err: err}
@@ -301,6 +307,9 @@ func (r *InitRequest) directories(cfg *config.Config) error {
 
 // keys makes the signing key and the ssh key where they are missing.
 func (r *InitRequest) keys(cfg *config.Config, report *InitReport) error {
+	if err := (&app.App{Config: cfg}).SignerLost(); err != nil {
+		return err
+	}
 	path := filepath.Join(cfg.StateDir, "signing_key")
 	signer, made, err := crypt.LoadOrCreateSigner(path)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"database/sql"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -16,6 +17,7 @@ import (
 	"github.com/atocore/atobackupd/crypt"
 	"github.com/atocore/atobackupd/internal/config"
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/offsite"
 )
 
 // atocore makes AtoCore's usual directories below a temporary one.
@@ -198,6 +200,7 @@ func TestInitRefuses(t *testing.T) {
 		"must not lie in":           func(r *InitRequest, dir string) { r.Out = r.StateDir },
 		"a target needs a host":     func(r *InitRequest, dir string) { r.TargetHosts, r.TargetUser = nil, "me" },
 		"--recipient":               func(r *InitRequest, dir string) { r.Recipients = []string{"age1nonsense"} },
+		"--user root":               func(r *InitRequest, dir string) { r.TargetUser = "root" },
 		"--backup-dir": func(r *InitRequest, dir string) {
 			r.DB = filepath.Join(dir, "srv/a.db")
 			put(t, r.DB, "")
@@ -216,6 +219,38 @@ func TestInitRefuses(t *testing.T) {
 				t.Errorf("%s: it left %s", name, path)
 			}
 		}
+	}
+}
+
+// What a lost signing key signed is the only way to know a vault again: a second init
+// makes no other one, and the check of the configuration finds it missing.
+func TestInitKeepsToALostSigningKey(t *testing.T) {
+	dir := atocore(t)
+	first, err := Init(t.Context(), initRequest(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := config.Load(first.Config.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	state, err := offsite.LoadState(cfg.StateDir, "laptop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	state.VaultID = strings.Repeat("a", 32)
+	if err := errors.Join(state.Save(), os.Remove(first.SigningKey.Path)); err != nil {
+		t.Fatal(err)
+	}
+	_, again := Init(t.Context(), initRequest(dir))
+	report, checked := CheckConfig(t.Context(), cfg, time.Now())
+	for name, err := range map[string]error{"init": again, "config check": checked} {
+		if failure.KindOf(err) != failure.Config || !strings.Contains(fmt.Sprint(err), "signing_key: it is lost") {
+			t.Errorf("%s: %v %v", name, err, report.Errors)
+		}
+	}
+	if _, err := os.Stat(first.SigningKey.Path); err == nil {
+		t.Error("another signing key was made")
 	}
 }
 

@@ -18,6 +18,14 @@ command -v sshd >/dev/null || [ -x /usr/sbin/sshd ] || apt-get install -y openss
 # and cannot change who may log in.
 id "$account" >/dev/null 2>&1 ||
 	useradd --system --home-dir "$(dirname "$vault")" --no-create-home --shell /usr/sbin/nologin "$account"
+case $(getent passwd "$account" | cut -d: -f7) in
+*/nologin | */false) ;;
+*) # what follows would lock out whoever uses it
+	echo "$account has a shell, so it is somebody's: set another user in [[offsite]] on {{.Host}}," >&2
+	echo "and run atobackupd init there again, which writes this script anew" >&2
+	exit 1
+	;;
+esac
 usermod -p '*' "$account"
 [ -d "$(dirname "$vault")" ] || install -d -m 755 "$(dirname "$vault")"
 install -d -m 755 /etc/ssh/atobackup /etc/ssh/sshd_config.d

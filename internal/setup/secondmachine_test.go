@@ -62,6 +62,33 @@ func TestSecondMachineScripts(t *testing.T) {
 	}
 }
 
+// Whoever has an account there goes on using it: the script touches none that has a
+// shell.
+func TestScriptLeavesSomebodysAccount(t *testing.T) {
+	script, err := shown.Script()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for shell, want := range map[string]string{
+		"/bin/bash": "it is somebody's", "/usr/sbin/nologin": "usermod was run", "/bin/false": "usermod was run",
+	} {
+		bin := t.TempDir()
+		for name, does := range map[string]string{
+			"id": "exit 0", "atobackupd": "exit 0", "sshd": "exit 0", "usermod": "echo usermod was run; exit 1",
+			"getent": "echo atobackup:x:998:998::/home/atobackup:" + shell, "install": "exit 1",
+		} {
+			if err := os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\n"+does+"\n"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		run := exec.Command("sh")
+		run.Env, run.Stdin = []string{"PATH=" + bin + ":/usr/bin:/bin"}, strings.NewReader(script)
+		if out, err := run.CombinedOutput(); err == nil || !strings.Contains(string(out), want) {
+			t.Errorf("%s: %v: %s", shell, err, out)
+		}
+	}
+}
+
 func TestConverse(t *testing.T) {
 	dir := atocore(t)
 	compose := filepath.Join(dir, "srv/app/deploy/docker-compose.yml")

@@ -3,6 +3,7 @@ package web
 import (
 	"strings"
 
+	"github.com/atocore/atobackupd/internal/escape"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
@@ -16,10 +17,10 @@ type step struct {
 func (c Commands) command(words ...string) string {
 	line := "sudo atobackupd"
 	if c.ConfigPath != "" {
-		line += " --config " + quote(c.ConfigPath)
+		line += " --config " + escape.ShellWord(c.ConfigPath)
 	}
 	for _, word := range words {
-		line += " " + quote(word)
+		line += " " + escape.ShellWord(word)
 	}
 	return line
 }
@@ -67,16 +68,4 @@ func (c Commands) carriedOut(words ...string) []step {
 		return []step{restore}
 	}
 	return []step{{"Stop AtoCore", c.StopService}, restore, {"Start AtoCore", c.StartService}}
-}
-
-// quote makes a word safe to paste into a shell.
-func quote(word string) string {
-	plain := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' ||
-			strings.ContainsRune("-_./:=@%+,", r)
-	}
-	if word != "" && strings.IndexFunc(word, func(r rune) bool { return !plain(r) }) < 0 {
-		return word
-	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }

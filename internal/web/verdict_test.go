@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/atocore/atobackupd/internal/escape"
 	"github.com/atocore/atobackupd/internal/health"
 	"github.com/atocore/atobackupd/snapshot"
 )
@@ -151,7 +152,7 @@ func TestCommandsSurviveAShell(t *testing.T) {
 	if got := c.command("sync", "--target", "it's $HOME; rm -rf /"); got != want {
 		t.Error(got)
 	}
-	if got := quote(""); got != "''" {
+	if got := escape.ShellWord(""); got != "''" {
 		t.Error(got)
 	}
 	managed := Commands{ManageService: true}.restoreHere("20260407T040000Z")
