@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/snapshot"
 )
@@ -120,7 +121,7 @@ func (p Place) RefusePending() error {
 
 func readJournal(dir string, owners tree.Owners) (_ *Journal, err error) {
 	at, err := tree.Open(dir, owners)
-	if errors.Is(err, fs.ErrNotExist) {
+	if fsx.IsMissing(err) {
 		return nil, nil
 	}
 	if err != nil {

@@ -9,6 +9,10 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/atocore/atobackupd/internal/failure"
 )
 
 // Snapshot is one published snapshot as the catalog shows it.
@@ -47,6 +51,10 @@ func (s *Store) List(now time.Time) (list []Snapshot, warnings []string, err err
 		return nil, []string{
 			s.snapshots() + " does not exist: is its disk mounted? the first `atobackupd backup` makes it",
 		}, nil
+	}
+	if errors.Is(err, unix.ENOTDIR) {
+		err = &failure.Error{Op: "backup.dir", Subject: s.dir, Kind: failure.Config, Err: errors.New("not a directory"),
+			Hint: "move it away, and make the directory, owned by the user that atobackupd runs as"}
 	}
 	if err != nil {
 		return nil, nil, err

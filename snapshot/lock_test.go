@@ -115,8 +115,8 @@ func TestOpenExistingMakesNothing(t *testing.T) {
 		}
 	}
 	must(t, os.WriteFile(dir, nil, 0o600))
-	_, err = OpenExisting(dir)
-	wantError(t, err, failure.Config, "not a directory")
+	_, _, err = store.List(time.Now())
+	wantError(t, err, failure.Config, "not a directory", "make the directory")
 	_, err = Open(dir)
 	wantError(t, err, failure.Config, "not a directory", "make the directory")
 }

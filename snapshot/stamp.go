@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/atocore/atobackupd/internal/failure"
@@ -49,15 +50,24 @@ const (
 	Adopted    Kind = "adopted"
 )
 
-// ParseKind accepts the kinds that a person may give a new snapshot.
+// AskedKinds returns the kinds that a person may give a new snapshot.
+func AskedKinds() []Kind { return []Kind{Daily, Weekly, Monthly, Manual} }
+
+// Kinds returns all kinds.
+func Kinds() []Kind { return append(AskedKinds(), PreRestore, Adopted) }
+
+// ParseKind accepts one of AskedKinds.
 func ParseKind(s string) (Kind, error) {
-	switch k := Kind(s); k {
-	case Daily, Weekly, Monthly, Manual:
+	if k := Kind(s); slices.Contains(AskedKinds(), k) {
 		return k, nil
 	}
 	return "", &failure.Error{Op: "kind", Subject: fmt.Sprintf("%q", s), Kind: failure.Usage,
 		Err: fmt.Errorf("not a kind of snapshot"), Hint: "use daily, weekly, monthly or manual"}
 }
+
+// Full reports whether snapshots of this kind hold the vector store where nobody says
+// otherwise.
+func (k Kind) Full() bool { return k == Weekly || k == Monthly }
 
 // HoldsSlots reports whether retention may count a snapshot of this kind as a
 // daily, weekly or monthly one, and `latest` may mean it.

@@ -2,9 +2,7 @@ package snapshot
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -18,27 +16,31 @@ type Store struct {
 	locks string // where the lock files lie; see KeepLocksIn
 }
 
-// Open prepares the store at dir, which it makes when it is missing, and checks
-// that a finished snapshot can be renamed into place.
+// Open returns the store at dir, prepared.
 func Open(dir string) (*Store, error) {
-	dir, err := filepath.Abs(dir) // what is recorded of a snapshot outlives this process
+	s, err := OpenExisting(dir)
+	if err == nil {
+		err = s.Prepare()
+	}
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{dir: dir}
+	return s, nil
+}
+
+// Prepare makes the store's directories where they are missing, and checks that a
+// finished snapshot can be renamed into place. It may be called again at any time.
+func (s *Store) Prepare() error {
 	if err := s.checkOwnDirs(); err != nil {
-		return nil, err
+		return err
 	}
 	for _, sub := range []string{s.snapshots(), s.staging(), s.quarantine()} {
 		if err := fsx.MkdirAll(sub, 0o750); err != nil {
-			return nil, &failure.Error{Op: "backup.dir", Subject: dir, Kind: failure.Config, Err: err,
+			return &failure.Error{Op: "backup.dir", Subject: s.dir, Kind: failure.Config, Err: err,
 				Hint: "make the directory, owned by the user that atobackupd runs as"}
 		}
 	}
-	if err := s.checkPlace(); err != nil {
-		return nil, err
-	}
-	return s, nil
+	return s.checkPlace()
 }
 
 // checkPlace finds out whether what is staged can be renamed into place. A
@@ -86,22 +88,12 @@ func sameMount(a, b string) (bool, error) {
 	return mounts[0] == mounts[1] && devices[0] == devices[1], nil
 }
 
-// OpenExisting returns the store at dir for reading; it makes nothing. A directory
-// that is not there is a store with no snapshots: List warns about it.
+// OpenExisting returns the store at dir for reading; it makes nothing, and finds out
+// nothing. A directory that is not there is a store with no snapshots: List warns
+// about it.
 func OpenExisting(dir string) (*Store, error) {
-	dir, err := filepath.Abs(dir)
-	if err != nil {
-		return nil, err
-	}
-	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
-		return nil, &failure.Error{
-			Op:      "backup.dir",
-			Subject: dir,
-			Kind:    failure.Config,
-			Err:     errors.New("not a directory"),
-		}
-	}
-	return &Store{dir: dir}, nil
+	dir, err := filepath.Abs(dir) // what is recorded of a snapshot outlives this process
+	return &Store{dir: dir}, err
 }
 
 // Dir is the store's own directory.

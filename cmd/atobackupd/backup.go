@@ -22,8 +22,8 @@ func newBackup(c *cli) *cobra.Command {
 		GroupID: groupDaily,
 		Short:   "Take a snapshot now and validate it",
 		Long: `Take a snapshot of the database and the registry, and of Chroma when it is a
-weekly one or --chroma says so. The application goes on working meanwhile. The
-snapshot appears only when it is whole, validated and on disk.`,
+weekly or monthly one or --chroma says so. The application goes on working
+meanwhile. The snapshot appears only when it is whole, validated and on disk.`,
 		Example: "  atobackupd backup\n  atobackupd backup --chroma --note upgrade",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -36,7 +36,7 @@ snapshot appears only when it is whole, validated and on disk.`,
 					Err: fmt.Errorf("--chroma and --no-chroma exclude each other")}
 			}
 			return c.withApp(cmd.Context(), false, func(a *app.App) error {
-				full := (kind == snapshot.Weekly || chroma) && !noChroma
+				full := (kind.Full() || chroma) && !noChroma
 				taken, err := a.BackupWithNote(cmd.Context(), kind, full, note)
 				if err != nil {
 					return err
@@ -55,9 +55,12 @@ snapshot appears only when it is whole, validated and on disk.`,
 	cmd.Flags().BoolVar(&chroma, "chroma", false, "with the Chroma directory")
 	cmd.Flags().BoolVar(&noChroma, "no-chroma", false, "without it, whatever the kind")
 	cmd.Flags().StringVar(&note, "note", "", "what it is for, shown by list")
-	cmd.Flags().StringVar(&kindName, "kind", string(snapshot.Manual), "the `kind`: daily, weekly or manual")
-	_ = cmd.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions([]string{
-		string(snapshot.Daily), string(snapshot.Weekly), string(snapshot.Manual)}, cobra.ShellCompDirectiveNoFileComp))
+	cmd.Flags().StringVar(&kindName, "kind", string(snapshot.Manual), "the `kind`: daily, weekly, monthly or manual")
+	var kinds []cobra.Completion
+	for _, kind := range snapshot.AskedKinds() {
+		kinds = append(kinds, string(kind))
+	}
+	_ = cmd.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions(kinds, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 

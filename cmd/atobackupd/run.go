@@ -11,6 +11,7 @@ import (
 	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/internal/config"
 	"github.com/atocore/atobackupd/internal/daemon"
+	"github.com/atocore/atobackupd/internal/failure"
 )
 
 // runCommand is the command that is the daemon.
@@ -29,35 +30,49 @@ one stays. SIGTERM lets the running job reach a safe point, at most
 schedule.shutdown_timeout long; a second one ends at once.`,
 		Example: "  atobackupd run --config ./config.toml",
 		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			cfg, err := c.load()
-			if err == nil {
-				err = cfg.ValidateRun(app.CheckCron)
+		RunE: func(cmd *cobra.Command, args []string) error {
+			err := c.runDaemon(cmd.Context())
+			early, ok := errors.AsType[*daemon.NotStarted](err)
+			if !ok || failure.KindOf(err) == failure.Locked || cmd.Context().Err() != nil {
+				return err // a second daemon is told of by the first
 			}
-			if err != nil {
-				return c.tellRefused(cmd.Context(), err)
-			}
-			a, err := app.Open(cmd.Context(), cfg, app.Options{
-				Version: version(), LockTimeout: c.lockTimeout, Log: c.logger(cfg.Log),
-			})
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, a.Close()) }()
-			return daemon.Run(cmd.Context(), a, c.hangup)
+			return errors.Join(early.Err, c.noteNotStarted(cmd.Context(), early.Err))
 		},
 	}
 }
 
-// tellRefused tells the last good addresses that the daemon does not start with
-// this configuration. What goes wrong with that is added to the refusal.
-func (c *cli) tellRefused(ctx context.Context, refusal error) error {
+// runDaemon runs the daemon until it is stopped.
+func (c *cli) runDaemon(ctx context.Context) (err error) {
+	cfg, err := c.load()
+	if err == nil {
+		err = cfg.ValidateRun(app.CheckCron)
+	}
+	if err != nil {
+		return &daemon.NotStarted{Err: err}
+	}
+	a, err := app.Open(ctx, cfg, app.Options{
+		Version: version(), LockTimeout: c.lockTimeout, Log: c.logger(cfg.Log), Daemon: true,
+	})
+	if err != nil {
+		return &daemon.NotStarted{Err: err}
+	}
+	defer func() { err = errors.Join(err, a.Close()) }()
+	return daemon.Run(ctx, a, c.hangup)
+}
+
+// noteNotStarted records that the daemon does not start, and tells the last good
+// addresses, for a minute at most.
+func (c *cli) noteNotStarted(ctx context.Context, refusal error) error {
 	host, err := os.Hostname()
 	if err != nil {
-		return errors.Join(refusal, err)
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	path := config.Locate(c.configPath)
-	return errors.Join(refusal, app.TellRefused(ctx, config.GuessStateDir(path), host, refusal, time.Now()))
+	stateDir := config.GuessStateDir(path)
+	if cfg, err := config.Load(path); err == nil {
+		stateDir = cfg.StateDir
+	}
+	return app.NoteRefusedStart(ctx, stateDir, host, refusal, time.Now())
 }

@@ -103,7 +103,8 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (app *App, err err
 }
 
 // openStore opens the backup directory. Where its disk is not mounted nothing is
-// made: status and the daemon go on and say so, and jobs refuse.
+// made: status and the daemon go on and say so, and jobs refuse. One that is no good
+// keeps the daemon from starting; a command's job fails by it, which is recorded.
 func (a *App) openStore(ctx context.Context) (err error) {
 	dir := a.Config.Backup.Dir
 	if a.Options.ReadOnly || a.checkMount(ctx) != nil {
@@ -112,10 +113,16 @@ func (a *App) openStore(ctx context.Context) (err error) {
 		}
 		return err
 	}
-	if a.store, err = snapshot.Open(dir); err != nil {
+	if a.store, err = snapshot.OpenExisting(dir); err != nil {
 		return err
 	}
 	a.store.KeepLocksIn(a.locks())
+	if err := a.store.Prepare(); err != nil {
+		if a.Options.Daemon {
+			return err
+		}
+		return nil
+	}
 	if err := a.mark(); err != nil {
 		return err
 	}
@@ -225,6 +232,9 @@ func (a *App) Lock(ctx context.Context, purpose string) (*fsx.Lock, error) {
 func (a *App) lockWithin(ctx context.Context, purpose string, timeout time.Duration) (*fsx.Lock, error) {
 	if err := a.checkMount(ctx); err != nil {
 		return nil, err // not even a lock file is made on a bare mount point
+	}
+	if err := a.store.Prepare(); err != nil {
+		return nil, err
 	}
 	return a.store.Lock(ctx, purpose, timeout, func(holder string) {
 		a.notice("waiting for " + holder + ", which holds the lock")

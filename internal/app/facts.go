@@ -57,6 +57,7 @@ func (a *App) Facts(ctx context.Context, now time.Time) (health.Facts, []snapsho
 	if f.Mount == nil { // else its disk is away, and nothing was taken from it
 		f.Damage = append(f.Damage, a.missing(r)...)
 	}
+	f.NotStarted = a.refusedStartFact(life, alive)
 	if alive {
 		f.Config, f.Others = life.Config, life.Others
 		for _, u := range life.Notify {

@@ -3,14 +3,13 @@ package app
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/health"
 	"github.com/atocore/atobackupd/offsite"
 	"github.com/atocore/atobackupd/snapshot"
@@ -41,7 +40,7 @@ func (a *App) findingsPath() string { return filepath.Join(a.Config.Backup.Dir, 
 func (a *App) findings() (findings, error) {
 	path := a.findingsPath()
 	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	if fsx.IsMissing(err) {
 		return findings{}, nil
 	}
 	if err != nil {

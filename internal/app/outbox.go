@@ -2,8 +2,6 @@ package app
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -65,15 +63,11 @@ func TestNotify(ctx context.Context, c *config.Config, host string) (addresses i
 	return outbox.Len(), nil
 }
 
-// addressesFile is where the last good addresses lie, in state_dir; refusedFile
-// says which refused configuration people were told of.
-const (
-	addressesFile = "notify-addresses.json"
-	refusedFile   = "notify-refused"
-)
+// addressesFile is where the last good addresses lie, in state_dir.
+const addressesFile = "notify-addresses.json"
 
 // KeepAddresses writes down whom a good configuration tells, for a daemon that
-// later cannot read its configuration, and forgets that one was refused.
+// later cannot start.
 func KeepAddresses(c *config.Config) error {
 	who, err := addresseesOf(c)
 	if err != nil {
@@ -83,44 +77,22 @@ func KeepAddresses(c *config.Config) error {
 	if err != nil {
 		return err
 	}
-	if err := os.Remove(filepath.Join(c.StateDir, refusedFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
 	return fsx.WriteFile(filepath.Join(c.StateDir, addressesFile), data, 0o600)
 }
 
-// TellRefused tells the last good addresses in stateDir that a configuration was
-// refused when the daemon started: once, and again after a day, however often
-// the service manager starts it.
-func TellRefused(ctx context.Context, stateDir, host string, refusal error, now time.Time) error {
+// keptAddresses reads what KeepAddresses wrote in stateDir. Nobody is told where no
+// daemon ever started.
+func keptAddresses(stateDir string) (*notify.Outbox, error) {
+	var who addressees
 	data, err := os.ReadFile(filepath.Join(stateDir, addressesFile))
 	if errors.Is(err, os.ErrNotExist) {
-		return nil // no daemon ever started here
+		return notify.Parse(nil, nil)
 	}
-	var who addressees
 	if err == nil {
 		err = json.Unmarshal(data, &who)
 	}
 	if err != nil {
-		return fmt.Errorf("the last good addresses: %w", err)
+		return nil, fmt.Errorf("the last good addresses: %w", err)
 	}
-	sum := sha256.Sum256([]byte(refusal.Error()))
-	mark, told := filepath.Join(stateDir, refusedFile), hex.EncodeToString(sum[:])
-	if before, err := os.ReadFile(mark); err == nil && string(before) == told {
-		if info, err := os.Stat(mark); err == nil && now.Sub(info.ModTime()).Abs() < 24*time.Hour {
-			return nil
-		}
-	}
-	outbox, err := notify.Parse(who.URLs, who.Command)
-	if err != nil || outbox.Len() == 0 {
-		return err
-	}
-	reached, err := outbox.Send(ctx, now, notify.Message{Title: "atobackupd on " + host +
-		": the configuration is refused", Level: notify.Critical,
-		Body: "CRITICAL config: the daemon does not start, and no backup is taken: " + refusal.Error() +
-			"\nLook: atobackupd config check"})
-	if !reached {
-		return err
-	}
-	return errors.Join(err, fsx.WriteFile(mark, []byte(told), 0o600))
+	return notify.Parse(who.URLs, who.Command)
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"syscall"
 
+	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/restore"
 )
 
@@ -30,7 +31,7 @@ func (a *App) chownCreatedFiles() error {
 // has just made them.
 func chownTree(dir string) error {
 	root, err := os.OpenRoot(dir)
-	if errors.Is(err, fs.ErrNotExist) {
+	if fsx.IsMissing(err) {
 		return nil
 	}
 	if err != nil {

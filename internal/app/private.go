@@ -77,7 +77,8 @@ func (a *App) tightenStateDir() error {
 		return nil
 	}
 	if err != nil {
-		return err
+		return &failure.Error{Op: "state_dir", Subject: a.Config.StateDir, Kind: failure.Config, Err: err,
+			Hint: "make it a directory of the service's user, closed to everybody else"}
 	}
 	defer d.Close()
 	info, err := d.Info()
@@ -108,6 +109,9 @@ func SharedPlaces(c *config.Config) (shared []tree.Offence, err error) {
 	}
 	for _, path := range paths {
 		found, err := tree.Offences(path, owners)
+		if errors.Is(err, unix.ENOTDIR) {
+			continue // whoever needs it says that it is no directory
+		}
 		if err != nil {
 			return nil, err
 		}

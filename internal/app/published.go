@@ -14,6 +14,7 @@ import (
 
 	"github.com/atocore/atobackupd/internal/config"
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/health"
 	"github.com/atocore/atobackupd/offsite"
 	"github.com/atocore/atobackupd/snapshot"
@@ -118,7 +119,7 @@ func (a *App) notePublished(ctx context.Context) {
 func (a *App) oursOnDisk() (here []snapshot.Stamp, err error) {
 	dir := filepath.Join(a.Config.Backup.Dir, "snapshots")
 	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
+	if fsx.IsMissing(err) {
 		return nil, nil
 	}
 	for _, entry := range entries {

@@ -44,21 +44,19 @@ func (a *App) Status(ctx context.Context, now time.Time) (health.Status, error) 
 	return doc, nil
 }
 
-// historyHidden reports whether there is a history that this user may not read.
-// To judge without it would call a healthy installation one that never ran.
+// historyHidden refuses to judge without a history that is there and that this user
+// may not read: a healthy installation would be called one that never ran. One that
+// cannot be read otherwise is a condition.
 func (a *App) historyHidden() error {
 	f, err := os.Open(a.historyPath())
 	if errors.Is(err, fs.ErrPermission) {
 		return &failure.Error{Op: "status", Subject: a.historyPath(), Err: err,
 			Hint: "ask as root: sudo atobackupd status"}
 	}
-	if err == nil {
-		err = f.Close()
-	}
-	if errors.Is(err, fs.ErrNotExist) {
+	if err != nil {
 		return nil
 	}
-	return err
+	return f.Close()
 }
 
 // NextSlots returns the next slot of each job.

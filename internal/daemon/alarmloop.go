@@ -218,8 +218,9 @@ func (w *alarmLoop) allowed(now time.Time) bool {
 }
 
 // NoteEnd records that the daemon's process has ended otherwise than it should,
-// and tells people: a daemon that does not come back could not. result, code
-// and status are what systemd hands to ExecStopPost.
+// and tells people: a daemon that does not come back could not. One whose start was
+// refused has said so itself. result, code and status are what systemd hands to
+// ExecStopPost.
 func NoteEnd(ctx context.Context, a *app.App, result, code, status string) error {
 	return newDaemon(a).noteEnd(ctx, result, code, status)
 }
@@ -227,14 +228,19 @@ func NoteEnd(ctx context.Context, a *app.App, result, code, status string) error
 func (d *daemon) noteEnd(ctx context.Context, result, code, status string) error {
 	a := d.app()
 	now := time.Now()
-	why := fmt.Sprintf("the daemon ended by itself: %s (%s %s): journalctl -u atobackupd", result, code, status)
-	run := history.Run{Job: app.DaemonJob, StartedAt: now, FinishedAt: now, Outcome: history.Failed, Error: why}
-	var err error
-	if run.ID, err = a.History().Begin(ctx, run); err != nil {
+	refused, err := a.RecordRefusedStart(ctx, now)
+	if err != nil {
 		return err
 	}
-	if err := a.History().Finish(ctx, run); err != nil {
-		return err
+	if !refused {
+		why := fmt.Sprintf("the daemon ended by itself: %s (%s %s): journalctl -u atobackupd", result, code, status)
+		run := history.Run{Job: app.DaemonJob, StartedAt: now, FinishedAt: now, Outcome: history.Failed, Error: why}
+		if run.ID, err = a.History().Begin(ctx, run); err != nil {
+			return err
+		}
+		if err := a.History().Finish(ctx, run); err != nil {
+			return err
+		}
 	}
 	a.Config = app.WithCredentials(a.Config, os.Getenv("CREDENTIALS_DIRECTORY"))
 	outbox, err := d.tellers(a.Config)

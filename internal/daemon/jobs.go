@@ -66,11 +66,10 @@ func jobs(
 			}
 		default:
 			kind := snapshot.Kind(s.Name)
-			full := kind != snapshot.Daily
 			job.Group, job.Timeout, job.Retries, job.Retryable = "take", takeTimeout, takeRetries, worthRetrying
 			job.Covers = covered(kind, list)
 			job.Run = func(ctx context.Context, slot scheduler.Slot) error {
-				if _, err := a.Backup(ctx, kind, full, slot.At); err != nil {
+				if _, err := a.Backup(ctx, kind, kind.Full(), slot.At); err != nil {
 					return err
 				}
 				for _, t := range a.Config.Offsite {

@@ -50,10 +50,19 @@ func (d *daemon) app() *app.App { return d.current.Load() }
 // READY, and runs the schedule until ctx is done. Then the running job reaches
 // a safe point or is abandoned at shutdown_timeout; either way nothing
 // half-made is visible. Each signal on reload makes it read its configuration
-// again.
+// again. What makes it end before READY is a *NotStarted.
 func Run(ctx context.Context, a *app.App, reload <-chan os.Signal) error {
 	return newDaemon(a).run(ctx, reload)
 }
+
+// NotStarted is what kept a daemon from starting.
+type NotStarted struct{ Err error }
+
+// Error says why, in the words of the cause.
+func (n *NotStarted) Error() string { return n.Err.Error() }
+
+// Unwrap returns the cause.
+func (n *NotStarted) Unwrap() error { return n.Err }
 
 func newDaemon(a *app.App) *daemon {
 	a.Options.Daemon = true
@@ -66,6 +75,12 @@ func newDaemon(a *app.App) *daemon {
 
 func (d *daemon) run(ctx context.Context, reload <-chan os.Signal) (err error) {
 	a := d.app()
+	started := false
+	defer func() {
+		if err != nil && !started {
+			err = &NotStarted{err}
+		}
+	}()
 	var undo undo
 	defer func() { err = errors.Join(err, undo.run()) }()
 	a.Config = app.WithCredentials(a.Config, os.Getenv("CREDENTIALS_DIRECTORY"))
@@ -83,7 +98,7 @@ func (d *daemon) run(ctx context.Context, reload <-chan os.Signal) (err error) {
 	}
 	undo.add("life", undoTimeout, d.life.stopped)
 	d.life.change(func(*app.Life) {})
-	a.NoteHistoryError(app.KeepAddresses(a.Config)) // the same disk
+	a.NoteHistoryError(errors.Join(app.KeepAddresses(a.Config), a.NoteGoodStart(ctx, time.Now()))) // the same disk
 	undo.add("history", undoTimeout, recordLife(ctx, a))
 	list, err := jobs(a, d.trigger, d.say)
 	if err != nil {
@@ -104,6 +119,7 @@ func (d *daemon) run(ctx context.Context, reload <-chan os.Signal) (err error) {
 		d.trigger(app.SyncJob(t.Name))
 	}
 	next := nextLine(ctx, a)
+	started = true
 	tell(a, sd.SdNotifyReady+"\nSTATUS="+next)
 	a.Options.Log.Info("ready", "version", a.Options.Version, "config", a.Config.Path, "next", next)
 	undo.add("reload", undoTimeout, background(func(ctx context.Context) { d.listen(ctx, reload) }))

@@ -9,6 +9,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// IsMissing reports whether an error says that nothing is at a path, also where the
+// path leads through what is no directory.
+func IsMissing(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR)
+}
+
 // MkdirAll makes a directory and its missing parents, durably. The umask takes
 // part in their permissions. One that exists stays as it is.
 func MkdirAll(dir string, perm os.FileMode) error {

@@ -75,6 +75,7 @@ func (f Facts) conditions(now time.Time) []Condition {
 	}
 	add(ConditionHistory, f.History.judge(), f.History.StartedOver)
 	trouble(ConditionConfig, LevelCritical, "The new configuration is refused.", f.Config)
+	trouble(ConditionConfig, LevelCritical, "The daemon does not start.", f.NotStarted)
 	if len(f.Notify) > 0 {
 		v, since := unheard(f.Notify)
 		add(ConditionNotify, v, since)

@@ -16,7 +16,8 @@ type Facts struct {
 	Unverified     *Trouble   // of the newest full snapshot
 	Space          *Space     // nil where there is no disk to ask
 	History        History    // of history.db
-	Config         *Trouble   // a reload or a start was refused
+	Config         *Trouble   // a reload was refused, and the daemon goes on with the old one
+	NotStarted     *Trouble   // the daemon's last start was refused, and none runs
 	Notify         []Trouble  // one for each address that did not take the last message
 	Daemon         Daemon     // who keeps the schedule
 	Lock           *LockFacts // who holds the main lock; nil for nobody

@@ -213,8 +213,7 @@ func content(full bool) string {
 func (g gauges) snapshots(state *State) {
 	type group struct{ kind, state string }
 	count := make(map[group]float64)
-	for _, kind := range []snapshot.Kind{snapshot.Daily, snapshot.Weekly, snapshot.Manual, snapshot.PreRestore,
-		snapshot.Adopted} {
+	for _, kind := range snapshot.Kinds() {
 		for _, state := range []string{"valid", "invalid", "unchecked"} {
 			count[group{string(kind), state}] = 0
 		}
