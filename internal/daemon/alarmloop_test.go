@@ -3,12 +3,15 @@ package daemon
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/internal/config"
+	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/health"
 	"github.com/atocore/atobackupd/snapshot"
 )
@@ -121,6 +124,46 @@ func TestEndedBadly(t *testing.T) {
 	}
 	if why := crash(now.Add(61 * time.Minute)); why != nil {
 		t.Errorf("not over after an hour: %v", why)
+	}
+}
+
+// A start that was refused has been told by itself: systemd's word about its end adds
+// nothing, and the next good start says that it is over.
+func TestRefusedStartIsToldOnce(t *testing.T) {
+	h := newHouse(t, "")
+	a := h.open()
+	defer a.Close()
+	a.Config.Notify.Command = []string{"sh", "-c", "cat >>" + filepath.Join(h.dir, "told")}
+	if err := app.KeepAddresses(a.Config); err != nil {
+		t.Fatal(err)
+	}
+	refusal := &failure.Error{Op: "recipients", Err: errors.New("cannot be read"), Hint: "put them back"}
+	if err := app.NoteRefusedStart(t.Context(), a.Config.StateDir, "vm", refusal, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	told, err := os.ReadFile(filepath.Join(h.dir, "told"))
+	if err != nil || strings.Count(string(told), "recipients: cannot be read") != 1 ||
+		!strings.Contains(string(told), "put them back") {
+		t.Fatalf("told %q, %v", told, err)
+	}
+	d := newDaemon(a)
+	d.tellers = func(*config.Config) (notifier, error) { return h.sink, nil }
+	if err := d.noteEnd(t.Context(), "exit-code", "exited", "1"); err != nil {
+		t.Fatal(err)
+	}
+	got := strings.Join(h.sink.take(), "\n")
+	if strings.Contains(got, "recipients") || strings.Contains(got, "ended by itself") {
+		t.Errorf("told again: %q", got)
+	}
+	now := time.Now()
+	if err := a.NoteGoodStart(t.Context(), now); err != nil {
+		t.Fatal(err)
+	}
+	w := newAlarmLoop(t.Context(), d.app, d.lookEvery)
+	w.use(h.sink)
+	w.pass(t.Context(), now)
+	if got := h.sink.take(); len(got) != 1 || !strings.Contains(got[0], "RECOVERED config") {
+		t.Errorf("after a good start: %q", got)
 	}
 }
 
