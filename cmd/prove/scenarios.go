@@ -106,6 +106,13 @@ var scenarios = []scenario{
 			{Package: "./offsite/s3", Run: "^TestRigThief$"}, {Package: "./offsite", Run: "^TestRigThiefOverSSH$"}},
 	},
 	{
+		Name: "Secrets",
+		How: "every command typed with debug messages, every page read, every file looked through for passwords, " +
+			"tokens and keys, while each service refuses; the mode of each file",
+		Not:   "secrets inside what is backed up, which `restore` and `dump` are there to show",
+		Tests: []tests{{Package: "./cmd/atobackupd", Run: "^TestRigSecrets$"}},
+	},
+	{
 		Name: "Races",
 		How: "jobs, and the calls that they stand on, beside a process of the application's that exchanges " +
 			"directories for links to a victim",
