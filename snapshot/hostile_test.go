@@ -2,7 +2,6 @@ package snapshot
 
 import (
 	"bytes"
-	"context"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -21,7 +20,6 @@ import (
 	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/internal/provetest"
 	"github.com/atocore/atobackupd/snapshot/chroma"
-	"github.com/atocore/atobackupd/snapshot/sqlite"
 )
 
 // stranger is the application's user in these tests.
@@ -193,28 +191,6 @@ func raceTakes(t *testing.T, in *installation, rounds int, race func(testing.TB,
 		t.Error("there was no race")
 	}
 	in.mustTake(t, TakeOptions{Kind: Manual, Full: true})
-}
-
-// SQLite opens by path: the file that it has opened is compared before it is used.
-func TestExchangedDatabaseIsNotRead(t *testing.T) {
-	in := install(t)
-	live, err := sqlite.OpenLive(in.src.DB, tree.Trusted(""))
-	must(t, err)
-	defer live.Close()
-	must(t, os.Rename(filepath.Dir(in.src.DB), filepath.Dir(in.src.DB)+".aside"))
-	must(t, os.Mkdir(filepath.Dir(in.src.DB), 0o755))
-	makeDB(t, in.src.DB, schema...)
-	if _, err := live.OpenReadOnly(context.Background(), 0); !errors.Is(err, tree.ErrSwapped) {
-		t.Errorf("got %v", err)
-	}
-	if _, err := sqlite.Copy(
-		context.Background(),
-		live,
-		filepath.Join(t.TempDir(), "copy.db"),
-		sqlite.CopyOptions{},
-	); err == nil {
-		t.Error("it was copied")
-	}
 }
 
 // A registry that takes no block and 6 GB is not read.

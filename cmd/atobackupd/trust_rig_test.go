@@ -331,6 +331,10 @@ func verdict(t *testing.T) string {
 	return "stopped"
 }
 
+// odder puts a FIFO where SQLite opens a file, and takes it away.
+const odder = `while :; do for f in store/data/db/atocore.db store/data/chroma/chroma.sqlite3; do ` +
+	`for s in -journal -wal -shm; do [ -e $f$s ] || { mkfifo -m 400 $f$s; rm $f$s; }; done; done 2>/dev/null; done`
+
 // TestRigTrustRaces runs each job again and again beside a process of the
 // application's that exchanges what it can: nothing of root's is touched, and the
 // program ends each time. Each race is run on the file system of /tmp and on an
@@ -362,6 +366,17 @@ func TestRigTrustRaces(t *testing.T) {
 				`data/chroma; ` +
 				`mv config c && ln -s $VICTIM config; rm config && mv c config; done 2>/dev/null`,
 			"a backup --chroma",
+		},
+		{
+			"takes beside a FIFO that comes and goes where SQLite opens a file", "true",
+			odder,
+			"timeout -k 2 90 $A --config config.toml backup --chroma; echo status $?",
+		},
+		{
+			"restores beside a FIFO that comes and goes where SQLite opens a file", "a backup --chroma",
+			odder,
+			"timeout -k 2 90 $A --config config.toml restore latest --confirm-service-stopped; s=$?; echo status $s; " +
+				"test $s -lt 100 || exit; a restore --abort --force >/dev/null; true",
 		},
 		{
 			"prunes beside snapshots that come and go", open3770 + "a --config group.toml backup",
@@ -413,6 +428,9 @@ func (s *trustScene) race(t *testing.T, rounds int, attack, job string) map[stri
 		out := s.root(t, job)
 		for _, status := range regexp.MustCompile(`status \d+`).FindAllString(out, -1) {
 			statuses[status]++
+		}
+		if statuses["status 124"]+statuses["status 137"] > 0 {
+			t.Fatalf("it waits:\n%s", out)
 		}
 		if strings.Contains(out, "panic:") || strings.Contains(out, "SECRET") {
 			t.Fatalf("%s", out)

@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"reflect"
 	"runtime"
 	"unsafe"
@@ -40,43 +41,43 @@ type connector struct {
 	live *opened // nil for a file of this program's
 }
 
-// opened is what SQLite must have opened of somebody else's, and with whose rights.
+// opened is what SQLite must have opened of somebody else's.
 type opened struct {
-	id tree.ID
-	rights
+	dir *tree.Dir // the connector's own: SQLite goes through it while a connection is open
+	id  tree.ID
 }
 
-func newConnector(path, query string, live *opened) (*connector, error) {
-	name, err := dataSource(path, query+"&"+defences)
+// newConnector takes live over.
+func newConnector(path, query string, live *opened) (_ *connector, err error) {
+	at, c := path, &connector{path: path, live: live}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.Close())
+		}
+	}()
+	if live != nil {
+		at = live.dir.ProcPath(filepath.Base(path))
+	}
+	name, err := dataSource(at, query+"&"+defences)
 	if err != nil {
 		return nil, err
 	}
-	inner, err := sqlite.NewConnector(name)
-	return &connector{inner, path, live}, err
+	c.Connector, err = sqlite.NewConnector(name)
+	return c, err
 }
 
-// Connect opens a connection. SQLite opens by path, and whoever can write a
-// directory above can make the path lead elsewhere by then, so the file that it
-// has opened is compared before anything of it is used, and what it makes beside
-// it is made with no more rights than the directory's owner has.
-func (c *connector) Connect(ctx context.Context) (conn driver.Conn, err error) {
+// Close releases the directory; database/sql calls it once the connections are closed.
+func (c *connector) Close() error {
 	if c.live == nil {
-		return c.connect(ctx)
+		return nil
 	}
-	err = c.live.do(func() error {
-		if conn, err = c.connect(ctx); err != nil {
-			return err
-		}
-		if err = openBeside(ctx, conn); err != nil {
-			err = errors.Join(err, conn.Close())
-			conn = nil
-		}
-		return err
-	})
-	return conn, err
+	return c.live.dir.Close()
 }
 
-func (c *connector) connect(ctx context.Context) (driver.Conn, error) {
+// Connect opens a connection. What lies at the name may have been exchanged since
+// it was looked at, so the file that SQLite has opened is compared before anything
+// of it is used.
+func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	conn, err := c.Connector.Connect(ctx)
 	if err != nil {
 		return nil, err
@@ -85,19 +86,6 @@ func (c *connector) connect(ctx context.Context) (driver.Conn, error) {
 		return nil, errors.Join(err, conn.Close())
 	}
 	return conn, nil
-}
-
-// openBeside has SQLite read once, for which it opens the -wal and the -shm.
-func openBeside(ctx context.Context, conn driver.Conn) error {
-	query, ok := conn.(driver.QueryerContext)
-	if !ok {
-		return fmt.Errorf("the SQLite driver's connection %T takes no query", conn)
-	}
-	rows, err := query.QueryContext(ctx, "SELECT 1 FROM sqlite_master LIMIT 1", nil)
-	if err != nil {
-		return err
-	}
-	return rows.Close()
 }
 
 func (c *connector) prepare(conn driver.Conn) error {

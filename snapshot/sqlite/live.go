@@ -16,8 +16,8 @@ import (
 
 // Live is the place of a database that an application may be using: a directory
 // that was opened once, and the file's name in it. The application owns the
-// directory, so nothing there is reached by path except by SQLite itself, whose
-// files are compared with the handle's.
+// directory, so nothing there is reached by its path: SQLite, too, goes through the
+// handle.
 type Live struct {
 	Dir  *tree.Dir
 	Name string
@@ -37,8 +37,7 @@ func OpenLive(path string, owners tree.Owners) (Live, error) {
 // Close releases the directory. It may be called on the zero Live.
 func (l Live) Close() error { return l.Dir.Close() }
 
-// Path returns the path of the file with every link resolved, for messages and
-// for SQLite, which puts its own files beside it.
+// Path returns the path of the file with every link resolved, for messages.
 func (l Live) Path() string { return l.Dir.Name(l.Name) }
 
 // OpenReadOnly opens the database for reading, waiting up to busy for other
@@ -60,15 +59,15 @@ func (l Live) open(ctx context.Context, query string) (*sql.DB, error) {
 	if err := l.checkBeside(); err != nil {
 		return nil, err
 	}
-	rights, err := l.rights(info)
+	dir, err := l.Dir.OpenDir(".")
 	if err != nil {
 		return nil, err
 	}
-	return open(ctx, l.Path(), query, &opened{info.ID, rights})
+	return open(ctx, l.Path(), query, &opened{dir, info.ID})
 }
 
-// checkBeside refuses what lies in the place of a file of SQLite's and is none: SQLite
-// waits for ever to open a FIFO.
+// checkBeside names what lies in the place of a file of SQLite's and is none; SQLite,
+// which would not open it, does not say which it is.
 func (l Live) checkBeside() error {
 	for _, suffix := range []string{"-journal", "-wal", "-shm"} {
 		info, err := l.Dir.Lstat(l.Name + suffix)

@@ -50,7 +50,7 @@ func readOnly(busy time.Duration) string {
 // here and not at the first query. One connection: pragmas and transactions
 // belong to a connection, and these are used as one. It reads the schema, and so
 // may wait for a lock; ctx ends the wait. live is what must be opened, in a
-// directory of somebody else's.
+// directory of somebody else's, and is taken over.
 func open(ctx context.Context, path, query string, live *opened) (*sql.DB, error) {
 	c, err := newConnector(path, query, live)
 	if err != nil {

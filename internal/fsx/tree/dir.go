@@ -63,8 +63,11 @@ func (d *Dir) Fd() int { return d.fd }
 // not keep the entry itself from being a link or being swapped: whoever opens it
 // compares what was opened.
 func (d *Dir) ProcPath(name string) string {
-	return filepath.Join("/proc/self/fd", itoa(d.fd), filepath.FromSlash(name))
+	return filepath.Join(procFds, itoa(d.fd), filepath.FromSlash(name))
 }
+
+// procFds is the directory of this process's descriptors.
+const procFds = "/proc/self/fd"
 
 // OpenDir opens a directory below d; "." opens d once more.
 func (d *Dir) OpenDir(name string) (*Dir, error) { return d.openDir(name, 0) }
