@@ -159,8 +159,10 @@ func printRestorePlan(w io.Writer, p *restore.Plan, width int) {
 			humanize.IBytes(uint64(s.Free)))
 	}
 	printWarnings(w, p.Warnings)
-	for _, refusal := range p.Refusals {
-		fmt.Fprintln(w, refusal)
+	for i, refusal := range p.Refusals {
+		if i > 0 { // the first is the error that the command ends with
+			fmt.Fprintln(w, refusal)
+		}
 	}
 }
 

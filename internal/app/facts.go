@@ -44,7 +44,7 @@ func (a *App) Facts(ctx context.Context, now time.Time) (health.Facts, []snapsho
 		Legs: a.legFacts(ctx, now, seen, list, listErr, life, alive), Takes: a.takes(list, now),
 		Clocks: a.futures(seen, list, life.Beat, now),
 		Shrunk: suspects(list, now), Unverified: unverified(list, now), Settled: a.settled(),
-		Space: a.spaceFacts(ctx, now), History: a.historyFacts(ctx, list), Daemon: a.daemonFacts(ctx, life, alive, now),
+		Space: a.spaceFacts(ctx, now, list), History: a.historyFacts(ctx, list), Daemon: a.daemonFacts(ctx, life, alive, now),
 		Recipients: a.recipientsFact(), Shared: a.sharedFact(),
 	}
 	f.RestorePending = trouble(a.CheckNoPendingRestore())
@@ -73,7 +73,7 @@ func (a *App) Facts(ctx context.Context, now time.Time) (health.Facts, []snapsho
 	if lifeErr != nil {
 		f.Others = append(f.Others, health.Other{Name: "state_dir", Trouble: *trouble(lifeErr)})
 	}
-	f.Lock = a.lockFacts(now)
+	f.Lock = a.lockFacts(life.PID, now)
 	return f, list
 }
 
@@ -279,12 +279,13 @@ func unverified(list []snapshot.Snapshot, now time.Time) *health.Trouble {
 		Hint: "look at atocore.chroma_path and at the warnings of: atobackupd validate " + string(s.Stamp)}
 }
 
-func (a *App) spaceFacts(ctx context.Context, now time.Time) *health.Space {
+func (a *App) spaceFacts(ctx context.Context, now time.Time, list []snapshot.Snapshot) *health.Space {
 	s := a.space(ctx, now)
 	if s == nil {
 		return nil
 	}
-	return &health.Space{Free: s.Free, Keep: s.MinFree, Next: a.nextBytes(), FullInDays: s.FullInDays}
+	return &health.Space{Free: s.Free, Keep: s.MinFree, Next: a.nextBytes(), FullInDays: s.FullInDays,
+		Hint: a.roomHint(list)}
 }
 
 // nextBytes returns how many bytes the next full snapshot may need, without
@@ -424,9 +425,10 @@ func (a *App) recipientsFact() *health.Trouble {
 	return trouble(err)
 }
 
-// lockFacts says who holds the main lock and since when. Whoever takes it writes
-// itself into its file.
-func (a *App) lockFacts(now time.Time) *health.LockFacts {
+// lockFacts says who holds the main lock and since when, and how to see what that
+// process, which may be the daemon's, is at. Whoever takes it writes itself into its
+// file.
+func (a *App) lockFacts(daemon int, now time.Time) *health.LockFacts {
 	path := filepath.Join(a.Config.Backup.Dir, ".lock")
 	held, err := isLocked(path)
 	if err != nil || !held {
@@ -435,6 +437,16 @@ func (a *App) lockFacts(now time.Time) *health.LockFacts {
 	l := &health.LockFacts{Holder: fsx.LockHolder(path), Since: now}
 	if info, err := os.Stat(path); err == nil {
 		l.Since = info.ModTime()
+	}
+	var pid int
+	switch _, err := fmt.Sscanf(l.Holder, "pid %d", &pid); {
+	case err != nil:
+		l.Hint = "see which process that is: `fuser -v " + path + "`"
+	case pid == daemon:
+		l.Hint = "see what the daemon is at: `atobackupd status`; if that hangs: systemctl restart atobackupd"
+	default:
+		l.Hint = fmt.Sprintf("see what that process is at: `ps -o pid,etime,stat,args -p %d`; if it hangs: kill %d",
+			pid, pid)
 	}
 	return l
 }

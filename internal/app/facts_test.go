@@ -1,6 +1,7 @@
 package app
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -240,7 +241,7 @@ func TestLockFacts(t *testing.T) {
 	h := newHouse(t, "")
 	a := h.open()
 	defer a.Close()
-	if l := a.lockFacts(noon); l != nil {
+	if l := a.lockFacts(1, noon); l != nil {
 		t.Errorf("nobody: %+v", l)
 	}
 	lock, err := a.LockNow(t.Context(), "pruning")
@@ -251,14 +252,25 @@ func TestLockFacts(t *testing.T) {
 	if err := os.Chtimes(h.path("backups/.lock"), long, long); err != nil {
 		t.Fatal(err)
 	}
-	if l := a.lockFacts(noon); l == nil || !strings.Contains(l.Holder, "pruning") || !l.Since.Equal(long) {
-		t.Errorf("%+v", l)
+	for daemon, hint := range map[int]string{1: fmt.Sprintf("`ps -o pid,etime,stat,args -p %d`", os.Getpid()),
+		os.Getpid(): "`atobackupd status`"} {
+		if l := a.lockFacts(daemon, noon); l == nil || !strings.Contains(l.Holder, "pruning") ||
+			!l.Since.Equal(long) || !strings.Contains(l.Hint, hint) {
+			t.Errorf("%+v lacks %s", l, hint)
+		}
+	}
+	put(t, h.path("backups/.lock"), "")
+	if l := a.lockFacts(1, noon); l == nil || !strings.Contains(l.Hint, "`fuser -v "+h.path("backups/.lock")+"`") {
+		t.Errorf("a holder that does not say who it is: %+v", l)
+	}
+	if err := os.Chtimes(h.path("backups/.lock"), long, long); err != nil {
+		t.Fatal(err)
 	}
 	if !hasCondition(a.Report(t.Context(), time.Now()).Conditions, "lock") {
 		t.Error("nobody is told")
 	}
 	lock.Unlock()
-	if l := a.lockFacts(noon); l != nil {
+	if l := a.lockFacts(1, noon); l != nil {
 		t.Errorf("it is free again: %+v", l)
 	}
 }

@@ -2,13 +2,18 @@ package app
 
 import (
 	"context"
+	"fmt"
 	"math"
+	"os"
+	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/health"
 	"github.com/atocore/atobackupd/retention"
+	"github.com/atocore/atobackupd/snapshot"
 )
 
 // space tells how much is free at now and how that has gone.
@@ -28,6 +33,51 @@ func (a *App) space(ctx context.Context, now time.Time) *health.SpaceStatus {
 	}
 	s.GrowthPerDay, s.FullInDays = forecast(samples, free, s.MinFree)
 	return s
+}
+
+// roomHint says how to make room on the disk of the backups, by what has taken it.
+func (a *App) roomHint(list []snapshot.Snapshot) string {
+	dir := a.Config.Backup.Dir
+	size, err := fsx.Size(dir)
+	free, freeErr := fsx.Free(dir)
+	if err != nil || freeErr != nil {
+		return "see how full it is: df -h " + dir
+	}
+	var ours int64
+	for _, s := range list {
+		ours += s.Bytes
+	}
+	switch {
+	case a.Config.Backup.MinFree.Bytes() >= size:
+		return fmt.Sprintf("backup.min_free is more than the whole disk has (%d MiB): lower it, and then: "+
+			"atobackupd config check", size>>20)
+	case ours*2 >= size-free:
+		return "keep fewer snapshots: lower the counts of [retention], see what that deletes: " +
+			"`atobackupd prune --dry-run`, and then: atobackupd prune"
+	}
+	return "snapshots take little of it: see what takes the most, and remove or move that: `du -xhd1 " +
+		mountOf(dir) + " | sort -h`"
+}
+
+// mountOf returns the topmost directory above dir that lies on the same disk.
+func mountOf(dir string) string {
+	device := func(path string) (uint64, bool) {
+		info, err := os.Stat(path)
+		if err != nil {
+			return 0, false
+		}
+		s, ok := info.Sys().(*syscall.Stat_t)
+		return uint64(s.Dev), ok
+	}
+	own, known := device(dir)
+	for known && dir != "/" {
+		above := filepath.Dir(dir)
+		if on, ok := device(above); !ok || on != own {
+			break
+		}
+		dir = above
+	}
+	return dir
 }
 
 // freeSample is how many bytes were free on the disk after a prune, which is

@@ -626,10 +626,13 @@ var states = []state{
 		make: func(w *world) { w.must(os.Chmod(w.dir, 0o777)) },
 		end:  func(w *world) { w.must(os.Chmod(w.dir, 0o755)) }},
 	{name: "the next snapshot does not fit", want: "critical space", text: "must stay free",
-		make: func(w *world) { w.configure(func(c *config.Config) { c.Backup.MinFree = 1 << 60 }) },
-		end:  func(w *world) { w.configure(func(c *config.Config) { c.Backup.MinFree = 1 << 20 }) }},
+		make: func(w *world) {
+			w.configure(func(c *config.Config) { c.Backup.MinFree = 1 << 60 })
+			w.advises("atobackupd config check")
+		},
+		end: func(w *world) { w.configure(func(c *config.Config) { c.Backup.MinFree = 1 << 20 }) }},
 	{name: "the disk is full within two weeks", want: "warning space", text: "within 14 days",
-		make: func(w *world) { w.filling(10) },
+		make: func(w *world) { w.filling(10); w.advises("du -xhd1 ") },
 		end:  func(w *world) { w.record("UPDATE runs SET detail = '{}' WHERE job = 'prune'") }},
 	{name: "the disk is full within three days", want: "critical space", text: "within 3 days",
 		make: func(w *world) { w.filling(2) },
@@ -724,6 +727,7 @@ var states = []state{
 			w.must(err)
 			old := time.Now().Add(-61 * time.Minute)
 			w.must(os.Chtimes(w.path("backups/.lock"), old, old))
+			w.advises("atobackupd status")
 		},
 		end: func(w *world) { w.held.Unlock() }},
 

@@ -73,7 +73,10 @@ func (e *Error) parts(said []string) []string {
 	default:
 		add(cause.Error())
 	}
-	add(e.Hint)
+	// What is wrapped as plain text may end with the same hint.
+	if n := len(said); n == 0 || !strings.HasSuffix(said[n-1], ": "+e.Hint) {
+		add(e.Hint)
+	}
 	return said
 }
 

@@ -27,6 +27,8 @@ func TestErrorReads(t *testing.T) {
 			"config: /etc/x: permission denied"},
 		{&Error{Op: "config", Subject: "/etc/x", Err: &fs.PathError{Op: "open", Path: "/y", Err: fs.ErrPermission}},
 			"config: /etc/x: open /y: permission denied"},
+		{&Error{Op: "diff", Hint: "wait", Err: fmt.Errorf("live: %w", &Error{Op: "a", Err: why, Hint: "wait"})},
+			"diff: live: a: no such snapshot: wait"},
 		{WithoutHint(&Error{Op: "a", Hint: "outer", Err: &Error{Op: "b", Hint: "inner", Err: why}}),
 			"a: b: no such snapshot"},
 		{WithoutHint(why), "no such snapshot"},

@@ -1,6 +1,7 @@
 package fsx
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -20,12 +21,20 @@ func Free(path string) (int64, error) {
 	if err := unix.Statfs(path, &s); err != nil {
 		return 0, &os.PathError{Op: "statfs", Path: path, Err: err}
 	}
-	unit := s.Frsize // what the counts are in; some file systems advise larger reads in Bsize
-	if unit == 0 {
-		unit = s.Bsize
-	}
-	return int64(s.Bavail) * unit, nil
+	return int64(s.Bavail) * unitOf(s), nil
 }
+
+// Size returns the bytes that the file system that holds path has in all.
+func Size(path string) (int64, error) {
+	var s unix.Statfs_t
+	if err := unix.Statfs(path, &s); err != nil {
+		return 0, &os.PathError{Op: "statfs", Path: path, Err: err}
+	}
+	return int64(s.Blocks) * unitOf(s), nil
+}
+
+// unitOf returns what the counts are in; some file systems advise larger reads in Bsize.
+func unitOf(s unix.Statfs_t) int64 { return cmp.Or(s.Frsize, s.Bsize) }
 
 // RequireFree fails with kind NoSpace unless need bytes can be written below
 // path and keep bytes stay free after that.

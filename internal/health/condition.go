@@ -84,8 +84,8 @@ func (f Facts) conditions(now time.Time) []Condition {
 	add(ConditionDaemon, v, since)
 	if f.Lock != nil && now.Sub(f.Lock.Since) > lockPatience {
 		add(ConditionLock, verdict{level: LevelWarning, headline: "Something has held the lock for more than an hour.",
-			message: "it is held by " + f.Lock.Holder + " since " + Clock(f.Lock.Since),
-			hint:    "see what that process does: fuser -v, or ps -p PID"}, f.Lock.Since)
+			message: "it is held by " + f.Lock.Holder + " since " + Clock(f.Lock.Since), hint: f.Lock.Hint},
+			f.Lock.Since)
 	}
 	if len(f.Clocks) > 0 {
 		add(ConditionClock, verdict{level: LevelWarning, headline: "The clock is wrong, or was.",
@@ -140,8 +140,7 @@ func shrunk(list []Shrunk) (verdict, time.Time) {
 }
 
 func (s *Space) judge() verdict {
-	v := verdict{headline: "The disk of the backups is filling up.",
-		hint: "free some space, keep fewer snapshots ([retention]), or lower backup.min_free"}
+	v := verdict{headline: "The disk of the backups is filling up.", hint: s.Hint}
 	switch {
 	case s.Next > 0 && s.Free-s.Next < s.Keep:
 		v.level, v.headline = LevelCritical, "There is no room for the next snapshot."
@@ -195,7 +194,7 @@ func unheard(list []Trouble) (verdict, time.Time) {
 func (d Daemon) judge(now time.Time) (verdict, time.Time) {
 	switch {
 	case d.Second != nil:
-		return verdict{level: LevelCritical, headline: "Two daemons run at once.", message: d.Second.Message,
+		return verdict{level: LevelCritical, headline: "A second daemon was started, and refused.", message: d.Second.Message,
 			hint: d.Second.Hint}, d.Second.Since
 	case d.State == DaemonHung && now.Sub(d.Since).Abs() > daemonPatience:
 		return verdict{level: LevelCritical, headline: "The daemon hangs.", message: "it was last heard of at " +

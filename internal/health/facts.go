@@ -70,6 +70,7 @@ type Space struct {
 	Keep       int64 // that a take leaves free
 	Next       int64 // that the next full snapshot needs, at most
 	FullInDays *int  // nil when it does not grow
+	Hint       string
 }
 
 // History says how the record of what happened stands.
@@ -106,6 +107,7 @@ type Daemon struct {
 type LockFacts struct {
 	Holder string
 	Since  time.Time
+	Hint   string
 }
 
 // Takes says when the newest snapshots that count were taken. What comes after a

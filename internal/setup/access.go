@@ -28,9 +28,9 @@ import (
 	"github.com/atocore/atobackupd/snapshot/chroma"
 )
 
-// readable opens a file as whoever reads it will.
+// readable opens a file as whoever reads it will. A FIFO must not hang it.
 func readable(path string) error {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return withAccessHint(path, err)
 	}
