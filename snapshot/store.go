@@ -43,6 +43,18 @@ func (s *Store) Prepare() error {
 	return s.checkPlace()
 }
 
+// Check finds out, of the directories that are there, what Prepare would. It makes
+// nothing.
+func (s *Store) Check() error {
+	if err := s.checkOwnDirs(); err != nil {
+		return err
+	}
+	if err := s.checkPlace(); !fsx.IsMissing(err) {
+		return err
+	}
+	return nil
+}
+
 // checkPlace finds out whether what is staged can be renamed into place. A
 // rename ends at a mount, also at a bind mount of the same file system, and at
 // a btrfs subvolume, which is no mount but has a device number of its own.

@@ -179,6 +179,13 @@ func (c *checker) paths(ctx context.Context) {
 			c.fail("backup.dir", writableDir(dir))
 		}
 	}
+	store, err := snapshot.OpenExisting(b.Dir)
+	if err == nil {
+		err = store.Check()
+	}
+	if err != nil {
+		c.errs = append(c.errs, err) // it names backup.dir itself
+	}
 	c.fail("state_dir", writableDir(c.cfg.StateDir))
 	c.space()
 	if b.ChromaMethod == chroma.MethodAPI {
