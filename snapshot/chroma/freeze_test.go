@@ -135,7 +135,7 @@ func TestFreezeCommandFails(t *testing.T) {
 func TestFreezeDeadlineThawsByItself(t *testing.T) {
 	src, into, s := unpack(t, "whole"), t.TempDir(), newService(t)
 	f := s.freeze()
-	f.Deadline = 200 * time.Millisecond
+	f.Deadline = 2 * time.Second // in which a busy machine starts the command
 	stop := fsx.Observe(func(op fsx.Op, path string) error {
 		if op != fsx.OpCopy {
 			return nil
