@@ -134,7 +134,15 @@ func filesSize(files []File) (sum int64) {
 // digestBuffers are reused: a Chroma directory may have very many small files.
 var digestBuffers = sync.Pool{New: func() any { return new([1 << 20]byte) }}
 
-func digestFile(ctx context.Context, root *os.Root, name string, progress func(bytes int64)) (string, error) {
+func digestFile(ctx context.Context, root *os.Root, name string, progress func(bytes int64)) (sum string, err error) {
+	err = fsx.OnCore(ctx, func() (err error) {
+		sum, err = readDigest(ctx, root, name, progress)
+		return err
+	})
+	return sum, err
+}
+
+func readDigest(ctx context.Context, root *os.Root, name string, progress func(bytes int64)) (string, error) {
 	// O_NONBLOCK: a FIFO that took the place of a file must not hang us.
 	f, err := root.OpenFile(filepath.FromSlash(name), os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
 	if err != nil {

@@ -10,7 +10,9 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 
+	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/snapshot/sqlite"
 )
 
@@ -81,20 +83,22 @@ func (v *validator) judgeDatabase(ctx context.Context, path string) error {
 	content := &validator{root: v.root, dir: v.dir, recognised: v.recognised}
 	reading, stop := context.WithCancel(ctx)
 	var contentErr error
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		contentErr = sqlite.WithStored(reading, path, content.database)
-	}()
+	var beside sync.WaitGroup
+	readContent := func() {
+		contentErr = fsx.OnCore(reading, func() error { return sqlite.WithStored(reading, path, content.database) })
+	}
 	sound := false
-	err := sqlite.WithStored(ctx, path, func(ctx context.Context, db *sql.DB, size int64) (err error) {
-		sound, err = v.integrity(ctx, db, size)
-		return err
+	err := fsx.OnCore(ctx, func() error {
+		beside.Go(readContent) // not before: the check of the integrity takes longest
+		return sqlite.WithStored(ctx, path, func(ctx context.Context, db *sql.DB, size int64) (err error) {
+			sound, err = v.integrity(ctx, db, size)
+			return err
+		})
 	})
 	if !sound {
 		stop()
 	}
-	<-done
+	beside.Wait()
 	stop()
 	if sound && err == nil {
 		err = contentErr

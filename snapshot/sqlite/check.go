@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/atocore/atobackupd/internal/fsx"
 )
 
 // The codes of Findings. They are stable: programs read them.
@@ -66,7 +68,7 @@ func Check(ctx context.Context, path string, o CheckOptions) (problems, warnings
 	} else if err != nil {
 		return nil, nil, err
 	}
-	err = WithStored(ctx, path, func(ctx context.Context, db *sql.DB, size int64) error {
+	judge := func(ctx context.Context, db *sql.DB, size int64) error {
 		reports, unchecked, err := Integrity(ctx, db, size)
 		if err != nil {
 			return err
@@ -87,7 +89,8 @@ func Check(ctx context.Context, path string, o CheckOptions) (problems, warnings
 		keys, err := checkForeignKeys(ctx, db, size, path)
 		warnings = append(warnings, keys...)
 		return err
-	})
+	}
+	err = fsx.OnCore(ctx, func() error { return WithStored(ctx, path, judge) })
 	switch {
 	case err == nil:
 		return problems, warnings, nil
