@@ -21,7 +21,7 @@ func (s *session) anchor(
 	s.progress.Tell("save what was live before", 0, 0)
 	o.Kind, o.Tolerant, o.Chroma.Method, o.Full = snapshot.PreRestore, true, chroma.MethodCold, false
 	o.RecordAs = snapshot.Sources{DB: s.Live.DB, Registry: s.Live.Registry, Chroma: s.Live.Chroma}
-	o.Owners = s.owners
+	o.Owners, o.Proven = s.owners, s.proven
 	from := o.RecordAs
 	from.Chroma = ""
 	for _, t := range s.Sets {

@@ -34,7 +34,7 @@ func (r *Request) replace(ctx context.Context, plan *Plan, res *Result) error {
 	if err := s.prepare(ctx, plan.artifacts, plan.src); err != nil {
 		return r.failed(err)
 	}
-	s.IntegrityOK = plan.integrityOK()
+	s.IntegrityOK, s.proven = plan.integrityOK(), plan.src.proven
 	if r.Service != nil {
 		return r.managed(ctx, s, res)
 	}

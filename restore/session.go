@@ -14,6 +14,7 @@ import (
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/fsx/tree"
+	"github.com/atocore/atobackupd/snapshot"
 )
 
 // session is one restore on its way, in this process or taken over from one
@@ -26,7 +27,8 @@ type session struct {
 	progress  fsx.Progress
 	warnings  []string
 	warning   sync.Mutex
-	resumed   bool // taken over from another process
+	resumed   bool             // taken over from another process
+	proven    *snapshot.Proven // the snapshot that is restored, where this process has validated it
 
 	setAsidePaths []string // where things were moved that stay
 }

@@ -22,6 +22,7 @@ type source struct {
 	content  snapshot.Content
 	files    map[string]snapshot.File // by path; empty without a manifest
 	problems []string                 // why it is not valid; none when it is
+	proven   *snapshot.Proven         // by validate
 }
 
 // openSource opens a snapshot and reads its documents. One that cannot be read
@@ -56,7 +57,7 @@ func (s *source) validate(ctx context.Context, chroma bool, o snapshot.ValidateO
 	if err != nil {
 		return err
 	}
-	s.problems = result.Errors
+	s.problems, s.proven = result.Errors, result.Proven()
 	if !result.Valid && len(s.problems) == 0 {
 		s.problems = []string{"nothing of it could be checked"}
 	}

@@ -49,10 +49,7 @@ func (t *takeRun) copyDB(ctx context.Context) error {
 		})
 	}
 	if err == nil {
-		group, judging := errgroup.WithContext(ctx)
-		group.Go(func() error { return t.judgeDB(judging) })
-		group.Go(func() error { return t.digestCopies(judging, DBFile) })
-		err = group.Wait()
+		err = t.judgeAndDigestDB(ctx)
 	}
 	switch {
 	case ctx.Err() != nil:
@@ -64,6 +61,29 @@ func (t *takeRun) copyDB(ctx context.Context) error {
 	}
 	artifact.Included, artifact.Method, artifact.Bytes, artifact.Files = true, copied.Method, copied.Bytes, 1
 	return t.keepLive(t.from.db.Dir, t.from.db.Name, DBFile)
+}
+
+// judgeAndDigestDB checks the copy beside its digest, or not at all where the digest
+// proves it.
+func (t *takeRun) judgeAndDigestDB(ctx context.Context) error {
+	if t.o.Proven == nil {
+		group, judging := errgroup.WithContext(ctx)
+		group.Go(func() error { return t.judgeDB(judging) })
+		group.Go(func() error { return t.digestCopies(judging, DBFile) })
+		return group.Wait()
+	}
+	if err := t.digestCopies(ctx, DBFile); err != nil {
+		return err
+	}
+	if !t.o.Proven.holds(DBFile, t.copied) {
+		return t.judgeDB(ctx)
+	}
+	info, err := sqlite.Inspect(ctx, t.path(DBFile))
+	if err != nil {
+		return err
+	}
+	t.manifest.DB = dbInfo(info)
+	return nil
 }
 
 // judgeDB checks the copy and records what it is like.

@@ -116,7 +116,15 @@ func (t *takeRun) saveRawChroma(ctx context.Context, cause error) (chroma.Copied
 func (t *takeRun) chromaOptions() chroma.Options {
 	o := t.o.Chroma
 	o.Share, o.Scratch = t.o.Share.reflinks(), t.store.staging()
-	o.Beside = func(ctx context.Context) error { return t.digestCopies(ctx, ChromaDir) }
+	digestAll := func(ctx context.Context) error { return t.digestCopies(ctx, ChromaDir) }
+	if t.o.Proven == nil {
+		o.Beside = digestAll
+		return o
+	}
+	o.Known = func(ctx context.Context) (bool, error) {
+		err := digestAll(ctx)
+		return t.o.Proven.holds(ChromaDir, t.copied), err
+	}
 	return o
 }
 

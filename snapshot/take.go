@@ -38,6 +38,10 @@ type TakeOptions struct {
 	// is saved raw as it is, and the snapshot is published as invalid.
 	Tolerant bool
 
+	// Proven, which may be nil, is what the same run has validated just now: an
+	// artifact with the same bytes is not checked again.
+	Proven *Proven
+
 	// RecordAs are the live paths that the manifest names, where the sources are
 	// copies of them that lie elsewhere; the zero value names the sources.
 	RecordAs Sources

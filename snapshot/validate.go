@@ -26,7 +26,12 @@ type Result struct {
 	DurationMS int64    `json:"duration_ms"`
 
 	damaged []damage // the findings that are about one path each
+	proven  *Proven
 }
+
+// Proven returns what a later copy in the same run may be compared with, instead of
+// being checked itself; nil where there is anything to say about the snapshot.
+func (r *Result) Proven() *Proven { return r.proven }
 
 // damage is a path that is not what the manifest says, and in which way.
 type damage struct{ path, why string }
@@ -108,6 +113,9 @@ func ValidateDir(ctx context.Context, dir, stamp string, o ValidateOptions) (res
 	}
 	if manifest != nil {
 		carryOver(manifest.Validation, &result)
+		if len(result.Errors)+len(result.Warnings) == 0 {
+			result.proven = newProven(dir, manifest)
+		}
 	}
 	return result, nil
 }
