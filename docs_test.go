@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/atocore/atobackupd/internal/config"
 	"github.com/atocore/atobackupd/internal/health"
 )
 
@@ -171,6 +172,43 @@ func TestCommandsInPagesExist(t *testing.T) {
 	}
 	if count < 100 {
 		t.Errorf("only %d command lines were found in the pages", count)
+	}
+}
+
+var tomlBlock = regexp.MustCompile("(?ms)^ *```toml\n(.*?)^ *```$")
+
+// TestConfigurationsInPagesAreAccepted puts what a page shows of a configuration into
+// one that lacks nothing else.
+func TestConfigurationsInPagesAreAccepted(t *testing.T) {
+	rest := map[string][]string{
+		"[atocore]":    {`db_path = "/srv/atocore.db"`, `chroma_path = "/srv/chroma"`},
+		"[backup]":     {`dir = "/srv/backups"`},
+		"[encryption]": {`recipients = ["age1w0p7p4ch832p5kjaschxfpztefcadgz7d7mvlat7sjsk7tzy9fjql7a0qq"]`},
+	}
+	count := 0
+	for name, text := range pages(t) {
+		for _, m := range tomlBlock.FindAllStringSubmatch(text, -1) {
+			count++
+			shown := m[1]
+			for table, lines := range rest {
+				for _, line := range lines {
+					key, _, _ := strings.Cut(line, " = ")
+					switch {
+					case regexp.MustCompile(`(?m)^` + key + ` = `).MatchString(shown):
+					case strings.Contains(shown, table+"\n"):
+						shown = strings.Replace(shown, table+"\n", table+"\n"+line+"\n", 1)
+					default:
+						shown += "\n" + table + "\n" + line + "\n"
+					}
+				}
+			}
+			if _, err := config.Parse(name, []byte(shown)); err != nil {
+				t.Errorf("%v, in\n%s", err, m[1])
+			}
+		}
+	}
+	if count < 6 {
+		t.Errorf("only %d pieces of a configuration were found in the pages", count)
 	}
 }
 

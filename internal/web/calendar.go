@@ -40,7 +40,8 @@ type mark struct {
 	holders []string // targets
 }
 
-// calendar lays the snapshots out by the days of the configured zone.
+// calendar lays the snapshots out by the days of the configured zone, from the first
+// month that has one.
 func (v *dashboardView) calendar() []month {
 	marks := v.marksByDay()
 	now := v.clock.now
@@ -48,6 +49,9 @@ func (v *dashboardView) calendar() []month {
 	var months []month
 	for m := range calendarMonths {
 		months = append(months, newMonth(first.AddDate(0, m, 0), marks, now.Format(time.DateOnly)))
+	}
+	for len(months) > 1 && !months[0].holdsAny() {
+		months = months[1:]
 	}
 	return months
 }
@@ -90,6 +94,13 @@ func compareMarks(a, b mark) int {
 		return 1
 	}
 	return strings.Compare(string(b.stamp), string(a.stamp))
+}
+
+// holdsAny reports whether a day of the month has a snapshot.
+func (m month) holdsAny() bool {
+	return slices.ContainsFunc(m.Weeks, func(week [7]cell) bool {
+		return slices.ContainsFunc(week[:], func(c cell) bool { return c.Link != "" })
+	})
 }
 
 func newMonth(first time.Time, marks map[string][]mark, today string) month {

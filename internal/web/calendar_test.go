@@ -85,7 +85,11 @@ func TestCalendarGoesByTheZone(t *testing.T) {
 		{Stamp: "20260401T110000Z", Kind: snapshot.Manual, Valid: &no},
 	}}
 	st.judge()
-	c := newDashboard(st).Months[5].Weeks[0][3]
+	months := newDashboard(st).Months
+	if len(months) != 1 || months[0].Name != "April 2026" {
+		t.Fatalf("%d months, from %s: those before the first snapshot say nothing", len(months), months[0].Name)
+	}
+	c := months[0].Weeks[0][3]
 	if c.Day != 1 || c.Link != "/snapshots/20260401T100000Z" || c.Class != "monthly" || c.Marks != "DWM" ||
 		strings.Count(c.Label, ";") != 3 || !strings.Contains(c.Label, "20260401T110000Z, not valid") {
 		t.Errorf("1 April: %+v", c)
