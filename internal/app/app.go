@@ -96,6 +96,9 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (app *App, err err
 	if err := a.openStore(ctx); err != nil {
 		return nil, err
 	}
+	if !o.ReadOnly && !o.Daemon {
+		a.beatFromCommand()
+	}
 	if pending := a.CheckNoPendingRestore(); pending != nil && !a.Options.EndsRestore {
 		a.notice(pending.Error())
 	}

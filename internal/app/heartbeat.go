@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"crypto/rand"
 	"fmt"
 	"strings"
@@ -61,8 +62,31 @@ func (a *App) SetPulse(pulse func(leg string, b notify.Beat)) {
 	a.process.pulse = pulse
 }
 
-// beatLegs sends a heartbeat to each leg that a run counts for; only the daemon
-// does.
+// lastWord is how long a command waits at its end for heartbeats to arrive.
+const lastWord = 3 * time.Second
+
+// beatFromCommand makes a command call the heartbeats: what it does counts for a leg as
+// what the daemon does.
+func (a *App) beatFromCommand() {
+	addresses := a.Config.Notify.Heartbeats
+	if len(addresses) == 0 {
+		return
+	}
+	h := notify.StartHeartbeats(addresses, func(_ string, err error) {
+		if err != nil {
+			a.Options.Log.Warn(err.Error())
+		}
+	})
+	a.SetPulse(h.Beat)
+	a.closers = append(a.closers, func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), lastWord)
+		defer cancel()
+		_ = h.Stop(ctx) // what did not arrive was logged, and the work is done
+		return nil
+	})
+}
+
+// beatLegs sends a heartbeat to each leg that a run counts for.
 func (a *App) beatLegs(legs []string, b notify.Beat) {
 	a.process.mu.Lock()
 	pulse := a.process.pulse

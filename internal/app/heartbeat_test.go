@@ -2,9 +2,12 @@ package app
 
 import (
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -51,6 +54,40 @@ func (h *heart) want(t *testing.T, name string, want ...string) {
 	h.beats = nil
 }
 
+// A command's run calls the addresses of its legs as the daemon's does, before the
+// command ends; one that only looks calls none.
+func TestCommandBeats(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var heard []string
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		heard = append(heard, r.URL.Path)
+	}))
+	defer server.Close()
+	h := newHouse(t, "[notify.heartbeats]\nsnapshot = \""+server.URL+"/x\"\n")
+	for _, test := range []struct {
+		err  error
+		want []string
+	}{{nil, []string{"/x/start", "/x"}}, {errors.New("torn"), []string{"/x/start", "/x/fail"}}} {
+		a := h.open()
+		_ = a.runJob(t.Context(), "backup", health.LegSnapshot, history.Run{}, func(run *jobRun) error {
+			run.begun()
+			return test.err
+		})
+		if err := a.Close(); err != nil {
+			t.Fatal(err)
+		}
+		mu.Lock()
+		if !slices.Equal(heard, test.want) {
+			t.Errorf("%v: heard %q, want %q", test.err, heard, test.want)
+		}
+		heard = nil
+		mu.Unlock()
+	}
+}
+
 // In which order the legs of a run hear of it, all with one id: the start once the
 // work has begun, then how it ended.
 func TestHeartbeatOrder(t *testing.T) {
@@ -92,7 +129,7 @@ func TestHeartbeatOrder(t *testing.T) {
 			t.Errorf("%s: %d run ids", test.name, len(ids))
 		}
 	}
-	// In a command nobody listens.
+	// Where no address is configured nobody listens.
 	a.SetPulse(nil)
 	run(health.LegSnapshot, nil, true)
 	heard.want(t, "nobody listens")

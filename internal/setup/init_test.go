@@ -222,6 +222,32 @@ func TestInitRefuses(t *testing.T) {
 	}
 }
 
+// AtoCore's own backup directory is most often its own: init says what to run before
+// config check and backup refuse it.
+func TestInitNamesSharedBackups(t *testing.T) {
+	dir := atocore(t)
+	backups := filepath.Join(dir, "srv/backups")
+	if err := errors.Join(os.Mkdir(backups, 0o755), os.Chmod(backups, 0o777)); err != nil {
+		t.Fatal(err)
+	}
+	report, err := Init(t.Context(), initRequest(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(report.Next, func(step string) bool { return strings.Contains(step, "chmod go-w "+backups) })
+	if check := slices.Index(report.Next, "atobackupd config check"); i < 0 || i > check {
+		t.Fatalf("%q", report.Next)
+	}
+	_, command, _ := strings.Cut(report.Next[i], "the backups: ")
+	if out, err := exec.Command("sh", "-c", command).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v: %s", command, err, out)
+	}
+	again, err := Init(t.Context(), initRequest(dir))
+	if err != nil || len(again.Next) != len(report.Next)-1 {
+		t.Errorf("after %s: %v: %q", command, err, again.Next)
+	}
+}
+
 // What a lost signing key signed is the only way to know a vault again: a second init
 // makes no other one, and the check of the configuration finds it missing.
 func TestInitKeepsToALostSigningKey(t *testing.T) {

@@ -13,7 +13,9 @@ import (
 
 	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/internal/config"
+	"github.com/atocore/atobackupd/internal/escape"
 	"github.com/atocore/atobackupd/internal/fsx"
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/offsite"
 )
 
@@ -126,6 +128,22 @@ func (r *InitRequest) secondMachine(cfg *config.Config, report *InitReport) (err
 	return nil
 }
 
+// takeOverScript is where the package has it.
+const takeOverScript = "/usr/share/atobackupd/take-over"
+
+// takeOver returns the command that makes the backups nobody else's: the package's
+// script, which gives them to the service as well, or what must be changed at least.
+func takeOver(dir string, shared []tree.Offence) string {
+	if _, err := os.Stat(takeOverScript); err == nil {
+		return takeOverScript + " " + escape.ShellWord(dir)
+	}
+	var commands []string
+	for _, offence := range shared {
+		commands = append(commands, offence.Mend)
+	}
+	return strings.Join(commands, " && ")
+}
+
 // next says what to do now, in order.
 func (r *InitRequest) next(cfg *config.Config, report InitReport) []string {
 	var next []string
@@ -140,6 +158,10 @@ func (r *InitRequest) next(cfg *config.Config, report InitReport) []string {
 			report.Identity.Path)
 	}
 	add("print %s, or put it where the secret key is", report.RecoverySheet.Path)
+	if shared, err := app.SharedPlaces(cfg); err == nil && len(shared) > 0 {
+		add("until this is done nothing is backed up, because another user can change the backups: %s",
+			takeOver(cfg.Backup.Dir, shared))
+	}
 	for _, t := range cfg.Offsite {
 		if t.Type == "sftp" {
 			add("copy %s to %s and run it there as root: it makes the account, the key file and the vault",
