@@ -27,6 +27,10 @@ type PullOptions struct {
 	Signers    crypt.Signers // the public key that must have signed it
 	Progress   fsx.Progress
 
+	// Uncached is for what nobody is going to read soon: it is not kept in the page
+	// cache, where it would push out what is in use.
+	Uncached bool
+
 	// Owners are those whose links in the destination's path are followed; root
 	// and the caller where there are none.
 	Owners tree.Owners

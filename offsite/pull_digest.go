@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"hash"
+	"os"
 	"slices"
 	"sync"
 
@@ -20,6 +21,7 @@ type fileDigest struct {
 	mu    sync.Mutex
 	busy  bool              // somebody is digesting
 	next  int64             // all pages before it are digested
+	freed int64             // all pages before it have been asked out of the page cache
 	ready map[int64]int64   // final pages from there on: first page to the page after the last
 	hash  hash.Hash         // of the pages before next; nil at first and in the end
 	done  bool              // next is the end
@@ -150,8 +152,29 @@ func (w *packReader) digest(file int, hash hash.Hash, page, end int64) error {
 			// As well as it can be done: it only makes the end quicker.
 			_ = unix.SyncFileRange(int(f.Fd()), page*PageSize, int64(len(data)), unix.SYNC_FILE_RANGE_WRITE)
 		}
+		if w.uncached {
+			w.digests[file].free(f, page)
+		}
 	}
 	return nil
+}
+
+// How far behind the digest pages are asked out of the page cache, by when they have
+// mostly been written out and can go, and how many at a time.
+const (
+	freeBehind = 48 * chunkPages
+	freeStep   = 16 * chunkPages
+)
+
+// free asks the pages that lie well before the given one out of the page cache; what
+// is not written out yet stays, until the next time. New pages take their room: where
+// a hypervisor takes back what is free, the first use of any other is slow, ten times
+// as slow as all the rest of writing it.
+func (d *fileDigest) free(f *os.File, page int64) {
+	if to := page - freeBehind; to >= d.freed+freeStep {
+		_ = unix.Fadvise(int(f.Fd()), 0, to*PageSize, unix.FADV_DONTNEED)
+		d.freed = to
+	}
 }
 
 // matches reports whether all of a file was digested and is what it was.

@@ -30,6 +30,7 @@ type restorer struct {
 	identities crypt.Identities
 	patches    patchFile
 	digests    []fileDigest
+	uncached   bool
 	progress   progress
 }
 
@@ -48,7 +49,7 @@ func (v *Vault) restoreFiles(
 	if err := makeEntries(root, m); err != nil {
 		return err
 	}
-	f.vault, f.sums, f.identities = v, sums, o.Identities
+	f.vault, f.sums, f.identities, f.uncached = v, sums, o.Identities, o.Uncached
 	f.progress.tell, f.progress.step = o.Progress, string(m.Stamp)
 	if err := f.readPacks(ctx, packReadsOf(m, patchRuns), (*packReader).putPatch); err != nil {
 		return err

@@ -57,7 +57,7 @@ func (c *cli) fetchFromVault(ctx context.Context, v *app.Vault, name, identity, 
 	if err != nil {
 		return err
 	}
-	stored, warnings, err := v.Restore(ctx, name, identities, to, c.progress.update)
+	stored, warnings, err := v.Restore(ctx, name, identities, to, true, c.progress.update)
 	for _, warning := range warnings {
 		c.progress.line(c.stderr, "atobackupd: warning: "+warning)
 	}

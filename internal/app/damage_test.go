@@ -96,7 +96,7 @@ func (h *shipped) wantWhole(a *App) {
 	defer v.Close()
 	for i, stamp := range h.stamps {
 		to := filepath.Join(h.t.TempDir(), "out")
-		if _, _, err := v.Restore(h.t.Context(), string(stamp), identities, to, nil); err != nil {
+		if _, _, err := v.Restore(h.t.Context(), string(stamp), identities, to, false, nil); err != nil {
 			h.t.Errorf("%s: %v", stamp, err)
 			continue
 		}

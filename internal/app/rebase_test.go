@@ -94,7 +94,7 @@ func (h *house) wantOpens(a *App, key string, want bool) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	_, _, err = v.Restore(h.t.Context(), "latest", identities, h.t.TempDir(), nil)
+	_, _, err = v.Restore(h.t.Context(), "latest", identities, h.t.TempDir(), false, nil)
 	var f *failure.Error
 	if want != (err == nil) || err != nil && !errors.As(err, &f) {
 		h.t.Errorf("%s: %v", key, err)

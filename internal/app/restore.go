@@ -152,7 +152,7 @@ func (a *App) fetchForRestore(ctx context.Context, r RestoreRequest,
 		}
 	}
 	request.Dir = filepath.Join(dir, "snapshot")
-	stored, warnings, err := v.Restore(ctx, r.Name, identities, request.Dir, a.progressOf("restore"))
+	stored, warnings, err := v.Restore(ctx, r.Name, identities, request.Dir, false, a.progressOf("restore"))
 	for _, warning := range warnings {
 		a.notice(warning)
 	}

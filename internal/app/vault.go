@@ -216,8 +216,9 @@ func openUnnamed(ctx context.Context, remote offsite.Remote, name, id string, si
 			"`atobackupd vault init` on the host writes it anew"}}, nil
 }
 
-// Restore fetches one snapshot, by stamp, push or "latest", into a directory.
-func (v *Vault) Restore(ctx context.Context, name string, identities crypt.Identities, dest string,
+// Restore fetches one snapshot, by stamp, push or "latest", into a directory; uncached
+// where this process does not read it afterwards.
+func (v *Vault) Restore(ctx context.Context, name string, identities crypt.Identities, dest string, uncached bool,
 	progress fsx.Progress) (stored offsite.Stored, warnings []string, err error) {
 	if err := v.refuseInside(dest); err != nil {
 		return stored, nil, err
@@ -228,7 +229,7 @@ func (v *Vault) Restore(ctx context.Context, name string, identities crypt.Ident
 	}
 	return stored, warnings, v.Pull(ctx, stored, dest, offsite.PullOptions{
 		Identities: identities, Signers: v.Signers,
-		Progress: progress.Prefix(v.Name), Owners: v.owners(),
+		Progress: progress.Prefix(v.Name), Owners: v.owners(), Uncached: uncached,
 	})
 }
 
@@ -330,7 +331,7 @@ func (v *Vault) Drill(ctx context.Context, name string, identities crypt.Identit
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
 	fetched := filepath.Join(work, "snapshot")
-	stored, _, err := v.Restore(ctx, name, identities, fetched, progress)
+	stored, _, err := v.Restore(ctx, name, identities, fetched, false, progress)
 	if failure.KindOf(err) == failure.Invalid {
 		v.noteDamage(ctx, err, stored, "drill", version)
 	}
