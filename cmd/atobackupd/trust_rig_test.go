@@ -158,6 +158,14 @@ var attempts = []attempt{
 		rss:    1500, within: 4 * time.Minute,
 	},
 	{
+		position: "A", name: "an index of which one call takes days, and no signal ends it",
+		attack: `sqlite3 store/data/db/atocore.db 'create table h (a); insert into h values (1); create index i on h(a); ` +
+			`pragma writable_schema=on' "update sqlite_master set sql = 'create index i on h(instr(hex(zeroblob(40000000)), ` +
+			`hex(zeroblob(20000000)) || a))' where name = 'i'"`,
+		defend: "timeout -k 2 60 $A --config config.toml backup; echo status $?; a backup",
+		want:   `(?s)not evaluated here.*status 0.*status 0`,
+	},
+	{
 		position: "A", name: "control characters in the names of a FIFO, a link and a table",
 		prepare: "a backup --chroma",
 		attack: `cd store/data; n=$(printf 'x\033]0;owned\007\033[2Jy\nz'); mkfifo "chroma/$n"; ` +

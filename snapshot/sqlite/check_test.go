@@ -382,16 +382,28 @@ func TestIntegrityOfOthersSchemas(t *testing.T) {
 		"a collation": {
 			sql:     []string{"CREATE TABLE p(x TEXT)", "INSERT INTO p VALUES('a'), ('b')", "CREATE INDEX i ON p(x)"},
 			schema:  "UPDATE sqlite_master SET sql = 'CREATE INDEX i ON p(x COLLATE icu_root)' WHERE name = 'i'",
-			warning: `table "p" uses what only the application has (`,
+			warning: `table "p" uses what is not evaluated here (`,
 		},
 		"a function": {
 			sql:     []string{"CREATE TABLE p(x TEXT)", "INSERT INTO p VALUES('a')", "CREATE INDEX i ON p(upper(x))"},
 			schema:  "UPDATE sqlite_master SET sql = 'CREATE INDEX i ON p(theirs(x))' WHERE name = 'i'",
-			warning: `table "p" uses what only the application has (`,
+			warning: `table "p" uses what is not evaluated here (`,
 		},
 		"a module": {
 			sql:    []string{"CREATE VIRTUAL TABLE v USING fts5(x)"}, // its shadow tables are checked all the same
 			schema: "UPDATE sqlite_master SET sql = 'CREATE VIRTUAL TABLE v USING theirs(x)' WHERE name = 'v'",
+		},
+		"days for a row": {
+			sql: []string{"CREATE TABLE h(a)", "CREATE INDEX i ON h(a)", "INSERT INTO h VALUES(1)"},
+			schema: "UPDATE sqlite_master SET sql = 'CREATE INDEX i ON h(instr(hex(zeroblob(40000000)), " +
+				"hex(zeroblob(20000000)) || a))' WHERE name = 'i'",
+			warning: `table "h" uses what is not evaluated here (`,
+		},
+		"days for a pattern": {
+			sql: []string{"CREATE TABLE h(a)", "CREATE INDEX i ON h(a)", "INSERT INTO h VALUES(1)"},
+			schema: "UPDATE sqlite_master SET sql = 'CREATE INDEX i ON h(hex(zeroblob(40000000)) LIKE (''%'' || " +
+				"hex(zeroblob(20000)) || a))' WHERE name = 'i'",
+			problem: "LIKE or GLOB pattern too complex",
 		},
 		"gigabytes for a row": {
 			sql: []string{

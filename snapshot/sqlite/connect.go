@@ -11,6 +11,7 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+	"modernc.org/libc"          // what the driver runs on, in the version that it asks for
 	sqlite "modernc.org/sqlite" // the driver "sqlite"; only this package and internal/history import it
 	sqlite3 "modernc.org/sqlite/lib"
 
@@ -21,9 +22,10 @@ import (
 // more memory than maxHeap, ends the statement that needs it with an error of
 // SQLite's: an expression in an index may ask for gigabytes.
 const (
-	maxValue = 128 << 20 // bytes of a row, of a text or of a blob
-	maxSQL   = 16 << 20  // bytes of a statement, so of a table's declaration
-	maxHeap  = 512 << 20 // of all of SQLite's connections in this process together
+	maxValue   = 128 << 20 // bytes of a row, of a text or of a blob
+	maxSQL     = 16 << 20  // bytes of a statement, so of a table's declaration
+	maxPattern = 250       // bytes of a LIKE's or GLOB's pattern: it costs as much for each byte of the text
+	maxHeap    = 512 << 20 // of all of SQLite's connections in this process together
 )
 
 // defences are for every connection. The schema may be anybody's: nothing in it
@@ -104,45 +106,57 @@ func (c *connector) prepare(conn driver.Conn) error {
 	}
 	h.limit(sqlite3.SQLITE_LIMIT_LENGTH, maxValue)
 	h.limit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, maxSQL)
+	h.limit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, maxPattern)
 	h.limit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
 	return nil
 }
 
 // handle is SQLite's own handle of a connection, which the driver has no method
-// for: the two calls that are needed here are made through its fields.
-type handle struct{ db, tls reflect.Value }
+// for: the calls that are needed here are made through its fields.
+type handle struct {
+	db  uintptr
+	tls *libc.TLS
+}
 
-func handleOf(conn driver.Conn) (h handle, err error) {
+func handleOf(conn any) (h handle, err error) {
 	v := reflect.ValueOf(conn)
+	var db, tls reflect.Value
 	if v.Kind() == reflect.Pointer && v.Elem().Kind() == reflect.Struct {
-		h.db, h.tls = v.Elem().FieldByName("db"), v.Elem().FieldByName("tls")
+		db, tls = v.Elem().FieldByName("db"), v.Elem().FieldByName("tls")
 	}
-	if !h.db.IsValid() || !h.tls.IsValid() || h.db.Kind() != reflect.Uintptr || h.tls.Kind() != reflect.Pointer {
+	if !db.IsValid() || !tls.IsValid() || db.Kind() != reflect.Uintptr || tls.Type() != reflect.TypeFor[*libc.TLS]() {
 		return h, fmt.Errorf("the SQLite driver's connection %T is not the one that this program was built for", conn)
 	}
-	h.db = reflect.ValueOf(uintptr(h.db.Uint()))
-	h.tls = reflect.NewAt(h.tls.Type(), unsafe.Pointer(h.tls.UnsafeAddr())).Elem()
-	return h, nil
+	return handle{uintptr(db.Uint()), (*libc.TLS)(tls.UnsafePointer())}, nil
 }
 
-func (h handle) limit(id, most int32) {
-	reflect.ValueOf(sqlite3.Xsqlite3_limit).Call(
-		[]reflect.Value{h.tls, h.db, reflect.ValueOf(id), reflect.ValueOf(most)},
-	)
-}
+func (h handle) limit(id, most int32) { sqlite3.Xsqlite3_limit(h.tls, h.db, id, most) }
 
 // mainFile returns the identity of the file that SQLite has opened.
 func (h handle) mainFile() (id tree.ID, err error) {
 	file := new(*sqlite3.TunixFile)
-	code := reflect.ValueOf(sqlite3.Xsqlite3_file_control).Call([]reflect.Value{
-		h.tls, h.db, reflect.ValueOf(uintptr(0)), // the main database
-		reflect.ValueOf(int32(sqlite3.SQLITE_FCNTL_FILE_POINTER)), reflect.ValueOf(uintptr(unsafe.Pointer(file))),
-	})
+	const main = 0 // no name is the main database's
+	code := sqlite3.Xsqlite3_file_control(h.tls, h.db, main, sqlite3.SQLITE_FCNTL_FILE_POINTER,
+		uintptr(unsafe.Pointer(file)))
 	runtime.KeepAlive(file)
-	if code[0].Int() != sqlite3.SQLITE_OK || *file == nil {
-		return id, fmt.Errorf("SQLite does not tell which file it has opened (error %d)", code[0].Int())
+	if code != sqlite3.SQLITE_OK || *file == nil {
+		return id, fmt.Errorf("SQLite does not tell which file it has opened (error %d)", code)
 	}
 	var st unix.Stat_t
 	err = unix.Fstat(int((*file).Fh), &st)
 	return tree.ID{Dev: st.Dev, Ino: st.Ino}, err
+}
+
+// remove takes a function away from the connection.
+func (h handle) remove(name string, arguments int32) error {
+	text, err := libc.CString(name)
+	if err != nil {
+		return err
+	}
+	defer libc.Xfree(h.tls, text)
+	code := sqlite3.Xsqlite3_create_function(h.tls, h.db, text, arguments, sqlite3.SQLITE_UTF8, 0, 0, 0, 0)
+	if code != sqlite3.SQLITE_OK {
+		return fmt.Errorf("SQLite does not part with %s (error %d)", name, code)
+	}
+	return nil
 }

@@ -5,7 +5,7 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-	"modernc.org/libc" // what the driver runs on, in the version that it asks for
+	"modernc.org/libc"
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
