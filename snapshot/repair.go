@@ -57,8 +57,13 @@ const fromManifest = "the manifest"
 // hard link to the damaged file has not. m is the snapshot's own manifest, or
 // one that is to be trusted more. The error is for what kept it from looking.
 func (s *Store) PlanRepair(ctx context.Context, stamp Stamp, m *Manifest, donors []Donor) (RepairPlan, error) {
+	return s.planRepair(ctx, s.Path(stamp), stamp, m, donors)
+}
+
+// planRepair is PlanRepair of a snapshot that lies in dir.
+func (s *Store) planRepair(ctx context.Context, dir string, stamp Stamp, m *Manifest,
+	donors []Donor) (RepairPlan, error) {
 	r := RepairPlan{Stamp: stamp, Files: []RepairFile{}}
-	dir := s.Path(stamp)
 	metadata, _ := ReadMetadata(dir) // where it is damaged, the names are the usual ones
 	found := newResult(string(stamp), dir)
 	if err := checkFiles(ctx, dir, m, ContentOf(dir, m, metadata), ValidateOptions{}, &found); err != nil {
@@ -131,7 +136,39 @@ func (s *Store) remakeMetadata(ctx context.Context, stamp Stamp, m *Manifest) (r
 // another. What has no source stays as it is. A copy shares no blocks with its
 // source. The caller holds the main lock, and validates the snapshot after it.
 func (s *Store) Repair(ctx context.Context, r RepairPlan, m *Manifest) error {
-	dir := s.Path(r.Stamp)
+	return s.repair(ctx, s.Path(r.Stamp), r, m)
+}
+
+// Recreate puts a snapshot that is gone back from donors that hold all of it: it is
+// laid out in staging/ and published whole, as when it was taken. The caller holds the
+// main lock, and validates the snapshot after it.
+func (s *Store) Recreate(ctx context.Context, stamp Stamp, m *Manifest, donors []Donor) (r RepairPlan, err error) {
+	dir, err := fsx.MkdirTemp(s.staging(), string(stamp)+".", 0o750)
+	if err != nil {
+		return r, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, fsx.RemoveAll(dir))
+		}
+	}()
+	if r, err = s.planRepair(ctx, dir, stamp, m, donors); err != nil {
+		return r, err
+	}
+	if !r.Complete() {
+		return r, errors.New("not all that it held has a good copy")
+	}
+	if err := s.repair(ctx, dir, r, m); err != nil {
+		return r, err
+	}
+	if err := fsx.SyncDirs(dir); err != nil {
+		return r, err
+	}
+	return r, fsx.RenameNoReplace(dir, s.Path(stamp))
+}
+
+// repair is Repair of a snapshot that lies in dir.
+func (s *Store) repair(ctx context.Context, dir string, r RepairPlan, m *Manifest) error {
 	for _, f := range r.Files {
 		if f.Source == "" {
 			continue

@@ -26,7 +26,8 @@ valid.
 With --repair nothing is re-validated. It says, for every snapshot that is no
 longer valid or for one, which files are damaged and where good copies of them
 lie: in other snapshots of this machine, or with --from in a vault. With
---confirm it puts them in place.`,
+--confirm it puts them in place. A snapshot that is gone as a whole comes back
+from a vault: name it.`,
 		Example: "  atobackupd scrub\n  atobackupd scrub --repair\n  atobackupd scrub --repair 20260407T060000Z " +
 			"--from laptop --identity key.txt",
 		Args: cobra.MaximumNArgs(1),

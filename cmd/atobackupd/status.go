@@ -147,7 +147,7 @@ func printStatus(w io.Writer, s health.Status, now time.Time, width int) {
 		if l.Next != nil {
 			next = l.Next.Format("Mon " + moment)
 		}
-		t.row(l.Name, l.Level, last, next)
+		t.row(l.Name, shownLevel(l), last, next)
 	}
 	t.print(w, width)
 	fmt.Fprintln(w)
@@ -175,6 +175,15 @@ func printStatus(w io.Writer, s health.Status, now time.Time, width int) {
 	}
 }
 
+// shownLevel is the level of a leg; of one that nobody watches it is not said that it
+// is well.
+func shownLevel(l health.Leg) string {
+	if !l.Watched {
+		return "off"
+	}
+	return l.Level
+}
+
 // isOver reports whether what an alarm was raised for holds no more: name is that of
 // a leg or a condition.
 func isOver(s health.Status, name string) bool {
@@ -193,7 +202,7 @@ func legMessages(legs []health.Leg) (messages []string) {
 		if l.Message == "" {
 			continue
 		}
-		said := saying{string(l.Level), strings.TrimPrefix(l.Message, l.Name+": ")}
+		said := saying{shownLevel(l), strings.TrimPrefix(l.Message, l.Name+": ")}
 		if of[said] == nil {
 			order = append(order, said)
 		}

@@ -40,11 +40,15 @@ const (
 
 func (a *App) publishedPath() string { return filepath.Join(a.Config.StateDir, "published.json") }
 
+// publishedMark is the file that says that there was a list: where it lies alone, the
+// list was lost.
+func (a *App) publishedMark() string { return filepath.Join(a.Config.StateDir, "published.kept") }
+
 // published returns the list; an empty one where none was ever written.
 func (a *App) published() (p published, err error) {
 	path := a.publishedPath()
 	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) && isGone(a.publishedMark()) {
 		return p, nil
 	}
 	if err == nil {
@@ -70,11 +74,14 @@ func (a *App) rewritePublished(ctx context.Context, change func(*published), ane
 		p, err := a.published()
 		if err != nil && anew {
 			err = moveAsideUnreadable(path)
+			if errors.Is(err, fs.ErrNotExist) {
+				err = nil
+			}
 		}
 		return p, err
 	}
 	const purpose = "writing the list of snapshots"
-	return rewriteJSON(context.WithoutCancel(ctx), path, lock, purpose, read, func(p *published) {
+	err := rewriteJSON(context.WithoutCancel(ctx), path, lock, purpose, read, func(p *published) {
 		change(p)
 		slices.Sort(p.Snapshots)
 		p.Snapshots = slices.Compact(p.Snapshots)
@@ -84,6 +91,10 @@ func (a *App) rewritePublished(ctx context.Context, change func(*published), ane
 			}
 		}
 	})
+	if err == nil && isGone(a.publishedMark()) && !isGone(path) {
+		err = fsx.WriteFile(a.publishedMark(), nil, 0o600)
+	}
+	return err
 }
 
 // settle takes snapshots off the list, and says how where they were not well.

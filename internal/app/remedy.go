@@ -58,6 +58,8 @@ func (a *App) remedyOf(ctx context.Context, now time.Time, damaged []snapshot.Sn
 func (r remedies) ofSnapshot(s snapshot.Snapshot) string {
 	stamp, damaged := string(s.Stamp), damagedFiles(s)
 	switch {
+	case isGone(s.Path):
+		return r.ofGone(s.Stamp, false)
 	case s.Manifest != nil && s.Manifest.Stamp != s.Stamp:
 		return fmt.Sprintf("somebody renamed or copied it: give it its name again, or move it away: `mv %s %s`", s.Path,
 			filepath.Join(filepath.Dir(s.Path), string(s.Manifest.Stamp)))
@@ -80,6 +82,19 @@ func (r remedies) ofSnapshot(s snapshot.Snapshot) string {
 	return "no good copy of what is damaged is known, here or off-site: take a new snapshot: `" + take + "`; what is " +
 		"whole of this one: atobackupd restore " + stamp + " --allow-invalid --to DIR; it goes by itself " +
 		english.Plural(r.app.Config.Retention.InvalidDays, "day", "") + " after it was found"
+}
+
+// ofGone says what to do about a snapshot that was taken away, perhaps with others.
+func (r remedies) ofGone(stamp snapshot.Stamp, several bool) string {
+	if places := r.held[stamp]; len(places) > 0 {
+		return "bring it back: " + RepairRequest{Stamp: stamp, From: places[0], Identity: "FILE"}.command() +
+			" --confirm; if it was meant to go: atobackupd accept " + string(stamp)
+	}
+	accept := string(stamp)
+	if several {
+		accept = "backup-dir"
+	}
+	return "find out who removed it, and put it back; if it was meant, or cannot be undone: atobackupd accept " + accept
 }
 
 // areHere reports whether other snapshots of this machine are said to hold all files
@@ -169,10 +184,7 @@ func (a *App) missing(r remedies) (all []health.Damage) {
 		} else {
 			d.What += "no other copy of it is known"
 		}
-		d.Hint = "find out who removed it; if it was meant, or cannot be undone: atobackupd accept " + string(stamp)
-		if len(gone) > 1 {
-			d.Hint = "find out who removed them; if it was meant, or cannot be undone: atobackupd accept backup-dir"
-		}
+		d.Hint = r.ofGone(stamp, len(gone) > 1)
 		all = append(all, d)
 	}
 	return all

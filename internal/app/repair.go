@@ -89,6 +89,13 @@ func (a *App) repairAll(ctx context.Context, now time.Time, r RepairRequest, doc
 	if err != nil {
 		return err
 	}
+	if r.Stamp != "" {
+		gone, err := a.gone(ctx, now, r.Stamp)
+		if err != nil {
+			return err
+		}
+		left = append(left, gone...)
+	}
 	hint := "carry it out: " + r.command() + " --confirm"
 	if r.Confirm || !slices.ContainsFunc(doc.Repairs, SnapshotRepair.promises) {
 		hint = a.remedyOf(ctx, now, left)
@@ -112,6 +119,20 @@ func (r RepairRequest) command() string {
 	return strings.Join(words, " ")
 }
 
+// gone returns a snapshot that was published here and taken away; none where it is
+// here, or never was.
+func (a *App) gone(ctx context.Context, now time.Time, stamp snapshot.Stamp) ([]snapshot.Snapshot, error) {
+	list, _, err := a.Snapshots(ctx, now)
+	if err != nil {
+		return nil, err
+	}
+	gone, err := a.vanished(list)
+	if err != nil || !slices.Contains(gone, stamp) {
+		return nil, err
+	}
+	return []snapshot.Snapshot{{Stamp: stamp, Path: a.store.Path(stamp), Errors: []string{"it is gone"}}}, nil
+}
+
 // promises reports whether carrying a repair out would heal something.
 func (r SnapshotRepair) promises() bool {
 	healable := func(f snapshot.RepairFile) bool { return f.Source != "" }
@@ -130,8 +151,11 @@ func (a *App) toRepair(ctx context.Context, now time.Time, stamp snapshot.Stamp)
 	}
 	i := slices.IndexFunc(list, func(s snapshot.Snapshot) bool { return s.Stamp == stamp })
 	if i < 0 {
-		_, err := a.store.Get(stamp)
-		return nil, err
+		gone, err := a.gone(ctx, now, stamp)
+		if err == nil && len(gone) == 0 {
+			_, err = a.store.Get(stamp)
+		}
+		return gone, err
 	}
 	return list[i : i+1], nil
 }
@@ -165,8 +189,10 @@ func (a *App) repairOne(ctx context.Context, s snapshot.Snapshot, r RepairReques
 		donors = append(donors, fetched.donor)
 		manifest = fetched.manifest
 		manifest.Pinned = s.Pinned // it may have been pinned since it was shipped
-		if repair.RepairPlan, err = a.store.PlanRepair(ctx, s.Stamp, manifest, donors); err != nil {
-			return repair, err
+		if !isGone(s.Path) {
+			if repair.RepairPlan, err = a.store.PlanRepair(ctx, s.Stamp, manifest, donors); err != nil {
+				return repair, err
+			}
 		}
 	}
 	switch {
@@ -174,8 +200,12 @@ func (a *App) repairOne(ctx context.Context, s snapshot.Snapshot, r RepairReques
 		return repair, errors.New("it has no manifest that says what its files should be: only a vault has it")
 	case !r.Confirm:
 		return repair, nil
+	case isGone(s.Path):
+		repair.RepairPlan, err = a.store.Recreate(ctx, s.Stamp, manifest, donors)
+	default:
+		err = a.store.Repair(ctx, repair.RepairPlan, manifest)
 	}
-	if err := a.store.Repair(ctx, repair.RepairPlan, manifest); err != nil {
+	if err != nil {
 		return repair, err
 	}
 	result, err := a.Validate(ctx, s.Stamp)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -131,13 +132,47 @@ var states = []state{
 		make: func(w *world) { w.good = w.newest(); w.take(snapshot.Daily); w.must(os.RemoveAll(w.good)) },
 		end:  func(w *world) { w.acceptGone(w.good); w.take(snapshot.Weekly) }},
 	{name: "one of several snapshots is gone", want: "critical damaged", text: "disk has it", settles: true,
+		make: func(w *world) { w.good = w.newest(); w.take(snapshot.Weekly); w.must(os.RemoveAll(w.good)) },
+		end:  func(w *world) { w.acceptGone(w.good) }},
+	{name: "a snapshot that a vault has is gone", want: "critical damaged", text: "disk has it",
 		make: func(w *world) {
 			w.good = w.newest()
 			w.take(snapshot.Weekly)
 			w.must(os.RemoveAll(w.good))
-			w.advises("atobackupd accept " + filepath.Base(w.good))
+			w.advises("atobackupd scrub --repair " + filepath.Base(w.good) + " --from disk --identity FILE --confirm")
 		},
-		end: func(w *world) { w.acceptGone(w.good) }},
+		end: func(w *world) { w.bringBack(w.good) }},
+	{name: "an empty directory takes the place of a snapshot", want: "critical damaged", text: "it is gone",
+		make: func(w *world) {
+			w.good = w.newest()
+			w.take(snapshot.Weekly)
+			w.must(os.RemoveAll(w.good))
+			w.must(os.Mkdir(w.good, 0o755))
+			w.advises("atobackupd scrub --repair " + filepath.Base(w.good) + " --from disk --identity FILE --confirm")
+		},
+		end: func(w *world) { w.bringBack(w.good) }},
+	{name: "the list of snapshots is lost", want: "critical damaged", text: "published.json",
+		make: func(w *world) {
+			w.removeAll("state/published.json")
+			w.take(snapshot.Daily)
+			w.restart(func() {})
+			w.advises("atobackupd list")
+		},
+		end: func(w *world) { w.acceptDir() }},
+	{name: "the list of snapshots is empty", want: "critical damaged", text: "published.json",
+		make: func(w *world) { w.write("state/published.json", ""); w.advises("atobackupd list") },
+		end:  func(w *world) { w.acceptDir() }},
+	{name: "a snapshot is gone and the list of snapshots with it", want: "critical damaged", text: "published.json",
+		make: func(w *world) {
+			w.good = w.newest()
+			w.take(snapshot.Weekly)
+			w.must(os.RemoveAll(w.good))
+			w.removeAll("state/published.json")
+		},
+		end: func(w *world) { w.acceptDir() }},
+	{name: "nobody can say whether Chroma is whole", want: "warning unverified", text: "not recognised",
+		make: func(w *world) { w.unknownChroma(); w.accept(); w.advises("atobackupd validate ") },
+		end:  func(w *world) { w.knownChroma() }},
 	{name: "a snapshot is away and comes back", want: "critical damaged", text: "no other copy of it is known",
 		make: func(w *world) {
 			w.take(snapshot.Weekly)
@@ -248,17 +283,8 @@ var states = []state{
 		make: func(w *world) { w.foreign("20000101T000500Z", false); w.mustFail(w.scrub()) },
 		end:  func(w *world) { w.removeAll("backups/snapshots/20000101T000500Z"); w.must(w.scrub()) }},
 	{name: "Chroma is not recognised", want: "critical source_shrunk", text: "not recognised",
-		make: func(w *world) {
-			w.move("data/whole", "data/away")
-			w.must(os.Mkdir(w.path("data/whole"), 0o755))
-			w.write("data/whole/x", "x")
-			w.take(snapshot.Weekly)
-		},
-		end: func(w *world) {
-			w.must(os.RemoveAll(w.path("data/whole")))
-			w.move("data/away", "data/whole")
-			w.take(snapshot.Weekly)
-		}},
+		make: func(w *world) { w.unknownChroma() },
+		end:  func(w *world) { w.knownChroma() }},
 
 	{name: "a table is emptied and snapshots go on", want: "critical source_shrunk",
 		text: "db_table_emptied: table t had 1 rows",
@@ -495,6 +521,26 @@ var states = []state{
 			w.mustFail(w.tryShip())
 		},
 		end: func(w *world) { w.must(os.RemoveAll(w.path("vault"))); w.move("away", "vault"); w.ship() }},
+	{name: "the vault of another host lies where ours was", want: "critical offsite:disk", text: "another signing key",
+		make: func(w *world) {
+			w.otherVault()
+			w.take(snapshot.Daily)
+			w.move("vault", "away")
+			w.move("other/vault", "vault")
+			w.mustFail(w.tryShip())
+		},
+		end: func(w *world) { w.must(os.RemoveAll(w.path("vault"))); w.move("away", "vault"); w.ship() }},
+	{name: "the packs of the vault are empty and a verify finds it", want: "critical damaged", text: "disk",
+		make: func(w *world) { w.emptyPacks(); w.mustFail(w.verify()); w.advises("atobackupd sync --target disk") },
+		end:  func(w *world) { w.ship(); w.must(w.verify()) }},
+	{name: "the packs of the vault are empty and a push finds it", want: "critical offsite:disk", text: "0 bytes of",
+		make: func(w *world) {
+			w.emptyPacks()
+			w.change("INSERT INTO t VALUES (2)")
+			w.take(snapshot.Daily)
+			w.mustFail(w.tryShip()) // it sends anew what it found lost
+		},
+		end: func(w *world) { w.ship(); w.must(w.verify()) }},
 	{name: "the vault has lost its vault.json", want: "critical offsite:disk", text: "vault",
 		make: func(w *world) { w.take(snapshot.Daily); w.move("vault/vault.json", "kept"); w.mustFail(w.tryShip()) },
 		end:  func(w *world) { w.move("kept", "vault/vault.json"); w.ship() }},
@@ -606,6 +652,17 @@ var states = []state{
 			w.move("away", "backups")
 			w.take(snapshot.Daily)
 		}},
+	{name: "another directory is configured for the backups", want: "critical mount", text: ".atobackupd-dir is missing",
+		make: func(w *world) {
+			w.good = w.readFile("config.toml")
+			w.must(os.Mkdir(w.path("elsewhere"), 0o755))
+			w.restart(func() {
+				w.write("config.toml", strings.Replace(w.good, w.path("backups"), w.path("elsewhere"), 1))
+			})
+			w.failTake()
+			w.advises("mount -a")
+		},
+		end: func(w *world) { w.restart(func() { w.write("config.toml", w.good) }); w.take(snapshot.Daily) }},
 	{name: "the directory of the backups is gone", want: "critical mount", text: "backups",
 		make: func(w *world) { w.move("backups", "away") },
 		end:  func(w *world) { w.move("away", "backups") }},
@@ -678,6 +735,22 @@ var states = []state{
 			w.failTake()
 		}},
 
+	{name: "the clock goes ahead by a year", want: "critical snapshot", text: "more than 26 hours ago",
+		make: func(w *world) { w.pass(365 * day) },
+		end:  func(w *world) { w.settle() }},
+	{name: "the clock was put back by a month", want: "critical snapshot", text: "no valid snapshot",
+		make: func(w *world) {
+			w.copyAs("20000131T000001Z", "weekly", true)
+			w.removeAll("backups/snapshots/20000101*")
+			w.acceptDir()
+			for _, column := range []string{"legs SET last_success", "legs SET last_attempt", "runs SET started_at",
+				"runs SET finished_at", "slots SET served", "slots SET first_start"} {
+				_, name, _ := strings.Cut(column, " SET ")
+				w.record("UPDATE "+column+" = "+name+" + ?", (30 * day).Milliseconds())
+			}
+		},
+		end: func(w *world) { w.pass(31 * day); w.settle() }},
+
 	// The daemon.
 	{name: "the daemon hangs", want: "critical daemon", text: "last heard of",
 		make: func(w *world) { w.hangs = true; w.pass(6 * time.Minute) },
@@ -712,6 +785,14 @@ var states = []state{
 			w.write("config.toml", w.good)
 		},
 		end: func(w *world) { w.d.reload(w.t.Context()); w.app = w.d.app() }},
+	{name: "the configuration is removed under the daemon", want: "critical config", text: "no such file",
+		make: func(w *world) {
+			w.good = w.readFile("config.toml")
+			w.must(os.Remove(w.path("config.toml")))
+			w.d.reload(w.t.Context())
+			w.write("config.toml", w.good)
+		},
+		end: func(w *world) { w.d.reload(w.t.Context()); w.app = w.d.app() }},
 	{name: "the address of the dashboard is taken", want: "critical http", text: "not served",
 		make: func(w *world) {
 			w.d.life.bad(alarmHTTP, health.Trouble{Message: "the dashboard and the API are not served: in use"})
@@ -730,6 +811,19 @@ var states = []state{
 			w.advises("atobackupd status")
 		},
 		end: func(w *world) { w.held.Unlock() }},
+
+	// Who is told, and what is rehearsed.
+	{name: "one of two addresses is dead", want: "warning notify", text: "exit status 1",
+		make: func(w *world) { w.secondAddress(); w.digest(); w.advises("atobackupd notify test") },
+		end:  func(w *world) { w.write("listens", ""); w.digest() }},
+	{name: "nobody rehearsed a restore on the service", want: "warning live-drill", text: "for more than 100 days", forgets: true,
+		make: func(w *world) {
+			w.configure(func(c *config.Config) { c.Alarms.LiveDrill = config.Limit(100 * day) })
+			w.pass(101 * day)
+			w.settle()
+			w.advises("atobackupd drill --live")
+		},
+		end: func(w *world) { w.configure(func(c *config.Config) { c.Alarms.LiveDrill = config.Off }) }},
 
 	// What is not watched.
 	{name: "a leg that is late is turned off", want: "critical snapshot", text: "26 hours", forgets: true,
@@ -814,6 +908,57 @@ func (w *world) holds(n int) {
 func (w *world) forgetThere() {
 	w.t.Helper()
 	w.removeAll("vault/snapshots/" + filepath.Base(w.newest()) + "-*")
+}
+
+// unknownChroma saves a vector store that is none, and knownChroma the one that it was.
+func (w *world) unknownChroma() {
+	w.t.Helper()
+	w.move("data/whole", "data/away")
+	w.must(os.Mkdir(w.path("data/whole"), 0o755))
+	w.write("data/whole/x", "x")
+	w.take(snapshot.Weekly)
+}
+
+func (w *world) knownChroma() {
+	w.t.Helper()
+	w.must(os.RemoveAll(w.path("data/whole")))
+	w.move("data/away", "data/whole")
+	w.take(snapshot.Weekly)
+}
+
+// emptyPacks leaves the vault its index and nothing in its packs.
+func (w *world) emptyPacks() {
+	w.t.Helper()
+	w.each("vault/packs/*.age", func(path string) {
+		w.must(os.Chmod(path, 0o600))
+		w.must(os.Truncate(path, 0))
+	})
+}
+
+// otherVault has another installation make a vault, in other/vault.
+func (w *world) otherVault() {
+	w.t.Helper()
+	c := *w.app.Config
+	c.StateDir, c.Backup.Dir = w.path("other/state"), w.path("other/backups")
+	c.Offsite = slices.Clone(c.Offsite)
+	c.Offsite[0].Path = w.path("other/vault")
+	w.must(os.MkdirAll(c.Offsite[0].Path, 0o755))
+	a, err := app.Open(w.t.Context(), &c, app.Options{Version: "test", Host: "nas"})
+	w.must(err)
+	_, err = a.Backup(w.t.Context(), snapshot.Daily, false, time.Now())
+	w.must(err)
+	_, err = a.Sync(w.t.Context(), "", false)
+	w.must(errors.Join(err, a.Close()))
+}
+
+// bringBack has a snapshot that is gone come back from the vault.
+func (w *world) bringBack(dir string) {
+	w.t.Helper()
+	doc, err := w.app.Repair(w.t.Context(), time.Now(), app.RepairRequest{Confirm: true, From: "disk",
+		Stamp: snapshot.Stamp(filepath.Base(dir)), Identity: w.path("identity")})
+	if err != nil {
+		w.t.Fatalf("%v: %+v", err, doc)
+	}
 }
 
 // acceptGone accepts that a snapshot is gone.

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"database/sql"
 	"encoding/json"
 	"errors"
@@ -481,6 +482,46 @@ func (w *world) show(s state, told string) {
 	if dir := os.Getenv("TRUTH_PAGES"); dir != "" {
 		w.must(os.WriteFile(filepath.Join(dir, strings.ReplaceAll(s.name, " ", "_")+".html"), []byte(w.page), 0o600))
 	}
+}
+
+// twoAddresses are those of the sink, and a command.
+type twoAddresses struct {
+	*sink
+	command *notify.Outbox
+}
+
+func (t twoAddresses) Keys() []string { return append(t.sink.Keys(), t.command.Keys()...) }
+
+func (t twoAddresses) Watch(heard func(key string, err error)) {
+	t.sink.Watch(heard)
+	t.command.Watch(heard)
+}
+
+func (t twoAddresses) Send(ctx context.Context, now time.Time, m notify.Message) (bool, error) {
+	_, commandErr := t.command.Send(ctx, now, m)
+	told, err := t.sink.Send(ctx, now, m)
+	return told, errors.Join(err, commandErr)
+}
+
+func (t twoAddresses) Retry(ctx context.Context, now time.Time) error {
+	return t.command.Retry(ctx, now)
+}
+
+// secondAddress adds the address of a command that fails until there is a file.
+func (w *world) secondAddress() {
+	w.t.Helper()
+	command, err := notify.Parse(nil, []string{"/bin/sh", "-c", "cat >/dev/null; test -e " + w.path("listens")})
+	w.must(err)
+	both := twoAddresses{w.sink, command}
+	both.Watch(w.d.life.heard)
+	w.d.alarmLoop.use(both)
+}
+
+// digest sends a message that is no alarm.
+func (w *world) digest() {
+	w.t.Helper()
+	w.must(w.d.alarmLoop.say(w.t.Context(), time.Now(), notify.Message{Title: "all is well", Body: "all is well"}))
+	w.sink.take()
 }
 
 func encode(w *world, v any) string {

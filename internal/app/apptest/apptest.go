@@ -33,7 +33,7 @@ func Make(t testing.TB, more string) string {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	_, recipient, err := crypt.GenerateIdentity()
+	identity, recipient, err := crypt.GenerateIdentity()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,6 +60,9 @@ retry_every = "2h"
 listen = ""
 `, dir, recipient, more)
 	if err := os.WriteFile(filepath.Join(dir, "config.toml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "identity"), []byte(identity), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return dir
