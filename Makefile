@@ -47,6 +47,8 @@ lint: ## formatting, vet and staticcheck
 vuln: ## known vulnerabilities in what the program calls
 	go run $(GOVULNCHECK) ./...
 
+# With an S3 server (keys "user" and "secret12345"):
+# BENCH='--s3 127.0.0.1:9000 --s3-name "versitygw 1.8.0"'
 bench: ## the built program beside sqlite3, restic and rsync: docs/benchmarks.md; BENCH adds an S3 server
 	@.ci/install openssh-server openssh-client age python3 sqlite3 restic rsync rclone
 	go build -trimpath -ldflags "-X main.stamped=$(VERSION)" -o atobackupd ./cmd/atobackupd

@@ -113,7 +113,7 @@ func exitCode(err error) int {
 // fail tells a person what went wrong and, with --json, a program too, unless
 // the command has written its document already.
 func (c *cli) fail(err error) {
-	message := withSudo(err).Error()
+	message := withNextStep(withSudo(err)).Error()
 	if failure.KindOf(err) == failure.Interrupted && errors.Is(err, context.Canceled) {
 		message = "interrupted: nothing half-made was left; run it again to start over"
 		if f := (*failure.Error)(nil); errors.As(err, &f) && f.Hint != "" {
@@ -127,6 +127,16 @@ func (c *cli) fail(err error) {
 	if c.json && !c.emitted {
 		_ = c.emit(map[string]any{"error": message, "exit_status": cmp.Or(c.status, exitCode(err))}, nil)
 	}
+}
+
+// withNextStep adds a hint to the error about a machine that does not answer, where
+// nothing on the way knew a better one.
+func withNextStep(err error) error {
+	if failure.KindOf(err) != failure.Unreachable || failure.HintOf(err) != "" {
+		return err
+	}
+	return &failure.Error{Kind: failure.Unreachable, Err: err,
+		Hint: "see that it is awake, and that its server listens there; then try again"}
 }
 
 // withSudo replaces the hint of an error that this machine's permissions cause:

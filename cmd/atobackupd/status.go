@@ -130,7 +130,11 @@ func printStatus(w io.Writer, s health.Status, now time.Time, width int) {
 	}
 	fmt.Fprintln(w)
 	for _, r := range s.Running {
-		text := fmt.Sprintf("running: %s, for %s", strings.TrimSpace(r.Job+" "+r.Kind), age(now, r.Since))
+		took := age(now, r.Since)
+		if d := now.Sub(r.Since); d >= 0 && d < 2*time.Minute {
+			took = fmt.Sprintf("%ds", int(d.Seconds()))
+		}
+		text := fmt.Sprintf("running: %s, for %s", strings.TrimSpace(r.Job+" "+r.Kind), took)
 		if r.Progress != nil {
 			text += ": " + r.Progress.String()
 		}
@@ -159,8 +163,8 @@ func printStatus(w io.Writer, s health.Status, now time.Time, width int) {
 	}
 	for _, target := range s.Targets {
 		if target.Away {
-			fmt.Fprintf(w, "target %s: its vault is not there, %d behind; when it was last seen its newest was %s\n",
-				target.Name, target.Behind, orNone(target.LastSeen))
+			say(w, width, fmt.Sprintf("target %s: its vault is not there, %d behind; when it was last seen its newest "+
+				"was %s", target.Name, target.Behind, orNone(target.LastSeen)), "")
 			continue
 		}
 		fmt.Fprintf(w, "target %s: %s, newest %s, %d behind\n", target.Name, count(target.Snapshots, "snapshot"),

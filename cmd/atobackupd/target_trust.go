@@ -42,6 +42,9 @@ machine: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`,
 				return err
 			}
 			fmt.Fprintf(c.stderr, "target %s shows the host key\n  %s\n", t.Name, found)
+			if err := sftp.Contradiction(app.SFTPConfig(t), lines); err != nil {
+				fmt.Fprintln(c.stderr, "warning:", err)
+			}
 			switch {
 			case fingerprint != "" && !slices.Contains(strings.Fields(found), fingerprint):
 				return &failure.Error{Op: "target trust", Subject: t.Name, Kind: failure.HostKey,

@@ -344,7 +344,8 @@ def versions(binary, s3_name):
 def machine(work):
     cpu = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    disk = run("stat", "-f", "-c", "%T", work).strip()
+    mounts = [line.split()[1:3] for line in pathlib.Path("/proc/mounts").read_text().splitlines()]
+    disk = max((m for m in mounts if (work + "/").startswith(m[0].rstrip("/") + "/")), key=lambda m: len(m[0]))[1]
     return (f"{os.cpu_count()} cores of {cpu.group(1) if cpu else platform.machine()}, {memory:.0f} GB of memory, "
             f"{disk}, Linux {platform.release().split('-')[0]}")
 

@@ -159,8 +159,11 @@ func (c *checker) queries(ctx context.Context) {
 // paths checks the data, the backups and the state.
 func (c *checker) paths(ctx context.Context) {
 	a, b := c.cfg.AtoCore, c.cfg.Backup
-	c.fail("atocore.db_path", errors.Join(
-		preflightDB(ctx, a.DBPath, a.RequiredTables, tree.Trusted(c.cfg.StateDir)), readable(a.DBPath)))
+	err := preflightDB(ctx, a.DBPath, a.RequiredTables, tree.Trusted(c.cfg.StateDir))
+	if !errors.Is(err, fs.ErrNotExist) {
+		err = errors.Join(err, readable(a.DBPath))
+	}
+	c.fail("atocore.db_path", err)
 	if a.RegistryPath != "" {
 		if err := readable(a.RegistryPath); errors.Is(err, os.ErrNotExist) {
 			c.warn("atocore.registry_path", "%v: snapshots will hold no registry", err)

@@ -118,7 +118,7 @@ func classifyHandshake(err error, keys *hostKeys, user string, cfg Config) error
 	case strings.Contains(text, "unable to authenticate"), strings.Contains(text, "Too many authentication failures"):
 		return &failure.Error{
 			Kind: failure.Auth, Err: fmt.Errorf("permission denied (publickey) for user %s", user),
-			Hint: "add the public half of the key to that account's .ssh/authorized_keys",
+			Hint: authHint,
 		}
 	}
 	return err
@@ -259,7 +259,8 @@ func loadSigners(ctx context.Context, cfg Config) (func() ([]ssh.Signer, error),
 func readIdentity(path string) (ssh.Signer, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, &failure.Error{Kind: failure.Config, Err: fmt.Errorf("identity_file: %w", err)}
+		return nil, &failure.Error{Kind: failure.Config, Err: fmt.Errorf("identity_file: %w", err),
+			Hint: "put it back, or let atobackupd init make one"}
 	}
 	signer, err := ssh.ParsePrivateKey(data)
 	var locked *ssh.PassphraseMissingError

@@ -72,6 +72,10 @@ func (c Config) address(host string) string {
 	return net.JoinHostPort(host, strconv.Itoa(c.Port))
 }
 
+// authHint is what to do where the key was refused.
+const authHint = "add the public half of the key to the authorized_keys that sshd reads there for that account: " +
+	"/etc/ssh/atobackup/authorized_keys, or the account's .ssh/authorized_keys"
+
 // explainDial makes everything that has no better reason Unreachable: no answer,
 // a refusal, a peer that speaks something else.
 func explainDial(address string, err error) *failure.Error {

@@ -126,3 +126,33 @@ func TestHostKeyAlgorithms(t *testing.T) {
 		}
 	}
 }
+
+// A key that was recorded and is shown no more is spoken of before the new one is
+// trusted beside it; one of another type is a second key of the same machine.
+func TestContradiction(t *testing.T) {
+	shown, other := newKey(t, 1), newKey(t, 2)
+	cfg := Config{Hosts: []string{"a.example", "laptop.local"}, Port: 22}
+	for name, test := range map[string]struct {
+		known string
+		want  bool
+	}{
+		"nothing":      {"", false},
+		"the same":     {line("laptop.local", shown), false},
+		"another":      {line("laptop.local", other), true},
+		"both":         {line("laptop.local", other) + line("laptop.local", shown), false},
+		"another host": {line("attic.local", other), false},
+	} {
+		cfg.KnownHosts = filepath.Join(t.TempDir(), "known_hosts")
+		if err := os.WriteFile(cfg.KnownHosts, []byte(test.known), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		err := Contradiction(cfg, []string{strings.TrimSpace(line("laptop.local", shown))})
+		if (err != nil) != test.want || test.want && !errors.Is(err, ErrHostKeyChanged) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	cfg.KnownHosts = filepath.Join(t.TempDir(), "none")
+	if err := Contradiction(cfg, []string{"laptop.local nonsense"}); err != nil {
+		t.Errorf("no key: %v", err)
+	}
+}

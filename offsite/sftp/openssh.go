@@ -154,7 +154,7 @@ func classifySSH(ctx context.Context, said string, exit, err error, cfg Config) 
 	case has("Permission denied", "Too many authentication failures"):
 		return &failure.Error{
 			Kind: failure.Auth, Err: err,
-			Hint: "add the public half of the key to that account's .ssh/authorized_keys",
+			Hint: authHint,
 		}
 	case has("Bad configuration option", "Bad owner or permissions", "bad permissions", "command-line: line"):
 		return &failure.Error{Kind: failure.Config, Err: err}

@@ -1,6 +1,7 @@
 package sftp
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
@@ -41,6 +43,27 @@ func Trust(ctx context.Context, cfg Config) (fingerprint string, lines []string,
 		return "", nil, err
 	}
 	return got.key.Type() + " " + ssh.FingerprintSHA256(got.key), got.lines, nil
+}
+
+// Contradiction returns what known_hosts has against the key of lines, which Trust has
+// returned: another key of the same type for one of cfg.Hosts; nil where it has nothing.
+func Contradiction(cfg Config, lines []string) error {
+	_, _, key, _, _, err := ssh.ParseKnownHosts([]byte(strings.Join(lines, "\n")))
+	if err != nil {
+		return nil // nothing was shown that could be contradicted
+	}
+	for _, host := range cfg.Hosts {
+		keys, err := readKnownHosts(cfg.KnownHosts, cfg.address(host), cfg)
+		if err != nil {
+			continue // it has none
+		}
+		sameType := func(known ssh.PublicKey) bool { return known.Type() == key.Type() }
+		same := func(known ssh.PublicKey) bool { return bytes.Equal(known.Marshal(), key.Marshal()) }
+		if slices.ContainsFunc(keys.known, sameType) && !slices.ContainsFunc(keys.known, same) {
+			return keys.changed(key.Type() + " " + ssh.FingerprintSHA256(key))
+		}
+	}
+	return nil
 }
 
 // shown is a host key and the lines that would trust it.
