@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -167,6 +168,13 @@ func (r *InitRequest) complete() (err error) {
 	} else if r.TargetName+r.TargetUser+r.TargetPath != "" {
 		return &failure.Error{Op: "init", Kind: failure.Usage, Err: errors.New("a target needs a host"),
 			Hint: "name it with --host"}
+	}
+	for _, host := range r.TargetHosts {
+		if _, port, err := net.SplitHostPort(host); err == nil {
+			return &failure.Error{Op: "init", Subject: "--host " + host, Kind: failure.Usage,
+				Err:  errors.New("the port is a key of its own"),
+				Hint: "name the machine alone, and write port = " + port + " into [[offsite]] afterwards"}
+		}
 	}
 	if r.TargetUser == "root" {
 		return &failure.Error{Op: "init", Subject: "--user root", Kind: failure.Usage,

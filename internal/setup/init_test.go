@@ -200,6 +200,7 @@ func TestInitRefuses(t *testing.T) {
 		"must not lie in":           func(r *InitRequest, dir string) { r.Out = r.StateDir },
 		"a target needs a host":     func(r *InitRequest, dir string) { r.TargetHosts, r.TargetUser = nil, "me" },
 		"--recipient":               func(r *InitRequest, dir string) { r.Recipients = []string{"age1nonsense"} },
+		"--host laptop:2222":        func(r *InitRequest, dir string) { r.TargetHosts = []string{"laptop:2222"} },
 		"--user root":               func(r *InitRequest, dir string) { r.TargetUser = "root" },
 		"--backup-dir": func(r *InitRequest, dir string) {
 			r.DB = filepath.Join(dir, "srv/a.db")
