@@ -59,7 +59,7 @@ path = "%[1]s/other"
 		{"target test d", []string{"disk", "drawer"}},
 		{"sync --target ", []string{"disk", "drawer"}},
 		{"restore latest --from ", []string{"disk", "drawer"}},
-		{"backup --kind ", []string{"daily", "weekly", "manual"}},
+		{"backup --kind ", []string{"daily", "weekly", "monthly", "manual"}},
 		{"completion ", []string{"bash", "zsh", "fish"}},
 		{"validate " + stamp + " ", nil},
 	} {
