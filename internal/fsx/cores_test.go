@@ -36,6 +36,13 @@ func TestOnCore(t *testing.T) {
 	if !errors.Is(err, given) {
 		t.Errorf("error %v", err)
 	}
+	waiting, letGo := context.WithCancelCause(t.Context())
+	waits := make(chan error)
+	go func() { waits <- fsx.OnCore(waiting, func() error { return nil }) }()
+	letGo(given)
+	if err := <-waits; !errors.Is(err, given) {
+		t.Errorf("while it waits: error %v", err)
+	}
 	close(end)
 	for range busy {
 		if err := <-ended; err != nil {
