@@ -90,6 +90,7 @@ var layers = map[string][]string{
 	"internal/escape":           {},
 	"internal/fsx":              {},
 	"internal/fsx/fsxtest":      {"internal/provetest"},
+	"internal/mutanttest":       {},
 	"internal/provetest":        {},
 	"internal/fsx/tree":         {},
 	"internal/forktest":         {},

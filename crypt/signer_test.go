@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -177,6 +178,7 @@ func TestVerifyRefuses(t *testing.T) {
 			"not a whole SSH signature",
 		},
 		"a rider":         {message, key, rider(good), "not a whole SSH signature"},
+		"a reserved word": {message, key, reserved(good), "not a whole SSH signature"},
 		"a private key":   {message, key, []byte(readFile(t, path)), "not a whole SSH signature"},
 		"no signer":       {message, "", good, "not of the form ssh-ed25519"},
 		"options":         {message, `namespaces="file" ` + key, good, "not of the form ssh-ed25519"},
@@ -261,6 +263,15 @@ func rider(armored []byte) []byte {
 	at := len(block.Bytes) - signatureField
 	block.Bytes[at+3] += 4
 	block.Bytes = append(block.Bytes, 1, 2, 3, 4)
+	return pem.EncodeToMemory(block)
+}
+
+// reserved fills the field of the wire format that is kept for later, and that our
+// check of the signature takes for empty.
+func reserved(armored []byte) []byte {
+	block, _ := pem.Decode(armored)
+	at := bytes.Index(block.Bytes, []byte(crypt.Namespace)) + len(crypt.Namespace)
+	block.Bytes = slices.Concat(block.Bytes[:at], []byte{0, 0, 0, 1, 'x'}, block.Bytes[at+4:])
 	return pem.EncodeToMemory(block)
 }
 

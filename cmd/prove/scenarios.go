@@ -129,6 +129,14 @@ var scenarios = []scenario{
 		Tests: fuzzed,
 	},
 	{
+		Name: "Mutants",
+		How: "each condition, call and statement of the functions below broken, one at a time: a test of the package must " +
+			"fail",
+		Not: "what a test of another package sees alone; the mutants that internal/mutanttest/testdata/accepted.txt " +
+			"explains",
+		Tests: []tests{{Package: "./internal/mutanttest", Run: "^TestMutants$"}},
+	},
+	{
 		Name: "Race detector",
 		How:  "the packages in which several goroutines meet, under go test -race",
 		Not:  "races on paths that no test takes",

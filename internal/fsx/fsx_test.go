@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -214,4 +215,61 @@ func TestSyncDirs(t *testing.T) {
 			t.Errorf("%s: %v", at, err)
 		}
 	})
+}
+
+// The kernel is really asked: what it cannot make durable is an error. Files of /proc
+// and pipes cannot be.
+func TestSyncAsksTheKernel(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	none := filepath.Join(t.TempDir(), "none")
+	for what, err := range map[string]error{
+		"a pipe":                 fsx.Sync(w),
+		"a file of /proc":        fsx.SyncFile("/proc/self/status"),
+		"a directory of /proc":   fsx.SyncDir("/proc/self"),
+		"no file":                fsx.SyncFile(none),
+		"no directory":           fsx.SyncDir(none),
+		"a tree that is missing": fsx.SyncDirs(none),
+	} {
+		if !errors.Is(err, syscall.EINVAL) && !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+// Both names of a rename are made durable, the new one first; an injected failure
+// reaches the caller.
+func TestRenameIsDurable(t *testing.T) {
+	dir := t.TempDir()
+	for _, sub := range []string{"from", "to"} {
+		if err := os.Mkdir(filepath.Join(dir, sub), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	from, to := filepath.Join(dir, "from"), filepath.Join(dir, "to")
+	write(t, filepath.Join(from, "a"), "x")
+	for _, c := range []struct {
+		old, new string
+		synced   []string
+	}{
+		{from + "/a", to + "/a", []string{to, from}},
+		{to + "/a", to + "/b", []string{to}},
+	} {
+		var synced []string
+		stop := fsx.Observe(func(op fsx.Op, path string) error {
+			if op == fsx.OpSyncDir {
+				synced = append(synced, path)
+			}
+			return nil
+		})
+		err := fsx.RenameNoReplace(c.old, c.new)
+		stop()
+		if err != nil || !slices.Equal(synced, c.synced) {
+			t.Errorf("%s to %s: %v, synced %q", c.old, c.new, err, synced)
+		}
+	}
 }

@@ -60,6 +60,22 @@ func TestLockFileNamesItsHolderAndDiesWithIt(t *testing.T) {
 	again.Unlock()
 }
 
+// Whoever waits is told once, however long it takes, and may ask not to be told.
+func TestLockFileTellsOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), ".lock")
+	start(t, "lock file", path, "x")
+	told := 0
+	for _, waiting := range []func(string){nil, func(string) { told++ }} {
+		_, err := fsx.LockFile(context.Background(), path, "y", 350*time.Millisecond, waiting)
+		if failure.KindOf(err) != failure.Locked {
+			t.Errorf("got %v", err)
+		}
+	}
+	if told != 1 {
+		t.Errorf("told %d times", told)
+	}
+}
+
 func TestLockFileEndsWithItsContext(t *testing.T) {
 	path := filepath.Join(t.TempDir(), ".lock")
 	start(t, "lock file", path, "x")

@@ -51,6 +51,13 @@ func TestRenameClaimed(t *testing.T) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
+	// What cannot be moved leaves no claim behind.
+	if err := renameClaimed(at("dir2"), at("dir2/inside")); err == nil {
+		t.Error("a directory was moved into itself")
+	}
+	if _, err := os.Lstat(at("dir2/inside")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the claim is left: %v", err)
+	}
 	if err := renameClaimed(at("none"), at("x")); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
 	}
