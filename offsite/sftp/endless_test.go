@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net"
 	"runtime"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/provetest"
 	"github.com/atocore/atobackupd/offsite"
 )
 
@@ -22,6 +24,9 @@ import (
 type hostile struct {
 	net.Conn
 	names func(h *hostile, id uint32) error
+	any   func(h *hostile, asked byte, id uint32) error // answers whatever else is asked, once connected; may be nil
+
+	extensions []string // that it announces
 }
 
 const (
@@ -45,9 +50,21 @@ func (h *hostile) serve() {
 		}
 		var err error
 		id := binary.BigEndian.Uint32(rest)
+		if h.any != nil && head[4] != fxpInit {
+			if h.any(h, head[4], id) != nil {
+				return
+			}
+			continue
+		}
 		switch head[4] {
 		case fxpInit:
-			err = h.send(fxpVersion, []byte{0, 0, 0, 3})
+			version := []byte{0, 0, 0, 3}
+			for _, extension := range h.extensions {
+				for _, text := range []string{extension, "1"} {
+					version = append(binary.BigEndian.AppendUint32(version, uint32(len(text))), text...)
+				}
+			}
+			err = h.send(fxpVersion, version)
 		case fxpOpendir:
 			err = h.answer(fxpHandle, id, 0, 0, 0, 1, 'h')
 		case fxpLstat, fxpStat:
@@ -88,7 +105,7 @@ func list(t *testing.T, ctx context.Context, names func(h *hostile, id uint32) e
 	t.Helper()
 	here, there := net.Pipe()
 	var served sync.WaitGroup
-	served.Go((&hostile{there, names}).serve)
+	served.Go((&hostile{Conn: there, names: names}).serve)
 	cfg := Config{Hosts: []string{"there"}, Path: "/vault", OpTimeout: time.Minute}
 	r, err := newRemote(ctx, "there", link{Reader: here, WriteCloser: here, kill: func() { here.Close() }}, cfg)
 	if err != nil {
@@ -152,6 +169,63 @@ func TestListingThatDrips(t *testing.T) {
 					t.Errorf("it took %v", took)
 				}
 			})
+		})
+	}
+}
+
+// Whatever a server answers, of whatever kind and length, is an error or an answer:
+// it ends neither the process nor, with the patience of an operation, the time.
+func TestServerThatAnswersAnything(t *testing.T) {
+	const fxpData, fxpName, fxpExtendedReply = 103, 104, 201
+	kinds := []byte{fxpStatus, fxpHandle, fxpData, fxpName, fxpAttrs, fxpExtendedReply, 0, 255}
+	for seed := range provetest.Rounds(t, 400) {
+		random := rand.New(rand.NewPCG(uint64(seed), 14))
+		answer := func(h *hostile, asked byte, id uint32) error {
+			if random.IntN(3) == 0 { // an answer that leads on
+				switch asked {
+				case fxpOpendir, 3:
+					return h.answer(fxpHandle, id, 0, 0, 0, 1, 'h')
+				case fxpLstat, fxpStat, 8:
+					return h.answer(fxpAttrs, id, 0, 0, 0, 4, 0, 0, 0o100, 0o700&0xff)
+				}
+				return h.answer(fxpStatus, id, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+			}
+			body := make([]byte, random.IntN(40))
+			for i := range body {
+				body[i] = byte(random.IntN(256) * random.IntN(2)) // many zeros: counts that are small
+			}
+			if random.IntN(20) == 0 {
+				id += uint32(random.IntN(3))
+			}
+			return h.answer(kinds[random.IntN(len(kinds))], id, body...)
+		}
+		synctest.Test(t, func(t *testing.T) {
+			here, there := net.Pipe()
+			var served sync.WaitGroup
+			served.Go((&hostile{Conn: there, any: answer, extensions: []string{"statvfs@openssh.com",
+				"fsync@openssh.com", "hardlink@openssh.com", "limits@openssh.com"}[:seed%5]}).serve)
+			cfg := Config{Hosts: []string{"there"}, Path: "/vault", OpTimeout: time.Minute}
+			link := link{Reader: here, WriteCloser: here, kill: func() { here.Close() }}
+			defer func() { here.Close(); there.Close(); served.Wait() }()
+			begun := time.Now()
+			r, err := newRemote(t.Context(), "there", link, cfg)
+			if err != nil {
+				return
+			}
+			_, _ = r.List(t.Context(), "packs")
+			_, _ = r.Stat(t.Context(), "vault.json")
+			if f, err := r.Open(t.Context(), "vault.json"); err == nil {
+				_, _ = io.Copy(io.Discard, io.LimitReader(f, 1<<20))
+				f.Close()
+			}
+			_, _ = r.Put(t.Context(), "packs/x", strings.NewReader("content"))
+			_ = r.Move(t.Context(), "packs/x", "packs/y")
+			_ = r.Remove(t.Context(), "packs/y")
+			_, _ = r.Free(t.Context())
+			r.Close()
+			if took := time.Since(begun); took > 2*offsite.ListTimeout {
+				t.Errorf("seed %d: it took %v", seed, took)
+			}
 		})
 	}
 }

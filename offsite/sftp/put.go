@@ -119,7 +119,7 @@ func (r *Remote) upload(
 	if err != nil {
 		return 0, false, err
 	}
-	info, err := f.Stat()
+	info, err := described(f.Stat())
 	if err != nil {
 		return 0, false, err
 	}

@@ -55,7 +55,7 @@ type Remote struct {
 	cfg    Config
 	host   string // the one of cfg.Hosts that answered
 	watch  *watch
-	client *sftp.Client
+	client client
 	packet int           // bytes that one request reads or writes at most
 	grace  time.Duration // cancelGrace, shorter in tests
 	puts   atomic.Int32  // under way here
@@ -86,7 +86,7 @@ func newRemote(ctx context.Context, host string, l link, cfg Config) (*Remote, e
 	r.watch = newWatch(l, cfg.OpTimeout)
 	stop := context.AfterFunc(ctx, func() { r.watch.breakOff(context.Cause(ctx)) })
 	defer stop()
-	client, err := sftp.NewClientPipe(r.watch, r.watch, sftp.UseFstat(true))
+	c, err := sftp.NewClientPipe(r.watch, r.watch, sftp.UseFstat(true))
 	if err != nil {
 		if cause := r.watch.broken(); cause != nil {
 			err = cause
@@ -97,16 +97,16 @@ func newRemote(ctx context.Context, host string, l link, cfg Config) (*Remote, e
 		r.watch.breakOff(err)
 		return nil, err
 	}
-	r.client = client
+	r.client = client{c}
 	if r.has(extLimits) {
 		r.packet = largePacket
-		_ = sftp.MaxPacketUnchecked(largePacket)(client) // fails only below 1
+		_ = sftp.MaxPacketUnchecked(largePacket)(c) // fails only below 1
 	}
 	r.watch.start() // until here, while ssh found its way, ctx bounded it
 	r.close = sync.OnceValue(func() error {
 		r.second.end()
 		r.watch.breakOff(errClosed)
-		client.Close() // says only that the link is gone
+		c.Close() // says only that the link is gone
 		return nil
 	})
 	return r, nil
