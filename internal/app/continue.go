@@ -93,7 +93,7 @@ func (a *App) fetchSnapshot(ctx context.Context, v *Vault, s offsite.Stored,
 	if _, err := os.Lstat(final); err == nil {
 		return final, nil
 	}
-	work, err := os.MkdirTemp(filepath.Join(a.store.Dir(), "staging"), "from-"+v.Info.ID[:8]+".")
+	work, err := a.store.Scratch("bootstrap")
 	if err != nil {
 		return "", err
 	}

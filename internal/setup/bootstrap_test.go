@@ -12,6 +12,7 @@ import (
 	"github.com/atocore/atobackupd/internal/app/apptest"
 	"github.com/atocore/atobackupd/internal/config"
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
@@ -92,12 +93,33 @@ func TestBootstrapGoesOnWithTheVault(t *testing.T) {
 	if c := a.Config.Restore; len(c.StopCommand) != 0 || len(c.StartCommand) != 1 {
 		t.Errorf("commands: %q, %q", c.StopCommand, c.StartCommand)
 	}
+	// What a bootstrap has in staging/, and leaves there when it is killed.
+	staging, left := filepath.Join(dir, "backups/staging"), map[string]bool{}
+	stop := fsx.Observe(func(op fsx.Op, path string) error {
+		entries, _ := os.ReadDir(staging)
+		for _, entry := range entries {
+			left[entry.Name()] = true
+		}
+		return nil
+	})
 	continued, err := a.Continue(t.Context(), v, report.Target, identities)
+	stop()
 	if err != nil || len(continued.Snapshots) != 1 {
 		t.Fatalf("%+v, %v", continued, err)
 	}
+	if len(left) == 0 {
+		t.Error("nothing was seen in staging")
+	}
+	for name := range left {
+		if err := os.MkdirAll(filepath.Join(staging, name, "snapshot"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if _, err := a.Backup(t.Context(), snapshot.Daily, false, time.Now().Add(time.Second)); err != nil {
 		t.Fatal(err)
+	}
+	if entries, err := os.ReadDir(staging); err != nil || len(entries) > 0 {
+		t.Errorf("staging still holds %v, %v", entries, err)
 	}
 	docs, err := a.Sync(t.Context(), "", false)
 	if err != nil || len(docs[0].Pushed) != 1 || docs[0].Pushed[0].Base {
