@@ -56,6 +56,8 @@ func (a *App) Facts(ctx context.Context, now time.Time) (health.Facts, []snapsho
 	f.Damage = a.damage(r)
 	if f.Mount == nil { // else its disk is away, and nothing was taken from it
 		f.Damage = append(f.Damage, a.missing(r)...)
+	} else {
+		f.Space = nil // that would be another disk's
 	}
 	f.NotStarted = a.refusedStartFact(life, alive)
 	if alive {

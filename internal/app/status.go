@@ -26,6 +26,9 @@ func (a *App) Status(ctx context.Context, now time.Time) (health.Status, error) 
 			Beat: facts.Daemon.Beat}, Running: []health.RunningStatus{}, Snapshots: sumUp(list, now),
 		Space: a.space(ctx, now), Targets: []health.TargetStatus{}, Alarms: []history.Alarm{},
 	}
+	if facts.Mount != nil {
+		doc.Space = nil // that would be another disk's
+	}
 	if since := facts.Daemon.Since; !since.IsZero() {
 		doc.Daemon.Since = &since
 	}

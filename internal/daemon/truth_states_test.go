@@ -635,8 +635,16 @@ var states = []state{
 		make: func(w *world) { w.write("state/restore-journal.json", "garbage") },
 		end:  func(w *world) { w.must(os.Remove(w.path("state/restore-journal.json"))) }},
 	{name: "the disk of the backups is not mounted", want: "critical mount", text: ".atobackupd-dir is missing",
-		make: func(w *world) { w.move("backups", "away"); w.must(os.Mkdir(w.path("backups"), 0o755)) },
-		end:  func(w *world) { w.must(os.Remove(w.path("backups"))); w.move("away", "backups") }},
+		make: func(w *world) {
+			w.move("backups", "away")
+			w.must(os.Mkdir(w.path("backups"), 0o755))
+			w.listen()
+			if s, err := w.app.Status(w.t.Context(), time.Now()); err != nil || s.Space != nil ||
+				strings.Contains(w.page, "free on the backup disk") {
+				w.t.Errorf("what is free on another disk is told: %+v, %v", s.Space, err)
+			}
+		},
+		end: func(w *world) { w.must(os.Remove(w.path("backups"))); w.move("away", "backups") }},
 	{name: "a take finds the bare mount point", want: "critical mount", text: ".atobackupd-dir is missing",
 		make: func(w *world) {
 			w.move("backups", "away")

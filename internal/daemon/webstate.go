@@ -9,7 +9,6 @@ import (
 
 	"github.com/atocore/atobackupd/internal/app"
 	"github.com/atocore/atobackupd/internal/config"
-	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/health"
 	"github.com/atocore/atobackupd/internal/history"
 	"github.com/atocore/atobackupd/internal/web"
@@ -43,8 +42,9 @@ func webState(ctx context.Context, a *app.App, now time.Time) (*web.State, error
 		Status: status, BackupDir: a.Config.Backup.Dir, Snapshots: list, Warnings: warnings,
 		Commands: shownCommands(a),
 	}
-	if state.FreeBytes, err = fsx.Free(a.Store().Dir()); err != nil {
-		state.FreeBytes = -1
+	state.FreeBytes = -1
+	if status.Space != nil {
+		state.FreeBytes = status.Space.Free
 	}
 	state.Decision = retention.Plan(validated(list), a.Policy(a.Config.Retention), now)
 	addHistory(ctx, a, now, state, status.Alarms)
