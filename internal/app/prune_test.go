@@ -166,7 +166,7 @@ func TestPruneKilled(t *testing.T) {
 		if err := a.Close(); err != nil {
 			t.Fatal(err)
 		}
-		for _, name := range []string{"backups", "state/published.json"} { // it is as it was before
+		for _, name := range []string{"backups", "state/published.json", "state/published.kept"} { // it is as it was before
 			if err := os.RemoveAll(h.path(name)); err != nil {
 				t.Fatal(err)
 			}
