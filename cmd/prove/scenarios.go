@@ -43,6 +43,20 @@ var scenarios = []scenario{
 		Tests: []tests{{Package: "./internal/history", Run: "^TestKilledWhileWriting$", Env: rounds("200")}},
 	},
 	{
+		Name: "The whole program, killed",
+		How: "SIGKILL before and after system calls all over take, prune, push, repair, restore, drill, bootstrap and " +
+			"more, SQLite's own calls too; a fresh process ends it, finds whole snapshots and takes the next",
+		Not:   "a power cut: what was written and not flushed is still there",
+		Tests: []tests{{Package: "./cmd/atobackupd", Run: "^TestSweepKilled$", Env: rounds("30")}},
+	},
+	{
+		Name: "The whole program, failing",
+		How: "EIO, ENOSPC, EACCES and EDQUOT of system calls all over the same jobs, SQLite's own calls too; " +
+			"then done again",
+		Not:   "short writes; calls that never return",
+		Tests: []tests{{Package: "./cmd/atobackupd", Run: "^TestSweepFailed$", Env: rounds("20")}},
+	},
+	{
 		Name: "S3, cut at every request",
 		How:  "put, move and remove on MinIO and versitygw, cut off before and after each request, then done again",
 		Not:  "Amazon's own servers",
