@@ -280,7 +280,33 @@ func TestValidateFindsDamage(t *testing.T) {
 			if result.Valid && strings.Join(result.Checked, " ") != "metadata db registry chroma checksums" {
 				t.Errorf("checked %q", result.Checked)
 			}
+			if result.Stamp != string(taken.Stamp) || result.Path != dir ||
+				result.Exists != (test.want != "snapshot_missing") {
+				t.Errorf("%+v", result)
+			}
 		})
+	}
+}
+
+// A Chroma directory that this program does not recognise is never called valid in
+// silence, and one that is damaged is called that.
+func TestValidateUnrecognisedChroma(t *testing.T) {
+	in := installFull(t)
+	taken := in.mustTake(t, TakeOptions{Full: true})
+	validate := func() Result {
+		t.Helper()
+		agree(t, taken.Path)
+		result, err := in.store.Validate(t.Context(), taken.Stamp, ValidateOptions{})
+		must(t, err)
+		return result
+	}
+	if known := validate(); len(known.Warnings) != 0 || !known.Valid {
+		t.Errorf("%q, %q", known.Errors, known.Warnings)
+	}
+	must(t, os.Remove(filepath.Join(taken.Path, ChromaDir, "chroma.sqlite3")))
+	strange := validate()
+	if !hasCode(strange.Warnings, codeUnverified) || !strange.Valid || strange.Proven() != nil {
+		t.Errorf("%q, %q", strange.Errors, strange.Warnings)
 	}
 }
 
