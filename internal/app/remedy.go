@@ -86,13 +86,13 @@ func (r remedies) ofSnapshot(s snapshot.Snapshot) string {
 
 // ofGone says what to do about a snapshot that was taken away, perhaps with others.
 func (r remedies) ofGone(stamp snapshot.Stamp, several bool) string {
-	if places := r.held[stamp]; len(places) > 0 {
-		return "bring it back: " + RepairRequest{Stamp: stamp, From: places[0], Identity: "FILE"}.command() +
-			" --confirm; if it was meant to go: atobackupd accept " + string(stamp)
-	}
 	accept := string(stamp)
 	if several {
 		accept = "backup-dir"
+	}
+	if places := r.held[stamp]; len(places) > 0 {
+		return "bring it back: " + RepairRequest{Stamp: stamp, From: places[0], Identity: "FILE"}.command() +
+			" --confirm; if it was meant to go: atobackupd accept " + accept
 	}
 	return "find out who removed it, and put it back; if it was meant, or cannot be undone: atobackupd accept " + accept
 }

@@ -193,7 +193,7 @@ var states = []state{
 				}
 				w.removeAll("state/history.db*")
 			})
-			w.advises("atobackupd accept backup-dir")
+			w.advises("atobackupd scrub --repair ") // the vault has the oldest
 		},
 		end: func(w *world) { w.acceptDir(); w.settle() }},
 	{name: "the disk of the backups is away and the history lost", want: "critical mount",

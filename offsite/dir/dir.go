@@ -38,6 +38,8 @@ type Remote struct {
 	path    string      // for messages only
 	publish []publisher // ways to give a file its final name, best first
 
+	making sync.Mutex // held while a directory is made
+
 	mu   sync.RWMutex // of root: no handle may be closed while one is opened through it
 	root *tree.Dir
 }
@@ -138,13 +140,20 @@ func (r *Remote) makeReadOnly(name string) error {
 	return f.Chmod(info.Mode().Perm() &^ 0o222)
 }
 
-// makeDir opens a directory, and makes it where it is missing.
+// makeDir opens a directory, and makes it where it is missing. One at a time: who has
+// just made a directory proves that it is empty, before another puts anything in it.
 func (r *Remote) makeDir(name string) (*tree.Dir, error) {
+	r.making.Lock()
+	defer r.making.Unlock()
+	return r.openOrMakeDir(name)
+}
+
+func (r *Remote) openOrMakeDir(name string) (*tree.Dir, error) {
 	d, err := r.openDir(name)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return d, err
 	}
-	parent, err := r.makeDir(path.Dir(name))
+	parent, err := r.openOrMakeDir(path.Dir(name))
 	if err != nil {
 		return nil, err
 	}
