@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/health"
 	"github.com/atocore/atobackupd/internal/history"
 	"github.com/atocore/atobackupd/offsite"
@@ -48,18 +49,20 @@ func (a *App) Status(ctx context.Context, now time.Time) (health.Status, error) 
 }
 
 // historyHidden refuses to judge without a history that is there and that this user
-// may not read: a healthy installation would be called one that never ran. One that
-// cannot be read otherwise is a condition.
+// may not read: a healthy installation would be called one that never ran.
 func (a *App) historyHidden() error {
 	f, err := os.Open(a.historyPath())
 	if errors.Is(err, fs.ErrPermission) {
 		return &failure.Error{Op: "status", Subject: a.historyPath(), Err: err,
 			Hint: "ask as root: sudo atobackupd status"}
 	}
-	if err != nil {
+	if err == nil {
+		err = f.Close()
+	}
+	if fsx.IsMissing(err) {
 		return nil
 	}
-	return f.Close()
+	return err
 }
 
 // NextSlots returns the next slot of each job.
