@@ -120,6 +120,13 @@ var scenarios = []scenario{
 			{Package: "./offsite/s3", Run: "^TestRigThief$"}, {Package: "./offsite", Run: "^TestRigThiefOverSSH$"}},
 	},
 	{
+		Name: "AtoCore in Docker",
+		How: "init finds the deployment, and what it has written works at once: backup, drill, a restore and a live " +
+			"drill that stop and start the real containers",
+		Not:   "AtoCore's own image: a service of the same layout stands for it",
+		Tests: []tests{{Package: "./cmd/atobackupd", Run: "^TestDeployment$"}},
+	},
+	{
 		Name: "Secrets",
 		How: "every command typed with debug messages, every page read, every file looked through for passwords, " +
 			"tokens and keys, while each service refuses; the mode of each file",
