@@ -39,12 +39,16 @@ func TestRenameClaimed(t *testing.T) {
 	if err := renameClaimed(at("dir"), at("newdir")); err != nil {
 		t.Error(err)
 	}
+	if err := renameClaimed(at("dir2"), at("newdir2")); err != nil { // an empty one is not taken for the claim
+		t.Error(err)
+	}
 	for path, want := range map[string]bool{
 		"file":         false,
 		"new":          true,
 		"dir":          false,
 		"newdir/child": true,
-		"dir2":         true,
+		"dir2":         false,
+		"newdir2":      true,
 		"full/child":   true,
 	} {
 		if _, err := os.Lstat(at(path)); (err == nil) != want {
