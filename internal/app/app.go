@@ -109,17 +109,13 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (app *App, err err
 // made: status and the daemon go on and say so, and jobs refuse. One that is no good
 // keeps the daemon from starting; a command's job fails by it, which is recorded.
 func (a *App) openStore(ctx context.Context) (err error) {
-	dir := a.Config.Backup.Dir
-	if a.Options.ReadOnly || a.checkMount(ctx) != nil {
-		if a.store, err = snapshot.OpenExisting(dir); err == nil {
-			a.store.KeepLocksIn(a.locks())
-		}
-		return err
-	}
-	if a.store, err = snapshot.OpenExisting(dir); err != nil {
+	if a.store, err = snapshot.OpenExisting(a.Config.Backup.Dir); err != nil {
 		return err
 	}
 	a.store.KeepLocksIn(a.locks())
+	if a.Options.ReadOnly || a.checkMount(ctx) != nil {
+		return nil
+	}
 	if err := a.store.Prepare(); err != nil {
 		if a.Options.Daemon {
 			return err

@@ -44,7 +44,7 @@ func (a *App) Facts(ctx context.Context, now time.Time) (health.Facts, []snapsho
 		Legs: a.legFacts(ctx, now, seen, list, listErr, life, alive), Takes: a.takes(list, now),
 		Clocks: a.futures(seen, list, life.Beat, now),
 		Shrunk: suspects(list, now), Unverified: unverified(list, now), Settled: a.settled(),
-		Space: a.spaceFacts(ctx, now, list), History: a.historyFacts(ctx, list), Daemon: a.daemonFacts(ctx, life, alive, now),
+		History: a.historyFacts(ctx, list), Daemon: a.daemonFacts(ctx, life, alive, now),
 		Recipients: a.recipientsFact(), Shared: a.sharedFact(),
 	}
 	f.RestorePending = trouble(a.CheckNoPendingRestore())
@@ -54,10 +54,9 @@ func (a *App) Facts(ctx context.Context, now time.Time) (health.Facts, []snapsho
 	}
 	r := a.remedies(ctx, list)
 	f.Damage = a.damage(r)
-	if f.Mount == nil { // else its disk is away, and nothing was taken from it
+	if f.Mount == nil { // else its disk is away: nothing was taken from it, and the space is another's
 		f.Damage = append(f.Damage, a.missing(r)...)
-	} else {
-		f.Space = nil // that would be another disk's
+		f.Space = a.spaceFacts(ctx, now, list)
 	}
 	f.NotStarted = a.refusedStartFact(life, alive)
 	if alive {

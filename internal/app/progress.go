@@ -27,6 +27,7 @@ const (
 type jobProgress struct {
 	mu      sync.Mutex
 	path    string
+	file    *os.File // made with the first word
 	written time.Time
 	now     progressDoc
 }
@@ -52,7 +53,8 @@ func (a *App) trackProgress(job string, run int64) (stop func()) {
 		a.process.mu.Unlock()
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if !p.written.IsZero() {
+		if p.file != nil {
+			p.file.Close()
 			_ = os.Remove(p.path) // it is of a run that has ended, which a reader sees
 		}
 	}
@@ -84,12 +86,18 @@ func (p *jobProgress) hear(step string, done, total int64, now time.Time) {
 	if now.Sub(p.written) < progressEvery {
 		return
 	}
-	if p.written.IsZero() {
-		_ = os.Remove(p.path) // another user's, killed, could not be written over
-	}
 	p.written = now
-	if data, err := json.Marshal(p.now); err == nil {
-		_ = os.WriteFile(p.path, data, 0o644) // a reader that finds half of it does without
+	if p.file == nil {
+		_ = os.Remove(p.path) // of one that was killed
+		// Whatever somebody lays at the name, this process writes into its own file.
+		f, err := os.OpenFile(p.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+		if err != nil {
+			return
+		}
+		p.file = f
+	}
+	if data, err := json.Marshal(p.now); err == nil && p.file.Truncate(0) == nil {
+		_, _ = p.file.WriteAt(data, 0) // a reader that finds half of it does without
 	}
 }
 

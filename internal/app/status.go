@@ -25,10 +25,10 @@ func (a *App) Status(ctx context.Context, now time.Time) (health.Status, error) 
 	doc := health.Status{
 		Report: health.Judge(facts, now), Daemon: health.DaemonStatus{State: facts.Daemon.State,
 			Beat: facts.Daemon.Beat}, Running: []health.RunningStatus{}, Snapshots: sumUp(list, now),
-		Space: a.space(ctx, now), Targets: []health.TargetStatus{}, Alarms: []history.Alarm{},
+		Targets: []health.TargetStatus{}, Alarms: []history.Alarm{},
 	}
-	if facts.Mount != nil {
-		doc.Space = nil // that would be another disk's
+	if facts.Mount == nil { // else that would be another disk's
+		doc.Space = a.space(ctx, now)
 	}
 	if since := facts.Daemon.Since; !since.IsZero() {
 		doc.Daemon.Since = &since
