@@ -40,8 +40,11 @@ func (v *Vault) Dump(ctx context.Context, s Stored, path string, out io.Writer, 
 	if err != nil {
 		return err
 	}
-	if file := map[string]string{snapshot.DB: snapshot.DBFile, snapshot.Registry: snapshot.RegistryFile}[path]; file != "" {
-		path = file
+	switch path {
+	case snapshot.DB:
+		path = snapshot.DBFile
+	case snapshot.Registry:
+		path = snapshot.RegistryFile
 	}
 	for name, text := range map[string]string{snapshot.MetadataFile: m.Metadata, snapshot.ManifestFile: m.Atobackupd} {
 		if path == name && text != "" {

@@ -36,8 +36,8 @@ type Healing struct {
 	Lost    []Finding // for these no local copy is left
 }
 
-// PlanHealing decides what mends the findings about damage. here reports whether a sound local
-// snapshot of a stamp is there.
+// PlanHealing decides what mends the findings about damage. here reports whether a
+// sound local snapshot of a stamp is there.
 func PlanHealing(s *Survey, findings []Finding, here func(snapshot.Stamp) bool) (h Healing) {
 	h.Damaged, h.Replace = make(map[string]bool), make(map[snapshot.Stamp][]PushID)
 	again := make(map[snapshot.Stamp]bool)

@@ -56,7 +56,8 @@ func newDeployment(t *testing.T, binary string) *deployment {
 func (d *deployment) run(script string) (out string, status int) {
 	d.t.Helper()
 	d.points++
-	cmd := exec.Command("bash", "-c", `set -e; . ./env; a() { "$BINARY" --config "$PWD/etc/config.toml" "$@"; }; `+script)
+	const program = `set -e; . ./env; a() { "$BINARY" --config "$PWD/etc/config.toml" "$@"; }; `
+	cmd := exec.Command("bash", "-c", program+script)
 	cmd.Dir = d.dir
 	cmd.Env = append(os.Environ(), "HOME="+filepath.Join(d.dir, "home"))
 	text, err := cmd.CombinedOutput()
@@ -110,7 +111,8 @@ func TestDeployment(t *testing.T) {
 	d.ok("a drill", "passed")
 	d.ends(4, "a restore latest --dry-run", `database is open in pid \d+ \(python, container`, "the service answers at",
 		`chroma is open in pid \d+ \(node, container`)
-	d.ok("a restore latest --manage-service", "database yes, registry yes, chroma yes", "to go back: atobackupd restore")
+	d.ok("a restore latest --manage-service", "database yes, registry yes, chroma yes",
+		"to go back: atobackupd restore")
 	d.ok("curl -fsS http://127.0.0.1:8100/stats", `"memories": [1-9]`)
 	d.ok("a drill --live", "live drill with .* passed")
 	d.ends(1, "a status", "never started", `live-drill +ok +0m ago`)

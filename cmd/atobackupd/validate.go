@@ -107,7 +107,8 @@ func printResult(w io.Writer, r snapshot.Result, width int) {
 		verdict = "INVALID"
 	}
 	hang(w, width, fmt.Sprintf("%s  %s  ", r.Stamp, verdict),
-		fmt.Sprintf("checked: %s  (%.1fs)", cmp.Or(strings.Join(r.Checked, ", "), "nothing"), float64(r.DurationMS)/1000))
+		fmt.Sprintf("checked: %s  (%.1fs)", cmp.Or(strings.Join(r.Checked, ", "), "nothing"),
+			float64(r.DurationMS)/1000))
 	for _, e := range r.Errors {
 		hang(w, width, "  error: ", escape.String(e))
 	}

@@ -44,8 +44,8 @@ var scenarios = []scenario{
 	},
 	{
 		Name: "The whole program, killed",
-		How: "SIGKILL before and after system calls all over take, prune, push, repair, restore, drill, bootstrap and " +
-			"more, SQLite's own calls too; a fresh process ends it, finds whole snapshots and takes the next",
+		How: "SIGKILL before and after system calls all over take, prune, push, repair, restore, drill, bootstrap " +
+			"and more, SQLite's own calls too; a fresh process ends it, finds whole snapshots and takes the next",
 		Not:   "a power cut: what was written and not flushed is still there",
 		Tests: []tests{{Package: "./cmd/atobackupd", Run: "^TestSweepKilled$", Env: rounds("30")}},
 	},
@@ -151,8 +151,8 @@ var scenarios = []scenario{
 	},
 	{
 		Name: "Mutants",
-		How: "each condition, call and statement of the functions below broken, one at a time: a test of the package must " +
-			"fail",
+		How: "each condition, call and statement of the functions below broken, one at a time: a test of the package " +
+			"must fail",
 		Not: "what a test of another package sees alone; the mutants that internal/mutanttest/testdata/accepted.txt " +
 			"explains",
 		Tests: []tests{{Package: "./internal/mutanttest", Run: "^TestMutants$"}},

@@ -44,7 +44,8 @@ func (a *App) Drill(
 			Dir: snap.Path, Stamp: snap.Stamp, Scratch: filepath.Join(a.store.Dir(), "staging"),
 			Queries:        a.Config.Drill.Queries,
 			RequiredTables: a.Config.AtoCore.RequiredTables, Described: a.described(snap.Stamp),
-			MinFree: a.Config.Backup.MinFree.Bytes(), Share: a.Config.Backup.Share != "copy", Progress: a.progressOf("drill"),
+			MinFree: a.Config.Backup.MinFree.Bytes(), Share: a.Config.Backup.Share != "copy",
+			Progress: a.progressOf("drill"),
 		})
 		err = a.drilled(ctx, &run.Run, result, note, err)
 		a.confirmDamage(ctx, snap.Stamp, err)

@@ -166,7 +166,8 @@ func TestPruneKilled(t *testing.T) {
 		if err := a.Close(); err != nil {
 			t.Fatal(err)
 		}
-		for _, name := range []string{"backups", "state/published.json", "state/published.kept"} { // it is as it was before
+		// It is as it was before.
+		for _, name := range []string{"backups", "state/published.json", "state/published.kept"} {
 			if err := os.RemoveAll(h.path(name)); err != nil {
 				t.Fatal(err)
 			}

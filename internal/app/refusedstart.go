@@ -63,7 +63,8 @@ func NoteRefusedStart(ctx context.Context, stateDir, host string, refusal error,
 	if failure.KindOf(refusal) == failure.Config {
 		title = ": the configuration is refused"
 	}
-	told, sendErr := outbox.Send(ctx, now, notify.Message{Title: "atobackupd on " + host + title, Level: notify.Critical,
+	told, sendErr := outbox.Send(ctx, now, notify.Message{
+		Title: "atobackupd on " + host + title, Level: notify.Critical,
 		Body: "CRITICAL config: the daemon does not start, and no backup is taken: " + r.Message + "\nNext: " + r.Hint})
 	if told {
 		r.Told = now
@@ -132,5 +133,6 @@ func (a *App) refusedStartFact(l Life, alive bool) *health.Trouble {
 	if alive || r == nil || r.At.Before(l.Beat) {
 		return nil
 	}
-	return &health.Trouble{Message: "the last start of the daemon was refused: " + r.Message, Hint: r.Hint, Since: r.Since}
+	return &health.Trouble{Message: "the last start of the daemon was refused: " + r.Message, Hint: r.Hint,
+		Since: r.Since}
 }

@@ -215,7 +215,8 @@ func (a *App) ContinueRestore(ctx context.Context, abort bool, answers restore.O
 	o := restore.ResumeOptions{Store: a.store, StateDir: a.Config.StateDir, HealthURL: a.Config.AtoCore.HealthURL,
 		RequiredTables: a.Config.AtoCore.RequiredTables, PreSnapshot: a.preSnapshot(), Force: answers.Force,
 		NoPreSnapshot:  answers.NoPreSnapshot,
-		TrustBackupDir: a.Options.TrustBackupDir, Share: a.Config.Backup.Share != "copy", Progress: a.progressOf("restore")}
+		TrustBackupDir: a.Options.TrustBackupDir, Share: a.Config.Backup.Share != "copy",
+		Progress: a.progressOf("restore")}
 	if abort {
 		return restore.Abort(ctx, o)
 	}

@@ -194,8 +194,8 @@ func unheard(list []Trouble) (verdict, time.Time) {
 func (d Daemon) judge(now time.Time) (verdict, time.Time) {
 	switch {
 	case d.Second != nil:
-		return verdict{level: LevelCritical, headline: "A second daemon was started, and refused.", message: d.Second.Message,
-			hint: d.Second.Hint}, d.Second.Since
+		return verdict{level: LevelCritical, headline: "A second daemon was started, and refused.",
+			message: d.Second.Message, hint: d.Second.Hint}, d.Second.Since
 	case d.State == DaemonHung && now.Sub(d.Since).Abs() > daemonPatience:
 		return verdict{level: LevelCritical, headline: "The daemon hangs.", message: "it was last heard of at " +
 			Clock(d.Since),
