@@ -39,6 +39,8 @@ func (t *takeRun) copyDB(ctx context.Context) error {
 	copied, err := sqlite.Copied{}, t.from.noDB
 	switch {
 	case err != nil:
+	case t.linkDB(ctx):
+		copied = sqlite.Copied{Method: methodLinked, Bytes: t.o.Proven.files[DBFile].Size}
 	case t.stored:
 		copied, err = t.copyStoredDB(ctx, dst)
 	default:

@@ -121,6 +121,9 @@ func (t *takeRun) chromaOptions() chroma.Options {
 		o.Beside = digestAll
 		return o
 	}
+	if t.mayLink() {
+		o.Stored = t.storedChroma
+	}
 	o.Known = func(ctx context.Context) (bool, error) {
 		err := digestAll(ctx)
 		return t.o.Proven.holds(ChromaDir, t.copied), err
@@ -152,6 +155,9 @@ func (t *takeRun) keepLive(dir *tree.Dir, liveName, name string) error {
 	}
 	f := liveEntry(info)
 	t.live[name] = f
+	if t.linked(name) {
+		return nil // as its other name has them
+	}
 	if err := os.Chmod(t.path(name), storedMode(f.Mode)); err != nil {
 		return err
 	}

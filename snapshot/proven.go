@@ -23,6 +23,9 @@ func newProven(dir string, m *Manifest) *Proven {
 	return p
 }
 
+// path is where the file of that name was validated.
+func (p *Proven) path(name string) string { return filepath.Join(p.dir, filepath.FromSlash(name)) }
+
 // same reports whether a digested file, directory or link has the bytes of the one at
 // its path.
 func (p *Proven) same(f File) bool {

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -58,5 +59,66 @@ func TestTakeProven(t *testing.T) {
 				t.Error("an invalid snapshot proves something")
 			}
 		})
+	}
+}
+
+// What a restore moved aside and holds just what was restored becomes other names of
+// it; what only looks the same, or has a journal, is copied, and the snapshot that was
+// proven stays as it is.
+func TestTakeProvenLinks(t *testing.T) {
+	t.Parallel()
+	in := installFull(t)
+	before := in.before(t)
+	chromaDB := ChromaDir + "/chroma.sqlite3"
+	take := func(share Share) (linked map[string]bool) {
+		t.Helper()
+		result := in.validate(t, before.Stamp)
+		proven := result.Proven()
+		snap := in.mustTake(t, TakeOptions{
+			Kind: PreRestore, Tolerant: true, Full: true, Proven: proven, Share: share,
+			Chroma: chroma.Options{Method: chroma.MethodCold},
+		})
+		linked = map[string]bool{}
+		for _, f := range snap.Manifest.Files {
+			a, errA := os.Lstat(filepath.Join(snap.Path, f.Path))
+			b, errB := os.Lstat(proven.path(f.Path))
+			if errA == nil && errB == nil && f.Type == TypeFile && os.SameFile(a, b) {
+				linked[f.Path] = true
+			}
+		}
+		if r := in.validate(t, before.Stamp); r.Proven() == nil {
+			t.Errorf("what was proven is no longer so: %+v %+v", r.Errors, r.Warnings)
+		}
+		if r := in.validate(t, snap.Stamp); r.Valid != snap.IsValid() {
+			t.Errorf("valid %t when it was taken: now %+v", snap.IsValid(), r.Errors)
+		}
+		if left, _ := os.ReadDir(in.store.staging()); len(left) > 0 {
+			t.Errorf("left in staging/: %v", left)
+		}
+		return linked
+	}
+	live := map[string]string{DBFile: in.src.DB, chromaDB: filepath.Join(in.src.Chroma, "chroma.sqlite3")}
+	for _, f := range before.Manifest.Files {
+		if live[f.Path] == "" {
+			continue
+		}
+		data, err := os.ReadFile(filepath.Join(before.Path, f.Path))
+		must(t, err)
+		must(t, os.WriteFile(live[f.Path], data, 0o644))
+		must(t, os.Chtimes(live[f.Path], f.MTime, f.MTime))
+	}
+	if linked := take(ShareHardlink); !linked[DBFile] || !linked[chromaDB] {
+		t.Errorf("linked only %v", linked)
+	}
+	if linked := take(ShareCopy); len(linked) > 0 {
+		t.Errorf("linked %v although nothing is to be shared", linked)
+	}
+	info, err := os.Lstat(in.src.DB)
+	must(t, err)
+	edit(t, in.src.DB, overwrite(int(info.Size())-8, "otherend"))
+	must(t, os.Chtimes(in.src.DB, info.ModTime(), info.ModTime()))
+	must(t, os.WriteFile(live[chromaDB]+"-journal", []byte("it will be settled"), 0o644))
+	if linked := take(ShareHardlink); linked[DBFile] || linked[chromaDB] {
+		t.Errorf("linked although it is otherwise: %v", linked)
 	}
 }

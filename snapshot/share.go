@@ -51,7 +51,7 @@ func (t *takeRun) shareSpace(ctx context.Context) error {
 	}
 	for _, f := range t.manifest.Files {
 		last, ok := before[f.Path]
-		if !ok || f.Type != TypeFile || f.Size == 0 {
+		if !ok || f.Type != TypeFile || f.Size == 0 || t.linked(f.Path) {
 			continue
 		}
 		if clones {

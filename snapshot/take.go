@@ -258,11 +258,22 @@ func (t *takeRun) add(part *takeRun) {
 
 // digestCopies digests the final copies of an artifact, below a name in the staging
 // directory. It runs beside their checks, which keep one core busy.
-func (t *takeRun) digestCopies(ctx context.Context, name string) (err error) {
-	if t.copied, err = scan(t.dir, name); err != nil {
+func (t *takeRun) digestCopies(ctx context.Context, name string) error {
+	files, err := scan(t.dir, name)
+	if err != nil {
 		return err
 	}
-	return digest(ctx, t.dir, t.copied, t.o.Progress.Prefix(name), nil)
+	var known []File
+	t.copied = slices.DeleteFunc(files, func(f File) bool {
+		if t.linked(f.Path) {
+			known = append(known, t.o.Proven.files[f.Path])
+			return true
+		}
+		return false
+	})
+	err = digest(ctx, t.dir, t.copied, t.o.Progress.Prefix(name), nil)
+	t.copied = append(t.copied, known...)
+	return err
 }
 
 // inventory lists what was staged with its digests, and with what the live files

@@ -149,6 +149,11 @@ func readDigest(ctx context.Context, root *os.Root, name string, progress func(b
 		return "", err
 	}
 	defer f.Close()
+	return digestOpen(ctx, f, progress)
+}
+
+// digestOpen reads an open file to its end.
+func digestOpen(ctx context.Context, f io.Reader, progress func(bytes int64)) (string, error) {
 	hash := sha256.New()
 	buf := digestBuffers.Get().(*[1 << 20]byte)[:]
 	defer digestBuffers.Put((*[1 << 20]byte)(buf))

@@ -35,6 +35,11 @@ type Options struct {
 	// keeps one core busy: each copy's, so that the last is of the one that stays.
 	Beside func(context.Context) error
 
+	// Stored, which may be nil, may name a file outside of the copy that holds just
+	// what an open one of a directory that nobody writes to does: it is linked,
+	// mode and time as they are, instead of copied.
+	Stored func(ctx context.Context, e Entry, live *os.File) (path string)
+
 	// Known, which may be nil, is asked first about each finished copy, and reports
 	// whether the same bytes have been validated by this run, without a finding.
 	Known func(context.Context) (bool, error)
@@ -99,6 +104,7 @@ func copyQuiescent(ctx context.Context, src *tree.Dir, dst string, o Options) (*
 	if err != nil {
 		return nil, err
 	}
+	m.stored = o.Stored
 	moved := ""
 	for try := 0; try < max(o.OptimisticTries, 3); try++ {
 		seen, err := m.scan()

@@ -26,6 +26,9 @@ type mirror struct {
 	skip  func(path string) bool // what is not copied as a file
 	have  map[string]Entry       // what dst holds, as its source looked
 	order []string               // the paths of have, parents first
+
+	stored func(context.Context, Entry, *os.File) string // see Options.Stored
+	linked map[string]bool                               // the files that are other names of stored ones
 }
 
 // newMirror begins an empty copy: dst must not exist.
@@ -36,7 +39,9 @@ func newMirror(src *tree.Dir, dst string, share bool, skip func(string) bool) (*
 	if err := os.Mkdir(dst, 0o700); err != nil {
 		return nil, err
 	}
-	return &mirror{src: src, dst: dst, share: share, skip: skip, have: map[string]Entry{}}, nil
+	return &mirror{
+		src: src, dst: dst, share: share, skip: skip, have: map[string]Entry{}, linked: map[string]bool{},
+	}, nil
 }
 
 func (m *mirror) path(name string) string { return filepath.Join(m.dst, filepath.FromSlash(name)) }
@@ -128,6 +133,9 @@ func (m *mirror) addFile(ctx context.Context, e Entry) (err error) {
 	} else if now, err := newEntry(e.Path, info); err != nil || now.Inode != e.Inode || now.Device != e.Device {
 		return errMoved
 	}
+	if m.link(ctx, e, in) {
+		return nil
+	}
 	out, err := fsx.Create(m.path(e.Path), 0o600)
 	if err != nil {
 		return fmt.Errorf("copy %s: %v", e.Path, err) // not %w: it is no file of the source that is missing
@@ -139,6 +147,32 @@ func (m *mirror) addFile(ctx context.Context, e Entry) (err error) {
 	}()
 	_, err = fsx.CloneOrCopy(ctx, out, in, m.share)
 	return err
+}
+
+// link makes an entry another name of a stored file, where one holds the same.
+func (m *mirror) link(ctx context.Context, e Entry, in *os.File) bool {
+	delete(m.linked, e.Path)
+	if m.stored == nil {
+		return false
+	}
+	path := m.stored(ctx, e, in)
+	if path == "" || fsx.Announce(fsx.OpLink, m.path(e.Path)) != nil || os.Link(path, m.path(e.Path)) != nil {
+		return false // too many links, perhaps
+	}
+	m.linked[e.Path] = true
+	return true
+}
+
+// own makes an entry that may be linked a file of its own, to be written to.
+func (m *mirror) own(ctx context.Context, e Entry) error {
+	if !m.linked[e.Path] {
+		return nil
+	}
+	if err := os.Remove(m.path(e.Path)); err != nil {
+		return err
+	}
+	m.stored = nil
+	return m.addFile(ctx, e)
 }
 
 // changed names what the copy lacks or holds otherwise than the source looks in
@@ -163,7 +197,9 @@ func (m *mirror) finish(extra ...Entry) error {
 		var err error
 		switch e.Type {
 		case TypeFile:
-			err = m.seal(e)
+			if !m.linked[e.Path] {
+				err = m.seal(e)
+			}
 		case TypeSymlink:
 			err = setTimes(m.path(e.Path), e.MTime)
 		case TypeDir:

@@ -24,6 +24,9 @@ func recoverJournal(ctx context.Context, m *mirror) error {
 	if _, ok := m.have[databaseName]; !ok || !found {
 		return nil
 	}
+	if err := m.own(ctx, m.have[databaseName]); err != nil {
+		return err
+	}
 	if rollForward(ctx, databaseIn(m.dst)) != nil {
 		return ctx.Err()
 	}
