@@ -113,6 +113,7 @@ func (a *App) openStore(ctx context.Context) (err error) {
 		return err
 	}
 	a.store.KeepLocksIn(a.locks())
+	a.checkHistory(ctx)
 	if a.Options.ReadOnly || a.checkMount(ctx) != nil {
 		return nil
 	}
@@ -122,7 +123,7 @@ func (a *App) openStore(ctx context.Context) (err error) {
 		}
 		return nil
 	}
-	if err := a.mark(); err != nil {
+	if err := a.mark(ctx); err != nil {
 		return err
 	}
 	a.notePublished(ctx)

@@ -337,7 +337,16 @@ func (a *App) renewHistory(ctx context.Context, now time.Time) {
 	if renewed {
 		a.process.forget()
 		a.Options.Log.Warn("the history was removed or replaced: it goes on in the file that is there now")
+	}
+	before := a.history.Renewals()
+	a.checkHistory(ctx)
+	if renewed || a.history.Renewals() != before {
 		err = errors.Join(err, a.noteLostHistory(ctx), a.watchAnew(ctx, now))
+	}
+	if a.checkMount(ctx) == nil {
+		if err := a.pair(ctx); err != nil {
+			a.Options.Log.Debug("whose history this is could not be written down", "error", err)
+		}
 	}
 	a.NoteHistoryError(err)
 }
@@ -375,12 +384,15 @@ func (a *App) historyFacts(ctx context.Context, list []snapshot.Snapshot) (h hea
 	if _, err := os.Lstat(a.historyPath()); err != nil && ours {
 		h.Missing = true
 	}
+	h.Foreign = a.process.isForeign()
 	var err error
 	h.StartedOver, _, err = a.history.StartedOver(ctx)
 	a.NoteHistoryError(err)
 	if h.StartedOver.IsZero() {
 		return h
 	}
+	h.TookForeign, err = a.history.TookForeign(ctx)
+	a.NoteHistoryError(err)
 	scrubs, err := a.history.EndedRuns(ctx, "scrub", false, recentRuns)
 	a.NoteHistoryError(err)
 	h.ScrubPassed = slices.ContainsFunc(scrubs, func(run history.Run) bool {

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/atocore/atobackupd/internal/failure"
-	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/history"
 	"github.com/atocore/atobackupd/snapshot"
 )
@@ -71,13 +70,16 @@ func (a *App) knownStamps(ctx context.Context) ([]snapshot.Stamp, error) {
 }
 
 // mark makes the marker, once the directory is known to be the right one.
-func (a *App) mark() error {
-	path := a.markerPath()
-	if _, err := os.Lstat(path); err == nil {
-		return nil
+func (a *App) mark(ctx context.Context) error {
+	if _, err := os.Lstat(a.markerPath()); err != nil {
+		if err := a.writeMarker(0); err != nil {
+			return err
+		}
 	}
-	return fsx.WriteFile(path, []byte("This is a backup directory of atobackupd. Without this file it takes the "+
-		"disk for not mounted.\n"), 0o644)
+	if err := a.pair(ctx); err != nil { // a history that is not paired is believed, as before there were numbers
+		a.Options.Log.Warn("whose history this is could not be written down", "error", err)
+	}
+	return nil
 }
 
 // AcceptBackupDir takes the directory as it is for the backup directory: the
@@ -89,7 +91,7 @@ func (a *App) AcceptBackupDir(ctx context.Context) error {
 	}
 	store.KeepLocksIn(a.locks())
 	a.store = store
-	if err := a.mark(); err != nil {
+	if err := a.mark(ctx); err != nil {
 		return err
 	}
 	return a.acceptDir(ctx)

@@ -130,7 +130,7 @@ func TestMark(t *testing.T) {
 		t.Errorf("%q, %v", text, err)
 	}
 	h.write("backups/"+markerFile, "mine")
-	if err := a.mark(); err != nil {
+	if err := a.mark(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if text, err = os.ReadFile(a.markerPath()); err != nil || string(text) != "mine" {

@@ -27,6 +27,7 @@ type process struct {
 	progress   map[string]*jobProgress // of the jobs that are under way
 	legs       map[string]history.Leg
 	historyErr error     // since a run was last recorded whole
+	foreign    bool      // the history that lies there is another backup directory's
 	loggedAt   time.Time // when such an error was last logged
 	pulse      func(leg string, b notify.Beat)
 	runIDs     map[string]string // of each leg's newest run, for its heartbeats
@@ -215,6 +216,18 @@ func (p *process) forget() {
 	clear(p.runs)
 	clear(p.legs)
 	p.historyErr = nil
+}
+
+func (p *process) setForeign(foreign bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.foreign = foreign
+}
+
+func (p *process) isForeign() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.foreign
 }
 
 func (p *process) remember(leg string, run history.Run) {

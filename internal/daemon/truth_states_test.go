@@ -523,7 +523,7 @@ var states = []state{
 		end: func(w *world) { w.must(os.RemoveAll(w.path("vault"))); w.move("away", "vault"); w.ship() }},
 	{name: "the vault of another host lies where ours was", want: "critical offsite:disk", text: "another signing key",
 		make: func(w *world) {
-			w.otherVault()
+			w.elsewhere()
 			w.take(snapshot.Daily)
 			w.move("vault", "away")
 			w.move("other/vault", "vault")
@@ -725,6 +725,45 @@ var states = []state{
 			w.must(os.WriteFile(w.path("state/history.db"), []byte("garbage, and no database"), 0o600))
 		},
 		end: func(w *world) { w.settle() }},
+	{name: "the history of another machine is copied here", want: "critical history", text: "another backup directory",
+		make: func(w *world) {
+			w.elsewhere()
+			w.restart(func() { w.must(os.Rename(w.path("other/state/history.db"), w.path("state/history.db"))) })
+			w.unproven()
+			w.advises("atobackupd scrub --all")
+		},
+		end: func(w *world) { w.settle() }},
+	{name: "the history of another machine is copied under the daemon", want: "critical history",
+		text: "another backup directory",
+		make: func(w *world) {
+			w.elsewhere()
+			w.must(os.Rename(w.path("other/state/history.db"), w.path("state/history.db")))
+			w.unproven()
+		},
+		end: func(w *world) { w.settle() }},
+	{name: "the state directory of another installation is configured", want: "critical history",
+		text: "another backup directory",
+		make: func(w *world) {
+			w.elsewhere()
+			w.good = w.readFile("config.toml")
+			w.restart(func() {
+				w.write("config.toml", strings.Replace(w.good, w.path("state"), w.path("other/state"), 1))
+			})
+			w.unproven()
+		}},
+	{name: "the disk of other backups is mounted", want: "critical history", text: "another backup directory",
+		make: func(w *world) {
+			w.elsewhere()
+			w.move("backups", "away")
+			w.move("other/backups", "backups")
+			w.unproven()
+		},
+		end: func(w *world) {
+			w.move("backups", "other/backups")
+			w.move("away", "backups")
+			w.unproven() // the history of the other disk is another's here
+			w.settle()
+		}},
 
 	// Clocks.
 	{name: "a snapshot comes from the year 2040", want: "warning clock", text: "20400101T000000Z",
@@ -943,8 +982,8 @@ func (w *world) emptyPacks() {
 	})
 }
 
-// otherVault has another installation make a vault, in other/vault.
-func (w *world) otherVault() {
+// elsewhere makes another installation, in other, in which everything was done once.
+func (w *world) elsewhere() {
 	w.t.Helper()
 	c := *w.app.Config
 	c.StateDir, c.Backup.Dir = w.path("other/state"), w.path("other/backups")
@@ -953,10 +992,20 @@ func (w *world) otherVault() {
 	w.must(os.MkdirAll(c.Offsite[0].Path, 0o755))
 	a, err := app.Open(w.t.Context(), &c, app.Options{Version: "test", Host: "nas"})
 	w.must(err)
-	_, err = a.Backup(w.t.Context(), snapshot.Daily, false, time.Now())
-	w.must(err)
-	_, err = a.Sync(w.t.Context(), "", false)
-	w.must(errors.Join(err, a.Close()))
+	other := &world{house: w.house, app: a}
+	other.settle()
+	w.must(a.Close())
+}
+
+// unproven checks that no check, prune or drill is believed to have been.
+func (w *world) unproven() {
+	w.t.Helper()
+	facts, _ := w.app.Facts(w.t.Context(), time.Now())
+	for _, leg := range facts.Legs {
+		if !leg.LastSuccess.IsZero() || leg.Last.ID != 0 {
+			w.t.Errorf("%s is believed: %v", leg.Name, leg.LastSuccess)
+		}
+	}
 }
 
 // bringBack has a snapshot that is gone come back from the vault.

@@ -165,9 +165,18 @@ func (h History) judge() verdict {
 		if v.hint == "" {
 			v.hint = "make room in state_dir, and let the service's user write there"
 		}
+	case h.Foreign:
+		v.headline = "What is remembered is about other backups."
+		v.message, v.hint = "history.db is that of another backup directory, and proves nothing about this one",
+			"systemctl restart atobackupd, and then: atobackupd scrub --all"
 	case h.Missing:
 		v.message, v.hint = "history.db is gone, although there are snapshots of ours",
 			"systemctl restart atobackupd, and then: atobackupd scrub --all"
+	case !h.StartedOver.IsZero() && !h.ScrubPassed && h.TookForeign:
+		v.headline = "What was remembered is about other backups."
+		v.message, v.hint = "history.db was started over at "+Clock(h.StartedOver)+
+			": the one that lay there is that of another backup directory (it is kept beside it); nothing is known "+
+			"of this one until a scrub has passed", "atobackupd scrub --all"
 	case !h.StartedOver.IsZero() && !h.ScrubPassed:
 		v.headline = "What was known of the backups was lost."
 		v.message, v.hint = "history.db was started over at "+Clock(h.StartedOver)+

@@ -52,6 +52,13 @@ func TestWordsOfConditions(t *testing.T) {
 		{Facts{History: History{StartedOver: ago(hour)}}, "What was known of the backups was lost.",
 			"history.db was started over at 2026-04-07 11:00 UTC: " +
 				"what was found before is forgotten until a scrub has passed", "atobackupd scrub --all", hour},
+		{Facts{History: History{StartedOver: ago(hour), TookForeign: true}}, "What was remembered is about other backups.",
+			"history.db was started over at 2026-04-07 11:00 UTC: the one that lay there is that of another backup " +
+				"directory (it is kept beside it); nothing is known of this one until a scrub has passed",
+			"atobackupd scrub --all", hour},
+		{Facts{History: History{Foreign: true, Missing: true}}, "What is remembered is about other backups.",
+			"history.db is that of another backup directory, and proves nothing about this one",
+			"systemctl restart atobackupd, and then: atobackupd scrub --all", 0},
 		{Facts{Config: found}, "The new configuration is refused.", "what was found", "atobackupd mend", hour},
 		{Facts{Notify: []Trouble{*found, {Message: "mail", Since: ago(day)}}}, "Somebody could not be told.",
 			"what was found; mail", "correct [notify], and try it: atobackupd notify test", day},

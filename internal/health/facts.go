@@ -79,10 +79,12 @@ type History struct {
 	WriteError string // it cannot be written
 	Hint       string // what helps against such an error; "" for making room
 	Missing    bool   // there is none, although there are snapshots of ours
+	Foreign    bool   // it is that of another backup directory, and counts for nothing
 	// StartedOver is when a new record took the place of one that was lost or
 	// damaged; zero when it never was.
 	StartedOver time.Time
 	ScrubPassed bool // since then, over all snapshots
+	TookForeign bool // the one before it was that of another backup directory
 }
 
 // States of the daemon.

@@ -52,7 +52,7 @@ func Judge(f Facts, now time.Time) Report {
 		if leg.Holds && f.Mount != nil {
 			leg.Hint = f.Mount.Hint // a take would be refused: the disk comes first
 		}
-		leg.Unremembered = f.History.Missing || f.History.ReadError != ""
+		leg.Unremembered = f.History.Missing || f.History.Foreign || f.History.ReadError != ""
 		v := leg.judge(f.Takes, takesBad, now)
 		if leg.Name == LegSnapshot {
 			takesBad = v.level == LevelCritical

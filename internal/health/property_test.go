@@ -74,6 +74,7 @@ func someFacts(t *rapid.T) Facts {
 		f.Others = append(f.Others, Other{Name: fmt.Sprint("job:", i), Trouble: Trouble{Message: "it hangs"}})
 	}
 	f.History.StartedOver, f.History.ScrubPassed = aTime(t, "started over"), rapid.Bool().Draw(t, "scrubbed")
+	f.History.TookForeign, f.History.Foreign = rapid.Bool().Draw(t, "took"), rapid.IntRange(0, 9).Draw(t, "foreign") == 0
 	if rapid.Bool().Draw(t, "locked") {
 		f.Lock = &LockFacts{Holder: "pid 7", Since: aTime(t, "locked since")}
 	}
@@ -187,6 +188,7 @@ func TestABadFactNeverHelps(t *testing.T) {
 		{"not mounted", func(f *Facts, _ int) { f.Mount = &Trouble{} }},
 		{"the source shrank", func(f *Facts, _ int) { f.Shrunk = append(f.Shrunk, Shrunk{}) }},
 		{"nobody is told", func(f *Facts, _ int) { f.Notify = append(f.Notify, Trouble{}) }},
+		{"the history is another's", func(f *Facts, _ int) { f.History.Foreign = true }},
 		{"the history is lost", func(f *Facts, _ int) { f.History.StartedOver = noon }},
 		{"no room", func(f *Facts, _ int) { f.Space = &Space{Next: 1} }},
 		{"a clock is wrong", func(f *Facts, _ int) { f.Clocks = append(f.Clocks, "x") }},

@@ -74,14 +74,21 @@ func startOver(ctx context.Context, path string) (db *DB, err error) {
 	if db, err = openWritable(ctx, path); !isDamage(err) {
 		return db, err
 	}
-	aside, err := moveAside(path, time.Now())
+	return replace(ctx, path, ".corrupt-")
+}
+
+// replace moves the file at path aside and opens a new one. The caller holds the lock
+// on the directory.
+func replace(ctx context.Context, path, suffix string) (*DB, error) {
+	aside, err := moveAside(path, suffix, time.Now())
 	if err != nil {
 		return nil, err
 	}
 	if err := fsx.SyncDir(filepath.Dir(path)); err != nil {
 		return nil, err
 	}
-	if db, err = openWritable(ctx, path); err != nil {
+	db, err := openWritable(ctx, path)
+	if err != nil {
 		return nil, err
 	}
 	db.aside = aside
@@ -93,8 +100,8 @@ func startOver(ctx context.Context, path string) (db *DB, err error) {
 
 // moveAside renames the file and what lies beside it. The journal goes first:
 // left behind, SQLite would roll it back into the new file of its name.
-func moveAside(path string, now time.Time) (string, error) {
-	aside := path + ".corrupt-" + now.UTC().Format("20060102T150405Z")
+func moveAside(path, suffix string, now time.Time) (string, error) {
+	aside := path + suffix + now.UTC().Format("20060102T150405Z")
 	for exists(aside) {
 		aside += "+"
 	}

@@ -65,7 +65,7 @@ func TestMoveAsideReplacesNothing(t *testing.T) {
 	names := map[string]bool{}
 	for range 3 {
 		check(t, os.WriteFile(path, []byte("x"), 0o600))
-		names[must[string](t)(moveAside(path, noon))] = true
+		names[must[string](t)(moveAside(path, ".corrupt-", noon))] = true
 	}
 	if len(names) != 3 || !names[path+".corrupt-20260407T120000Z"] {
 		t.Errorf("moved to %v", names)

@@ -63,9 +63,7 @@ func (d *DB) Renew(ctx context.Context) (renewed bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	d.inode = fresh.inode
-	d.renewals.Add(1)
-	return true, d.open.Swap(fresh.db()).Close()
+	return true, d.become(fresh)
 }
 
 // Renewals returns how often the file was renewed: what IDs mean has changed since.
