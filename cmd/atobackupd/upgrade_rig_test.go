@@ -131,7 +131,7 @@ func goesOn(u upgraded) {
 
 	// The first version, back again: it refuses the history, and harms nothing.
 	before := u.ok(`sha256sum state/history.db`)
-	u.want(u.ok(`sleep 1; first backup; first list`), `written by a newer atobackupd \(schema 4, this one knows 2\)`)
+	u.want(u.ok(`sleep 1; first backup; first list`), `written by a newer atobackupd \(schema 5, this one knows 2\)`)
 	if after := u.ok(`sha256sum state/history.db`); after != before {
 		u.t.Error("version 0.1.0 wrote into the newer history")
 	}

@@ -106,7 +106,8 @@ func (a *App) RecordRefusedStart(ctx context.Context, now time.Time) (justNow bo
 	if r == nil {
 		return false, err
 	}
-	alarm, _, err := a.history.Raise(ctx, health.ConditionConfig, health.LevelCritical, r.Message, r.Since)
+	alarm, _, err := a.history.Raise(ctx, health.Alarm{Leg: health.ConditionConfig, Level: health.LevelCritical,
+		Message: r.Message, Hint: r.Hint, Since: r.Since})
 	if err == nil && !r.Told.IsZero() {
 		err = a.history.Notified(ctx, alarm.ID, r.Told)
 	}

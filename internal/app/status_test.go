@@ -28,7 +28,8 @@ func TestStatus(t *testing.T) {
 	future := h.plant(now.Add(48*time.Hour), nil)
 	record(t, a, history.Run{Job: "scrub", StartedAt: now.Add(-time.Minute), Outcome: history.Running})
 	record(t, a, history.Run{Job: DaemonJob, StartedAt: now.Add(-time.Minute), Outcome: history.Running})
-	if _, _, err := a.history.Raise(t.Context(), "snapshot", health.LevelCritical, "too old", now); err != nil {
+	if _, _, err := a.history.Raise(t.Context(), health.Alarm{Leg: "snapshot", Level: health.LevelCritical,
+		Message: "too old", Since: now}); err != nil {
 		t.Fatal(err)
 	}
 	doc, err := a.Status(t.Context(), now)

@@ -147,7 +147,7 @@ func (w *alarmLoop) write(ctx context.Context, a *app.App, c health.Changes, now
 		w.log.Error("alarm", "leg", alarm.Leg, "level", alarm.Level, "message", alarm.Message)
 	}
 	for _, alarm := range c.Raised {
-		saved, _, err := a.History().Raise(ctx, alarm.Leg, alarm.Level, alarm.Message, alarm.Since)
+		saved, _, err := a.History().Raise(ctx, alarm)
 		if a.NoteHistoryError(err); err != nil {
 			continue
 		}

@@ -420,7 +420,7 @@ func (w *world) run(s state) {
 	_, name, _ := strings.Cut(s.want, " ")
 	w.checkPulse("while it holds", s.want, "")
 	told := strings.Join(w.look(), "\n")
-	w.show(s, told)
+	hint := w.show(s, told)
 	silent := s.mute || s.want == ""
 	if level, _, _ := strings.Cut(s.want, " "); silent != !strings.Contains(told, strings.ToUpper(level)+" "+name+
 		": ") || silent && told != "" {
@@ -449,14 +449,17 @@ func (w *world) run(s state) {
 	case s.settles:
 		word = "SETTLED "
 	}
+	if hint != "" && strings.Contains(told, hint) {
+		w.t.Errorf("after its end people are told what to do: %q", told)
+	}
 	if got := strings.Count(told, word+name); s.after == "" && !silent && got != 1 || silent && told != "" {
 		w.t.Errorf("after its end people are told %q", told)
 	}
 }
 
 // show logs the row of a state for people, and keeps the page of the dashboard
-// where TRUTH_PAGES names a directory for it.
-func (w *world) show(s state, told string) {
+// where TRUTH_PAGES names a directory for it. It returns the hint of the state.
+func (w *world) show(s state, told string) (hint string) {
 	w.t.Helper()
 	var levels []string
 	for who, m := range w.listen() {
@@ -469,7 +472,7 @@ func (w *world) show(s state, told string) {
 	w.must(err)
 	for _, p := range status.Problems() {
 		if p.Name == name {
-			message = p.Message
+			message, hint = p.Message, p.Hint
 		}
 	}
 	heard := "people hear nothing"
@@ -482,6 +485,7 @@ func (w *world) show(s state, told string) {
 	if dir := os.Getenv("TRUTH_PAGES"); dir != "" {
 		w.must(os.WriteFile(filepath.Join(dir, strings.ReplaceAll(s.name, " ", "_")+".html"), []byte(w.page), 0o600))
 	}
+	return hint
 }
 
 // twoAddresses are those of the sink, and a command.

@@ -18,6 +18,7 @@ type Alarm struct {
 	Since      time.Time `json:"since"`
 	Level      string    `json:"level"` // warning or critical
 	Message    string    `json:"message"`
+	Hint       string    `json:"-"`                    // the part of the message that says what to do
 	NotifiedAt time.Time `json:"notified_at,omitzero"` // when somebody was last told; zero for not yet
 	ResolvedAt time.Time `json:"resolved_at,omitzero"` // zero while it is open
 }
@@ -79,7 +80,7 @@ func (l Alarms) Update(r Report, now time.Time) (Alarms, Changes) {
 		}
 		// Without an id it could not be written down so far.
 		if alarm.Level != p.Level || alarm.Message != p.told() || alarm.ID == 0 {
-			alarm.Level, alarm.Message = p.Level, p.told()
+			alarm.Level, alarm.Message, alarm.Hint = p.Level, p.told(), p.Hint
 			c.Raised = append(c.Raised, alarm)
 		}
 		next.Open = append(next.Open, alarm)
@@ -88,7 +89,7 @@ func (l Alarms) Update(r Report, now time.Time) (Alarms, Changes) {
 		if slices.ContainsFunc(l.Open, func(a Alarm) bool { return a.Leg == p.Name }) {
 			continue
 		}
-		alarm := Alarm{Leg: p.Name, Since: now, Level: p.Level, Message: p.told()}
+		alarm := Alarm{Leg: p.Name, Since: now, Level: p.Level, Message: p.told(), Hint: p.Hint}
 		next.Open = append(next.Open, alarm)
 		c.Raised = append(c.Raised, alarm)
 		c.Fresh = append(c.Fresh, alarm)
@@ -163,8 +164,18 @@ func (l Alarms) Pending(now time.Time) (n Notice) {
 	return n
 }
 
-// withoutCommand cuts a message before the clause that names a command: of what is
-// over nothing is left to do.
+// what returns the message without what there was to do: of what is over nothing is
+// left. Messages of failures name it at their end already, and alarms of an older
+// version have no hint of their own.
+func (a Alarm) what() string {
+	message := a.Message
+	if a.Hint != "" {
+		message = strings.ReplaceAll(message, ": "+a.Hint, "")
+	}
+	return withoutCommand(message)
+}
+
+// withoutCommand cuts a message before the clause that names a command.
 func withoutCommand(message string) string {
 	for command := commandIn(message); command != ""; command = commandIn(message) {
 		before := message[:strings.Index(message, command)]
@@ -214,7 +225,7 @@ func (n Notice) Message(host string) (title, body string) {
 			continue
 		}
 		lines = append(lines, fmt.Sprintf("RECOVERED %s, after %s; it was: %s", a.Leg,
-			a.ResolvedAt.Sub(a.Since).Round(time.Minute), withoutCommand(a.Message)))
+			a.ResolvedAt.Sub(a.Since).Round(time.Minute), a.what()))
 	}
 	what := ""
 	switch bad := append(slices.Clone(n.Bad), n.Still...); {

@@ -3,6 +3,7 @@ package health
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -102,6 +103,52 @@ func TestWordsOfConditions(t *testing.T) {
 		switch {
 		case test.since == 0 && c.Since != nil, test.since != 0 && (c.Since == nil || !c.Since.Equal(ago(test.since))):
 			t.Errorf("%s: since %v, want %v ago", test.headline, c.Since, test.since)
+		}
+		if got := recovered(Judge(test.facts, noon)); got != test.message {
+			t.Errorf("%s: when it is over: %q, want %q", test.headline, got, test.message)
+		}
+	}
+}
+
+// recovered returns what people are told that it was when all of a report is over.
+func recovered(r Report) string {
+	l, _ := Alarms{}.Update(r, noon)
+	l, _ = l.MarkSent(l.Pending(noon), noon).Update(Report{}, noon.Add(hour))
+	_, body := l.Pending(noon.Add(hour)).Message("dalidou")
+	_, was, _ := strings.Cut(body, "; it was: ")
+	was, _, _ = strings.Cut(was, "\n")
+	return was
+}
+
+// What is over has no next step, however its hint reads, and whether the message of the
+// failure ends with it or not.
+func TestRecoveredHasNoHint(t *testing.T) {
+	for _, hint := range []string{
+		"atobackupd scrub --all",
+		"bring it back: atobackupd scrub --repair S --from disk --identity FILE --confirm; if it was meant to go: " +
+			"atobackupd accept S",
+		"mount its disk: `mount -a`; if this is a new directory: atobackupd accept backup-dir",
+		"find out who removed it",
+		"make room in state_dir, and let the service's user write there",
+		"if nobody has changed it: chown -R --reference=/b /b/snapshots/S, and then: atobackupd validate S",
+		"correct [notify], and try it: atobackupd notify test",
+		"it is made anew by: atobackupd vault init --target disk; and then: atobackupd vault verify --target disk",
+		"compare `atobackupd list` with what should be there, and then: atobackupd accept backup-dir",
+		"du -xhd1 /srv/storage",
+	} {
+		for _, message := range []string{"it is gone; disk has it: really", "backup.dir: /b: it is gone: " + hint} {
+			want := strings.TrimSuffix(message, ": "+hint)
+			for name, facts := range map[string]Facts{
+				"mount":   {Mount: &Trouble{Message: message, Hint: hint}},
+				"http":    {Others: []Other{{"http", Trouble{Message: message, Hint: hint}}}},
+				"history": {History: History{ReadError: message, Hint: hint}},
+				"damaged": {Damage: []Damage{{Subject: "S", What: message, Hint: hint}}},
+			} {
+				got := recovered(Judge(facts, noon))
+				if !strings.Contains(got, want) || strings.Contains(got, hint) {
+					t.Errorf("%s, %q: %q", name, hint, got)
+				}
+			}
 		}
 	}
 }

@@ -13,24 +13,23 @@ import (
 // Alarm says that a leg is bad, or was.
 type Alarm = health.Alarm
 
-const alarmColumns = "id, leg, since, level, message, notified_at, resolved_at"
+const alarmColumns = "id, leg, since, level, message, hint, notified_at, resolved_at"
 
 // Raise opens an alarm for a leg, or updates the level of the open one and its
-// message. A leg has one open alarm at most, whoever raises it and however
+// words. A leg has one open alarm at most, whoever raises it and however
 // often the process starts. It returns the alarm, and true when it is new.
-func (d *DB) Raise(ctx context.Context, leg, level, message string,
-	now time.Time) (alarm Alarm, fresh bool, err error) {
+func (d *DB) Raise(ctx context.Context, raised Alarm) (alarm Alarm, fresh bool, err error) {
 	err = d.write(ctx, func(tx *sql.Tx) error {
-		update := tx.QueryRowContext(ctx, `UPDATE alarms SET level = ?, message = ?
+		update := tx.QueryRowContext(ctx, `UPDATE alarms SET level = ?, message = ?, hint = ?
 			WHERE leg = ? AND resolved_at IS NULL
-			RETURNING `+alarmColumns, level, message, leg)
+			RETURNING `+alarmColumns, raised.Level, raised.Message, raised.Hint, raised.Leg)
 		if alarm, err = scanAlarm(update); !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
 		fresh = true
-		alarm, err = scanAlarm(tx.QueryRowContext(ctx, `INSERT INTO alarms (leg, since, level, message)
-			VALUES (?, ?, ?, ?)
-			RETURNING `+alarmColumns, leg, now.UnixMilli(), level, message))
+		alarm, err = scanAlarm(tx.QueryRowContext(ctx, `INSERT INTO alarms (leg, since, level, message, hint)
+			VALUES (?, ?, ?, ?, ?)
+			RETURNING `+alarmColumns, raised.Leg, raised.Since.UnixMilli(), raised.Level, raised.Message, raised.Hint))
 		return err
 	})
 	if err != nil {
@@ -74,7 +73,7 @@ func (d *DB) Alarms(ctx context.Context, limit int) ([]Alarm, error) {
 }
 
 func scanAlarm(r row) (a Alarm, err error) {
-	err = r.Scan(&a.ID, &a.Leg, intoTime{&a.Since}, &a.Level, &a.Message, intoTime{&a.NotifiedAt},
+	err = r.Scan(&a.ID, &a.Leg, intoTime{&a.Since}, &a.Level, &a.Message, &a.Hint, intoTime{&a.NotifiedAt},
 		intoTime{&a.ResolvedAt})
 	return a, err
 }

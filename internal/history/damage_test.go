@@ -100,7 +100,7 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 	before := must[[]byte](t)(os.ReadFile(path))
 	for _, open := range []func(context.Context, string) (*DB, error){Open, OpenReadOnly} {
 		_, err := open(t.Context(), path)
-		want := "history refused: " + path + ": it was written by a newer atobackupd (schema 99, this one knows 4): " +
+		want := "history refused: " + path + ": it was written by a newer atobackupd (schema 99, this one knows 5): " +
 			"upgrade atobackupd, or move the file away to start a new one"
 		if err == nil || err.Error() != want || failure.KindOf(err) != failure.Config {
 			t.Errorf("got %v\nwant %s", err, want)

@@ -199,16 +199,16 @@ func TestDrillsAndPushes(t *testing.T) {
 func TestAlarms(t *testing.T) {
 	db, ctx := newHistory(t), t.Context()
 	raise := func(level, message string, at time.Time) (Alarm, bool) {
-		alarm, fresh, err := db.Raise(ctx, "snapshot", level, message, at)
+		alarm, fresh, err := db.Raise(ctx, Alarm{Leg: "snapshot", Level: level, Message: message, Hint: "do " + message, Since: at})
 		check(t, err)
 		return alarm, fresh
 	}
 	alarm, fresh := raise("warning", "late", noon)
-	want := Alarm{ID: alarm.ID, Leg: "snapshot", Since: noon, Level: "warning", Message: "late"}
+	want := Alarm{ID: alarm.ID, Leg: "snapshot", Since: noon, Level: "warning", Message: "late", Hint: "do late"}
 	same(t, "raised", alarm, want)
 	same(t, "fresh", fresh, true)
 	alarm, fresh = raise("critical", "later", noon.Add(time.Hour))
-	want.Level, want.Message = "critical", "later"
+	want.Level, want.Message, want.Hint = "critical", "later", "do later"
 	same(t, "raised again", alarm, want)
 	same(t, "fresh again", fresh, false)
 
@@ -313,7 +313,7 @@ func TestPrune(t *testing.T) {
 	check(t, db.PutValidation(ctx, Validation{Stamp: "old", CheckedAt: old}))
 	must[int64](t)(db.Begin(ctx, Run{Job: "stuck", StartedAt: old}))
 	for _, leg := range []string{"over", "open"} {
-		_, _, err := db.Raise(ctx, leg, "warning", "", old)
+		_, _, err := db.Raise(ctx, Alarm{Leg: leg, Level: "warning", Since: old})
 		check(t, err)
 	}
 	_, _, err := db.Resolve(ctx, "over", old)

@@ -94,6 +94,8 @@ CREATE INDEX runs_by_job ON runs (job, id);
 `, `
 ALTER TABLE drills ADD COLUMN note TEXT NOT NULL DEFAULT '';        -- what a person had to say of it
 ALTER TABLE drills ADD COLUMN pre_restore TEXT NOT NULL DEFAULT ''; -- of a live one: what was live before it
+`, `
+ALTER TABLE alarms ADD COLUMN hint TEXT NOT NULL DEFAULT ''; -- the part of the message that says what to do
 `}
 
 // migrate brings the file to this version's schema, all or nothing. Of several
