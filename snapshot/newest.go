@@ -17,6 +17,21 @@ func Newest(list []Snapshot, now time.Time, full bool) *Snapshot {
 	return newest
 }
 
+// Ahead returns the earliest snapshot of list that would count at now but for its
+// stamp, which lies in the future, or nil; with full, of those that hold Chroma. It is
+// whole, and can be restored by its stamp.
+func Ahead(list []Snapshot, now time.Time, full bool) *Snapshot {
+	var first *Snapshot
+	for i := range list {
+		s := &list[i]
+		at := s.Stamp.Time()
+		if at.After(now) && s.Counts(at) && (s.Full || !full) && (first == nil || s.Stamp < first.Stamp) {
+			first = s
+		}
+	}
+	return first
+}
+
 // Counts reports whether the snapshot counts at now as a point in time to go
 // back to: it is valid, not found damaged, nobody else can change it, and it is
 // Eligible.

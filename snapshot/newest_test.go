@@ -53,3 +53,26 @@ func TestNewest(t *testing.T) {
 		})
 	}
 }
+
+// What is whole and lies in the future is named, the nearest first.
+func TestAhead(t *testing.T) {
+	now := time.Date(2026, 4, 7, 6, 0, 0, 0, time.UTC)
+	yes, no := true, false
+	list := []snapshot.Snapshot{
+		{Stamp: "20260407T060000Z", Kind: snapshot.Daily, Full: true, Valid: &yes}, // it counts
+		{Stamp: "20260501T000000Z", Kind: snapshot.Daily, Full: true, Valid: &no},
+		{Stamp: "20260502T000000Z", Kind: snapshot.PreRestore, Full: true, Valid: &yes},
+		{Stamp: "20260503T000000Z", Kind: snapshot.Daily, Full: true, Valid: &yes, Foreign: true},
+		{Stamp: "20400101T000000Z", Kind: snapshot.Weekly, Full: true, Valid: &yes},
+		{Stamp: "20260601T000000Z", Kind: snapshot.Daily, Valid: &yes},
+		{Stamp: "20390101T000000Z", Kind: snapshot.Weekly, Full: true, Valid: &yes},
+	}
+	for full, want := range map[bool]snapshot.Stamp{false: "20260601T000000Z", true: "20390101T000000Z"} {
+		if s := snapshot.Ahead(list, now, full); s == nil || s.Stamp != want {
+			t.Errorf("full %v: %v, want %s", full, s, want)
+		}
+	}
+	if s := snapshot.Ahead(list[:4], now, false); s != nil {
+		t.Errorf("none: %v", s)
+	}
+}

@@ -125,6 +125,8 @@ func (a *App) legFacts(ctx context.Context, now time.Time, seen map[string]histo
 		case l.holds:
 			if s := snapshot.Newest(list, now, l.name == health.LegFull); s != nil {
 				f.Newest = s.Stamp.Time()
+			} else if s := snapshot.Ahead(list, now, l.name == health.LegFull); s != nil {
+				f.Ahead = string(s.Stamp)
 			}
 		case l.target != "":
 			f.Newest = NewestAt(holders, l.name, now)

@@ -785,7 +785,7 @@ var states = []state{
 	{name: "the clock goes ahead by a year", want: "critical snapshot", text: "more than 26 hours ago",
 		make: func(w *world) { w.pass(365 * day) },
 		end:  func(w *world) { w.settle() }},
-	{name: "the clock was put back by a month", want: "critical snapshot", text: "no valid snapshot",
+	{name: "the clock was put back by a month", want: "critical snapshot", text: "is whole, and dated in the future",
 		make: func(w *world) {
 			w.copyAs("20000131T000001Z", "weekly", true)
 			w.removeAll("backups/snapshots/20000101*")
@@ -795,6 +795,7 @@ var states = []state{
 				_, name, _ := strings.Cut(column, " SET ")
 				w.record("UPDATE "+column+" = "+name+" + ?", (30 * day).Milliseconds())
 			}
+			w.advises("timedatectl")
 		},
 		end: func(w *world) { w.pass(31 * day); w.settle() }},
 

@@ -136,6 +136,7 @@ type LegFacts struct {
 	LastAttempt time.Time
 	LastError   string    // of the last attempt, also where that says nothing about the leg
 	Newest      time.Time // of the snapshot that counts for it; zero: none
+	Ahead       string    // the stamp of one that is whole and dated in the future, where Newest is zero
 	Last        Run       // the newest decisive run; zero: none
 	Running     bool      // a run is under way
 	RetryAt     time.Time // when the schedule starts it again after a failure; zero: it does not

@@ -39,6 +39,11 @@ func (f LegFacts) judge(takes Takes, takesBad bool, now time.Time) verdict {
 	if failed && !retried {
 		return f.failure()
 	}
+	if f.Holds && f.Newest.IsZero() && f.Ahead != "" {
+		return verdict{level: LevelCritical, headline: f.words().ahead, message: "snapshot " + f.Ahead +
+			" is whole, and dated in the future: none that counts is here",
+			hint: "look at the clock: `timedatectl`; if it is right now: atobackupd backup"}
+	}
 	if f.isGone() {
 		return verdict{level: LevelCritical, headline: f.words().gone, message: "there is no valid snapshot any more",
 			hint: f.Hint}

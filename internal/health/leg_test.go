@@ -60,6 +60,7 @@ func TestJudgeLeg(t *testing.T) {
 	failed := func(d time.Duration) func(*LegFacts) { return last(d, Failed, RunDetail{Failure: "error"}) }
 	retry := func(d time.Duration) func(*LegFacts) { return func(f *LegFacts) { f.RetryAt = ago(d) } }
 	off := func(f *LegFacts) { f.Off = `alarms.snapshot = "off"` }
+	ahead := func(f *LegFacts) { f.Ahead = "20300101T000000Z" }
 	running := func(f *LegFacts) { f.Running = true }
 	skipped := func(f *LegFacts) { f.LastAttempt, f.LastError = ago(hour), "it does not answer" }
 	steady := Takes{Newest: ago(10 * time.Second), Before: ago(30 * time.Second), Limit: 26 * hour}
@@ -92,6 +93,12 @@ func TestJudgeLeg(t *testing.T) {
 			"more than 26 hours ago"},
 		{"all snapshots are gone", leg(snapshot, well(hour)), Takes{}, false, LevelCritical, false,
 			"no valid snapshot any more"},
+		{"all snapshots are of the future", leg(snapshot, well(hour), ahead), Takes{}, false, LevelCritical, false,
+			"snapshot 20300101T000000Z is whole, and dated in the future"},
+		{"all snapshots are of the future, and nothing is remembered", leg(snapshot, ahead), Takes{}, false,
+			LevelCritical, false, "dated in the future"},
+		{"one of the future, and one that counts", leg(snapshot, well(hour), newest(hour), ahead), Takes{}, false,
+			LevelOK, false, ""},
 		{"the history was lost, the snapshots are there", leg(snapshot, watched(hour), newest(6*hour)), Takes{}, false,
 			LevelOK, false, ""},
 		{"the disk is gone", leg(snapshot, func(f *LegFacts) { f.Err = errors.New("no such directory") }), Takes{},

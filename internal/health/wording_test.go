@@ -23,6 +23,8 @@ func legIn(name, state string) LegFacts {
 		f.Last, f.LastError = ended("job", ago(hour), Failed, RunDetail{Failure: "error"}), "because"
 	case "gone":
 		f.LastSuccess = ago(hour)
+	case "future":
+		f.LastSuccess, f.Ahead = ago(hour), "20300101T000000Z"
 	case "unknown":
 		f.Err = errors.New("permission denied")
 	case "ahead":
@@ -42,6 +44,7 @@ func TestWordsOfLegs(t *testing.T) {
 			"its last success was 2026-04-05 12:00 UTC, more than 24 hours ago"},
 		"failed":  {"because", "because"},
 		"gone":    {"there is no valid snapshot any more", ""},
+		"future":  {"snapshot 20300101T000000Z is whole, and dated in the future: none that counts is here", ""},
 		"unknown": {"permission denied", "permission denied"},
 		"ahead": {"its newest snapshot is of 2026-04-07 14:00 UTC, which has not come yet: check the clock",
 			"its last success was 2026-04-07 14:00 UTC, which has not come yet: check the clock"},
@@ -51,6 +54,8 @@ func TestWordsOfLegs(t *testing.T) {
 		{LegSnapshot, "late", "critical", "No snapshot has been taken since 2026-04-05 12:00 UTC."},
 		{LegSnapshot, "failed", "critical", "The last attempt to take a snapshot failed."},
 		{LegSnapshot, "gone", "critical", "There is no snapshot to restore to any more."},
+		{LegSnapshot, "future", "critical", "Every valid snapshot is dated in the future."},
+		{LegFull, "future", "critical", "Every valid snapshot of the vector store is dated in the future."},
 		{LegSnapshot, "unknown", "critical", "It is not known how snapshot stands."},
 		{LegSnapshot, "ahead", "warning", "The clock was wrong when snapshot last went well."},
 		{LegFull, "never", "warning", "The vector store was never saved."},
@@ -93,8 +98,11 @@ func TestWordsOfLegs(t *testing.T) {
 			t.Errorf("%s, %s: %q, want %q", test.leg, test.state, got.Message, message)
 		}
 		hint := "atobackupd do"
-		if test.state == "ahead" {
-			hint = "timedatectl" // no job mends a clock
+		switch test.state { // no job mends a clock
+		case "ahead":
+			hint = "timedatectl"
+		case "future":
+			hint = "look at the clock: `timedatectl`; if it is right now: atobackupd backup"
 		}
 		if got.Hint != hint {
 			t.Errorf("%s, %s: the hint is %q, want %q", test.leg, test.state, got.Hint, hint)

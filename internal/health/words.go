@@ -4,8 +4,8 @@ import "time"
 
 // legWords are the headlines of a leg, for somebody who does not know legs.
 type legWords struct {
-	never, failed, unknown, gone, clock string
-	lateSince                           string // followed by a time
+	never, failed, unknown, gone, ahead, clock string
+	lateSince                                  string // followed by a time
 }
 
 // late says since when nothing came.
@@ -24,10 +24,12 @@ func (f LegFacts) words() legWords {
 		w.never, w.lateSince, w.failed = "There is nothing to restore to yet.", "No snapshot has been taken since",
 			"The last attempt to take a snapshot failed."
 		w.gone = "There is no snapshot to restore to any more."
+		w.ahead = "Every valid snapshot is dated in the future."
 	case LegFull:
 		w.never, w.lateSince, w.failed = "The vector store was never saved.",
 			"The vector store has not been saved since", "The last attempt to save the vector store failed."
 		w.gone = "There is no snapshot of the vector store any more."
+		w.ahead = "Every valid snapshot of the vector store is dated in the future."
 	case LegPrune:
 		w.never, w.lateSince, w.failed = "Old snapshots were never pruned.", "Old snapshots have not been pruned since",
 			"Old snapshots could not be pruned."

@@ -48,6 +48,9 @@ func newVerdict(state *State) verdict {
 	switch {
 	case restore != "":
 		v.Restore = "You can still restore to " + restore + "."
+	case snapshot.Ahead(state.Snapshots, state.Now, false) != nil:
+		v.Restore = "You can restore only by name, to " +
+			string(snapshot.Ahead(state.Snapshots, state.Now, false).Stamp) + " from here, which is dated in the future."
 	case len(state.Takes) == 0:
 		v.Restore = firstTake(state, c)
 	default:

@@ -80,6 +80,9 @@ func TestVerdict(t *testing.T) {
 		{"stale", State{Status: status(stale), Snapshots: snapshots(sunday)},
 			"critical\nNo snapshot has been taken since Sunday.\nno space\nsudo atobackupd backup\nYou can still " +
 				"restore to Sunday 05:00 from here.\n"},
+		{"all of the future", State{Status: status(stale), Snapshots: snapshots("20270101T000000Z"), Takes: []Take{{}}},
+			"critical\nNo snapshot has been taken since Sunday.\nno space\nsudo atobackupd backup\nYou can " +
+				"restore only by name, to 20270101T000000Z from here, which is dated in the future.\n"},
 		{"and nothing is left", State{Status: status(stale), Takes: []Take{{}}},
 			"critical\nNo snapshot has been taken since Sunday.\nno space\nsudo atobackupd backup\nYou cannot " +
 				"restore: no valid snapshot is known, here or off-site.\n"},
