@@ -47,6 +47,9 @@ type Options struct {
 	// TrustBackupDir goes on although somebody else can write where the backups
 	// lie.
 	TrustBackupDir bool
+	// TargetSilence is how long a target may be silent while it is waited for; zero for
+	// the two minutes that packages sftp and s3 allow.
+	TargetSilence time.Duration
 	// EndsRestore says that the command ends an interrupted restore, so that
 	// nobody has to be told of it.
 	EndsRestore bool

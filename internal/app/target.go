@@ -66,8 +66,8 @@ func (a *App) s3Config(t config.Target) s3.Config {
 		Name: t.Name, Endpoint: t.Endpoint, Bucket: t.Bucket, Prefix: t.Prefix, Region: t.Region,
 		CredentialsFile: t.CredentialsFile,
 		LockFor:         t.LockFor.Std(), BandwidthLimit: t.BandwidthLimit.Bytes(),
-		DialTimeout: time.Duration(t.ConnectTimeout),
-		StateFile:   filepath.Join(state, "s3.json"), ListFor: listFor,
+		DialTimeout: time.Duration(t.ConnectTimeout), OpTimeout: a.Options.TargetSilence,
+		StateFile: filepath.Join(state, "s3.json"), ListFor: listFor,
 	}
 }
 
@@ -76,7 +76,9 @@ func (a *App) s3Config(t config.Target) s3.Config {
 func (a *App) dial(ctx context.Context, t config.Target, known bool) (offsite.Remote, error) {
 	switch {
 	case t.Type == "sftp":
-		return sftp.Dial(ctx, SFTPConfig(t))
+		c := SFTPConfig(t)
+		c.OpTimeout = a.Options.TargetSilence
+		return sftp.Dial(ctx, c)
 	case t.Type == "s3":
 		return s3.Open(ctx, a.s3Config(t))
 	}

@@ -27,6 +27,7 @@ func s3Error(status int, code string) http.HandlerFunc {
 // The states of a bucket whose service does not do what it should: a real HTTP server
 // that answers so, asked of every mouth. Time is real, as in TestTruthOfServers.
 func TestTruthOfBuckets(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	var answer atomic.Value
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -48,6 +49,7 @@ credentials_file = "CREDENTIALS"
 	answer.Store(s3Error(http.StatusInternalServerError, "InternalError"))
 	w.wake()
 	defer func() { w.t = t; w.sleepDaemon() }()
+	w.app.Options.TargetSilence = 500 * time.Millisecond
 	cloud := w.app.Config.Offsite[1]
 	w.configure(func(c *config.Config) { c.Offsite = c.Offsite[:1] })
 	w.take(snapshot.Daily)
@@ -67,6 +69,8 @@ credentials_file = "CREDENTIALS"
 		}, "", true},
 		{"it is busy", "SlowDown", s3Error(http.StatusServiceUnavailable, "SlowDown"), "", true},
 		{"it hangs up", "cloud", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "", true},
+		{"it takes requests and never answers", "timeout",
+			func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "", true},
 		{"nobody listens", "refused", nil, "http://127.0.0.1:1", true},
 		{"it refuses the key", "credentials_file", s3Error(http.StatusForbidden, "InvalidAccessKeyId"), "", false},
 		{"it refuses all", "docs/s3.md", s3Error(http.StatusForbidden, "AccessDenied"), "", false},
