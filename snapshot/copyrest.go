@@ -14,7 +14,6 @@ import (
 )
 
 func (t *takeRun) copyRegistry(ctx context.Context) error {
-	t.o.Progress.Tell("registry", 0, 0)
 	artifact := Artifact{SourcePath: t.recorded().Registry, Consistency: Consistent}
 	defer func() { t.manifest.Artifacts[Registry] = artifact }()
 	if t.src.Registry == "" {
