@@ -19,8 +19,9 @@ import (
 // is not mounted there is none, and nothing is written onto the bare mount point.
 const markerFile = ".atobackupd-dir"
 
-// checkMount refuses a backup directory without its marker when the history
-// knows of snapshots in it and none of them is there.
+// checkMount refuses a backup directory without its marker when snapshots are known to
+// lie in it. Where the history does not know that a marker was ever there, as an older
+// version made none, one snapshot that is there speaks for it.
 func (a *App) checkMount(ctx context.Context) error {
 	_, err := os.Lstat(a.markerPath())
 	if err == nil {
@@ -33,13 +34,16 @@ func (a *App) checkMount(ctx context.Context) error {
 	if err != nil || len(known) == 0 {
 		return nil
 	}
+	missing := fmt.Errorf("%s is missing, and snapshots such as %s are known to lie there", markerFile, known[0])
+	if marked, err := a.history.BackupDir(ctx); err != nil || marked != 0 {
+		return a.unmounted(missing)
+	}
 	for _, stamp := range known {
 		if _, err := os.Lstat(filepath.Join(a.Config.Backup.Dir, "snapshots", string(stamp))); err == nil {
 			return nil // an older version made them, and no marker
 		}
 	}
-	return a.unmounted(fmt.Errorf("%s is missing, and so is every snapshot that is known, such as %s",
-		markerFile, known[0]))
+	return a.unmounted(missing)
 }
 
 func (a *App) markerPath() string { return filepath.Join(a.Config.Backup.Dir, markerFile) }

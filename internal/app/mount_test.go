@@ -22,6 +22,9 @@ func TestBareMountPoint(t *testing.T) {
 		{"as it is", func(*testing.T, *house) {}, false},
 		{"no marker, and the snapshots are there", func(t *testing.T, h *house) {
 			h.remove("backups/" + markerFile)
+		}, true},
+		{"no marker, as an older version left it", func(t *testing.T, h *house) {
+			h.remove("backups/"+markerFile, "state/history.db")
 		}, false},
 		{"no marker and no snapshot", func(t *testing.T, h *house) {
 			h.remove("backups/"+markerFile, "backups/snapshots")
@@ -129,11 +132,11 @@ func TestMark(t *testing.T) {
 	if err != nil || !strings.Contains(string(text), "backup directory of atobackupd") {
 		t.Errorf("%q, %v", text, err)
 	}
-	h.write("backups/"+markerFile, "mine")
+	h.write("backups/"+markerFile, "mine\n"+string(text))
 	if err := a.mark(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if text, err = os.ReadFile(a.markerPath()); err != nil || string(text) != "mine" {
+	if text, err = os.ReadFile(a.markerPath()); err != nil || !strings.HasPrefix(string(text), "mine\n") {
 		t.Errorf("it was written over: %q, %v", text, err)
 	}
 }
