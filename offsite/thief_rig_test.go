@@ -269,7 +269,7 @@ func thiefPushesUnsigned(t *testing.T, v *robbed) {
 
 func thiefShortens(t *testing.T, v *robbed) {
 	for _, r := range []retention.Policy{{Daily: 1, MaxDeleteFraction: 1}, {Monthly: 1, MaxDeleteFraction: 1}} {
-		_, err := v.vault.PutPolicy(t.Context(), offsite.PolicyDocument{Retention: r}, v.signer, v.signers())
+		_, err := v.vault.PutPolicy(t.Context(), offsite.PolicyDocument{Retention: r}, v.signer, v.signers(), &offsite.State{})
 		v.check(err)
 	}
 	for _, after := range []time.Duration{0, 8 * day, 30 * day} {
@@ -281,7 +281,7 @@ func thiefShortens(t *testing.T, v *robbed) {
 
 func thiefForgets(t *testing.T, v *robbed) {
 	p := offsite.PolicyDocument{Retention: v.policy, Forgotten: v.pushes}
-	_, err := v.vault.PutPolicy(t.Context(), p, v.signer, v.signers())
+	_, err := v.vault.PutPolicy(t.Context(), p, v.signer, v.signers(), &offsite.State{})
 	v.check(err)
 	if _, err := v.vault.Forget(t.Context(), string(v.pushes[3]), v.signers()); err == nil {
 		t.Error("the host's account forgot a push")

@@ -249,7 +249,14 @@ func (w *verifier) documents(ctx context.Context) error {
 			}
 			w.extra = append(w.extra, f)
 		}
-		if w.o.State != nil && len(docs) == 0 && len(faults) == 0 && len(entries) > 0 {
+		if w.o.State == nil {
+			continue
+		}
+		if lost, ok := w.o.State.lostDocument(kind, entries, docs, faults); ok {
+			w.extra = append(w.extra, lost)
+			continue
+		}
+		if len(docs) == 0 && len(faults) == 0 && len(entries) > 0 {
 			object, what := kind.dir+"/", "none of the documents there is signed"
 			for _, e := range entries {
 				if _, sig, ok := kind.parse(e.Name); ok && !sig && e.IsFile() {

@@ -121,12 +121,15 @@ func (v *Vault) readDocument(ctx context.Context, k document, d *signedDocument,
 }
 
 // putDocument writes a document under the number after the highest that any name
-// there has, and its signature after it.
-func (v *Vault) putDocument(ctx context.Context, k document, data []byte, signer *crypt.Signer) (seq int64, err error) {
+// there has or that the state remembers, and its signature after it.
+func (v *Vault) putDocument(
+	ctx context.Context, k document, data []byte, signer *crypt.Signer, state *State,
+) (seq int64, err error) {
 	entries, err := v.list(ctx, k.dir)
 	if err != nil {
 		return 0, err
 	}
+	seq = state.Documents[k.dir]
 	for _, e := range entries {
 		if n, _, ok := k.parse(e.Name); ok {
 			seq = max(seq, n)
@@ -140,8 +143,41 @@ func (v *Vault) putDocument(ctx context.Context, k document, data []byte, signer
 	if _, err := v.remote.Put(ctx, k.name(seq), bytes.NewReader(data)); err != nil {
 		return 0, err
 	}
-	_, err = v.remote.Put(ctx, k.name(seq)+".sig", bytes.NewReader(signature))
-	return seq, err
+	if _, err = v.remote.Put(ctx, k.name(seq)+".sig", bytes.NewReader(signature)); err != nil {
+		return seq, err
+	}
+	state.wrote(k, seq)
+	return seq, nil
+}
+
+// wrote remembers the number of the newest document of a kind.
+func (s *State) wrote(k document, seq int64) {
+	if s.Documents == nil {
+		s.Documents = make(map[string]int64)
+	}
+	s.Documents[k.dir] = max(s.Documents[k.dir], seq)
+}
+
+// WroteHost reports whether this machine remembers the number of a host document, which
+// earlier versions did not.
+func (s *State) WroteHost() bool { return s.Documents[hostDir] > 0 }
+
+// lostDocument is a document that this machine wrote and that is no longer there, or
+// whose signature is not, where the newest that is sound is an older one.
+func (s *State) lostDocument(
+	k document, entries []Entry, sound []signedDocument, faults []Finding,
+) (f Finding, lost bool) {
+	seq := s.Documents[k.dir]
+	if seq == 0 || len(sound) > 0 && sound[0].Seq >= seq {
+		return f, false
+	}
+	name := k.name(seq)
+	told := slices.ContainsFunc(faults, func(f Finding) bool { return strings.TrimSuffix(f.Object, ".sig") == name })
+	f = Finding{Object: name, What: "it is missing"}
+	if slices.ContainsFunc(entries, func(e Entry) bool { return k.dir+"/"+e.Name == name }) {
+		f.Object += ".sig"
+	}
+	return f, !told
 }
 
 // thinDocuments removes documents that the newest proven one has replaced for
@@ -212,9 +248,10 @@ type PolicyDocument struct {
 }
 
 // PutPolicy writes a policy document unless the newest proven one says the same.
-// It returns its number, or 0 when nothing was written.
+// It returns its number, or 0 when nothing was written. The state remembers it; the
+// caller saves that.
 func (v *Vault) PutPolicy(
-	ctx context.Context, p PolicyDocument, signer *crypt.Signer, signers crypt.Signers,
+	ctx context.Context, p PolicyDocument, signer *crypt.Signer, signers crypt.Signers, state *State,
 ) (seq int64, err error) {
 	p.VaultID = v.Info.ID
 	for _, list := range []*[]snapshot.Stamp{&p.Pinned, &p.Suspect, &p.Accepted} {
@@ -231,10 +268,11 @@ func (v *Vault) PutPolicy(
 	if err != nil {
 		return 0, err
 	}
-	if len(list) > 0 && bytes.Equal(list[0].Data, data) {
+	if len(list) > 0 && list[0].Seq >= state.Documents[policyDir] && bytes.Equal(list[0].Data, data) {
+		state.wrote(policyDocument, list[0].Seq)
 		return 0, nil
 	}
-	return v.putDocument(ctx, policyDocument, data, signer)
+	return v.putDocument(ctx, policyDocument, data, signer, state)
 }
 
 // policies returns what the policy documents of this vault ask for just now: the
@@ -276,9 +314,10 @@ func parsePolicy(data []byte, vaultID string) (p PolicyDocument, err error) {
 }
 
 // PutHost writes the sealed host document. The caller writes one when its content
-// has changed.
+// has changed. The state remembers its number; the
+// caller saves that.
 func (v *Vault) PutHost(
-	ctx context.Context, content []byte, recipients *crypt.Recipients, signer *crypt.Signer,
+	ctx context.Context, content []byte, recipients *crypt.Recipients, signer *crypt.Signer, state *State,
 ) (seq int64, err error) {
 	var sealed bytes.Buffer
 	w, err := recipients.Seal(&sealed)
@@ -291,7 +330,7 @@ func (v *Vault) PutHost(
 	if err := w.Close(); err != nil {
 		return 0, err
 	}
-	return v.putDocument(ctx, hostDocument, sealed.Bytes(), signer)
+	return v.putDocument(ctx, hostDocument, sealed.Bytes(), signer, state)
 }
 
 // Host returns the newest host document, unsealed. Kind NotFound where there is

@@ -391,7 +391,7 @@ func TestPolicyDocumentsOnlyLengthen(t *testing.T) {
 	}
 	stamps := r.list()
 	put := func(p offsite.PolicyDocument) {
-		_, err := r.vault.PutPolicy(t.Context(), p, r.signer, r.signers())
+		_, err := r.vault.PutPolicy(t.Context(), p, r.signer, r.signers(), &offsite.State{})
 		r.check(err)
 	}
 	kept := func(policy retention.Policy) int {

@@ -59,6 +59,10 @@ type State struct {
 	// Host is the digest of the host document that was last written there.
 	Host string `json:"host,omitempty"`
 
+	// Documents are the numbers of the newest signed documents that this machine
+	// wrote there, by their directory.
+	Documents map[string]int64 `json:"documents,omitempty"`
+
 	path string
 }
 

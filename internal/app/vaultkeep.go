@@ -176,8 +176,10 @@ func (a *App) putPolicy(ctx context.Context, v *Vault) error {
 			policy.Accepted = append(policy.Accepted, s.Stamp)
 		}
 	}
-	_, err = v.PutPolicy(ctx, policy, v.signer, v.Signers)
-	return err
+	if _, err = v.PutPolicy(ctx, policy, v.signer, v.Signers, v.state); err != nil {
+		return err
+	}
+	return v.state.Save()
 }
 
 func (a *App) putHost(ctx context.Context, v *Vault, recipients *crypt.Recipients) error {
@@ -187,10 +189,10 @@ func (a *App) putHost(ctx context.Context, v *Vault, recipients *crypt.Recipient
 	}
 	sum := sha256.Sum256(append(bytes.Clone(content), recipients.Fingerprint()...))
 	digest := hex.EncodeToString(sum[:])
-	if digest == v.state.Host && !v.hasFinding("host/") {
+	if digest == v.state.Host && v.state.WroteHost() && !v.hasFinding("host/") {
 		return nil
 	}
-	if _, err := v.PutHost(ctx, content, recipients, v.signer); err != nil {
+	if _, err := v.PutHost(ctx, content, recipients, v.signer, v.state); err != nil {
 		return err
 	}
 	v.state.Host = digest
