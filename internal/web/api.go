@@ -149,6 +149,9 @@ func decodeStrictly(data []byte, into any) error {
 
 // validateBackup is GET /admin/backup/{stamp}/validate.
 func (s *Server) validateBackup(w http.ResponseWriter, r *http.Request) error {
+	if err := mayHaveRead(r); err != nil {
+		return err
+	}
 	stamp, err := snapshot.ParseStamp(r.PathValue("stamp"))
 	if err != nil {
 		return refuse(http.StatusBadRequest, "%s", err.Error())

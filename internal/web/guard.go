@@ -44,10 +44,8 @@ func (s *Server) limitWrites(w http.ResponseWriter) error {
 
 // mayWrite lets requests through that may change something: it judges who asks.
 func (s *Server) mayWrite(w http.ResponseWriter, r *http.Request) error {
-	for _, origin := range r.Header.Values("Origin") {
-		if u, err := url.Parse(origin); err != nil || !strings.EqualFold(u.Host, r.Host) {
-			return refuse(http.StatusForbidden, "refused: a page of %q sent it, and only one of %q may", origin, r.Host)
-		}
+	if err := checkOrigin(r); err != nil {
+		return err
 	}
 	if shown := r.Header.Values("Authorization"); len(shown) > 0 {
 		return s.checkToken(w, shown)
@@ -67,6 +65,27 @@ func (s *Server) mayWrite(w http.ResponseWriter, r *http.Request) error {
 	return refuse(http.StatusUnauthorized,
 		"refused: %s, so it needs the token of http.token_file: Authorization: Bearer …", why)
 }
+
+// checkOrigin refuses what a page of another origin sent.
+func checkOrigin(r *http.Request) error {
+	for _, origin := range r.Header.Values("Origin") {
+		if u, err := url.Parse(origin); err != nil || !strings.EqualFold(u.Host, r.Host) {
+			return refuse(http.StatusForbidden, "refused: a page of %q sent it, and only one of %q may", origin, r.Host)
+		}
+	}
+	return nil
+}
+
+// mayHaveRead lets requests through that change nothing and cost much: a page from
+// elsewhere cannot see the answer, but could have everything here read again and again.
+func mayHaveRead(r *http.Request) error {
+	if crossSite(r) {
+		return refuse(http.StatusForbidden, "refused: a page from elsewhere sent it")
+	}
+	return checkOrigin(r)
+}
+
+func crossSite(r *http.Request) bool { return r.Header.Get("Sec-Fetch-Site") == "cross-site" }
 
 // mayRead lets requests through that only look. Everybody may who can reach the
 // port, except a page of a stranger that was pointed here: its host has a full
@@ -98,7 +117,7 @@ func whyForeign(r *http.Request) string {
 	if !isLoopbackName(hostOf(r.Host)) {
 		return "its Host is not this machine's loopback"
 	}
-	if r.Header.Get("Sec-Fetch-Site") == "cross-site" {
+	if crossSite(r) {
 		return "a page from elsewhere sent it"
 	}
 	return ""

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/atocore/atobackupd/snapshot"
 )
 
 // TestWhoMayWrite is the table of who may take a snapshot.
@@ -80,6 +82,37 @@ func TestWhoMayWrite(t *testing.T) {
 			if strings.Contains(w.Body.String(), "s3cret") {
 				t.Errorf("%s: the answer holds the token", c.name)
 			}
+		}
+	}
+}
+
+// A page from elsewhere cannot have a snapshot read again; a person, a program and a page
+// of ours can.
+func TestCrossSiteValidate(t *testing.T) {
+	for header, want := range map[string]int{
+		"":                             200,
+		"Origin: http://localhost":     200,
+		"Sec-Fetch-Site: none":         200,
+		"Sec-Fetch-Site: same-origin":  200,
+		"Sec-Fetch-Site: cross-site":   403,
+		"Origin: https://evil.example": 403,
+		"Origin: null":                 403,
+	} {
+		asked := false
+		source := &fakeSource{
+			state: smallState(),
+			validate: func(context.Context, snapshot.Stamp) (snapshot.Result, error) {
+				asked = true
+				return snapshot.Result{Exists: true}, nil
+			},
+		}
+		r := fromHere("GET", "/admin/backup/20260407T060000Z/validate", "")
+		r.Host = "localhost"
+		if name, value, ok := strings.Cut(header, ": "); ok {
+			r.Header.Set(name, value)
+		}
+		if w := serve(source, Options{}, r); w.Code != want || asked != (want == 200) {
+			t.Errorf("%q: status %d, want %d; read: %v", header, w.Code, want, asked)
 		}
 	}
 }
