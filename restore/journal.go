@@ -80,6 +80,9 @@ func unreadableHint(err error) string {
 	if errors.Is(err, fs.ErrPermission) {
 		return "whether a restore is unfinished cannot be seen; put sudo before it"
 	}
+	if errors.Is(err, errDamagedJournal) {
+		return "`atobackupd restore --abort --force` moves it aside, and names what lies beside the live files"
+	}
 	return "a restore is unfinished; use the atobackupd that began it"
 }
 
@@ -150,7 +153,10 @@ func readJournal(dir string, owners tree.Owners) (_ *Journal, err error) {
 	}
 	j := &Journal{state: at, name: JournalFile, owner: info.UID, path: filepath.Join(dir, JournalFile)}
 	if err := json.Unmarshal(data, j); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", errDamagedJournal, err)
+	}
+	if j.Schema < 1 {
+		return nil, fmt.Errorf("%w: it has no schema", errDamagedJournal)
 	}
 	if j.Schema != 1 && j.Schema != journalSchema {
 		return nil, fmt.Errorf("it has schema %d, this program knows %d", j.Schema, journalSchema)

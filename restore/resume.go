@@ -18,6 +18,7 @@ import (
 type ResumeOptions struct {
 	Store          *snapshot.Store
 	StateDir       string
+	Live           Live // where a damaged journal may have left something
 	HealthURL      string
 	RequiredTables []string
 	PreSnapshot    snapshot.TakeOptions // as in a Request
@@ -41,9 +42,18 @@ func Resume(ctx context.Context, o ResumeOptions) (res Result, err error) {
 
 // Abort puts everything back to what stood before the restore whose journal
 // stands. One whose old copies are removed already cannot be taken back: it is
-// cleaned up after, with a warning that names the pre-restore snapshot. Without a
-// journal there is nothing to do, which a warning says.
+// cleaned up after, with a warning that names the pre-restore snapshot. With Force a
+// damaged journal is moved aside, which puts nothing back. Without a journal there is
+// nothing to do, which a warning says.
 func Abort(ctx context.Context, o ResumeOptions) (res Result, err error) {
+	if o.Force {
+		start := time.Now()
+		res = newResult("", "")
+		if damaged, err := o.setJournalAside(&res); damaged {
+			res.close(start, err)
+			return res, err
+		}
+	}
 	return o.end(ctx, (*resumption).abort)
 }
 
