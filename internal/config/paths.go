@@ -97,8 +97,43 @@ func (v *validation) checkDisjoint() {
 			v.outside(key, t.Path, "backup.dir", dir, "a vault beside the backups dies with them")
 			v.outside("backup.dir", dir, key, t.Path, "a vault beside the backups dies with them")
 			v.outside(key, t.Path, "atocore.chroma_path", chroma, "a restore of Chroma would replace it")
+			v.outside(key, t.Path, "state_dir", c.StateDir, "a vault beside the keys dies with them")
+		}
+		for _, other := range c.Offsite[:i] {
+			if t.Name != other.Name && t.overlaps(other) {
+				v.add(element("offsite", i), "remove one of them, or give it a place of its own",
+					"[[offsite]] %s lies in the place of %s: two names of one copy are one copy",
+					quoted(t.Name), quoted(other.Name))
+			}
 		}
 	}
+	for key, live := range map[string]string{"atocore.db_path": db, "atocore.registry_path": c.AtoCore.RegistryPath} {
+		if live != "" && c.StateDir == filepath.Dir(live) {
+			v.add("state_dir", `move it, e.g. to "/var/lib/atobackupd"`,
+				"state_dir = %s: is the directory of %s, and nobody but this program may enter it", quoted(c.StateDir), key)
+			break
+		}
+	}
+}
+
+// overlaps reports whether the vaults of two targets lie in one place, or one within the
+// other, as far as their configuration says: a link, or a host of two names, hides it.
+func (t Target) overlaps(other Target) bool {
+	either := func(a, b string) bool { return within(a, b) || within(b, a) }
+	switch {
+	case t.Type != other.Type:
+		return false
+	case t.Type == "s3":
+		prefix := func(t Target) string { return "/bucket/" + strings.Trim(t.Prefix, "/") }
+		return strings.EqualFold(strings.TrimSuffix(t.Endpoint, "/"), strings.TrimSuffix(other.Endpoint, "/")) &&
+			t.Bucket == other.Bucket && either(prefix(t), prefix(other))
+	case t.Type == "sftp":
+		sameHost := slices.ContainsFunc(t.Hosts, func(host string) bool {
+			return slices.ContainsFunc(other.Hosts, func(o string) bool { return strings.EqualFold(host, o) })
+		})
+		return sameHost && t.Port == other.Port && either(tidy(t.Path), tidy(other.Path))
+	}
+	return either(t.Path, other.Path)
 }
 
 // outside requires that one path does not lie in another, nor is it.

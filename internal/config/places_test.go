@@ -1,6 +1,9 @@
 package config
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 // No path is read from where the program happens to run, or from whose home.
 func TestPaths(t *testing.T) {
@@ -197,6 +200,12 @@ func TestPlacesApart(t *testing.T) {
 		{minimal, `state_dir = "/backups/base/x"`,
 			`3:13: state_dir = "/backups/base/x": lies inside base of backup.dir, where only backups may be: ` +
 				`move it, e.g. to "/var/lib/atobackupd"`},
+		{minimal, `state_dir = "/data"`,
+			`3:13: state_dir = "/data": is the directory of atocore.db_path, and nobody but this program may ` +
+				`enter it: move it, e.g. to "/var/lib/atobackupd"`},
+		{disk, `path = "/var/lib/atobackupd/vault"`,
+			`7:8: offsite.path = "/var/lib/atobackupd/vault": lies inside state_dir (/var/lib/atobackupd): a ` +
+				"vault beside the keys dies with them: move one of them"},
 		{disk, `path = "/backups"`,
 			`2:14: backup.dir = "/backups": lies inside offsite.path (/backups): a vault beside the backups ` +
 				"dies with them: move one of them\n" +
@@ -224,4 +233,46 @@ func TestPlacesThatMayBe(t *testing.T) {
 		{disk, `path = "/backups.vault"`, "offsite.path", "/backups.vault"},
 		{laptop, `path = "/backups/vault"`, "offsite.path", "/backups/vault"},
 	})
+}
+
+// Two targets in one place would be one copy that looks like two.
+func TestTargetsApart(t *testing.T) {
+	dir := func(path string) string { return "type = \"dir\"\npath = \"" + path + "\"\n" }
+	sftp := func(hosts, path, more string) string {
+		return "hosts = [" + hosts + "]\nuser = \"u\"\nknown_hosts = \"/k\"\npath = \"" + path + "\"\n" + more
+	}
+	s3 := func(endpoint, bucket, prefix string) string {
+		return "type = \"s3\"\nendpoint = \"" + endpoint + "\"\nbucket = \"" + bucket + "\"\nprefix = \"" + prefix + "\"\n"
+	}
+	for _, test := range []struct {
+		one, two string
+		apart    bool
+	}{
+		{dir("/v"), dir("/v"), false},
+		{dir("/v"), dir("/v/"), false},
+		{dir("/v"), dir("/./v"), false},
+		{dir("/v"), dir("/v/sub"), false},
+		{dir("/v/sub"), dir("/v"), false},
+		{dir("/v"), dir("/v2"), true},
+		{sftp(`"a"`, "/v", ""), sftp(`"A"`, "/v/", ""), false},
+		{sftp(`"a", "b"`, "/v", ""), sftp(`"b"`, "/v/x", ""), false},
+		{sftp(`"a"`, "/v", ""), sftp(`"a"`, "/v", "port = 22\n"), false},
+		{sftp(`"a"`, "/v", ""), sftp(`"a"`, "/v", "port = 2222\n"), true},
+		{sftp(`"a"`, "/v", ""), sftp(`"b"`, "/v", ""), true},
+		{sftp(`"a"`, "/v", ""), sftp(`"a"`, "/w", ""), true},
+		{sftp(`"a"`, "/v", ""), dir("/v"), true},
+		{s3("https://s3.example", "vault", ""), s3("https://s3.example/", "vault", ""), false},
+		{s3("https://s3.example", "vault", ""), s3("https://s3.example", "vault", "x"), false},
+		{s3("https://s3.example", "vault", "x"), s3("https://s3.example", "vault", "x/"), false},
+		{s3("https://s3.example", "vault", "x"), s3("https://s3.example", "vault", "xy"), true},
+		{s3("https://s3.example", "vault", "x"), s3("https://s3.example", "other", "x"), true},
+	} {
+		text := minimal + "encryption.recipients = [\"age1laptop\"]\n[[offsite]]\nname = \"one\"\n" + test.one +
+			"[[offsite]]\nname = \"two\"\n" + test.two
+		_, err := Parse("test.toml", []byte(text))
+		told := err != nil && strings.Contains(err.Error(), `[[offsite]] "two" lies in the place of "one"`)
+		if told == test.apart || test.apart && err != nil {
+			t.Errorf("%s%s: %v", test.one, test.two, err)
+		}
+	}
 }

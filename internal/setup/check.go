@@ -16,6 +16,7 @@ import (
 	"github.com/atocore/atobackupd/internal/config"
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx/tree"
+	"github.com/atocore/atobackupd/offsite"
 	"github.com/atocore/atobackupd/restore"
 	"github.com/atocore/atobackupd/snapshot"
 	"github.com/atocore/atobackupd/snapshot/chroma"
@@ -63,6 +64,7 @@ func CheckConfig(ctx context.Context, cfg *config.Config, now time.Time) (Config
 	for _, t := range cfg.Offsite {
 		c.target(t)
 	}
+	c.sameVaults()
 	c.notify()
 	c.http()
 	c.commands()
@@ -118,6 +120,23 @@ func (c *checker) warnings(list []string) {
 		if !slices.Contains(c.report.Warnings, w) {
 			c.report.Warnings = append(c.report.Warnings, w)
 		}
+	}
+}
+
+// sameVaults names targets that were found to hold the same vault: by a link, or a host
+// of two names, they may be one place.
+func (c *checker) sameVaults() {
+	holder := make(map[string]string)
+	for _, t := range c.cfg.Offsite {
+		state, err := offsite.LoadState(c.cfg.StateDir, t.Name)
+		if err != nil || state.VaultID == "" {
+			continue // told where the target is used
+		}
+		if other, ok := holder[state.VaultID]; ok {
+			c.warn("offsite", "%s and %s hold the same vault, %s: if that is one place under two names, it is one copy; "+
+				"remove one of the two", other, t.Name, state.VaultID)
+		}
+		holder[state.VaultID] = t.Name
 	}
 }
 

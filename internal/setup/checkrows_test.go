@@ -54,6 +54,16 @@ func TestCheckFindings(t *testing.T) {
 			cfg.HTTP.TokenFile = file(t, dir+"/token", token, 0o604)
 		}, nil, []string{"http.token_file: DIR/token can be read by every user: chmod 600 it"}},
 
+		{"one vault under two names", func(t *testing.T, dir string, cfg *config.Config) {
+			for _, name := range []string{"disk", "two"} {
+				cfg.Offsite = append(cfg.Offsite, config.Target{Name: name, Type: "dir", Path: dir + "/" + name})
+				if err := os.MkdirAll(cfg.StateDir+"/targets/"+name, 0o700); err != nil {
+					t.Fatal(err)
+				}
+				put(t, cfg.StateDir+"/targets/"+name+"/state.json", `{"vault_id": "0123"}`)
+			}
+		}, nil, []string{"offsite: disk and two hold the same vault, 0123: if that is one place under two names, it is " +
+			"one copy; remove one of the two"}},
 		{"a group that this machine does not know", func(t *testing.T, dir string, cfg *config.Config) {
 			cfg.Backup.AtoCoreGroup = "atocore-of-elsewhere"
 		}, []string{"backup.atocore_group: atocore-of-elsewhere: no such group: write its number, which " +
