@@ -25,6 +25,9 @@ func TestNewest(t *testing.T) {
 		{name: "the present second counts, the next does not", want: "20260407T060000Z", list: []snapshot.Snapshot{
 			entry("20260407T060000Z", snapshot.Daily, false, &yes), entry("20260407T060001Z", snapshot.Daily,
 				false, &yes)}},
+		{name: "a kind of a later version counts nowhere", want: "20260405T060000Z", full: "20260405T060000Z",
+			list: []snapshot.Snapshot{entry("20260405T060000Z", snapshot.Weekly, true, &yes),
+				entry("20260406T060000Z", "hourly", true, &yes), entry("20260406T070000Z", "", true, &yes)}},
 		{name: "2040 hides nothing", want: "20260406T060000Z", full: "20260406T060000Z", list: []snapshot.Snapshot{
 			entry("20260406T060000Z", snapshot.Manual, true, &yes), entry("20400101T000000Z", snapshot.Daily,
 				true, &yes)}},

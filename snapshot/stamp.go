@@ -70,5 +70,6 @@ func ParseKind(s string) (Kind, error) {
 func (k Kind) Full() bool { return k == Weekly || k == Monthly }
 
 // HoldsSlots reports whether retention may count a snapshot of this kind as a
-// daily, weekly or monthly one, and `latest` may mean it.
-func (k Kind) HoldsSlots() bool { return k != PreRestore }
+// daily, weekly or monthly one, and `latest` may mean it. A kind that is not known, as
+// a later version may write it, holds none.
+func (k Kind) HoldsSlots() bool { return k != PreRestore && slices.Contains(Kinds(), k) }
