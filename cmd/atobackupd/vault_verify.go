@@ -43,7 +43,7 @@ missing, also when there was nothing that could be checked.`,
 			}
 			bounds := app.VerifyBounds{Fraction: fraction, Name: name}
 			if f.dir != "" || len(f.signers) > 0 {
-				return nothingToVerify(name, c.withVault(cmd.Context(), &f, func(v *app.Vault) error {
+				return nothingToVerify(c.withVault(cmd.Context(), &f, func(v *app.Vault) error {
 					doc, err := v.Check(cmd.Context(), bounds, version(), c.progress.update)
 					return c.showVerified(doc, err)
 				}))
@@ -54,7 +54,7 @@ missing, also when there was nothing that could be checked.`,
 					return err
 				}
 				doc, err := a.VerifyTarget(cmd.Context(), t, bounds)
-				return nothingToVerify(name, c.showVerified(doc, err))
+				return nothingToVerify(c.showVerified(doc, err))
 			})
 		},
 	}
@@ -73,12 +73,12 @@ func parseSubset(text string) (float64, error) {
 	return percent / 100, nil
 }
 
-// nothingToVerify turns the error of a vault that is not there, or another one than
-// was expected, into one of what was verified: nothing there could be checked. A
-// snapshot that was named and is not there is the operator's slip.
-func nothingToVerify(name string, err error) error {
-	switch kind := failure.KindOf(err); {
-	case kind == failure.VaultMismatch, kind == failure.NotFound && name == "":
+// nothingToVerify turns the error of a vault or a snapshot that is not there, or of
+// another vault than was expected, into one of what was verified: nothing there could
+// be checked.
+func nothingToVerify(err error) error {
+	switch failure.KindOf(err) {
+	case failure.VaultMismatch, failure.NotFound:
 		return &failure.Error{Op: "vault verify", Kind: failure.Invalid, Err: err}
 	}
 	return err
