@@ -134,6 +134,39 @@ func TestInitFromScratch(t *testing.T) {
 	}
 }
 
+// A sheet that names other keys is no sheet of this machine: what is printed on the bad
+// day must name the key that signs, and the old one is kept for the old copies.
+func TestInitPrintsAnewASheetOfOtherKeys(t *testing.T) {
+	dir := atocore(t)
+	first, err := Init(t.Context(), initRequest(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, err := os.ReadFile(first.RecoverySheet.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	strange := strings.ReplaceAll(string(old), first.SigningKey.Public, "ssh-ed25519 AAAAother")
+	if err := os.WriteFile(first.RecoverySheet.Path, []byte(strange), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	second, err := Init(t.Context(), initRequest(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sheet, err := os.ReadFile(second.RecoverySheet.Path)
+	if err != nil || !second.RecoverySheet.Made || !strings.Contains(string(sheet), first.SigningKey.Public) {
+		t.Errorf("made %v: %v\n%s", second.RecoverySheet.Made, err, sheet)
+	}
+	aside, _ := filepath.Glob(second.RecoverySheet.Path + ".before-*")
+	if len(aside) != 1 || !strings.Contains(strings.Join(second.Warnings, "\n"), aside[0]) {
+		t.Fatalf("the old sheet lies in %q, and the warnings are %q", aside, second.Warnings)
+	}
+	if kept, err := os.ReadFile(aside[0]); err != nil || string(kept) != strange {
+		t.Errorf("the old sheet was changed: %v\n%s", err, kept)
+	}
+}
+
 // A second run does nothing, and --force replaces no key.
 func TestInitAgain(t *testing.T) {
 	dir := atocore(t)

@@ -20,20 +20,40 @@ import (
 )
 
 // sheet writes the recovery sheet: what a person needs who has nothing left of
-// this machine. It holds no secret. One that is there stays, unless Force.
+// this machine. It holds no secret. One that is there stays, unless Force; what names
+// other keys, as after a new signing key, is moved aside: on paper it would open nothing.
 func (r *InitRequest) sheet(cfg *config.Config, report *InitReport) error {
-	report.RecoverySheet.Path = filepath.Join(r.Out, "atobackupd-recovery-"+r.Host+".txt")
+	path := filepath.Join(r.Out, "atobackupd-recovery-"+r.Host+".txt")
+	report.RecoverySheet.Path = path
 	report.Sheet = r.sheetText(cfg, *report)
-	if _, err := os.Stat(report.RecoverySheet.Path); err == nil && !r.Force {
-		return nil
-	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	switch there, err := os.ReadFile(path); {
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return err
+	case err == nil && !r.Force && namesKeys(string(there), *report):
+		return nil
+	case err == nil && !r.Force:
+		aside := path + ".before-" + time.Now().UTC().Format("20060102T150405Z")
+		if err := os.Rename(path, aside); err != nil {
+			return err
+		}
+		report.Warnings = append(report.Warnings, "the recovery sheet that was there names other keys: it is now "+
+			aside+"; what is printed of it opens no copy that is made from now on")
 	}
 	report.RecoverySheet.Made = true
-	return errors.Join(fsx.MkdirAll(r.Out, 0o700),
-		fsx.WriteFile(report.RecoverySheet.Path, []byte(report.Sheet), 0o644),
+	return errors.Join(fsx.MkdirAll(r.Out, 0o700), fsx.WriteFile(path, []byte(report.Sheet), 0o644),
 		// The host document takes it up from there.
 		fsx.MkdirAll(cfg.StateDir, 0o700), fsx.WriteFile(app.SheetPath(cfg.StateDir), []byte(report.Sheet), 0o600))
+}
+
+// namesKeys reports whether a sheet names the keys of this machine: who signs its
+// copies, and to whom they are sealed.
+func namesKeys(sheet string, report InitReport) bool {
+	for _, key := range append([]string{report.SigningKey.Public}, report.Recipients...) {
+		if !strings.Contains(sheet, key) {
+			return false
+		}
+	}
+	return true
 }
 
 func (r *InitRequest) sheetText(cfg *config.Config, report InitReport) string {
