@@ -41,7 +41,7 @@ func (a *App) Facts(ctx context.Context, now time.Time) (health.Facts, []snapsho
 	life, alive, lifeErr := a.life()
 	list, _, listErr := a.Snapshots(ctx, now)
 	f := health.Facts{
-		Legs: a.legFacts(ctx, now, seen, list, listErr, life, alive), Takes: a.takes(list, now),
+		Legs: a.legFacts(ctx, now, seen, list, cmp.Or(listErr, a.placeErr()), life, alive), Takes: a.takes(list, now),
 		Clocks: a.futures(seen, list, life.Beat, now),
 		Shrunk: suspects(list, now), Unverified: unverified(list, now), Settled: a.settled(),
 		History: a.historyFacts(ctx, list), Daemon: a.daemonFacts(ctx, life, alive, now),
@@ -76,6 +76,15 @@ func (a *App) Facts(ctx context.Context, now time.Time) (health.Facts, []snapsho
 	}
 	f.Lock = a.lockFacts(life.PID, now)
 	return f, list
+}
+
+// placeErr is why no snapshot can be made in the backup directory, or be read from it,
+// as it is; nil where it is not there, which is told otherwise.
+func (a *App) placeErr() error {
+	if a.store == nil {
+		return nil
+	}
+	return a.store.Check()
 }
 
 // trouble puts an error into its parts: the hint is the failure's own.

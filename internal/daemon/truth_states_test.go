@@ -102,6 +102,24 @@ var states = []state{
 	{name: "the vector store of a snapshot is gone", want: "critical damaged", text: "chroma",
 		make: func(w *world) { w.must(os.Rename(w.newest()+"/chroma", w.path("kept"))) },
 		end:  func(w *world) { w.must(os.Rename(w.path("kept"), w.newest()+"/chroma")) }},
+	{name: "the directory of the snapshots is a link", want: "critical snapshot", text: "is a symbolic link",
+		make: func(w *world) {
+			w.must(os.Rename(w.path("backups/snapshots"), w.path("kept")))
+			w.must(os.Symlink(w.path("kept"), w.path("backups/snapshots")))
+		},
+		end: func(w *world) {
+			w.must(os.Remove(w.path("backups/snapshots")))
+			w.must(os.Rename(w.path("kept"), w.path("backups/snapshots")))
+		}},
+	{name: "the directory of what is being made is a link", want: "critical snapshot", text: "is a symbolic link",
+		make: func(w *world) {
+			w.must(os.Rename(w.path("backups/staging"), w.path("kept")))
+			w.must(os.Symlink(w.path("kept"), w.path("backups/staging")))
+		},
+		end: func(w *world) {
+			w.must(os.Remove(w.path("backups/staging")))
+			w.must(os.Rename(w.path("kept"), w.path("backups/staging")))
+		}},
 	{name: "a snapshot is a file", want: "critical damaged", text: "no directory",
 		make: func(w *world) {
 			w.take(snapshot.Daily)
