@@ -166,7 +166,8 @@ func OpenPinned(ctx context.Context, remote Remote, state *State, create VaultIn
 	}
 	if !mine {
 		return nil, refuse(errors.New("it belongs to another signing key: "+v.Info.Signer),
-			"give this host a path of its own; the old vault stays readable with its key")
+			"if this machine replaces the one that wrote it, `atobackupd bootstrap`; "+
+				"else give this host a path of its own")
 	}
 	switch {
 	case state.VaultID == v.Info.ID:

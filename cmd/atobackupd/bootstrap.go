@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -32,7 +33,8 @@ func newBootstrap(c *cli) *cobra.Command {
 secret key: unseal the newest host document in it, show what it would write, and
 write it (configuration, known hosts, the keys of ssh and of signing). Each
 command that the configuration names is shown, and left out unless you confirm
-it. Nothing is replaced without --force.
+it. With --config the configuration is written there, not where it was. Nothing is
+replaced without --force.
 
 Then the newest full snapshot and the newest are brought into the backup
 directory, ready for "atobackupd restore", and what the old machine knew of the
@@ -83,8 +85,14 @@ func (c *cli) bootstrap(ctx context.Context, f bootstrapFlags) error {
 	for _, note := range v.Notes {
 		c.progress.line(c.stderr, "atobackupd: "+note)
 	}
+	configPath := c.configPath
+	if configPath != "" {
+		if configPath, err = filepath.Abs(configPath); err != nil {
+			return err
+		}
+	}
 	report, err := setup.Bootstrap(ctx, v, setup.BootstrapRequest{
-		Identities: identities, Force: f.force, DryRun: f.dryRun, Confirm: c.confirm,
+		Identities: identities, Force: f.force, DryRun: f.dryRun, Confirm: c.confirm, ConfigPath: configPath,
 	})
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package setup
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,6 +29,9 @@ type BootstrapRequest struct {
 	Identities crypt.Identities
 	Force      bool // replace files that are there
 	DryRun     bool // show what would be written
+
+	// ConfigPath is where the configuration goes; "" for where it was.
+	ConfigPath string
 
 	// Confirm asks whether a command of the configuration may stay. What is not
 	// confirmed is left out: the document came from the vault.
@@ -78,7 +82,7 @@ func Bootstrap(ctx context.Context, v *app.Vault, r BootstrapRequest) (report Bo
 	if err := json.Unmarshal(parts[app.HostAboutName], &about); err != nil {
 		return report, &failure.Error{Op: "bootstrap", Subject: app.HostAboutName, Kind: failure.Invalid, Err: err}
 	}
-	report.Host, report.Target, report.Config = about.Host, about.Target, about.ConfigPath
+	report.Host, report.Target, report.Config = about.Host, about.Target, cmp.Or(r.ConfigPath, about.ConfigPath)
 	text, err := r.confirmed(parts[app.HostConfigName], &report)
 	if err != nil {
 		return report, err
@@ -88,7 +92,7 @@ func Bootstrap(ctx context.Context, v *app.Vault, r BootstrapRequest) (report Bo
 			report.Files = append(report.Files, BootstrapFile{Path: path, data: data, mode: 0o600})
 		}
 	}
-	add(about.ConfigPath, text)
+	add(report.Config, text)
 	add(filepath.Join(about.StateDir, "signing_key"), parts[app.HostSigningName])
 	add(app.SheetPath(about.StateDir), parts[app.HostSheetName])
 	for name, data := range parts {

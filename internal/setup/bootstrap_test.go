@@ -3,6 +3,7 @@ package setup
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -80,6 +81,13 @@ func TestBootstrapGoesOnWithTheVault(t *testing.T) {
 	}
 	if _, err := os.Stat(path); err == nil {
 		t.Fatal("a dry run wrote the configuration")
+	}
+	elsewhere := request
+	elsewhere.ConfigPath = filepath.Join(dir, "elsewhere.toml")
+	if other, err := Bootstrap(t.Context(), v, elsewhere); err != nil || other.Config != elsewhere.ConfigPath ||
+		!slices.ContainsFunc(other.Files, func(f BootstrapFile) bool { return f.Path == elsewhere.ConfigPath }) ||
+		slices.ContainsFunc(other.Files, func(f BootstrapFile) bool { return f.Path == path }) {
+		t.Errorf("with a path of its own: %+v, %v", other, err)
 	}
 	request.DryRun = false
 	if report, err = Bootstrap(t.Context(), v, request); err != nil {
