@@ -56,10 +56,10 @@ func TestRenameClaimed(t *testing.T) {
 		}
 	}
 	// What cannot be moved leaves no claim behind.
-	if err := renameClaimed(at("dir2"), at("dir2/inside")); err == nil {
+	if err := renameClaimed(at("newdir2"), at("newdir2/inside")); err == nil {
 		t.Error("a directory was moved into itself")
 	}
-	if _, err := os.Lstat(at("dir2/inside")); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Lstat(at("newdir2/inside")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the claim is left: %v", err)
 	}
 	if err := renameClaimed(at("none"), at("x")); !errors.Is(err, fs.ErrNotExist) {

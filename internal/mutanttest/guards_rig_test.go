@@ -23,4 +23,12 @@ var guards = []guard{
 		"lock.go":   {"LockFile", "LockOpen", "Lock.Unlock"},
 		"sync.go":   {"Sync", "SyncFile", "SyncDir", "SyncDirs"},
 	}},
+	{pkg: "offsite/dir", files: map[string][]string{
+		"put.go":     {"Remote.put", "write"},
+		"publish.go": {"Remote.rename", "lockedRename"},
+	}},
+	{pkg: "snapshot", files: map[string][]string{
+		"check.go":    {"checkDB", "checkRegistry", "checkChroma"},
+		"validate.go": {"ValidateDir"},
+	}},
 }
