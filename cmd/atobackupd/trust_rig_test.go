@@ -503,6 +503,12 @@ func newTrustScene(t *testing.T, binary string) *trustScene {
 	dir, err := os.MkdirTemp("/tmp", "atobackupd-trust-")
 	must(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return newTrustSceneIn(t, binary, dir)
+}
+
+// newTrustSceneIn makes one in a directory that is there.
+func newTrustSceneIn(t *testing.T, binary, dir string) *trustScene {
+	t.Helper()
 	must(t, os.Chmod(dir, 0o755))
 	s := &trustScene{dir: dir, victim: filepath.Join(dir, "victim"), binary: binary}
 	recipient, err := crypt.WriteIdentity(filepath.Join(dir, "key.txt"))

@@ -64,6 +64,15 @@ var scenarios = []scenario{
 			Run: "^TestRigKilledAtEveryRequest$"}},
 	},
 	{
+		Name: "Peers",
+		How: "pushes to a real sshd and to a real S3 server, each with a fault at a random moment: session or server " +
+			"killed, stalled, cut, disk filled, keyed anew, times moved, this program killed; then verified, every " +
+			"snapshot restored and compared, pruned without garbage",
+		Not: "a server's clock that really is wrong: the times of what it stored are moved",
+		Tests: []tests{{Package: "./cmd/atobackupd", Run: "^TestPeerSSH$", Env: rounds("200")},
+			{Package: "./cmd/atobackupd", Run: "^TestPeerS3$", Env: rounds("100")}},
+	},
+	{
 		Name: "The k-th failure",
 		How: "EIO, ENOSPC, EACCES and EDQUOT at every file-changing call of take, delete, adopt, repair, copy, push, " +
 			"restore and export, until none is left to fail",
@@ -78,6 +87,13 @@ var scenarios = []scenario{
 		Not: "a vault's disk that fills: the peers' row",
 		Tests: []tests{{Package: "./snapshot", Run: "^TestTakeOnAFullDisk$"},
 			{Package: "./restore", Run: "^TestNoSpaceAnywhere$"}},
+	},
+	{
+		Name: "A small machine",
+		How: "the daemon and every command with 192 MiB of memory, page cache included, and a disk of 20 MB a second, " +
+			"with a database larger than that memory: slower, never stuck, the watchdog fed, nothing false in status",
+		Not:   "a large Chroma directory; a slow processor",
+		Tests: []tests{{Package: "./cmd/atobackupd", Run: "^TestSmallMachine$"}},
 	},
 	{
 		Name: "Upgrade",

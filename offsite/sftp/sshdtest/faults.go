@@ -32,6 +32,14 @@ func (s *Server) StopListening() {
 	<-s.gone
 }
 
+// Restart starts the server again on its port, after Stop or StopListening.
+func (s *Server) Restart() {
+	s.t.Helper()
+	if !s.start(s.Port) {
+		s.t.Fatalf("sshd does not start again: %s", s.Log())
+	}
+}
+
 // StopAccepting stops the listener alone: the kernel still takes connections,
 // but nobody ever says a word on them. Resume undoes it.
 func (s *Server) StopAccepting() { s.must(syscall.Kill(s.sshd.Process.Pid, syscall.SIGSTOP)) }
