@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -88,7 +87,7 @@ type ReadRecord struct {
 // LoadChecks reads what is known of a target's vault; of a new one nothing is.
 func LoadChecks(stateDir, target string) (*Checks, error) {
 	c := &Checks{path: filepath.Join(StateDir(stateDir, target), "checks.json")}
-	data, err := os.ReadFile(c.path)
+	data, err := fsx.ReadRegular(c.path, mostState)
 	if err == nil {
 		err = json.Unmarshal(data, c)
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -86,12 +85,15 @@ type PushRecord struct {
 // StateDir is where a target's state lies below the daemon's state directory.
 func StateDir(stateDir, target string) string { return filepath.Join(stateDir, "targets", target) }
 
+// mostState bounds what is read of a document about a target.
+const mostState = 256 << 20
+
 // LoadState reads a target's state; a new target has an empty one. A state file
 // that cannot be read is an error: forgetting the pin silently would let
 // another disk take the vault's place.
 func LoadState(stateDir, target string) (*State, error) {
 	s := &State{path: filepath.Join(StateDir(stateDir, target), "state.json")}
-	data, err := os.ReadFile(s.path)
+	data, err := fsx.ReadRegular(s.path, mostState)
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, nil
 	}

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/snapshot/chroma"
 	"github.com/atocore/atobackupd/snapshot/sqlite"
 )
@@ -82,7 +83,7 @@ func checkRegistry(dir, rel string, result *Result) {
 		result.fail("registry_missing", "%s is not a regular file", rel)
 		return
 	}
-	data, err := readDocument(filepath.Join(dir, rel), maxRegistry)
+	data, err := fsx.ReadRegular(filepath.Join(dir, rel), maxRegistry)
 	if err == nil {
 		err = checkJSON(data)
 	}

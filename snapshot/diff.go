@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/snapshot/sqlite"
 )
@@ -38,7 +39,7 @@ func (s *Snapshot) Contents(ctx context.Context) (c Contents, err error) {
 	content := s.Content()
 	c.HasChroma = content.ChromaIncluded
 	if content.RegistryIncluded {
-		data, err := readDocument(filepath.Join(s.Path, content.Registry), maxRegistry)
+		data, err := fsx.ReadRegular(filepath.Join(s.Path, content.Registry), maxRegistry)
 		if err != nil {
 			return c, err
 		}

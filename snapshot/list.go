@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/fsx"
 )
 
 // Snapshot is one published snapshot as the catalog shows it.
@@ -132,7 +133,7 @@ func (s *Store) load(stamp Stamp, now time.Time) (Snapshot, error) {
 	if !info.IsDir() {
 		return Snapshot{}, fs.ErrNotExist
 	}
-	raw, rawErr := readDocument(filepath.Join(dir, MetadataFile), mostMetadata)
+	raw, rawErr := fsx.ReadRegular(filepath.Join(dir, MetadataFile), mostMetadata)
 	var manifest *Manifest
 	foreign := s.isForeign(info)
 	if err = fs.ErrNotExist; !foreign { // what a stranger writes of it is not believed

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"time"
+
+	"github.com/atocore/atobackupd/internal/fsx"
 )
 
 // Names inside a snapshot directory, as AtoCore's own tools lay it out, and the
@@ -127,7 +129,7 @@ var errNewer = errors.New("use a newer atobackupd")
 // without one is fs.ErrNotExist.
 func ReadManifest(dir string) (*Manifest, error) {
 	path := filepath.Join(dir, ManifestFile)
-	data, err := readDocument(path, mostManifest)
+	data, err := fsx.ReadRegular(path, mostManifest)
 	if err != nil {
 		return nil, err
 	}

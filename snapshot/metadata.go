@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"time"
+
+	"github.com/atocore/atobackupd/internal/fsx"
 )
 
 // Metadata is backup-metadata.json, which AtoCore's own tools write and read.
@@ -64,7 +66,7 @@ func NewMetadata(m *Manifest, root string) *Metadata {
 // or a time in another format, is unknown like a missing one: only a document
 // that is no JSON object is an error.
 func ReadMetadata(dir string) (*Metadata, error) {
-	data, err := readDocument(filepath.Join(dir, MetadataFile), mostMetadata)
+	data, err := fsx.ReadRegular(filepath.Join(dir, MetadataFile), mostMetadata)
 	if err != nil {
 		return nil, err
 	}

@@ -63,7 +63,7 @@ func (t *takeRun) complete(stamp Stamp) (raw []byte, err error) {
 	if err := t.store.writeJSON(path, NewMetadata(m, t.store.Path(stamp))); err != nil {
 		return nil, err
 	}
-	if raw, err = readDocument(path, mostMetadata); err != nil {
+	if raw, err = fsx.ReadRegular(path, mostMetadata); err != nil {
 		return nil, err
 	}
 	entry, err := describe(path, MetadataFile)

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/snapshot/chroma"
 	"github.com/atocore/atobackupd/snapshot/sqlite"
 )
@@ -157,7 +158,7 @@ func (c contents) registry(ctx context.Context) map[string]int {
 	if !c.manifest.Artifacts[Registry].Included {
 		return nil
 	}
-	data, err := readDocument(filepath.Join(c.dir, filepath.FromSlash(RegistryFile)), maxRegistry)
+	data, err := fsx.ReadRegular(filepath.Join(c.dir, filepath.FromSlash(RegistryFile)), maxRegistry)
 	if err != nil {
 		return nil
 	}

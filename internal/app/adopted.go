@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 
 	"github.com/atocore/atobackupd/internal/failure"
@@ -25,7 +24,7 @@ func (a *App) originsFile() string { return filepath.Join(a.Config.StateDir, "ad
 
 func (a *App) origins() (origins, error) {
 	known := origins{}
-	data, err := os.ReadFile(a.originsFile())
+	data, err := fsx.ReadRegular(a.originsFile(), mostDocument)
 	if errors.Is(err, fs.ErrNotExist) {
 		return known, nil
 	}

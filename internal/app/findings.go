@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"encoding/json"
-	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -39,20 +38,15 @@ func (a *App) findingsPath() string { return filepath.Join(a.Config.Backup.Dir, 
 // findings returns what was found and not checked clean since.
 func (a *App) findings() (findings, error) {
 	path := a.findingsPath()
-	f, err := os.Open(path)
+	data, err := fsx.ReadRegular(path, findingsMost)
 	if fsx.IsMissing(err) {
 		return findings{}, nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, findingsMost))
-	if err != nil {
-		return nil, err
-	}
 	found := findings{}
-	if err := json.Unmarshal(data, &found); err != nil {
+	if err == nil {
+		err = json.Unmarshal(data, &found)
+	}
+	if err != nil {
 		return nil, &failure.Error{Op: "findings", Subject: path, Err: err,
 			Hint: "check everything again, and then remove the file: atobackupd scrub --all"}
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -112,12 +111,7 @@ func (a *App) secondPath() string { return filepath.Join(a.Config.Backup.Dir, ".
 // state_dir; nil when none was.
 func (a *App) secondStarted(now time.Time) *health.Trouble {
 	const longest = 4096
-	f, err := os.Open(a.secondPath())
-	if err != nil {
-		return nil
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, longest))
+	data, err := fsx.ReadRegular(a.secondPath(), longest)
 	var s secondStart
 	if err != nil || json.Unmarshal(data, &s) != nil || now.Sub(s.At).Abs() >= settled {
 		return nil
@@ -151,7 +145,7 @@ func (a *App) life() (l Life, alive bool, err error) {
 	if own != nil {
 		return *own, true, nil
 	}
-	data, err := os.ReadFile(filepath.Join(a.Config.StateDir, lifeFile))
+	data, err := fsx.ReadRegular(filepath.Join(a.Config.StateDir, lifeFile), mostDocument)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return l, false, err
 	}
@@ -165,7 +159,7 @@ func (a *App) life() (l Life, alive bool, err error) {
 // LastLife returns what the daemon before this one said last.
 func (a *App) LastLife() Life {
 	var l Life
-	if data, err := os.ReadFile(filepath.Join(a.Config.StateDir, lifeFile)); err == nil {
+	if data, err := fsx.ReadRegular(filepath.Join(a.Config.StateDir, lifeFile), mostDocument); err == nil {
 		_ = json.Unmarshal(data, &l) // half a file says nothing
 	}
 	return l
@@ -173,7 +167,7 @@ func (a *App) LastLife() Life {
 
 // isLocked reports whether another process holds a lock, without taking it.
 func isLocked(path string) (bool, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}

@@ -84,7 +84,7 @@ func KeepAddresses(c *config.Config) error {
 // daemon ever started.
 func keptAddresses(stateDir string) (*notify.Outbox, error) {
 	var who addressees
-	data, err := os.ReadFile(filepath.Join(stateDir, addressesFile))
+	data, err := fsx.ReadRegular(filepath.Join(stateDir, addressesFile), mostDocument)
 	if errors.Is(err, os.ErrNotExist) {
 		return notify.Parse(nil, nil)
 	}

@@ -4,14 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/atocore/atobackupd/internal/fsx"
 )
@@ -40,12 +36,7 @@ func (a *App) writeMarker(id int64) error {
 // markedID returns the number in the marker; 0 where there is none.
 func (a *App) markedID() (int64, error) {
 	const longest = 4096
-	f, err := os.OpenFile(a.markerPath(), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, longest))
+	data, err := fsx.ReadRegular(a.markerPath(), longest)
 	if err != nil {
 		return 0, err
 	}

@@ -103,7 +103,7 @@ func (p *jobProgress) hear(step string, done, total int64, now time.Time) {
 
 // progressOfRun returns how far a run is, nil where that is not known.
 func (a *App) progressOfRun(job string, run int64) *health.Progress {
-	data, err := os.ReadFile(a.progressPath(job))
+	data, err := fsx.ReadRegular(a.progressPath(job), mostDocument)
 	var doc progressDoc
 	if err != nil || json.Unmarshal(data, &doc) != nil || doc.Run != run || run == 0 {
 		return nil

@@ -20,6 +20,9 @@ import (
 	"github.com/atocore/atobackupd/snapshot"
 )
 
+// mostDocument bounds what is read of a document in the state directory.
+const mostDocument = 16 << 20
+
 // published are the snapshots of ours that are to be here: those that were published
 // and that no prune has deleted. What of them is not here was taken away, and only
 // this list says so. It lies in the state directory, apart from history.db, which it
@@ -47,7 +50,7 @@ func (a *App) publishedMark() string { return filepath.Join(a.Config.StateDir, "
 // published returns the list; an empty one where none was ever written.
 func (a *App) published() (p published, err error) {
 	path := a.publishedPath()
-	data, err := os.ReadFile(path)
+	data, err := fsx.ReadRegular(path, mostDocument)
 	if errors.Is(err, fs.ErrNotExist) && isGone(a.publishedMark()) {
 		return p, nil
 	}

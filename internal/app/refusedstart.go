@@ -84,7 +84,7 @@ func (r refusedStart) write(stateDir string) error {
 // readRefusedStart returns the start that was refused last; nil when none was since a
 // good one.
 func readRefusedStart(stateDir string) (*refusedStart, error) {
-	data, err := os.ReadFile(filepath.Join(stateDir, refusedFile))
+	data, err := fsx.ReadRegular(filepath.Join(stateDir, refusedFile), mostDocument)
 	if fsx.IsMissing(err) {
 		return nil, nil
 	}

@@ -7,6 +7,8 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/health"
@@ -51,7 +53,7 @@ func (a *App) Status(ctx context.Context, now time.Time) (health.Status, error) 
 // historyHidden refuses to judge without a history that is there and that this user
 // may not read: a healthy installation would be called one that never ran.
 func (a *App) historyHidden() error {
-	f, err := os.Open(a.historyPath())
+	f, err := os.OpenFile(a.historyPath(), os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrPermission) {
 		return &failure.Error{Op: "status", Subject: a.historyPath(), Err: err,
 			Hint: "ask as root: sudo atobackupd status"}

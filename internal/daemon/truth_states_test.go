@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/atocore/atobackupd/internal/app"
@@ -46,6 +47,28 @@ var states = []state{
 			w.mustFail(w.tryShip())
 		},
 		end: func(w *world) { w.flipDB(); w.validate(); w.ship() }},
+	{name: "another copy rots when people know of the first", want: "critical damaged", text: "checksum_mismatch",
+		make: func(w *world) {
+			w.flipDB()
+			w.validate()
+			if told := w.look(); len(told) != 1 {
+				w.t.Errorf("of the first people are told %q", told)
+			}
+			w.change("INSERT INTO t VALUES (2)")
+			w.take(snapshot.Daily)
+			w.flipDB()
+			w.validate()
+		},
+		end: func(w *world) {
+			w.flipDB()
+			w.validate()
+			if told := w.look(); strings.Contains(strings.Join(told, ""), "RECOVERED damaged") {
+				w.t.Errorf("one is left, and people are told %q", told)
+			}
+			first := w.snapshots()[0]
+			w.flip(first + "/" + snapshot.DBFile)
+			w.must(w.validateOnly(first))
+		}},
 	{name: "a scrub of the others leaves damage as it is", want: "critical damaged", text: "checksum_mismatch",
 		make: func(w *world) {
 			w.flipDB()
@@ -143,6 +166,21 @@ var states = []state{
 	{name: "the findings are a directory", want: "critical damaged", text: "findings.json",
 		make: func(w *world) { w.must(os.Mkdir(w.path("backups/findings.json"), 0o700)) },
 		end:  func(w *world) { w.must(os.Remove(w.path("backups/findings.json"))) }},
+	{name: "pipes lie where documents were", want: "critical damaged", text: "not a regular file", // nobody waits for them
+		make: func(w *world) {
+			for _, name := range []string{"backups/findings.json", "state/published.json", "state/targets/disk/state.json",
+				"state/running-scrub.json", "backups/.second-daemon.json"} {
+				_ = os.Rename(w.path(name), w.path(name+".away")) // not each is there
+				w.must(syscall.Mkfifo(w.path(name), 0o600))
+			}
+		},
+		end: func(w *world) {
+			for _, name := range []string{"backups/findings.json", "state/published.json", "state/targets/disk/state.json",
+				"state/running-scrub.json", "backups/.second-daemon.json"} {
+				w.must(os.Remove(w.path(name)))
+				_ = os.Rename(w.path(name+".away"), w.path(name))
+			}
+		}},
 	{name: "all snapshots are gone", want: "critical snapshot", text: "no valid snapshot any more",
 		make: func(w *world) { w.removeAll("backups/snapshots/*") },
 		end:  func(w *world) { w.acceptDir(); w.take(snapshot.Weekly) }},

@@ -87,9 +87,12 @@ func openLock(path string) (*os.File, error) {
 	return f, err
 }
 
+// mostHolder bounds what is read of a lock file.
+const mostHolder = 4096
+
 // LockHolder returns what the holder of a lock file wrote into it, for people.
 func LockHolder(path string) string {
-	data, err := os.ReadFile(path)
+	data, err := ReadRegular(path, mostHolder)
 	if holder := strings.TrimSpace(string(data)); err == nil && holder != "" {
 		return holder
 	}

@@ -19,6 +19,7 @@ type Alarm struct {
 	Level      string    `json:"level"` // warning or critical
 	Message    string    `json:"message"`
 	Hint       string    `json:"-"`                    // the part of the message that says what to do
+	Parts      []string  `json:"-"`                    // what it is made of, where that can grow; nil after a start
 	NotifiedAt time.Time `json:"notified_at,omitzero"` // when somebody was last told; zero for not yet
 	ResolvedAt time.Time `json:"resolved_at,omitzero"` // zero while it is open
 }
@@ -75,9 +76,10 @@ func (l Alarms) Update(r Report, now time.Time) (Alarms, Changes) {
 			continue
 		}
 		p := bad[i]
-		if alarm.Level == LevelWarning && p.Level == LevelCritical {
+		if alarm.Level == LevelWarning && p.Level == LevelCritical || grew(alarm.Parts, p.Parts) {
 			alarm.NotifiedAt = time.Time{} // that is news
 		}
+		alarm.Parts = p.Parts
 		// Without an id it could not be written down so far.
 		if alarm.Level != p.Level || alarm.Message != p.told() || alarm.ID == 0 {
 			alarm.Level, alarm.Message, alarm.Hint = p.Level, p.told(), p.Hint
@@ -89,12 +91,18 @@ func (l Alarms) Update(r Report, now time.Time) (Alarms, Changes) {
 		if slices.ContainsFunc(l.Open, func(a Alarm) bool { return a.Leg == p.Name }) {
 			continue
 		}
-		alarm := Alarm{Leg: p.Name, Since: now, Level: p.Level, Message: p.told(), Hint: p.Hint}
+		alarm := Alarm{Leg: p.Name, Since: now, Level: p.Level, Message: p.told(), Hint: p.Hint, Parts: p.Parts}
 		next.Open = append(next.Open, alarm)
 		c.Raised = append(c.Raised, alarm)
 		c.Fresh = append(c.Fresh, alarm)
 	}
 	return next, c
+}
+
+// grew reports whether something came to what an alarm is made of: the second copy that
+// rots may be the last good one. What it was made of before a start is not known.
+func grew(before, now []string) bool {
+	return len(before) > 0 && slices.ContainsFunc(now, func(part string) bool { return !slices.Contains(before, part) })
 }
 
 // settlement is the message of an alarm about damage that is over and was not healed;

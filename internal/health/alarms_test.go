@@ -77,6 +77,38 @@ func TestAlarmsTellThatItGotWorse(t *testing.T) {
 	}
 }
 
+// Another copy that is damaged is news, whatever is known already; one that is well
+// again, and those that a process finds when it starts, are none.
+func TestAlarmsTellOfMoreDamage(t *testing.T) {
+	damage := func(subjects ...string) Report {
+		var f Facts
+		for _, s := range subjects {
+			f.Damage = append(f.Damage, Damage{Subject: s, What: "torn"})
+		}
+		return Judge(f, noon)
+	}
+	var l Alarms
+	for i, step := range []struct {
+		report Report
+		news   bool
+	}{
+		{damage("a"), true}, {damage("a"), false}, {damage("a", "disk: b"), true}, {damage("disk: b", "a"), false},
+		{damage("disk: b"), false}, {damage("disk: b", "a"), true}, {damage("a", "b", "c", "d", "e"), true},
+		{damage("a", "b", "c", "d", "f"), true},
+	} {
+		l, _ = l.Update(step.report, noon.Add(time.Duration(i)*time.Minute))
+		n := l.Pending(noon.Add(time.Duration(i) * time.Minute))
+		if len(n.Bad) == 1 != step.news {
+			t.Errorf("step %d: %+v", i, n)
+		}
+		l = l.MarkSent(n, noon)
+	}
+	l.Open[0].Parts = nil // a new process
+	if l, _ = l.Update(damage("a", "g"), noon.Add(time.Hour)); len(l.Pending(noon.Add(time.Hour)).Bad) != 0 {
+		t.Error("what a process finds when it starts is news")
+	}
+}
+
 // RECOVERED is said only when the evidence is good.
 func TestOnlyWhatIsWellHasRecovered(t *testing.T) {
 	start := func() Alarms {

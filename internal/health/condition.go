@@ -64,6 +64,9 @@ func (f Facts) conditions(now time.Time) []Condition {
 	if len(f.Damage) > 0 {
 		v, since := damaged(f.Damage)
 		add(ConditionDamaged, v, since)
+		for _, d := range f.Damage {
+			found[len(found)-1].Parts = append(found[len(found)-1].Parts, d.Subject)
+		}
 	}
 	if len(f.Shrunk) > 0 {
 		v, since := shrunk(f.Shrunk)

@@ -41,7 +41,8 @@ type Condition struct {
 	Message string     `json:"message"`
 	Hint    string     `json:"hint"`
 
-	Headline string `json:"-"`
+	Headline string   `json:"-"`
+	Parts    []string `json:"-"` // what it is made of, where that can grow
 }
 
 // Judge decides how everything stands at now.
@@ -98,6 +99,7 @@ type Problem struct {
 	Message     string // as it was found
 	Hint        string // what to run
 	Quiet       bool
+	Parts       []string // what it is made of, where that can grow
 }
 
 // Problems returns what is wrong, the gravest first; of the same gravity,
@@ -105,11 +107,11 @@ type Problem struct {
 func (r Report) Problems() []Problem {
 	var list []Problem
 	for _, c := range r.Conditions {
-		list = append(list, Problem{c.Name, c.Level, c.Headline, c.Message, c.Hint, false})
+		list = append(list, Problem{c.Name, c.Level, c.Headline, c.Message, c.Hint, false, c.Parts})
 	}
 	for _, l := range r.Legs {
 		if l.Level != LevelOK {
-			list = append(list, Problem{l.Name, l.Level, l.Headline, l.Message, l.Hint, l.Quiet})
+			list = append(list, Problem{l.Name, l.Level, l.Headline, l.Message, l.Hint, l.Quiet, nil})
 		}
 	}
 	slices.SortStableFunc(list, func(a, b Problem) int { return cmp.Compare(Number(b.Level), Number(a.Level)) })
