@@ -94,6 +94,7 @@ func (r *Request) managed(ctx context.Context, s *session, res *Result) error {
 		return s.settle(ctx, r.Store, r.PreSnapshot, res)
 	}
 	if ctx.Err() != nil {
+		s.restored(res)
 		return s.stuck(&failure.Error{Op: "restore", Subject: string(r.Stamp), Kind: failure.Interrupted,
 			Err: errors.New("interrupted while the restored service was being checked; it was left restored")})
 	}
@@ -214,6 +215,9 @@ func (r *Request) rollBack(ctx context.Context, s *session, res *Result, cause e
 	if again := r.runs(ctx, ctx); again != nil {
 		var down *failure.Error
 		if errors.As(again, &down) {
+			if again.Error() == cause.Error() {
+				return err // it says already what keeps the service down
+			}
 			return errors.Join(err, again)
 		}
 		res.Warnings = append(res.Warnings, "on the old store, too, the service is not well: "+again.Error())
@@ -221,13 +225,18 @@ func (r *Request) rollBack(ctx context.Context, s *session, res *Result, cause e
 	return err
 }
 
-// settle ends a restore whose store is the new one and good: it saves what was
-// live before, and removes the old copies and the journal.
-func (s *session) settle(ctx context.Context, store *snapshot.Store, o snapshot.TakeOptions, res *Result) error {
+// restored says of each artifact what is live now: the store is the new one.
+func (s *session) restored(res *Result) {
 	res.RestoredIntegrityOK = s.IntegrityOK
 	for _, t := range s.Sets {
 		res.restored(t.Artifact, t.restores())
 	}
+}
+
+// settle ends a restore whose store is the new one and good: it saves what was
+// live before, and removes the old copies and the journal.
+func (s *session) settle(ctx context.Context, store *snapshot.Store, o snapshot.TakeOptions, res *Result) error {
+	s.restored(res)
 	s.reportKept()
 	s.warnBystanders()
 	if s.NoPreSnapshot || !s.replacesAny() {

@@ -266,6 +266,56 @@ func TestManagedRestoreRollsBack(t *testing.T) {
 	}
 }
 
+// A service that cannot be started, on neither store, is said to be down once.
+func TestServiceThatNeverStarts(t *testing.T) {
+	t.Parallel()
+	s := fullScene(t)
+	r := managedRequest(t, s, newStandIn(t, s, func(*standIn) {}))
+	r.Service.Stop = append([]string{"sh", "-c", `"$@" || true`, "sh"}, r.Service.Stop...) // it is run twice
+	r.Service.Start = []string{"sh", "-c", "exit 3"}
+	res, err := Run(context.Background(), r)
+	text := fmt.Sprint(err)
+	if strings.Count(text, "THE SERVICE IS DOWN") != 1 || !strings.Contains(text, "rolled back") {
+		t.Errorf("got %v", err)
+	}
+	if !res.RolledBack || res.DBRestored {
+		t.Errorf("%+v", res)
+	}
+	assertNoTraces(t, s)
+}
+
+// An interrupt while the restored service is being checked leaves the new store live,
+// and the result says so.
+func TestInterruptedWhileChecking(t *testing.T) {
+	t.Parallel()
+	s := fullScene(t)
+	r := managedRequest(t, s, newStandIn(t, s, func(*standIn) {}))
+	started := filepath.Join(s.base, "started")
+	r.Service.Start = []string{"touch", started} // and nothing answers: it goes on asking
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		for !exists(started) && ctx.Err() == nil {
+			time.Sleep(10 * time.Millisecond)
+		}
+		cancel()
+	}()
+	res, err := Run(ctx, r)
+	if failure.KindOf(err) != failure.Interrupted || !strings.Contains(err.Error(), "it was left restored") {
+		t.Fatalf("got %v", err)
+	}
+	if !res.DBRestored || !res.ChromaRestored || !res.RestoredIntegrityOK || res.RolledBack {
+		t.Errorf("the new store is live, and the result is %+v", res)
+	}
+	if _, err := Abort(context.Background(), ResumeOptions{Store: r.Store, StateDir: r.StateDir}); err != nil {
+		t.Fatal(err)
+	}
+	if got := contentsWithWAL(t, s); got != "old,old in the wal" {
+		t.Errorf("the database says %q", got)
+	}
+	assertNoTraces(t, s)
+}
+
 // TestRollBackThatIsStuck: the journal stands, so what is
 // advised must not be another restore, which would be refused.
 func TestRollBackThatIsStuck(t *testing.T) {
