@@ -183,6 +183,15 @@ func (a Alarm) what() string {
 	return withoutCommand(message)
 }
 
+// lasted returns how long it was bad, no finer than a person wants it.
+func lasted(a Alarm) time.Duration {
+	d := a.ResolvedAt.Sub(a.Since)
+	if d < 2*time.Minute {
+		return d.Round(time.Second)
+	}
+	return d.Round(time.Minute)
+}
+
 // withoutCommand cuts a message before the clause that names a command.
 func withoutCommand(message string) string {
 	for command := commandIn(message); command != ""; command = commandIn(message) {
@@ -228,12 +237,10 @@ func (n Notice) Message(host string) (title, body string) {
 			continue
 		}
 		if how, ok := strings.CutPrefix(a.Message, settledMark); ok {
-			lines = append(lines, fmt.Sprintf("SETTLED %s, after %s: %s", a.Leg,
-				a.ResolvedAt.Sub(a.Since).Round(time.Minute), how))
+			lines = append(lines, fmt.Sprintf("SETTLED %s, after %s: %s", a.Leg, lasted(a), how))
 			continue
 		}
-		lines = append(lines, fmt.Sprintf("RECOVERED %s, after %s; it was: %s", a.Leg,
-			a.ResolvedAt.Sub(a.Since).Round(time.Minute), a.what()))
+		lines = append(lines, fmt.Sprintf("RECOVERED %s, after %s; it was: %s", a.Leg, lasted(a), a.what()))
 	}
 	what := ""
 	switch bad := append(slices.Clone(n.Bad), n.Still...); {

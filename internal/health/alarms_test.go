@@ -109,6 +109,16 @@ func TestAlarmsTellOfMoreDamage(t *testing.T) {
 	}
 }
 
+// What was bad for seconds was not bad for no time.
+func TestLasted(t *testing.T) {
+	for d, want := range map[time.Duration]string{16*time.Second + 300*time.Millisecond: "16s",
+		89 * time.Second: "1m29s", 150 * time.Second: "3m0s", 26*time.Hour + 29*time.Second: "26h0m0s"} {
+		if got := lasted(Alarm{Since: noon, ResolvedAt: noon.Add(d)}).String(); got != want {
+			t.Errorf("%s is said as %s, not %s", d, got, want)
+		}
+	}
+}
+
 // RECOVERED is said only when the evidence is good.
 func TestOnlyWhatIsWellHasRecovered(t *testing.T) {
 	start := func() Alarms {
