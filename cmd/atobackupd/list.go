@@ -100,3 +100,11 @@ func age(now, then time.Time) string {
 	}
 	return fmt.Sprintf("%dd", int(d.Hours()/24))
 }
+
+// ago is the age of what happened, as a table shows it.
+func ago(now, then time.Time) string {
+	if then.After(now) {
+		return age(now, then)
+	}
+	return age(now, then) + " ago"
+}

@@ -130,11 +130,14 @@ func printStatus(w io.Writer, s health.Status, now time.Time, width int) {
 	}
 	fmt.Fprintln(w)
 	for _, r := range s.Running {
-		took := age(now, r.Since)
-		if d := now.Sub(r.Since); d >= 0 && d < 2*time.Minute {
-			took = fmt.Sprintf("%ds", int(d.Seconds()))
+		took := "for " + age(now, r.Since)
+		switch d := now.Sub(r.Since); {
+		case d < -time.Minute:
+			took = "begun in the future"
+		case d < 2*time.Minute: // it may have begun since now was asked for
+			took = fmt.Sprintf("for %ds", max(0, int(d.Seconds())))
 		}
-		text := fmt.Sprintf("running: %s, for %s", strings.TrimSpace(r.Job+" "+r.Kind), took)
+		text := fmt.Sprintf("running: %s, %s", strings.TrimSpace(r.Job+" "+r.Kind), took)
 		if r.Progress != nil {
 			text += ": " + r.Progress.String()
 		}
@@ -146,7 +149,7 @@ func printStatus(w io.Writer, s health.Status, now time.Time, width int) {
 	for _, l := range s.Legs {
 		last, next := "never", ""
 		if l.LastSuccess != nil {
-			last = age(now, *l.LastSuccess) + " ago"
+			last = ago(now, *l.LastSuccess)
 		}
 		if l.Next != nil {
 			next = l.Next.Format("Mon " + moment)
