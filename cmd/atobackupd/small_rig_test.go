@@ -131,6 +131,9 @@ func TestSmallMachine(t *testing.T) {
 	hears := newSystemd(t, filepath.Join(s.dir, "notify"))
 	t.Setenv("NOTIFY_SOCKET", filepath.Join(s.dir, "notify"))
 	server := sshdtest.Start(t, sshdtest.Options{})
+	s.root(t, `sqlite3 store/data/db/atocore.db "with recursive n(i) as (select 2 union all select i+1 from n `+
+		`where i<215000) insert into memories select i, hex(randomblob(450)) from n"; sync`)
+	soon := time.Now().UTC().Add(75 * time.Second) // when the daemon has started
 	config, _, _ := strings.Cut(output(t, s.dir, "cat", "config.toml"), "[[offsite]]")
 	config += fmt.Sprintf(`[[offsite]]
 name = "laptop"
@@ -144,14 +147,13 @@ path = "%s/vault"
 listen = ""
 [schedule]
 daily = ""
-weekly = "*/3 * * * *"
+weekly = "%d * * * *"
 monthly = ""
 verify = "* * * * *"
-drill = "* * * * *"
-`, server.Host, server.Port, server.User, server.IdentityFile, server.KnownHosts, server.Dir)
+drill = "%d * * * *"
+`, server.Host, server.Port, server.User, server.IdentityFile, server.KnownHosts, server.Dir,
+		soon.Minute(), soon.Add(time.Minute).Minute())
 	must(t, os.WriteFile(filepath.Join(s.dir, "config.toml"), []byte(config), 0o600))
-	s.root(t, `sqlite3 store/data/db/atocore.db "with recursive n(i) as (select 2 union all select i+1 from n `+
-		`where i<215000) insert into memories select i, hex(randomblob(450)) from n"; sync`)
 
 	points := m.runDaemon(t, s)
 	for _, script := range smallCommands {
@@ -189,7 +191,7 @@ func (m smallMachine) runDaemon(t *testing.T, s *trustScene) (points int) {
 		}
 		time.Sleep(5 * time.Second)
 		status = s.root(t, `echo $$ >$GROUP/cgroup.procs; a status`)
-		for line := range strings.Lines(status) {
+		for line := range strings.Lines(strings.ReplaceAll(status, "\n    ", " ")) { // unwrapped
 			isFirst := strings.Contains(line, " valid, ")
 			if strings.HasPrefix(line, "critical") || strings.HasPrefix(line, "warning") && !isFirst &&
 				!strings.Contains(line, "it has not run yet") {

@@ -69,8 +69,8 @@ var scenarios = []scenario{
 			"killed, stalled, cut, disk filled, keyed anew, times moved, this program killed; then verified, every " +
 			"snapshot restored and compared, pruned without garbage",
 		Not: "a server's clock that really is wrong: the times of what it stored are moved",
-		Tests: []tests{{Package: "./cmd/atobackupd", Run: "^TestPeerSSH$", Env: rounds("200")},
-			{Package: "./cmd/atobackupd", Run: "^TestPeerS3$", Env: rounds("100")}},
+		Tests: []tests{{Package: "./cmd/atobackupd", Run: "^TestPeerSSH$", Env: rounds("60")},
+			{Package: "./cmd/atobackupd", Run: "^TestPeerS3$", Env: rounds("30")}},
 	},
 	{
 		Name: "The k-th failure",
