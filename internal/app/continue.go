@@ -10,6 +10,7 @@ import (
 	"github.com/atocore/atobackupd/crypt"
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx"
+	"github.com/atocore/atobackupd/internal/history"
 	"github.com/atocore/atobackupd/offsite"
 	"github.com/atocore/atobackupd/snapshot"
 )
@@ -25,8 +26,18 @@ type Continued struct {
 // and then the newest back into the backup directory, and rebuilds from them what
 // this machine must know of the target, so that the next push goes on where the
 // old machine stopped. v is the vault as it was opened to unseal the host document,
-// by whatever way there was to it.
+// by whatever way there was to it. The run is the first that the new machine's history
+// knows, which so is none that was started over.
 func (a *App) Continue(ctx context.Context, v *Vault, target string,
+	identities crypt.Identities) (doc Continued, err error) {
+	err = a.runJob(ctx, "bootstrap", "", history.Run{}, func(*jobRun) (err error) {
+		doc, err = a.takeUp(ctx, v, target, identities)
+		return err
+	})
+	return doc, err
+}
+
+func (a *App) takeUp(ctx context.Context, v *Vault, target string,
 	identities crypt.Identities) (doc Continued, err error) {
 	doc = Continued{Target: target, VaultID: v.Info.ID, Snapshots: []snapshot.Stamp{}}
 	t, err := a.Target(target)

@@ -12,7 +12,8 @@ import (
 
 // JobNames are the jobs whose runs the history records. A job of one target has
 // the target's name after a colon, as in "sync:laptop".
-var JobNames = []string{"backup", "sync", "prune", "scrub", "verify", "drill", "restore", DigestJob}
+var JobNames = []string{"backup", "sync", "prune", "scrub", "verify", "drill", "restore", "bootstrap",
+	DigestJob}
 
 // RunFilter chooses among the recorded runs.
 type RunFilter struct {

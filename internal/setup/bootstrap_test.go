@@ -14,6 +14,7 @@ import (
 	"github.com/atocore/atobackupd/internal/config"
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx"
+	"github.com/atocore/atobackupd/internal/health"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
@@ -115,6 +116,24 @@ func TestBootstrapGoesOnWithTheVault(t *testing.T) {
 	if err != nil || len(continued.Snapshots) != 1 {
 		t.Fatalf("%+v, %v", continued, err)
 	}
+	lost := func(when string, want bool) {
+		t.Helper()
+		look := open()
+		defer look.Close()
+		is := false
+		for _, c := range look.Report(t.Context(), time.Now()).Conditions {
+			if c.Level == health.LevelCritical {
+				is = is || c.Name == health.ConditionHistory
+				if !want {
+					t.Errorf("%s: %+v", when, c)
+				}
+			}
+		}
+		if is != want {
+			t.Errorf("%s: the history was lost: %t, want %t", when, is, want)
+		}
+	}
+	lost("a new machine", false)
 	if len(left) == 0 {
 		t.Error("nothing was seen in staging")
 	}
@@ -133,6 +152,11 @@ func TestBootstrapGoesOnWithTheVault(t *testing.T) {
 	if err != nil || len(docs[0].Pushed) != 1 || docs[0].Pushed[0].Base {
 		t.Errorf("the next push: %v, %+v", err, docs)
 	}
+	lost("after the next push", false)
+	if err := os.Remove(filepath.Join(dir, "state/history.db")); err != nil {
+		t.Fatal(err)
+	}
+	lost("once the history is lost for real", true)
 }
 
 func read(t *testing.T, path string) string {
