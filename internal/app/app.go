@@ -148,10 +148,15 @@ func (a *App) noteLostHistory(ctx context.Context) error {
 	if err != nil {
 		return nil // the look that follows tells
 	}
-	if slices.ContainsFunc(list, func(s snapshot.Snapshot) bool { return s.Manifest != nil }) {
+	if hasOurs(list) {
 		a.NoteHistoryError(a.history.NoteStartedOver(ctx, time.Now()))
 	}
 	return nil
+}
+
+// hasOurs reports whether there is a snapshot that this program has made.
+func hasOurs(list []snapshot.Snapshot) bool {
+	return slices.ContainsFunc(list, func(s snapshot.Snapshot) bool { return s.Manifest != nil })
 }
 
 // WithConfig returns an App for another configuration that shares the store, the

@@ -349,6 +349,7 @@ func (a *App) renewHistory(ctx context.Context, now time.Time) {
 		a.process.forget()
 		a.Options.Log.Warn("the history was removed or replaced: it goes on in the file that is there now")
 	}
+	a.process.mendHistory(func() error { return a.history.CheckWritable(ctx) })
 	before := a.history.Renewals()
 	a.checkHistory(ctx)
 	if renewed || a.history.Renewals() != before {
@@ -379,8 +380,7 @@ func (a *App) watchAnew(ctx context.Context, now time.Time) error {
 	return err
 }
 
-// historyFacts says how the record of what happened stands. A file that cannot
-// be written shows when something is written: the daemon says so of its own.
+// historyFacts says how the record of what happened stands.
 func (a *App) historyFacts(ctx context.Context, list []snapshot.Snapshot) (h health.History) {
 	if err := a.unread; err != nil {
 		h.ReadError, h.Hint = err.Error(), failure.HintOf(err)
@@ -388,17 +388,20 @@ func (a *App) historyFacts(ctx context.Context, list []snapshot.Snapshot) (h hea
 			h.Hint = "move it aside, and then: " + restartThenScrub
 		}
 	}
-	if err := cmp.Or(a.HistoryError(), canGrow(a.Config.StateDir)); err != nil {
+	switch err := cmp.Or(canGrow(a.Config.StateDir), checkWritable(a.historyPath())); {
+	case err != nil:
 		h.WriteError = err.Error()
-	}
-	ours := slices.ContainsFunc(list, func(s snapshot.Snapshot) bool { return s.Manifest != nil })
-	if _, err := os.Lstat(a.historyPath()); err != nil && ours {
-		h.Missing = true
+		if h.Hint == "" {
+			h.Hint = hintToWrite(a.historyPath(), err)
+		}
+	case a.HistoryError() != nil:
+		h.WriteError = a.HistoryError().Error()
 	}
 	h.Foreign = a.process.isForeign()
 	var err error
 	h.StartedOver, _, err = a.history.StartedOver(ctx)
 	a.NoteHistoryError(err)
+	h.Missing = hasOurs(list) && a.historyIsGone(ctx, h.StartedOver)
 	if h.StartedOver.IsZero() {
 		return h
 	}
@@ -414,26 +417,6 @@ func (a *App) historyFacts(ctx context.Context, list []snapshot.Snapshot) (h hea
 
 // restartThenScrub begins a new history and looks at everything again.
 const restartThenScrub = "systemctl restart atobackupd, and then: atobackupd scrub --all"
-
-// canGrow fails where a file in a directory cannot become larger: its disk is
-// full, or is mounted to be read only. Nothing is written to find out.
-func canGrow(dir string) error {
-	var s unix.Statfs_t
-	switch err := unix.Statfs(dir, &s); {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil // it is made when it is first needed
-	case err != nil:
-		return &fs.PathError{Op: "statfs", Path: dir, Err: err}
-	case s.Flags&unix.ST_RDONLY != 0:
-		return &fs.PathError{Op: "write", Path: dir, Err: unix.EROFS}
-	case int64(s.Bavail)*s.Bsize < historyRoom:
-		return &fs.PathError{Op: "write", Path: dir, Err: unix.ENOSPC}
-	}
-	return nil
-}
-
-// historyRoom is what the next records need at most.
-const historyRoom = 256 << 10
 
 // recipientsFact says that there is nobody to seal copies to, while they are to
 // be sent.

@@ -26,7 +26,7 @@ type process struct {
 	runs       map[string]history.Run
 	progress   map[string]*jobProgress // of the jobs that are under way
 	legs       map[string]history.Leg
-	historyErr error     // since a run was last recorded whole
+	historyErr error     // since it was last written as it should be
 	foreign    bool      // the history that lies there is another backup directory's
 	loggedAt   time.Time // when such an error was last logged
 	pulse      func(leg string, b notify.Beat)
@@ -207,6 +207,21 @@ func (a *App) HistoryError() error {
 	a.process.mu.Lock()
 	defer a.process.mu.Unlock()
 	return a.process.historyErr
+}
+
+// mendHistory forgets the last error of the history once it can be written again.
+func (p *process) mendHistory(check func() error) {
+	p.mu.Lock()
+	failed := p.historyErr
+	p.mu.Unlock()
+	if failed == nil || check() != nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.historyErr == failed { // another one has come meanwhile
+		p.historyErr = nil
+	}
 }
 
 // forget forgets what is remembered of runs.

@@ -42,6 +42,21 @@ var mountStates = []state{
 	{name: "the disk of the state can only be read", want: "critical history", text: "read-only file system",
 		make: func(w *world) { w.readOnly("state"); w.pass(time.Minute) },
 		end:  func(w *world) { w.must(unix.Unmount(w.path("state"), unix.MNT_DETACH)); w.unrecorded() }},
+	{name: "the history alone can only be read", want: "critical history",
+		text: "state/history.db: read-only file system",
+		make: func(w *world) { w.readOnly("state/history.db"); w.advises("findmnt -T ") },
+		end:  func(w *world) { w.must(unix.Unmount(w.path("state/history.db"), unix.MNT_DETACH)) }},
+	{name: "a daemon starts on a history that can only be read", want: "critical history",
+		text: "read-only file system",
+		make: func(w *world) {
+			w.restart(func() { w.readOnly("state/history.db") })
+			w.unrecorded()
+		},
+		end: func(w *world) {
+			w.must(unix.Unmount(w.path("state/history.db"), unix.MNT_DETACH))
+			_, _ = w.app.Facts(w.t.Context(), time.Now()) // the daemon goes on in it
+			w.pass(time.Minute)
+		}},
 	{name: "the disk of the vault is full", want: "critical offsite:disk", text: "no space left",
 		make: func(w *world) {
 			w.fill("vault")

@@ -775,6 +775,15 @@ var states = []state{
 			_, _ = w.app.Facts(w.t.Context(), time.Now()) // the daemon goes on in it
 			w.unrecorded()
 		}},
+	{name: "the history is emptied before a start", want: "critical history", text: "started over",
+		make: func(w *world) { w.restart(func() { w.must(os.Truncate(w.path("state/history.db"), 0)) }) },
+		end:  func(w *world) { w.settle() }},
+	{name: "the history is emptied under the daemon", want: "critical history", text: "history.db",
+		make: func(w *world) {
+			w.must(os.Truncate(w.path("state/history.db"), 0))
+			w.advises("atobackupd scrub --all")
+		},
+		end: func(w *world) { w.settle() }},
 	{name: "the history is replaced under the daemon", want: "critical history", text: "history.db",
 		make: func(w *world) {
 			w.must(os.Rename(w.path("state/history.db"), w.path("state/away")))

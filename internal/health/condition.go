@@ -173,7 +173,7 @@ func (h History) judge() verdict {
 		v.message, v.hint = "history.db is that of another backup directory, and proves nothing about this one",
 			"systemctl restart atobackupd, and then: atobackupd scrub --all"
 	case h.Missing:
-		v.message, v.hint = "history.db is gone, although there are snapshots of ours",
+		v.message, v.hint = "history.db is gone or empty, although there are snapshots of ours",
 			"systemctl restart atobackupd, and then: atobackupd scrub --all"
 	case !h.StartedOver.IsZero() && !h.ScrubPassed && h.TookForeign:
 		v.headline = "What was remembered is about other backups."

@@ -48,7 +48,7 @@ func TestWordsOfConditions(t *testing.T) {
 		{Facts{History: History{WriteError: "disk full", Missing: true}}, "What happens is not remembered.",
 			"it cannot be written: disk full", "make room in state_dir, and let the service's user write there", 0},
 		{Facts{History: History{Missing: true, StartedOver: ago(hour)}}, "What happens is not remembered.",
-			"history.db is gone, although there are snapshots of ours",
+			"history.db is gone or empty, although there are snapshots of ours",
 			"systemctl restart atobackupd, and then: atobackupd scrub --all", hour},
 		{Facts{History: History{StartedOver: ago(hour)}}, "What was known of the backups was lost.",
 			"history.db was started over at 2026-04-07 11:00 UTC: " +

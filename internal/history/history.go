@@ -41,9 +41,10 @@ type DB struct {
 	renewals atomic.Int64
 	aside    string
 
-	mu    sync.Mutex // held while another file is opened
-	path  string     // "" for one in memory
-	inode uint64     // of the file that is open
+	mu       sync.Mutex // held while another file is opened
+	path     string     // "" for one in memory
+	inode    uint64     // of the file that is open
+	readOnly bool
 }
 
 func (d *DB) db() *sql.DB { return d.open.Load() }
@@ -87,6 +88,7 @@ func OpenReadOnly(ctx context.Context, path string) (*DB, error) {
 	if err := db.place(path); err != nil {
 		return nil, openError(path, errors.Join(err, db.Close()))
 	}
+	db.readOnly = true
 	return db, nil
 }
 

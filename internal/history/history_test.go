@@ -262,6 +262,7 @@ func TestLegs(t *testing.T) {
 func TestRenew(t *testing.T) {
 	for name, harm := range map[string]func(path string) error{
 		"removed":  os.Remove,
+		"emptied":  func(path string) error { return os.Truncate(path, 0) },
 		"replaced": func(path string) error { return os.WriteFile(path+".new", []byte("garbage"), 0o600) },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -295,6 +296,26 @@ func TestRenew(t *testing.T) {
 	check(t, os.RemoveAll(filepath.Dir(db.path)))
 	if _, err := db.Renew(ctx); err == nil || exists(db.path) {
 		t.Errorf("made anew although its directory is away: %v", err)
+	}
+}
+
+// A file that could only be read is opened once more to be written, and is not lost.
+func TestRenewOfWhatCouldOnlyBeRead(t *testing.T) {
+	path, ctx := filepath.Join(t.TempDir(), "history.db"), t.Context()
+	before := open(t, path)
+	check(t, before.LegSucceeded(ctx, "scrub", noon))
+	db := must[*DB](t)(OpenReadOnly(ctx, path))
+	t.Cleanup(func() { check(t, db.Close()) })
+	if db.CheckWritable(ctx) == nil {
+		t.Error("it can be written before it is renewed")
+	}
+	if must[bool](t)(db.Renew(ctx)) {
+		t.Error("it is said to be lost")
+	}
+	check(t, db.CheckWritable(ctx))
+	check(t, db.LegSucceeded(ctx, "drill", noon))
+	if legs := must[[]Leg](t)(db.Legs(ctx)); len(legs) != 2 {
+		t.Errorf("%+v", legs)
 	}
 }
 

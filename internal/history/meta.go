@@ -37,23 +37,26 @@ func (d *DB) Empty(ctx context.Context) (bool, error) {
 	return !ok, err
 }
 
-// isInPlace reports whether the file that is open lies at its path.
+// isInPlace reports whether the file that is open lies at its path. One that was
+// emptied there holds nothing any more, as if it had been removed.
 func (d *DB) isInPlace() bool {
 	if d.path == "" {
 		return true
 	}
 	info, err := os.Stat(d.path)
-	return err == nil && inode(info) == d.inode
+	return err == nil && inode(info) == d.inode && info.Size() > 0
 }
 
 // Renew opens the file at the history's path once more, or begins a new one, where the
 // one that is open was removed or replaced under a process: that one takes everything
 // and keeps nothing. It reports whether it did. What was written since is lost, and so
-// is what was under way.
+// is what was under way. One that could only be read is opened once more to be written;
+// that loses nothing.
 func (d *DB) Renew(ctx context.Context) (renewed bool, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.isInPlace() {
+	same := d.isInPlace()
+	if same && !d.readOnly {
 		return false, nil
 	}
 	if _, err := os.Stat(filepath.Dir(d.path)); err != nil {
@@ -63,7 +66,7 @@ func (d *DB) Renew(ctx context.Context) (renewed bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	return true, d.become(fresh)
+	return !same, d.become(fresh)
 }
 
 // Renewals returns how often the file was renewed: what IDs mean has changed since.

@@ -81,7 +81,7 @@ func (d *DB) Disregard(ctx context.Context) error {
 
 // become goes on in another file than before. The caller holds the lock.
 func (d *DB) become(other *DB) error {
-	d.inode = other.inode
+	d.inode, d.readOnly = other.inode, other.readOnly
 	d.renewals.Add(1)
 	return d.open.Swap(other.db()).Close()
 }

@@ -121,6 +121,10 @@ func (d *DB) migrate(ctx context.Context) error {
 	})
 }
 
+// CheckWritable fails where nothing can be written. It writes the schema's version, which
+// is there already.
+func (d *DB) CheckWritable(ctx context.Context) error { return d.migrate(ctx) }
+
 // version reads the schema's version and refuses one from the future.
 func (d *DB) version(ctx context.Context, from querier) (version int, err error) {
 	if err := from.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
