@@ -51,6 +51,15 @@ type PushOptions struct {
 
 const defaultRebaseRatio = 0.5
 
+// BaseFile is a file that PushOptions.BaseDir keeps.
+type BaseFile struct {
+	Push PushID
+	Path string // in the snapshot of the push
+}
+
+// In returns where it lies below a BaseDir.
+func (f BaseFile) In(dir string) string { return baseDir(dir).path(f.Push, f.Path) }
+
 // Pushed is what a push sent.
 type Pushed struct {
 	Stamp      snapshot.Stamp `json:"stamp"`
@@ -66,6 +75,10 @@ type Pushed struct {
 	// them was sent anew, but older snapshots have lost it.
 	Warnings []string `json:"-"`
 	Damage   []string `json:"-"`
+
+	// Rotten are base files in which a page is not what it was when they were kept.
+	// It was sent anew; a snapshot of this machine may share the file.
+	Rotten []BaseFile `json:"-"`
 
 	// Sizes are those of the packs that the snapshot needs, by id.
 	Sizes map[string]int64 `json:"-"`
@@ -106,6 +119,11 @@ func (v *Vault) Push(ctx context.Context, src Source, o PushOptions) (pushed Pus
 	pushed = done.Pushed
 	pushed.Push, pushed.Seq, pushed.Warnings, pushed.Damage = done.Push, done.Seq, done.Warnings, done.Damage
 	pushed.DurationMS = time.Since(start).Milliseconds()
+	for _, f := range w.files {
+		if f != nil && f.baseRotten.Load() {
+			pushed.Rotten = append(pushed.Rotten, BaseFile{Push: f.last.Link, Path: f.Path})
+		}
+	}
 	pushed.Sizes = make(map[string]int64, len(done.Packs))
 	for _, p := range done.Packs {
 		pushed.Sizes[p.ID] = p.Size
@@ -145,6 +163,8 @@ type pushFile struct {
 	newBase  bool        // last is nil, or was not good enough
 	damaged  bool        // a pack that holds a page of last is gone
 	baseSent atomic.Bool // a base page of it was sent
+
+	baseRotten atomic.Bool // a page of the base file is not what the map says
 }
 
 // newPusher looks at the snapshot and at what this machine knows of the target.

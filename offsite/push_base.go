@@ -111,8 +111,8 @@ type baseReader struct {
 
 // read returns the base page of an entry, or nil when it is not what the map
 // says: then it must not be used, for a patch against a rotten page returns a
-// wrong answer later.
-func (b *baseReader) read(f *mappedFile, page int64, want pageDigest) []byte {
+// wrong answer later. Rotten is one that could be read, and is another.
+func (b *baseReader) read(f *mappedFile, page int64, want pageDigest) (data []byte, rotten bool) {
 	name := b.dir.path(f.Link, f.Path)
 	if b.name != name {
 		b.Close()
@@ -120,17 +120,17 @@ func (b *baseReader) read(f *mappedFile, page int64, want pageDigest) []byte {
 		b.file, _ = b.dir.open(f.Link, f.Path)
 	}
 	if b.file == nil {
-		return nil
+		return nil, false
 	}
 	n, err := b.file.ReadAt(b.page[:], page*PageSize)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return nil
+		return nil, true
 	}
 	clear(b.page[n:])
 	if b.hasher.digest(b.page[:]) != want {
-		return nil
+		return nil, true
 	}
-	return b.page[:]
+	return b.page[:], false
 }
 
 // Close closes the file that is open.

@@ -199,7 +199,10 @@ func (s *encoder) diffPage(
 		if content == old.base { // it is as it was once
 			return 0, nil
 		}
-		base = s.base.read(f.last, number, old.base)
+		var rotten bool
+		if base, rotten = s.base.read(f.last, number, old.base); rotten {
+			f.baseRotten.Store(true)
+		}
 	}
 	if base == nil {
 		*now = record{content: content, base: content}

@@ -450,3 +450,63 @@ func TestForgetKeepsWhatElseWasFound(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// A push meets a page of a kept base file that is not what it was: the snapshots that
+// share the file are read again at once, and what was sent is whole.
+func TestPushFindsRotHere(t *testing.T) {
+	t.Parallel()
+	h := newShipped(t, "")
+	bases, err := filepath.Glob(h.path("backups/base/disk/*/" + snapshot.DBFile))
+	if err != nil || len(bases) == 0 {
+		t.Fatalf("%v, %v", bases, err)
+	}
+	shared := map[snapshot.Stamp]bool{}
+	for _, base := range bases {
+		info, err := os.Lstat(base)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, stamp := range h.stamps {
+			held, err := os.Lstat(h.path("backups/snapshots/" + string(stamp) + "/" + snapshot.DBFile))
+			shared[stamp] = shared[stamp] || err == nil && os.SameFile(info, held)
+		}
+		data, err := os.ReadFile(base)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for at := 100; at < len(data); at += 4096 {
+			data[at] ^= 1
+		}
+		if err := errors.Join(os.Chmod(base, 0o600), os.WriteFile(base, data, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a := h.open()
+	defer a.Close()
+	h.take(a, 3)
+	doc := h.mustSync(a)
+	if len(doc.Pushed) != 1 {
+		t.Fatalf("%+v", doc)
+	}
+	list, _, err := a.Snapshots(t.Context(), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := 0
+	for _, s := range list {
+		if s.IsValid() == shared[s.Stamp] {
+			t.Errorf("%s: valid %t, shares the rotten file: %t", s.Stamp, s.IsValid(), shared[s.Stamp])
+		}
+		if shared[s.Stamp] {
+			told++
+		}
+	}
+	if told == 0 {
+		t.Error("no snapshot shared a base file")
+	}
+	if r := a.Report(t.Context(), time.Now()); !hasCondition(r.Conditions, "damaged") {
+		t.Errorf("%+v", r.Conditions)
+	}
+	h.stamps = h.stamps[3:]
+	h.wantWhole(a)
+}

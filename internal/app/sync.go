@@ -483,6 +483,7 @@ func (a *App) push(ctx context.Context, v *Vault, s snapshot.Snapshot, recipient
 		return pushed, err
 	}
 	v.checks.RecordPush(pushed)
+	a.confirmRotten(ctx, o.BaseDir, pushed.Rotten)
 	a.Options.Log.Info("pushed a snapshot", "target", v.Name, "stamp", s.Stamp, "bytes", pushed.Bytes, "packs",
 		pushed.Packs)
 	a.NoteHistoryError(a.history.AddPush(ctx, history.Push{Target: v.Name, Stamp: string(s.Stamp),

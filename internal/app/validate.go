@@ -2,6 +2,9 @@ package app
 
 import (
 	"context"
+	"errors"
+	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -9,6 +12,7 @@ import (
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/history"
+	"github.com/atocore/atobackupd/offsite"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
@@ -52,6 +56,26 @@ func (a *App) confirmDamage(ctx context.Context, stamp snapshot.Stamp, err error
 	}
 	if _, err := a.validateAndRecord(ctx, stamp, a.validateOptions(stamp), a.store.Validate); err != nil {
 		a.Options.Log.Error("a snapshot that may be damaged could not be read again", "stamp", stamp, "error", err)
+	}
+}
+
+// confirmRotten reads the snapshots again that share a file which a push found rotten.
+func (a *App) confirmRotten(ctx context.Context, baseDir string, files []offsite.BaseFile) {
+	var list []snapshot.Snapshot
+	if len(files) > 0 {
+		list, _, _ = a.store.List(time.Now()) // what is wrong with it is told by whoever looks
+	}
+	for _, f := range files {
+		path := f.In(baseDir)
+		a.Options.Log.Warn("a file that is kept for pushes is no longer what it was; its pages are sent anew", "path", path)
+		rotten, err := os.Lstat(path)
+		for _, s := range list {
+			held, heldErr := os.Lstat(filepath.Join(s.Path, filepath.FromSlash(f.Path)))
+			if err == nil && heldErr == nil && os.SameFile(rotten, held) {
+				a.confirmDamage(ctx, s.Stamp, &failure.Error{Op: "sync", Subject: path, Kind: failure.Invalid,
+					Err: errors.New("it is rotten")})
+			}
+		}
 	}
 }
 
