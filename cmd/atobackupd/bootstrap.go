@@ -33,8 +33,8 @@ func newBootstrap(c *cli) *cobra.Command {
 secret key: unseal the newest host document in it, show what it would write, and
 write it (configuration, known hosts, the keys of ssh and of signing). Each
 command that the configuration names is shown, and left out unless you confirm
-it. With --config the configuration is written there, not where it was. Nothing is
-replaced without --force.
+it. With --config the configuration is written there, not where it was. Nothing
+is replaced without --force.
 
 Then the newest full snapshot and the newest are brought into the backup
 directory, ready for "atobackupd restore", and what the old machine knew of the
