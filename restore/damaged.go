@@ -34,13 +34,15 @@ func (o ResumeOptions) setJournalAside(res *Result) (damaged bool, err error) {
 	if err := dir.RenameDurably(JournalFile, dir, aside, tree.NoReplace); err != nil {
 		return true, err
 	}
-	res.Warnings = append(res.Warnings, "the journal was damaged, and is "+dir.Name(aside)+" now; nothing live was touched")
+	res.Warnings = append(res.Warnings,
+		"the journal was damaged, and is "+dir.Name(aside)+" now; nothing live was touched")
 	left, err := leftBeside(o.Live, tree.Trusted(o.StateDir))
 	for _, path := range left {
-		res.Warnings = append(res.Warnings, path+" was left by a restore: it may hold what was live before; look at it, "+
-			"then remove it")
+		res.Warnings = append(res.Warnings,
+			path+" was left by a restore: it may hold what was live before; look at it, then remove it")
 	}
-	res.Warnings = append(res.Warnings, "whether the live store is whole is not known: look at it, or restore a snapshot")
+	res.Warnings = append(res.Warnings,
+		"whether the live store is whole is not known: look at it, or restore a snapshot")
 	return true, err
 }
 

@@ -29,7 +29,9 @@ func TestUnreadableHint(t *testing.T) {
 // A journal that says nothing any more holds nobody for ever: abort with force moves it
 // aside, names what lies beside the live files, and touches nothing.
 func TestDamagedJournal(t *testing.T) {
-	for name, text := range map[string]string{"empty": "", "text": "x", "no journal": "{}", "cut off": `{"schema": 2,`} {
+	for name, text := range map[string]string{
+		"empty": "", "text": "x", "no journal": "{}", "cut off": `{"schema": 2,`,
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newScene(t)

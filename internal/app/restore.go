@@ -212,7 +212,8 @@ func (a *App) ContinueRestore(ctx context.Context, abort bool, answers restore.O
 		return restore.Result{Warnings: []string{}, Errors: []string{}}, err
 	}
 	defer lock.Unlock()
-	o := restore.ResumeOptions{Store: a.store, StateDir: a.Config.StateDir, Live: a.live(), HealthURL: a.Config.AtoCore.HealthURL,
+	o := restore.ResumeOptions{Store: a.store, StateDir: a.Config.StateDir, Live: a.live(),
+		HealthURL:      a.Config.AtoCore.HealthURL,
 		RequiredTables: a.Config.AtoCore.RequiredTables, PreSnapshot: a.preSnapshot(), Force: answers.Force,
 		NoPreSnapshot:  answers.NoPreSnapshot,
 		TrustBackupDir: a.Options.TrustBackupDir, Share: a.Config.Backup.Share != "copy",

@@ -67,7 +67,8 @@ func (a *App) confirmRotten(ctx context.Context, baseDir string, files []offsite
 	}
 	for _, f := range files {
 		path := f.In(baseDir)
-		a.Options.Log.Warn("a file that is kept for pushes is no longer what it was; its pages are sent anew", "path", path)
+		a.Options.Log.Warn("a file that is kept for pushes is no longer what it was; its pages are sent anew",
+			"path", path)
 		rotten, err := os.Lstat(path)
 		for _, s := range list {
 			held, heldErr := os.Lstat(filepath.Join(s.Path, filepath.FromSlash(f.Path)))

@@ -110,7 +110,8 @@ func (v *validation) checkDisjoint() {
 	for key, live := range map[string]string{"atocore.db_path": db, "atocore.registry_path": c.AtoCore.RegistryPath} {
 		if live != "" && c.StateDir == filepath.Dir(live) {
 			v.add("state_dir", `move it, e.g. to "/var/lib/atobackupd"`,
-				"state_dir = %s: is the directory of %s, and nobody but this program may enter it", quoted(c.StateDir), key)
+				"state_dir = %s: is the directory of %s, and nobody but this program may enter it",
+				quoted(c.StateDir), key)
 			break
 		}
 	}

@@ -133,8 +133,8 @@ func (c *checker) sameVaults() {
 			continue // told where the target is used
 		}
 		if other, ok := holder[state.VaultID]; ok {
-			c.warn("offsite", "%s and %s hold the same vault, %s: if that is one place under two names, it is one copy; "+
-				"remove one of the two", other, t.Name, state.VaultID)
+			c.warn("offsite", "%s and %s hold the same vault, %s: if that is one place under two names, it is one "+
+				"copy; remove one of the two", other, t.Name, state.VaultID)
 		}
 		holder[state.VaultID] = t.Name
 	}
