@@ -176,7 +176,9 @@ func (a *App) putPolicy(ctx context.Context, v *Vault) error {
 			policy.Accepted = append(policy.Accepted, s.Stamp)
 		}
 	}
-	if _, err = v.PutPolicy(ctx, policy, v.signer, v.Signers, v.state); err != nil {
+	before := maps.Clone(v.state.Documents)
+	_, err = v.PutPolicy(ctx, policy, v.signer, v.Signers, v.state)
+	if err != nil || maps.Equal(before, v.state.Documents) {
 		return err
 	}
 	return v.state.Save()
