@@ -129,6 +129,15 @@ var scenarios = []scenario{
 			{Package: "./offsite", Run: "^TestRigSixtyDaysInABucket$"}},
 	},
 	{
+		Name: "A year in one run",
+		How: "a database that is written to, Chroma, a vault on a real sshd; 365 days with kills in takes, pushes and " +
+			"prunes, full disks, lost lines, a machine asleep, clock steps, and a bit flipped each week here or there: " +
+			"all told and healed, or named as lost; nothing else told; what is kept judged by an oracle each day and " +
+			"restored at the end; memory, files and goroutines flat",
+		Not:   "the daemon's own loop; the sleep of a timer: only the clock is set, a day at a time",
+		Tests: []tests{{Package: "./internal/app", Run: "^TestYear$", Env: rounds("365")}},
+	},
+	{
 		Name: "Hostility",
 		How:  "each position of docs/threat-model.md tries what it says that it cannot do",
 		Not:  "attacks that nobody thought of",
