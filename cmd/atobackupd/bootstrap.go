@@ -42,8 +42,8 @@ vault is rebuilt from them: the next sync goes on with the same vault and sends
 a day's changes.
 
 URL is sftp://USER@HOST[:PORT]/PATH, where the host's key must be in
---known-hosts, or s3+https://HOST/BUCKET[/PREFIX], with keys in the environment
-(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) or in --credentials.`,
+--known-hosts, or s3+https://HOST/BUCKET[/PREFIX][?region=REGION], with keys in
+the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) or in --credentials.`,
 		Example: "  sudo atobackupd bootstrap --identity key.txt --dir /mnt/vault\n" +
 			"  atobackupd bootstrap --identity key.txt --from s3+https://HOST/BUCKET",
 		Args: cobra.NoArgs,

@@ -18,7 +18,7 @@ import (
 
 // VaultURL says where a vault is to a machine that has no configuration yet.
 type VaultURL struct {
-	// URL is sftp://USER@HOST[:PORT]/PATH or s3+https://HOST/BUCKET[/PREFIX].
+	// URL is sftp://USER@HOST[:PORT]/PATH or s3+https://HOST/BUCKET[/PREFIX][?region=REGION].
 	URL         string
 	SSHKey      string // any ssh key that may read there
 	KnownHosts  string // "" for the one in the home directory
@@ -62,6 +62,7 @@ func (u VaultURL) dialSFTP(ctx context.Context) (offsite.Remote, error) {
 	}
 	at, err := url.Parse(u.URL)
 	if err != nil {
+		u.URL = failure.PublicURL(u.URL)
 		return nil, bad("it is no URL")
 	}
 	if _, secret := at.User.Password(); secret {

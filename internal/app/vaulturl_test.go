@@ -25,6 +25,7 @@ func TestVaultURLIsRefused(t *testing.T) {
 		{"sftp://atobackup@laptop.local:port/vault", "it is no URL"},
 		{"sftp://atobackup@laptop.local:99999999999999999999/vault", "its port is no number"},
 		{"sftp://atobackup:hunter2@laptop.local/vault", "a password does not belong in a URL"},
+		{"sftp://atobackup:hunter2@laptop.local:port/vault", "it is no URL"},
 	} {
 		_, err := VaultURL{URL: test.url, SSHKey: "/none", KnownHosts: "/none"}.Open(t.Context(), nil)
 		if failure.KindOf(err) != failure.Usage || !strings.Contains(err.Error(), test.text) ||
@@ -35,9 +36,22 @@ func TestVaultURLIsRefused(t *testing.T) {
 			t.Errorf("it tells the password: %v", err)
 		}
 	}
-	for _, url := range []string{"s3+https://", "s3+https://s3.example.net", "s3+ftp://s3.example.net/vault"} {
-		if _, err := (VaultURL{URL: url}).Open(t.Context(), nil); err == nil {
-			t.Errorf("%q is taken", url)
+	for _, test := range []struct{ url, text string }{
+		{"s3+https://", "is not https://HOST"},
+		{"s3+https://s3.example.net", "is no name of a bucket"},
+		{"s3+https://s3.example.net/p1", "is no name of a bucket"},
+		{"s3+ftp://s3.example.net/vault", "is not https://HOST"},
+		{"s3+https://s3.example.net/vault?region=garage&bucket=other", "and nothing else"},
+		{"s3+https://AKIA:hunter2@s3.example.net/vault", "keys do not belong in a URL"},
+		{"s3+https://AKIA:hunter2@s3.example.net:port/vault", "it is not a URL"},
+	} {
+		_, err := VaultURL{URL: test.url}.Open(t.Context(), nil)
+		if failure.KindOf(err) != failure.Usage || !strings.Contains(err.Error(), test.text) ||
+			!strings.Contains(failure.HintOf(err), "?region=REGION") {
+			t.Errorf("%q: %v", test.url, err)
+		}
+		if err != nil && strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("it tells the key: %v", err)
 		}
 	}
 }

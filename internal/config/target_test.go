@@ -126,6 +126,7 @@ func TestNamesOfTargets(t *testing.T) {
 				"into credentials_file"},
 		{cloud, `bucket = "a/b"`, `8:10: offsite.bucket = "a/b": no name of a bucket: write its name alone`},
 		{cloud, `bucket = "-x"`, `8:10: offsite.bucket = "-x": no name of a bucket: write its name alone`},
+		{cloud, `bucket = "p1"`, `8:10: offsite.bucket = "p1": no name of a bucket: write its name alone`},
 		{cloud, `bucket = "x"`, `8:10: offsite.bucket = "x": no name of a bucket: write its name alone`},
 		{cloud, `bucket = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"`,
 			`8:10: offsite.bucket = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa": no ` +

@@ -164,5 +164,5 @@ func (v *validation) s3(t Target, key string) {
 
 var (
 	targetTypes = []string{"sftp", "dir", "s3"}
-	bucketName  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{1,62}$`)
+	bucketName  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{2,62}$`)
 )

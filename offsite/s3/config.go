@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/minio/minio-go/v7/pkg/credentials"
+	"github.com/minio/minio-go/v7/pkg/s3utils"
 
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/offsite"
@@ -74,8 +75,8 @@ func (c Config) check() error {
 		return fmt.Errorf(
 			"endpoint %q has a path; the bucket goes into bucket, what is below it into prefix", c.Endpoint,
 		)
-	case c.Bucket == "" || strings.ContainsAny(c.Bucket, "/ \x00"):
-		return fmt.Errorf("bucket %q is no name of a bucket", c.Bucket)
+	case s3utils.CheckValidBucketName(c.Bucket) != nil:
+		return fmt.Errorf("%q is no name of a bucket", c.Bucket)
 	case c.Prefix != "" && !offsite.ValidName(c.Prefix):
 		return fmt.Errorf("prefix %q is not a plain path", c.Prefix)
 	case c.BandwidthLimit < 0 || c.LockFor < 0:
@@ -84,29 +85,36 @@ func (c Config) check() error {
 	return nil
 }
 
-// ParseURL reads s3+https://HOST/BUCKET[/PREFIX], or s3+http://.
+// ParseURL reads s3+https://HOST/BUCKET[/PREFIX][?region=REGION], or s3+http://. Keys
+// that somebody wrote into it appear in no error.
 func ParseURL(text string) (Config, error) {
 	bad := func(why string) (Config, error) {
 		return Config{}, &failure.Error{
-			Op: "s3 target", Subject: text, Kind: failure.Usage, Err: errors.New(why),
-			Hint: "write s3+https://HOST/BUCKET[/PREFIX]",
+			Op: "s3 target", Subject: failure.PublicURL(text), Kind: failure.Usage, Err: errors.New(why),
+			Hint: "write s3+https://HOST/BUCKET[/PREFIX][?region=REGION]",
 		}
 	}
 	u, err := url.Parse(text)
 	if err != nil {
 		return bad("it is not a URL")
 	}
-	if u.User != nil {
-		text = u.Redacted()
-		return bad("keys do not belong in a URL")
-	}
 	scheme, ok := strings.CutPrefix(u.Scheme, "s3+")
-	if !ok {
-		return bad("it does not begin with s3+https://")
-	}
 	bucket, prefix, _ := strings.Cut(strings.Trim(u.Path, "/"), "/")
-	c := Config{Endpoint: scheme + "://" + u.Host, Bucket: bucket, Prefix: prefix}
-	return c, c.check()
+	query := u.Query()
+	c := Config{Endpoint: scheme + "://" + u.Host, Bucket: bucket, Prefix: prefix, Region: query.Get("region")}
+	query.Del("region")
+	switch {
+	case u.User != nil:
+		return bad("keys do not belong in a URL")
+	case !ok:
+		return bad("it does not begin with s3+https://")
+	case len(query) > 0:
+		return bad("it may say ?region=REGION and nothing else")
+	}
+	if err := c.check(); err != nil {
+		return bad(err.Error())
+	}
+	return c, nil
 }
 
 // keys reads the credentials. They appear in no error.

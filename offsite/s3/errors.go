@@ -95,9 +95,9 @@ func (r *Remote) explainAnswer(e *failure.Error, answer minio.ErrorResponse) {
 		e.Hint = "the clocks here and there differ by more than 15 minutes: look at timedatectl here"
 	case code == "AuthorizationHeaderMalformed", code == "PermanentRedirect", code == "InvalidRegion",
 		code == "IllegalLocationConstraintException", answer.StatusCode == http.StatusMovedPermanently:
-		e.Hint = "set region to the bucket's"
+		e.Hint = "set region to the bucket's, in a URL with ?region="
 		if bucketsRegion != "" {
-			e.Hint = fmt.Sprintf("set region = %q", bucketsRegion)
+			e.Hint = fmt.Sprintf("set region = %q, in a URL ?region=%s", bucketsRegion, bucketsRegion)
 		}
 	case isFull(answer):
 		e.Kind, e.Hint = failure.NoSpace, "raise the quota, free some space there, or prune the vault"

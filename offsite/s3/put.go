@@ -1,7 +1,6 @@
 package s3
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/md5"
@@ -157,7 +156,9 @@ func (r *Remote) putAndLook(ctx context.Context, name string, b *body) error {
 
 // send puts b once, as far as the library need not repeat it.
 func (r *Remote) send(ctx context.Context, name string, b *body, conditional bool) (version string, err error) {
-	options := minio.PutObjectOptions{Progress: pacer{ctx, r.limit}}
+	// Over http the library would sign each 64 KiB by itself, with a digest of its
+	// own; the body's is known and signed.
+	options := minio.PutObjectOptions{Progress: pacer{ctx, r.limit}, DisableContentSha256: true}
 	if conditional {
 		options.SetMatchETagExcept("*")
 	}
@@ -202,37 +203,47 @@ func countAttempt(req *http.Request) {
 type body struct {
 	size        int64
 	md5, sha256 []byte
-	memory      *bytes.Buffer // or, of a large one:
+	blocks      []*block // or, of a large one:
 	file        *os.File
 }
+
+// block is a piece of a body. Pieces of one size are used again by the next body
+// without being copied, cleared or grown.
+type block [1 << 20]byte
+
+var blocks = sync.Pool{New: func() any { return new(block) }}
 
 // inMemory is more than a pack has.
 const inMemory = 16 << 20
 
-var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
-
 // gather reads src until it ends, fails, or ctx has ended between two of its
 // reads. What does not fit the memory goes to a file that has no name.
 func gather(ctx context.Context, src io.Reader) (_ *body, err error) {
-	b := &body{memory: buffers.Get().(*bytes.Buffer)}
-	b.memory.Reset()
+	b := &body{}
 	defer func() {
 		if err != nil {
 			b.release()
 		}
 	}()
 	s := &source{ctx: ctx, src: src, md5: md5.New(), sha256: sha256.New()}
-	_, err = b.memory.ReadFrom(io.LimitReader(s, inMemory))
-	if err == nil && s.n == inMemory {
+	for err == nil && s.n < inMemory {
+		next := blocks.Get().(*block)
+		b.blocks = append(b.blocks, next)
+		err = s.fill(next[:])
+	}
+	if err == nil {
 		err = b.spill(s)
 	}
-	if err != nil {
+	if err != io.EOF {
 		return nil, local{err}
 	}
+	err = nil
 	b.size, b.md5, b.sha256 = s.n, s.md5.Sum(nil), s.sha256.Sum(nil)
 	return b, nil
 }
 
+// spill moves what was read, and what follows, to a file. It returns io.EOF at the
+// source's end.
 func (b *body) spill(s *source) error {
 	f, err := os.CreateTemp("", "atobackupd-s3-")
 	if err != nil {
@@ -242,8 +253,10 @@ func (b *body) spill(s *source) error {
 	if err := os.Remove(f.Name()); err != nil {
 		return err
 	}
-	if _, err := f.Write(b.memory.Bytes()); err != nil {
-		return err
+	for _, piece := range b.blocks {
+		if _, err := f.Write(piece[:]); err != nil {
+			return err
+		}
 	}
 	if _, err := io.Copy(struct{ io.Writer }{f}, io.LimitReader(s, maxObject-inMemory+1)); err != nil {
 		return err
@@ -251,7 +264,7 @@ func (b *body) spill(s *source) error {
 	if s.n > maxObject {
 		return fmt.Errorf("it has more than %d bytes, which no single put takes", maxObject)
 	}
-	return nil
+	return io.EOF
 }
 
 // reader returns the bytes from the first. The library goes back in it to send
@@ -260,14 +273,32 @@ func (b *body) reader() *io.SectionReader {
 	if b.file != nil {
 		return io.NewSectionReader(b.file, 0, b.size)
 	}
-	return io.NewSectionReader(bytes.NewReader(b.memory.Bytes()), 0, b.size)
+	return io.NewSectionReader(pieces(b.blocks), 0, b.size)
 }
 
 func (b *body) release() {
 	if b.file != nil {
 		b.file.Close()
 	}
-	buffers.Put(b.memory)
+	for _, piece := range b.blocks {
+		blocks.Put(piece)
+	}
+}
+
+// pieces reads blocks as one.
+type pieces []*block
+
+// ReadAt fills to, across the blocks' borders.
+func (p pieces) ReadAt(to []byte, at int64) (n int, err error) {
+	for n < len(to) {
+		from := at + int64(n)
+		i := int(from / int64(len(block{})))
+		if i >= len(p) {
+			return n, io.EOF
+		}
+		n += copy(to[n:], p[i][from%int64(len(block{})):])
+	}
+	return n, nil
 }
 
 // source reads src until ctx ends, counts and digests.
@@ -287,6 +318,17 @@ func (s *source) Read(p []byte) (int, error) {
 	s.md5.Write(p[:n])
 	s.sha256.Write(p[:n])
 	return n, err
+}
+
+// fill reads until p is full, or to the source's end or error. The source's own
+// io.ErrUnexpectedEOF is an error, where io.ReadFull would take it for the end.
+func (s *source) fill(p []byte) (err error) {
+	for n := 0; n < len(p) && err == nil; {
+		var read int
+		read, err = s.Read(p[n:])
+		n += read
+	}
+	return err
 }
 
 // pacer holds the sending back to the permitted rate.
