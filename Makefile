@@ -7,7 +7,7 @@ export ATOBACKUPD_SHARED ?= $(abspath ../shared)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
-.PHONY: build demo test rig prove lint vuln bench microbench clean
+.PHONY: build demo test rig prove lint vuln bench outage microbench clean
 
 build: ## the static binary, ./atobackupd
 	go build -trimpath -o atobackupd ./cmd/atobackupd
@@ -53,6 +53,10 @@ bench: ## the built program beside sqlite3, restic and rsync: docs/benchmarks.md
 	@.ci/install openssh-server openssh-client age python3 sqlite3 restic rsync rclone
 	go build -trimpath -ldflags "-X main.stamped=$(VERSION)" -o atobackupd ./cmd/atobackupd
 	contrib/bench/bench.py ./atobackupd --out docs/benchmarks.md $(BENCH)
+
+outage: build ## how long a service is away while it is restored, at three sizes; BENCH adds flags
+	@.ci/install python3 sqlite3
+	contrib/bench/outage.py ./atobackupd $(BENCH)
 
 microbench: ## parts of it: the database copy beside cp, the listing, the vault's transport
 	go test -run '^$$' -bench . ./snapshot/... ./offsite/...
