@@ -109,6 +109,8 @@ func (r *Remote) explainAnswer(e *failure.Error, answer minio.ErrorResponse) {
 		e.Kind, e.Hint = failure.Auth, "let the key do what docs/s3.md lists on this bucket and prefix"
 	case isBusy(answer):
 		e.Kind = failure.Unreachable
+	case wantsTLS(answer):
+		e.Hint = "write https:// in the endpoint"
 	case code == "MethodNotAllowed", code == "NotImplemented":
 		e.Hint = "the service lacks this; run atobackupd target test"
 	}
@@ -132,6 +134,12 @@ func isFull(answer minio.ErrorResponse) bool {
 	message := strings.ToLower(answer.Message)
 	return answer.StatusCode == http.StatusInsufficientStorage || strings.Contains(message, "quota exceeded") ||
 		strings.Contains(message, "cap exceeded") || strings.Contains(message, "no space left on device")
+}
+
+// wantsTLS reports whether a port answers that it speaks TLS, in Go's words or nginx'.
+func wantsTLS(answer minio.ErrorResponse) bool {
+	message := strings.ToLower(answer.Message)
+	return strings.Contains(message, "http request") && strings.Contains(message, "https")
 }
 
 // isBusy reports whether waiting may help.

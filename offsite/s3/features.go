@@ -155,10 +155,15 @@ func harmful(rules *lifecycle.Configuration) (all []string) {
 		if rule.Status == "Disabled" {
 			continue
 		}
-		if days := rule.Expiration.Days; days > 0 {
+		if days := max(int(rule.Expiration.Days), rule.AllVersionsExpiration.Days); days > 0 {
 			all = append(all, fmt.Sprintf("rule %q deletes objects after %d days", rule.ID, days))
 		} else if !rule.Expiration.IsDateNull() {
 			all = append(all, fmt.Sprintf("rule %q deletes objects on a date", rule.ID))
+		}
+		// The object is its name's oldest version, so that one which somebody hid or
+		// wrote over is a noncurrent one.
+		if days := rule.NoncurrentVersionExpiration.NoncurrentDays; days > 0 {
+			all = append(all, fmt.Sprintf("rule %q deletes what somebody hid after %d days", rule.ID, days))
 		}
 	}
 	slices.Sort(all)
