@@ -992,6 +992,7 @@ def stop(number, _):
 
 def main(arguments):
     options = parse_arguments(arguments)
+    os.umask(0o077)  # until the modes of the snapshot are set
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup wants it
             signal.signal(number, stop)

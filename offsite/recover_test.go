@@ -305,6 +305,7 @@ func checkEmpty(t testing.TB, dir string) {
 }
 
 func TestRecoverRestoresAll(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0))
 	v := newRecoverVault(t)
 	v.publish()
 	// Prune on the other machine has moved one pack.
@@ -339,6 +340,9 @@ func (v *recoverVault) checkRestored(to string) {
 		got, err := os.ReadFile(filepath.Join(to, path))
 		if err != nil || !bytes.Equal(got, content) {
 			v.t.Errorf("%q: %d bytes came back of %d, %v", path, len(got), len(content), err)
+		}
+		if info, err := os.Stat(filepath.Join(to, path)); err == nil && info.Mode()&0o022 != 0 {
+			v.t.Errorf("%q has mode %o", path, info.Mode())
 		}
 	}
 	for _, f := range v.manifest.Files {

@@ -6,7 +6,7 @@
 A service that holds its database open is asked 50 times a second. It is stopped and started by its own
 commands first, and then by `restore --manage-service`. --backups lays the snapshots on another file system.
 """
-import argparse, contextlib, pathlib, random, shutil, sqlite3, statistics, sys, tempfile, threading, time, urllib.request
+import argparse, contextlib, http.client, pathlib, random, shutil, sqlite3, statistics, sys, tempfile, threading, time, urllib.request
 
 from bench import Store, run
 
@@ -35,7 +35,7 @@ class Client(threading.Thread):
     def run(self):
         while True:
             began = time.monotonic()
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, http.client.HTTPException):
                 urllib.request.urlopen(self.url, timeout=0.5).read()
                 now = time.monotonic()
                 self.longest = max(self.longest, now - (self.last or now))

@@ -146,7 +146,8 @@ func overlay(s *snapshot.Snapshot, v history.Validation) {
 	}
 }
 
-// Find returns one snapshot by stamp, or by "latest": the newest that counts.
+// Find returns one snapshot by stamp, or by "latest": the newest that counts, and a
+// notice of each newer one that is not valid.
 func (a *App) Find(ctx context.Context, name string, now time.Time) (snapshot.Snapshot, error) {
 	if name != "latest" {
 		stamp, err := snapshot.ParseStamp(name)
@@ -170,6 +171,12 @@ func (a *App) Find(ctx context.Context, name string, now time.Time) (snapshot.Sn
 		return snapshot.Snapshot{}, err
 	}
 	if newest := snapshot.Newest(list, now, false); newest != nil {
+		for _, s := range list {
+			if s.Stamp > newest.Stamp && !s.Foreign && !s.IsValid() && snapshot.Eligible(s.Stamp, s.Kind, now) {
+				a.notice(fmt.Sprintf("%s is newer than %s, the latest valid one, and was passed over: what is wrong "+
+					"with it says `atobackupd validate %s`", s.Stamp, newest.Stamp, s.Stamp))
+			}
+		}
 		return *newest, nil
 	}
 	return snapshot.Snapshot{}, &failure.Error{Op: "snapshot", Subject: "latest", Kind: failure.NotFound,

@@ -516,12 +516,15 @@ func TestListWithADamagedTargetState(t *testing.T) {
 }
 
 // What "latest" means: the newest that is valid, holds slots, and is not of the
-// future.
+// future. A newer one that is not valid is named.
 func TestFindLatest(t *testing.T) {
 	t.Parallel()
 	h, a, base := newOpened(t, "")
 	now := time.Now()
 	ago := func(minutes int) time.Time { return now.Add(-time.Duration(minutes) * time.Minute) }
+	var told []string
+	var passedOver snapshot.Stamp
+	a.Options.Notice = func(line string) { told = append(told, line) }
 	for _, test := range []struct {
 		name   string
 		at     time.Time
@@ -541,9 +544,16 @@ func TestFindLatest(t *testing.T) {
 		if test.counts {
 			base = stamp
 		}
+		told = nil
 		got, err := a.Find(t.Context(), "latest", now)
 		if err != nil || got.Stamp != base {
 			t.Errorf("%s: %s, %v; want %s", test.name, got.Stamp, err, base)
+		}
+		if test.name == "an invalid one" {
+			passedOver = stamp
+		}
+		if want := passedOver > base; (len(told) == 1 && strings.HasPrefix(told[0], string(passedOver))) != want {
+			t.Errorf("%s: told %q", test.name, told)
 		}
 	}
 	// What a later check found out counts too.
