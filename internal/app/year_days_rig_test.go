@@ -20,9 +20,9 @@ import (
 	"github.com/atocore/atobackupd/snapshot"
 )
 
-// init adds a job of the year that is killed.
 func init() { roles["a job of the year"] = forktest.JSON(yearJob) }
 
+// killedJob is what another process does until it is killed.
 type killedJob struct{ Dir, Job string }
 
 func yearJob(k killedJob) error {
@@ -48,7 +48,7 @@ func yearJob(k killedJob) error {
 	return errors.Join(err, a.Close())
 }
 
-// The faults of a day. Nothing happens on the others.
+// What happens, and what came of it, as the summary counts it.
 const (
 	killedTake    = "killed in a take"
 	killedPush    = "killed in a push"
@@ -69,6 +69,7 @@ const (
 	snapshotsBack = "snapshots that came back"
 )
 
+// dayFaults are what may happen on a day.
 var dayFaults = []string{killedTake, killedPush, killedPrune, fullHere, fullThere, asleep, droppedLine, clockBack,
 	clockForward}
 
@@ -216,6 +217,7 @@ func (y *year) full(disk string, job func() error) {
 	y.wantTold("the disk "+disk+" full", err, failure.NoSpace)
 }
 
+// wantTold wants the error of a job that met a fault to be of the kind that says so.
 func (y *year) wantTold(fault string, err error, kind failure.Kind) {
 	y.t.Helper()
 	if failure.KindOf(err) != kind {

@@ -268,8 +268,8 @@ func (y *year) wantAll(a *App) {
 		y.must(os.RemoveAll(to))
 		y.counts[snapshotsBack]++
 		if i == 0 { // also without this program
-			if out, err := exec.Command("python3", "-I", y.vault("recover.py"), string(stamp), "--identity", y.key, "--to",
-				to).CombinedOutput(); err != nil || y.sum(to) != y.taken[stamp].sum {
+			if out, err := exec.Command("python3", "-I", y.vault("recover.py"), string(stamp), "--identity", y.key,
+				"--to", to).CombinedOutput(); err != nil || y.sum(to) != y.taken[stamp].sum {
 				t.Errorf("recover.py of %s: %v, %s", stamp, err, out)
 			}
 			y.must(os.RemoveAll(to))

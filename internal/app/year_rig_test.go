@@ -42,14 +42,15 @@ func TestYear(t *testing.T) {
 	}
 	dir := t.TempDir()
 	program := filepath.Join(dir, "year.test")
-	if out, err := exec.Command("go", "test", "-c", "-tags=rig", "-overlay="+provetest.ClockOverlay(t), "-o", program,
-		".").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "test", "-c", "-tags=rig", "-overlay="+provetest.ClockOverlay(t), "-o",
+		program, ".").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	rig := filepath.Join(os.Getenv("ATOBACKUPD_SHARED"), "rig")
 	for _, name := range []string{"here", "there"} {
 		disk := filepath.Join(dir, name)
-		if out, err := exec.Command(filepath.Join(rig, "fs-up.sh"), "tmpfs", "128M", disk).CombinedOutput(); err != nil {
+		up := exec.Command(filepath.Join(rig, "fs-up.sh"), "tmpfs", "128M", disk)
+		if out, err := up.CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
 		t.Cleanup(func() {
@@ -123,8 +124,8 @@ func newYear(t *testing.T, disks string) *year {
 		fmt.Sprintf("path = %q", h.path("vault")), fmt.Sprintf("path = %q", y.vault("")),
 	).Replace(string(text)))
 	y.run("tar", "-xzf", "../../snapshot/chroma/testdata/whole.tar.gz", "-C", h.path("data"))
-	y.must(y.sql("PRAGMA journal_mode=WAL; WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i+1 FROM n WHERE i<1500) " +
-		"INSERT INTO t SELECT hex(randomblob(400)) FROM n"))
+	y.must(y.sql("PRAGMA journal_mode=WAL; WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i+1 FROM n " +
+		"WHERE i<1500) INSERT INTO t SELECT hex(randomblob(400)) FROM n"))
 	return y
 }
 
@@ -161,8 +162,8 @@ func liveThrough(t *testing.T, disks string, days int) {
 	y.wantAll(a)
 	y.must(a.Close())
 	t.Logf("the most in the first half of the year: %+v; in the second: %+v", early, late)
-	if late.files > early.files+2 || late.goroutines > early.goroutines+2 || late.anonymous > early.anonymous*5/4+4096 ||
-		late.vault > early.vault*2 && late.vault > 8<<20 {
+	if late.files > early.files+2 || late.goroutines > early.goroutines+2 ||
+		late.anonymous > early.anonymous*5/4+4096 || late.vault > early.vault*2 && late.vault > 8<<20 {
 		t.Error("that is not flat")
 	}
 	for _, what := range slices.Sorted(maps.Keys(y.counts)) {
