@@ -53,6 +53,9 @@ type PruneOptions struct {
 	Known       func(PushID) bool
 	TrustBefore time.Time
 
+	// Leaving, where it is not nil, is told which pushes go, before the first does.
+	Leaving func([]PushID) error
+
 	// SecondMachine is where the vault lies on an account that may only add: the
 	// newest signed policy documents can pin and lengthen what Policy says, and
 	// superseded pushes live on for a while.
@@ -124,6 +127,11 @@ func (v *Vault) Prune(ctx context.Context, now time.Time, o PruneOptions) (resul
 			Hint: "look at --dry-run, then use --confirm",
 		}
 	}
+	if o.Leaving != nil {
+		if err := o.Leaving(result.leaving(current)); err != nil {
+			return result, err
+		}
+	}
 	for _, verdict := range result.Decision.Delete() {
 		stamp := snapshot.Stamp(verdict.Stamp)
 		if err := v.removePush(ctx, current[stamp].Push); errors.Is(err, ErrLocked) {
@@ -145,6 +153,19 @@ func (v *Vault) Prune(ctx context.Context, now time.Time, o PruneOptions) (resul
 		}
 	}
 	return result, v.sweepAll(ctx, now, o, survey, &result)
+}
+
+// leaving returns the pushes that are going to be removed.
+func (p *Pruned) leaving(current map[snapshot.Stamp]Stored) (pushes []PushID) {
+	for _, verdict := range p.Decision.Delete() {
+		pushes = append(pushes, current[snapshot.Stamp(verdict.Stamp)].Push)
+	}
+	for _, s := range p.Superseded {
+		if s.Due {
+			pushes = append(pushes, s.Push)
+		}
+	}
+	return pushes
 }
 
 // Sweep removes what nobody needs any more without deciding anything about

@@ -44,6 +44,10 @@ type State struct {
 	// whatever a copy of the vault did to its times.
 	Pushes map[PushID]PushRecord `json:"pushes,omitempty"`
 
+	// Leaving are pushes that this machine was about to remove: whichever of them is
+	// gone was not taken away, also when the removal was killed before it could say so.
+	Leaving []PushID `json:"leaving,omitempty"`
+
 	// Forgotten are snapshots that an operator took out of the vault: they are not
 	// sent again.
 	Forgotten []snapshot.Stamp `json:"forgotten,omitempty"`
@@ -267,6 +271,35 @@ func (s *State) RecordPush(p Pushed) error {
 		s.Pushes[p.Push] = PushRecord{Seq: p.Seq, At: time.Now().UTC().Truncate(time.Second)}
 	}
 	return s.Save()
+}
+
+// RecordLeaving remembers pushes that are going to be removed, and saves them.
+func (s *State) RecordLeaving(pushes []PushID) error {
+	before := len(s.Leaving)
+	for _, push := range pushes {
+		if !slices.Contains(s.Leaving, push) {
+			s.Leaving = append(s.Leaving, push)
+		}
+	}
+	if len(s.Leaving) == before {
+		return nil
+	}
+	return s.Save()
+}
+
+// SettleLeaving forgets the pushes that were going to be removed and are gone, and
+// that the others were to go.
+func (s *State) SettleLeaving(survey *Survey) error {
+	if len(s.Leaving) == 0 {
+		return nil
+	}
+	leaving := s.Leaving
+	s.Leaving = nil
+	err := s.RecordRemoved(func(push PushID) bool {
+		_, signed := survey.objects[push.object(sigSuffix)]
+		return slices.Contains(leaving, push) && !signed
+	})
+	return errors.Join(err, s.Save())
 }
 
 // RecordRemoved forgets pushes that this machine has removed, or has given up,

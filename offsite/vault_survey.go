@@ -264,7 +264,7 @@ func (s *Survey) lostPushes(state *State) (findings []Finding) {
 	}
 	for _, push := range slices.Sorted(maps.Keys(state.Pushes)) {
 		stamp, ok := push.Stamp()
-		if !ok || have[stamp] {
+		if !ok || have[stamp] || slices.Contains(state.Leaving, push) {
 			continue
 		}
 		f := Finding{Object: push.object(sumsSuffix), Listed: true, Stamps: []snapshot.Stamp{stamp}}

@@ -246,6 +246,9 @@ func (a *App) survey(ctx context.Context, v *Vault, doc *Synced) (s shipment, er
 	now := time.Now()
 	doc.Warnings = append(doc.Warnings, look.Warnings...)
 	s.stored = look.Current
+	if err := v.state.SettleLeaving(look); err != nil {
+		return s, err
+	}
 	s.stale = v.state.CheckSeq(look)
 	v.state.Adopt(look)
 	seen := look.Findings(v.state, v.checks, v.target.Prune)

@@ -48,6 +48,7 @@ func (v *Vault) pruneOptions(ctx context.Context) (o offsite.PruneOptions, err e
 		}
 	}
 	o.Known = func(push offsite.PushID) bool { _, ok := v.state.Pushes[push]; return ok }
+	o.Leaving = v.state.RecordLeaving
 	return o, nil
 }
 
@@ -244,6 +245,13 @@ func (v *Vault) ForgetSnapshot(ctx context.Context, name string) (gone []offsite
 			return nil, err
 		}
 		defer lock.Unlock()
+		known := slices.DeleteFunc(slices.Sorted(maps.Keys(v.state.Pushes)), func(push offsite.PushID) bool {
+			stamp, ok := push.Stamp()
+			return string(push) != name && (!ok || string(stamp) != name)
+		})
+		if err := v.state.RecordLeaving(known); err != nil {
+			return nil, err
+		}
 	}
 	gone, err = v.Forget(ctx, name, v.Signers)
 	if failure.KindOf(err) == failure.NotFound && v.target != nil {
