@@ -183,6 +183,13 @@ var scenarios = []scenario{
 		Tests: []tests{{Package: "./internal/mutanttest", Run: "^TestMutants$"}},
 	},
 	{
+		Name: "Everything at once",
+		How: "a daemon, a second one and fourteen commands at the same time, all built with the race detector; a holder " +
+			"of the lock that hangs",
+		Not:   "two machines on one backup directory",
+		Tests: []tests{{Package: "./cmd/atobackupd", Run: "^TestConcurrent$", Env: rounds("10")}},
+	},
+	{
 		Name: "Race detector",
 		How:  "the packages in which several goroutines meet, under go test -race",
 		Not:  "races on paths that no test takes",
