@@ -63,7 +63,7 @@ func TestTakeUnderAWriter(t *testing.T) {
 					countRows(t, db, fmt.Sprintf("state WHERE last = %d", rows)) != 1 {
 					t.Errorf("%d were committed, the copy has %d", committed, rows)
 				}
-				wantMethod := map[string]string{"wal": "wal-copy", "delete": "rollback-copy"}[mode]
+				wantMethod := map[string]string{"wal": "wal-copy", "delete": "backup-api"}[mode]
 				if a := snap.Manifest.Artifacts[DB]; a.Method != wantMethod ||
 					snap.Manifest.DB.JournalModeOfSource != mode {
 					t.Errorf("%+v, %+v", a, snap.Manifest.DB)

@@ -204,29 +204,16 @@ func (l *live) recheck() (why string, err error) {
 	return why, nil
 }
 
-// copyDatabase copies chroma.sqlite3, byte for byte where nobody writes to it.
-func (l *live) copyDatabase(ctx context.Context) error {
-	return l.copyDatabaseBy(func(dst string) error {
-		_, err := sqlite.Copy(ctx, l.from, dst, sqlite.CopyOptions{Share: l.share, BusyTimeout: l.busy})
-		return err
-	})
-}
-
-// copyDatabaseUnderLock copies chroma.sqlite3 through SQLite, which knows of the
-// write lock that this process holds; a raw copy would drop it.
-func (l *live) copyDatabaseUnderLock(ctx context.Context) error {
-	return l.copyDatabaseBy(func(dst string) error { return sqlite.BackupOneStep(ctx, l.from, dst, l.busy) })
-}
-
-func (l *live) copyDatabaseBy(copyTo func(dst string) error) (err error) {
-	dst := databaseIn(l.dst)
-	if err := os.Remove(dst); err != nil && !errors.Is(err, fs.ErrNotExist) {
+// copyDatabase copies chroma.sqlite3 through SQLite, which knows of the locks
+// that this process holds; a raw copy would drop them.
+func (l *live) copyDatabase(ctx context.Context) (err error) {
+	if err := os.Remove(databaseIn(l.dst)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	if l.database, err = l.lookAtDatabase(); err != nil {
 		return err
 	}
-	return copyTo(dst)
+	return sqlite.BackupOneStep(ctx, l.from, databaseIn(l.dst), l.busy)
 }
 
 func (l *live) unreadable(err error) error {

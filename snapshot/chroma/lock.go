@@ -67,7 +67,7 @@ func (l *live) underLock(ctx context.Context, lock *writeLock) error {
 		if err := l.update(ctx, seen); err != nil {
 			return err
 		}
-		if err := l.copyDatabaseUnderLock(ctx); err != nil {
+		if err := l.copyDatabase(ctx); err != nil {
 			return err
 		}
 		if seen, err = l.scan(); err != nil {

@@ -15,8 +15,8 @@ import (
 // backup, waiting up to busy for a read lock. It holds one read transaction
 // from beginning to end, so it never starts over when others write: writers in
 // rollback-journal mode wait for it. dst becomes one fsynced file with src's
-// permissions and journal mode; the caller makes its name durable. A failed
-// backup leaves nothing.
+// permissions and journal mode, byte for byte the source's where that has no WAL; the
+// caller makes its name durable. A failed backup leaves nothing.
 //
 // It opens src through SQLite alone, on a connection of its own, so it is safe
 // while this process holds locks on src by other connections, up to the write
@@ -80,9 +80,33 @@ func (c copier) backupTo(ctx context.Context, p *pin, d *tempCopy) error {
 		}
 		return errors.Join(err, backup.Finish())
 	})
+	var page []byte
+	if err == nil {
+		err = p.conn.QueryRowContext(ctx, "SELECT data FROM sqlite_dbpage WHERE pgno = 1").Scan(&page)
+	}
 	p.release()
+	if err == nil {
+		err = d.takeCounters(page)
+	}
 	if err != nil {
 		return err
 	}
 	return d.finish()
+}
+
+// takeCounters gives the copy those fields of the header that SQLite's backup writes
+// anew in its target: the file change counter, the schema cookie, and for which
+// counter the version is valid (https://www.sqlite.org/fileformat2.html, 1.3). With
+// them the copy is the same file as the source, and can share its blocks with other
+// copies of it.
+func (d *tempCopy) takeCounters(page []byte) error {
+	if len(page) < len(header{}) {
+		return nil // an empty database has no page
+	}
+	for _, field := range [][2]int64{{24, 28}, {40, 44}, {92, 100}} {
+		if _, err := d.file.WriteAt(page[field[0]:field[1]], field[0]); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -27,10 +27,10 @@ const DefaultBusyTimeout = 10 * time.Second
 
 // Copied says what Copy did.
 type Copied struct {
-	// Method is "wal-reflink", "wal-copy", "rollback-reflink" or "rollback-copy" for a
-	// database of that journal mode copied under a pinned read transaction,
-	// "backup-api" for one copied by SQLite, "immutable" for one that nobody uses;
-	// behind it, in parentheses, what made it differ from the usual.
+	// Method is "wal-reflink" or "wal-copy" for a WAL database copied under a
+	// pinned read transaction, "backup-api" for one in rollback-journal mode,
+	// "immutable" for one that nobody uses; behind it, in parentheses, what
+	// made it differ from the usual.
 	Method string
 	Bytes  int64 // the size of the copy
 }
@@ -140,11 +140,14 @@ func (c copier) once(ctx context.Context, l Live, dst string) (method string, er
 		return "", err
 	}
 	defer tempCopy.discardUnless(&err)
-	method, err = c.copyPinned(ctx, pin, src, tempCopy)
+	if pin.journalMode != "wal" {
+		return "backup-api", c.backupTo(ctx, pin, tempCopy)
+	}
+	how2, err := c.copyPinned(ctx, pin, src, tempCopy)
 	if errors.Is(err, errUnusable) {
 		return fmt.Sprintf("backup-api (fallback: %v)", err), c.backupTo(ctx, pin, tempCopy)
 	}
-	return method, err
+	return how2, err
 }
 
 // withoutPin goes on when SQLite could not start a read transaction.

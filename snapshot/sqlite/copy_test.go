@@ -325,8 +325,8 @@ func TestCopyLeavesTheSourceAlone(t *testing.T) {
 		{"wal, idle application", "wal", func(*child) {}, "wal-"},
 		{"wal, crashed application", "wal", crash, "wal-"},
 		{"wal, closed", "wal", closeChild, "wal-"},
-		{"rollback, idle", "delete", func(*child) {}, "rollback-copy"},
-		{"rollback, closed", "delete", closeChild, "rollback-copy"},
+		{"rollback, idle", "delete", func(*child) {}, "backup-api"},
+		{"rollback, closed", "delete", closeChild, "backup-api"},
 		{"rollback, crashed in mid-transaction", "delete", func(p *child) {
 			p.do(t, "PRAGMA cache_size = 1")
 			p.do(t, "BEGIN")
@@ -354,7 +354,7 @@ func TestCopyLeavesTheSourceAlone(t *testing.T) {
 			if last := sound(t, dst); last != 310 {
 				t.Errorf("the copy ends at %d, want 310", last)
 			}
-			if test.method == "rollback-copy" && contents(t, dst) != before {
+			if test.method == "backup-api" && contents(t, dst) != before {
 				t.Error("the copy has other bytes") // it could share nothing with the copy before
 			}
 			if contents(t, j.Path) != before {

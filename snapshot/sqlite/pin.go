@@ -81,9 +81,8 @@ func (p *pin) release() {
 // errUnusable is of a copy that the pin cannot protect; the backup API can.
 var errUnusable = errors.New("the WAL could not be copied")
 
-// copyPinned copies the database file while pin is held: without a WAL it is the
-// database, since nobody writes to it while somebody reads. A WAL is copied next and
-// replayed into the copy. On errUnusable the pin is still held.
+// copyPinned copies the database file and then its WAL while pin is held, and
+// replays the one into the other. On errUnusable the pin is still held.
 func (c copier) copyPinned(ctx context.Context, p *pin, src source, d *tempCopy) (method string, err error) {
 	main, err := p.open(src.Live, "")
 	if err != nil {
@@ -94,14 +93,6 @@ func (c copier) copyPinned(ctx context.Context, p *pin, src source, d *tempCopy)
 		return "", err
 	} else if info.ID != src.info.ID {
 		return "", errMoved
-	}
-	if p.journalMode != "wal" {
-		how, err := c.clone(ctx, d.file, main, c.Share)
-		if err != nil {
-			return "", err
-		}
-		p.release() // writers wait until then
-		return copiedAs("rollback", how), d.finish()
 	}
 	wal, err := p.open(src.Live, walSuffix)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -120,14 +111,10 @@ func (c copier) copyPinned(ctx context.Context, p *pin, src source, d *tempCopy)
 	if err := replayWAL(ctx, d.path); err != nil {
 		return "", err
 	}
-	return copiedAs("wal", how), d.finish()
-}
-
-func copiedAs(journal string, how fsx.CopyMethod) string {
 	if how == fsx.Reflink {
-		return journal + "-reflink"
+		return "wal-reflink", d.finish()
 	}
-	return journal + "-copy"
+	return "wal-copy", d.finish()
 }
 
 // maxWALCopies bounds copying the WAL again. Once is expected at most: the WAL
