@@ -249,15 +249,39 @@ func (a *App) TestTarget(ctx context.Context, t config.Target) (lines []string, 
 		}
 		lines = append(lines, english.Plural(len(list), "snapshot", "")+" in "+v.Info.String())
 	}
-	if err := offsite.Probe(ctx, remote, !t.AppendOnly); err != nil {
+	stored, err := probe(ctx, remote, t)
+	if err != nil {
 		return lines, withTarget(t.Name, err)
 	}
-	lines = append(lines, "a probe was stored and read back")
+	lines = append(lines, stored...)
 	if late := a.Config.LockWarning(t, LongestGap); late != "" {
 		lines = append(lines, late)
 	}
 	if r, ok := remote.(interface{ Lacks() []string }); ok {
 		lines = append(lines, r.Lacks()...)
+	}
+	return lines, nil
+}
+
+// probe stores an object on a target, reads it back and removes it. It returns what
+// is to be said of that.
+func probe(ctx context.Context, remote offsite.Remote, t config.Target) (lines []string, err error) {
+	lines = []string{"a probe was stored and read back"}
+	bucket, ok := remote.(interface {
+		TryStore(context.Context) (kept, err error)
+	})
+	if !ok {
+		return lines, offsite.Probe(ctx, remote, !t.AppendOnly)
+	}
+	kept, err := bucket.TryStore(ctx)
+	switch {
+	case err != nil:
+		return nil, err
+	case kept != nil && t.Prune:
+		return nil, &failure.Error{Op: "prune", Kind: failure.KindOf(kept), Err: failure.WithoutHint(kept),
+			Hint: "let the key delete objects and versions, or set prune = false"}
+	case kept != nil:
+		lines = append(lines, "this key cannot delete, which prune = false does not need: the probe stays there")
 	}
 	return lines, nil
 }

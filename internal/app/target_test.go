@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -275,6 +276,42 @@ func TestInitVaultDir(t *testing.T) {
 			if _, err := os.Stat(path + "/" + dir); (err == nil) != test.made && test.made {
 				t.Errorf("%s: %s: %v", test.name, dir, err)
 			}
+		}
+	}
+}
+
+// bucketKey is a bucket whose key was tried.
+type bucketKey struct {
+	offsite.Remote
+	kept, err error
+}
+
+func (b bucketKey) TryStore(context.Context) (kept, err error) { return b.kept, b.err }
+
+// What `target test` says of a key that cannot delete.
+func TestProbeKey(t *testing.T) {
+	const stored = "a probe was stored and read back"
+	denied := &failure.Error{Op: "remove", Kind: failure.Auth, Err: errors.New("denied"), Hint: "see the page"}
+	for _, test := range []struct {
+		name  string
+		key   bucketKey
+		prune bool
+		lines int
+		text  string // of the last line or the error
+	}{
+		{"all", bucketKey{}, true, 1, stored},
+		{"no removal", bucketKey{kept: denied}, false, 2, "this key cannot delete"},
+		{"no removal, to prune", bucketKey{kept: denied}, true, 0, "set prune = false"},
+		{"nothing", bucketKey{err: denied}, false, 0, "see the page"},
+	} {
+		lines, err := probe(t.Context(), test.key, config.Target{Type: "s3", Prune: test.prune})
+		said := strings.Join(lines, "\n")
+		if err != nil {
+			said = err.Error()
+		}
+		if len(lines) != test.lines || (err != nil) != (test.lines == 0) || !strings.Contains(said, test.text) ||
+			err != nil && failure.KindOf(err) != failure.Auth {
+			t.Errorf("%s: %q: %v", test.name, lines, err)
 		}
 	}
 }

@@ -2,7 +2,7 @@
 //
 // A vault's name is a key below the target's prefix. Directories exist while
 // something is in them. A put is one request and whole or nothing, so nothing
-// ever lies in incoming/ but probes; there are no multipart uploads, whose
+// ever lies in incoming/ but the probe; there are no multipart uploads, whose
 // leftovers cost money and are listed nowhere. A move is a copy on the server
 // and a removal.
 //
@@ -13,6 +13,7 @@
 //	put.go          Put, and the bytes that wait for their size
 //	move.go         Move and Remove
 //	lock.go         Object Lock: what is locked, and until when
+//	probe.go        what a key can do, tried with one object
 //	features.go     what the service lacks, found out once
 //	errors.go       what an operator is told
 //

@@ -124,6 +124,13 @@ func said(answer minio.ErrorResponse) error {
 	return fmt.Errorf("%s (%s)", strings.TrimSuffix(answer.Message, "."), answer.Code)
 }
 
+// denied reports whether the service refuses the key what was asked.
+func denied(err error) bool {
+	var answer minio.ErrorResponse
+	return errors.As(err, &answer) && !isFull(answer) &&
+		(answer.Code == "AccessDenied" || answer.Code == "AllAccessDisabled")
+}
+
 // isFull reports whether an answer means that there is no room.
 func isFull(answer minio.ErrorResponse) bool {
 	switch answer.Code {

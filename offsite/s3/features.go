@@ -1,13 +1,9 @@
 package s3
 
 import (
-	"bytes"
 	"context"
-	"crypto/rand"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -168,40 +164,6 @@ func harmful(rules *lifecycle.Configuration) (all []string) {
 	}
 	slices.Sort(all)
 	return all
-}
-
-// knowConditional finds out, before the first put, whether the service refuses
-// to replace when it is asked to: some answer that they cannot, and some put all
-// the same.
-func (r *Remote) knowConditional(ctx context.Context) error {
-	r.state.probing.Lock()
-	defer r.state.probing.Unlock()
-	if r.state.Asked {
-		return nil
-	}
-	name := "incoming/probe-" + rand.Text()
-	b, err := gather(ctx, bytes.NewReader([]byte("whether a put can refuse to replace\n")))
-	if err != nil {
-		return err
-	}
-	defer b.release()
-	works := false
-	for range 2 {
-		_, err = r.send(ctx, name, b, true)
-		if err != nil {
-			works = code(err) == "PreconditionFailed"
-			break
-		}
-	}
-	if err != nil && !works && !lacks(err) && code(err) != "InvalidArgument" {
-		return err
-	}
-	r.forget(name)
-	if err := r.remove(ctx, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	r.state.Asked, r.state.Conditional = true, works
-	return r.state.save()
 }
 
 // Lacks says in sentences what the service cannot do, as far as it matters to a
