@@ -293,27 +293,31 @@ func (s *State) SettleLeaving(survey *Survey) error {
 	if len(s.Leaving) == 0 {
 		return nil
 	}
-	leaving := s.Leaving
-	s.Leaving = nil
-	err := s.RecordRemoved(func(push PushID) bool {
+	s.forget(func(push PushID) bool {
 		_, signed := survey.objects[push.object(sigSuffix)]
-		return slices.Contains(leaving, push) && !signed
+		return slices.Contains(s.Leaving, push) && !signed
 	})
-	return errors.Join(err, s.Save())
+	s.Leaving = nil
+	return s.Save()
 }
 
 // RecordRemoved forgets pushes that this machine has removed, or has given up,
 // and saves it when that is news. When the newest one is among them, the newest is
 // the next one that is left: its absence is no roll-back.
 func (s *State) RecordRemoved(gone func(PushID) bool) error {
+	if !s.forget(gone) {
+		return nil
+	}
+	return s.Save()
+}
+
+// forget is RecordRemoved without saving; it reports whether there was news.
+func (s *State) forget(gone func(PushID) bool) bool {
 	before, newest := len(s.Pushes), false
 	maps.DeleteFunc(s.Pushes, func(push PushID, record PushRecord) bool {
 		newest = newest || gone(push) && record.Seq == s.NewestSeq
 		return gone(push)
 	})
-	if len(s.Pushes) == before {
-		return nil
-	}
 	if newest {
 		s.Newest, s.NewestSeq = "", 0
 		for push, record := range s.Pushes {
@@ -323,7 +327,7 @@ func (s *State) RecordRemoved(gone func(PushID) bool) error {
 			}
 		}
 	}
-	return s.Save()
+	return len(s.Pushes) < before
 }
 
 // TakeUp pins a vault that another machine began and this one goes on with, and

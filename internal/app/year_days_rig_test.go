@@ -6,13 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
 
-	"github.com/atocore/atobackupd/internal/config"
 	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/forktest"
 	"github.com/atocore/atobackupd/internal/fsx/fsxtest"
@@ -26,26 +24,18 @@ func init() { roles["a job of the year"] = forktest.JSON(yearJob) }
 type killedJob struct{ Dir, Job string }
 
 func yearJob(k killedJob) error {
-	ctx := context.Background()
-	cfg, err := config.Load(filepath.Join(k.Dir, "config.toml"))
-	if err != nil {
+	return killable(k.Dir, func(ctx context.Context, a *App) (err error) {
+		fmt.Println("working")
+		switch k.Job {
+		case "backup":
+			_, err = a.Backup(ctx, snapshot.Daily, false, time.Now())
+		case "sync":
+			_, err = a.Sync(ctx, "", false)
+		case "prune":
+			_, err = a.Prune(ctx, time.Now(), false, false)
+		}
 		return err
-	}
-	a, err := Open(ctx, cfg, Options{Version: "test", Host: "dalidou", Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		return err
-	}
-	fmt.Println("working")
-	fsxtest.KillIfAsked()
-	switch k.Job {
-	case "backup":
-		_, err = a.Backup(ctx, snapshot.Daily, false, time.Now())
-	case "sync":
-		_, err = a.Sync(ctx, "", false)
-	case "prune":
-		_, err = a.Prune(ctx, time.Now(), false, false)
-	}
-	return errors.Join(err, a.Close())
+	})
 }
 
 // What happens, and what came of it, as the summary counts it.

@@ -94,8 +94,8 @@ func (c copier) backupTo(ctx context.Context, p *pin, d *tempCopy) error {
 	return d.finish()
 }
 
-// takeCounters gives the copy those fields of the header that SQLite's backup writes
-// anew in its target: the file change counter, the schema cookie, and for which
+// takeCounters takes over from the source's first page those fields of the header that
+// SQLite's backup writes anew in its target: the file change counter, the schema cookie, and for which
 // counter the version is valid (https://www.sqlite.org/fileformat2.html, 1.3). With
 // them the copy is the same file as the source, and can share its blocks with other
 // copies of it.
