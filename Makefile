@@ -7,7 +7,7 @@ export ATOBACKUPD_SHARED ?= $(abspath ../shared)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
-.PHONY: build demo test rig prove lint vuln bench outage microbench clean
+.PHONY: build demo test rig prove fuzz lint vuln bench outage microbench clean
 
 build: ## the static binary, ./atobackupd
 	go build -trimpath -o atobackupd ./cmd/atobackupd
@@ -36,6 +36,10 @@ prove: ## every scenario of docs/testing.md, which it writes anew (under an hour
 	@test -d "$(ATOBACKUPD_SHARED)" || { echo "make prove needs the test rig: set ATOBACKUPD_SHARED" >&2; exit 1; }
 	@.ci/install $(PROGRAMS) gcc libc6-dev
 	go run ./cmd/prove -only '$(ONLY)'
+
+fuzz: ## every fuzz target, 10,000,000 executions each: a night and more
+	@mkdir -p dist && cp docs/testing.md dist/fuzz.md
+	go run ./cmd/prove -only '^Fuzzed input' -fuzz 10000000 dist/fuzz.md
 
 lint: ## formatting, vet and staticcheck
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "not gofmt-ed: $$unformatted" >&2; exit 1; }

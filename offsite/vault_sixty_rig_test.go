@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/atocore/atobackupd/internal/provetest"
 	"github.com/atocore/atobackupd/offsite"
 	"github.com/atocore/atobackupd/offsite/s3"
 	"github.com/atocore/atobackupd/retention"
@@ -61,7 +62,8 @@ func TestRigSixtyDaysInABucket(t *testing.T) {
 	for _, stamp := range stamps {
 		r.wantPull(sources[stamp])
 	}
-	t.Logf("%d snapshots are left, %d objects were removed", len(stamps), removed)
+	provetest.Say(t, "in the bucket %d snapshots are left, each of them fetched; %d objects were removed", len(stamps), removed)
+	provetest.Points(t, 60)
 }
 
 // newBucket starts an S3 server and connects to a new bucket, as atobackupd does.

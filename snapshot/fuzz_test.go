@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"regexp"
 	"testing"
 	"time"
 
@@ -72,5 +73,23 @@ func FuzzMetadata(f *testing.F) {
 			t.Errorf("it leads out: %+v", content)
 		}
 		must(t, from.close())
+	})
+}
+
+// FuzzParseStamp: what is taken for a stamp is sixteen plain characters that name its
+// second, for it becomes the name of a directory.
+func FuzzParseStamp(f *testing.F) {
+	for _, seed := range []string{"20260407T060000Z", "20260230T000000Z", "00000101T000000Z", "20260407T060000.5Z", "..",
+		"20260407T060000Z\n", "٢٠260407T060000Z", "20260407T246060Z", "+0260407T060000Z"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		stamp, err := ParseStamp(text)
+		if err != nil {
+			return
+		}
+		if !regexp.MustCompile(`^\d{8}T\d{6}Z$`).MatchString(text) || string(StampOf(stamp.Time())) != text {
+			t.Errorf("%q is %v", text, stamp.Time())
+		}
 	})
 }

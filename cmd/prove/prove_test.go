@@ -26,6 +26,8 @@ func TestCount(t *testing.T) {
 		"fuzzing says more each time": {`{"Action":"output","Test":"FuzzA",` +
 			`"Output":"fuzz: elapsed: 3s, execs: 700 (233/sec), new interesting: 0 (total: 3)\n"}
 {"Action":"output","Test":"FuzzA","Output":"fuzz: elapsed: 4s, execs: 1000 (300/sec), new interesting: 1 (total: 4)\n"}`, 1000, 0},
+		"words beside the figures": {`{"Action":"output","Test":"TestA","Output":"    a_test.go:3: prove: said=7 told\n"}
+{"Action":"pass","Test":"TestA"}`, 1, 0},
 		"a failed part is not counted twice": {`{"Action":"fail","Test":"TestA/x"}
 {"Action":"fail","Test":"TestA/y"}
 {"Action":"fail","Test":"TestA"}
@@ -37,6 +39,9 @@ func TestCount(t *testing.T) {
 		if err != nil || r.Points != c.points || r.Failures != c.failures {
 			t.Errorf("%s: %d points, %d failures, %v", name, r.Points, r.Failures, err)
 		}
+		if said := slices.Equal(r.Said, []string{"7 told"}); said != (name == "words beside the figures") {
+			t.Errorf("%s: said %q", name, r.Said)
+		}
 	}
 	if _, err := count(strings.NewReader("panic: no JSON")); err == nil {
 		t.Error("what is no JSON was passed over")
@@ -44,16 +49,22 @@ func TestCount(t *testing.T) {
 }
 
 // A row is replaced in its place, the others stay, and those of scenarios that are
-// gone go.
+// gone go; so do the words below the table.
 func TestUpdate(t *testing.T) {
 	list := []scenario{{Name: "one"}, {Name: "two", How: "hard", Not: "three"}, {Name: "four"}}
-	page := "before\n" + begin + head + "| four | kept |\n| old | gone |\n| two | replaced |\n" + end + "after\n"
-	r := result{Points: 5, Failures: 1, Took: 1499 * time.Millisecond, When: time.Date(2026, 4, 7, 6, 0, 0, 0, time.UTC)}
+	page := "before\n" + begin + head + "| four | kept |\n| old | gone |\n| two | replaced |\n" + end + "between\n" +
+		saidBegin + "### two\n\n- old words\n\n### old\n\n- gone\n\n### four\n\n- kept\n\n" + saidEnd + "after\n"
+	r := result{Points: 5, Failures: 1, Took: 1499 * time.Millisecond, When: time.Date(2026, 4, 7, 6, 0, 0, 0, time.UTC),
+		Said: []string{"7 planted", "7 told"}}
 	got, err := update(page, list, "two", r)
 	want := "before\n" + begin + head + "| two | hard | 5 | 1 | 1s | 2026-04-07 | three |\n| four | kept |\n" +
-		end + "after\n"
+		end + "between\n" + saidBegin + "### two\n\n- 7 planted\n- 7 told\n\n### four\n\n- kept\n\n" + saidEnd + "after\n"
 	if err != nil || got != want {
 		t.Errorf("%v\n%s", err, got)
+	}
+	r.Said = nil
+	if got, err = update(got, list, "two", r); err != nil || strings.Contains(got, "### two") {
+		t.Errorf("old words stayed: %v\n%s", err, got)
 	}
 	if _, err := update("no marks", list, "two", r); err == nil {
 		t.Error("a page without marks was written")

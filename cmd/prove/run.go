@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -40,7 +41,22 @@ type result struct {
 	Failures int
 	Took     time.Duration
 	When     time.Time
-	Output   string // of the tests that failed
+	Output   string   // of the tests that failed
+	Said     []string // what the tests have to say beside the figures
+}
+
+// withExecutions is the scenario with so many executions of each fuzz target; 0 leaves
+// it as it is.
+func (s scenario) withExecutions(n int) scenario {
+	if n > 0 {
+		s.Tests = slices.Clone(s.Tests)
+		for i := range s.Tests {
+			if s.Tests[i].Fuzz > 0 {
+				s.Tests[i].Fuzz = n
+			}
+		}
+	}
+	return s
 }
 
 // try runs a scenario. An error is that it could not be run; that it failed is
@@ -56,6 +72,7 @@ func (s scenario) try(ctx context.Context) (result, error) {
 		sum.Points += one.Points
 		sum.Failures += one.Failures
 		sum.Output += one.Output
+		sum.Said = append(sum.Said, one.Said...)
 	}
 	sum.Took = time.Since(start)
 	return sum, nil
@@ -108,6 +125,7 @@ type event struct{ Action, Test, Output string }
 // The forms in which tests say how much they tried: package provetest's, that of
 // fuzzing and that of rapid.
 var (
+	said       = regexp.MustCompile(`prove: said=(.*)`)
 	pointsSaid = regexp.MustCompile(`prove: points=(\d+)`)
 	execsSaid  = regexp.MustCompile(`^fuzz: elapsed: .*, execs: (\d+) `)
 	rapidSaid  = regexp.MustCompile(`\[rapid\] OK, passed (\d+) tests`)
@@ -116,7 +134,8 @@ var (
 // count reads what go test -json wrote. Where no test said how much it tried, each
 // that passed is one point; one that failed counts where it has no failed part.
 func count(events io.Reader) (result, error) {
-	said, execs, passed := 0, 0, 0
+	points, execs, passed := 0, 0, 0
+	var words []string
 	failed := map[string]bool{}
 	output := map[string]string{}
 	lines := bufio.NewScanner(events)
@@ -129,7 +148,10 @@ func count(events io.Reader) (result, error) {
 		switch e.Action {
 		case "output":
 			output[e.Test] += e.Output
-			said += number(pointsSaid, e.Output) + number(rapidSaid, e.Output)
+			points += number(pointsSaid, e.Output) + number(rapidSaid, e.Output)
+			if m := said.FindStringSubmatch(e.Output); m != nil {
+				words = append(words, m[1])
+			}
 			execs = max(execs, number(execsSaid, e.Output))
 		case "pass":
 			if e.Test != "" {
@@ -139,7 +161,7 @@ func count(events io.Reader) (result, error) {
 			failed[e.Test] = true
 		}
 	}
-	r := result{Points: said + execs}
+	r := result{Points: points + execs, Said: words}
 	if r.Points == 0 {
 		r.Points = passed
 	}

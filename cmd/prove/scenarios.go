@@ -123,8 +123,9 @@ var scenarios = []scenario{
 	},
 	{
 		Name: "Sixty days of damage",
-		How:  "a random object of the vault harmed each night, in a directory and in two buckets: named, mended, restored",
-		Not:  "damage here and there in the same night",
+		How: "a random object of the vault harmed each night: named, mended, restored; and sixty days of pushes, prunes " +
+			"and verifies in a bucket whose clock goes with them",
+		Not: "damage here and there in the same night",
 		Tests: []tests{{Package: "./internal/app", Run: "^TestRigSixtyDaysOfDamage$"},
 			{Package: "./offsite", Run: "^TestRigSixtyDaysInABucket$"}},
 	},
@@ -219,11 +220,14 @@ func eachErrno(run string, packages ...string) (all []tests) {
 var fuzzed = slices.Concat(
 	fuzz("./snapshot/chroma", 100_000, "FuzzUnpickle", "FuzzMarker"),
 	fuzz("./snapshot/chroma", 20_000, "FuzzGraph"),
-	fuzz("./snapshot", 100_000, "FuzzManifest", "FuzzMetadata"),
+	fuzz("./snapshot", 100_000, "FuzzManifest", "FuzzMetadata", "FuzzParseStamp"),
 	fuzz("./offsite", 100_000, "FuzzPolicyDocument", "FuzzTrashMarkers", "FuzzManifest", "FuzzRuns", "FuzzSums",
 		"FuzzVaultInfo"),
 	fuzz("./offsite", 5_000, "FuzzPackStream"),
-	fuzz("./offsite/s3", 100_000, "FuzzListing"),
+	fuzz("./offsite/s3", 100_000, "FuzzListing", "FuzzParseURL"),
+	fuzz("./scheduler", 100_000, "FuzzParse"),
+	fuzz("./internal/setup", 100_000, "FuzzHostDocument"),
+	fuzz("./internal/web", 100_000, "FuzzRequest"),
 	fuzz("./restore", 100_000, "FuzzJournal"),
 	fuzz("./crypt", 100_000, "FuzzVerify", "FuzzParseRecipients"),
 	fuzz("./internal/config", 100_000, "FuzzParse"),

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/atocore/atobackupd/internal/provetest"
 	"github.com/atocore/atobackupd/offsite"
 )
 
@@ -53,7 +54,8 @@ func TestRigSixtyDaysOfDamage(t *testing.T) {
 		t.Errorf("at the end: %v, %v", err, doc.Findings)
 	}
 	h.wantWhole(a)
-	t.Logf("harmed: %v; %d snapshots came back", kinds, len(h.stamps))
+	provetest.Say(t, "harmed objects by their directory: %v; snapshots restored in the end: %d", kinds, len(h.stamps))
+	provetest.Points(t, 60)
 }
 
 // needed names what the newest push of each stamp needs. The objects of a push in

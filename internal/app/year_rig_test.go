@@ -161,13 +161,14 @@ func liveThrough(t *testing.T, disks string, days int) {
 	}
 	y.wantAll(a)
 	y.must(a.Close())
-	t.Logf("the most in the first half of the year: %+v; in the second: %+v", early, late)
+	y.counts[falselyTold] += 0 // it is said that there were none
+	provetest.Say(t, "The most in the first half of the year: %+v; in the second: %+v.", early, late)
 	if late.files > early.files+2 || late.goroutines > early.goroutines+2 ||
 		late.anonymous > early.anonymous*5/4+4096 || late.vault > early.vault*2 && late.vault > 8<<20 {
 		t.Error("that is not flat")
 	}
 	for _, what := range slices.Sorted(maps.Keys(y.counts)) {
-		t.Logf("%4d %s", y.counts[what], what)
+		provetest.Say(t, "%s: %d", what, y.counts[what])
 	}
 	provetest.Points(t, days)
 }

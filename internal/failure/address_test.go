@@ -12,6 +12,10 @@ func TestPublicURL(t *testing.T) {
 		"http://user:hunter2@host/health":           "http://host/health",
 		"https://host/health?token=hunter2#hunter2": "https://host/health?…",
 		"http://host:hunter2/":                      "…",
+		"user:hunter2@host/bucket":                  "…@host/bucket",
+		"s3+https:user:hunter2@host/bucket":         "…@host/bucket",
+		"/://user:hunter2@host/bucket":              "…@host/bucket",
+		"http://a://user:hunter2@host/bucket":       "…@host/bucket",
 		"":                                          "",
 	} {
 		if got := PublicURL(address); got != want {

@@ -3,8 +3,10 @@
 package provetest
 
 import (
+	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 )
 
@@ -13,6 +15,13 @@ import (
 func Points(t testing.TB, points int) {
 	t.Helper()
 	t.Logf("prove: points=%d", points)
+}
+
+// Say logs a sentence that belongs to what a test proved: what was planted, and what
+// came of it. It stands below the table of docs/testing.md.
+func Say(t testing.TB, format string, a ...any) {
+	t.Helper()
+	t.Logf("prove: said=%s", strings.Join(strings.Fields(fmt.Sprintf(format, a...)), " "))
 }
 
 // Rounds returns how often to try: few times in a plain run of the tests, and as

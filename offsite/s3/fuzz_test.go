@@ -80,3 +80,24 @@ func FuzzListing(f *testing.F) {
 		}
 	})
 }
+
+// FuzzParseURL: whatever is taken for the address of a bucket passes its checks, and a
+// key that somebody wrote into it is said by no error.
+func FuzzParseURL(f *testing.F) {
+	for _, rest := range []string{"host/bucket", "host:9000/bucket/a/b?region=eu", "[::1]/bucket", "/bucket", "host/b",
+		"host/bucket/../x", "host/bucket?region=a&x=1", "host/bucket#x", "%zz/bucket", "host:port/bucket", "a@b@host/bucket"} {
+		f.Add("s3+https", rest)
+		f.Add("s3+http", rest)
+		f.Add("https", rest)
+	}
+	const secret = "wJalrXUtnFEMI"
+	f.Fuzz(func(t *testing.T, scheme, rest string) {
+		if c, err := ParseURL(scheme + "://" + rest); err == nil && c.check() != nil {
+			t.Errorf("%+v: %v", c, c.check())
+		}
+		c, err := ParseURL(scheme + "://key:" + secret + "@" + rest)
+		if err == nil || strings.Contains(err.Error(), secret) {
+			t.Errorf("%+v, %v", c, err)
+		}
+	})
+}
