@@ -20,13 +20,14 @@ import (
 // Everything that this program makes in staging/ has a name that nobody else
 // makes: a sweep removes these and nothing but these.
 //
-//	20260407T060000Z.3141592653          a take, and .link beside it for a moment
+//	20260407T060000Z.3141592653          a take, and .link or .clone beside it for a moment
 //	20260407T060000Z.prune-3141592653    a snapshot that is being removed
 //	20260407T060000Z.healing, .metadata  a file of a snapshot that is being repaired
 //	atobackupd-drill-…-3141592653        scratch space, see Scratch
 //	.atobackupd.json.3141592653          a document before it is renamed into place
-var stagedName = regexp.MustCompile(`^(?:[0-9]{8}T[0-9]{6}Z\.(?:(?:prune-)?[0-9]+(?:\.link)?|healing|metadata)` +
-	`|atobackupd-[a-z].*-[0-9]+|\.(?:backup-metadata|atobackupd|findings)\.json\.[0-9]+)$`)
+var stagedName = regexp.MustCompile(`^(?:` +
+	`[0-9]{8}T[0-9]{6}Z\.(?:(?:prune-)?[0-9]+(?:\.(?:link|clone))?|healing|metadata)|` +
+	`atobackupd-[a-z].*-[0-9]+|\.(?:backup-metadata|atobackupd|findings)\.json\.[0-9]+)$`)
 
 // Scratch makes a new directory in staging/ for a piece of work named by
 // purpose, such as "drill". Whoever makes it removes it; after a crash the next

@@ -18,7 +18,8 @@ import (
 func TestSweepTakesOnlyItsOwn(t *testing.T) {
 	in := install(t)
 	ours := []string{
-		"20260407T060000Z.3141592653", "20260407T060000Z.3141592653.link", "20260407T060000Z.prune-27182",
+		"20260407T060000Z.3141592653", "20260407T060000Z.3141592653.link", "20260407T060000Z.3141592653.clone",
+		"20260407T060000Z.prune-27182",
 		"20260407T060000Z.healing", "20260407T060000Z.metadata", "atobackupd-drill-20260407T060000Z-99",
 		"atobackupd-from-laptop-7",
 		".atobackupd.json.42", ".backup-metadata.json.42",
