@@ -230,6 +230,19 @@ func (b *rebuilder) makeBase(ctx context.Context, index int, e *FileEntry, sourc
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
+	if err := b.unpatch(f, index, e); err != nil {
+		return err
+	}
+	// A base file that a power cut takes costs a new base; one whose pages it takes
+	// looks rotten.
+	return fsx.Sync(f)
+}
+
+// unpatch XORs the patched pages of a copy of a file back.
+func (b *rebuilder) unpatch(f *os.File, index int, e *FileEntry) error {
+	if err := fsx.Announce(fsx.OpWrite, f.Name()); err != nil {
+		return err
+	}
 	buf := make([]byte, chunkPages*PageSize)
 	var page [PageSize]byte
 	for r := range b.patches.within(index, 0, pages(e.Size)) {

@@ -2,8 +2,10 @@ package offsite_test
 
 import (
 	"path/filepath"
+	"strings"
 	"testing"
 
+	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/offsite"
 )
 
@@ -24,6 +26,13 @@ func TestRebuildGoesOnWithADaysBytes(t *testing.T) {
 	r.check(err)
 	o := offsite.PullOptions{Identities: r.identities, Signers: r.signers()}
 	r.stateDir, r.baseDir = t.TempDir(), t.TempDir()
+	last := make(map[string]fsx.Op) // what was done last to each base file
+	defer fsx.Observe(func(op fsx.Op, path string) error {
+		if strings.HasPrefix(path, r.baseDir) {
+			last[path] = op
+		}
+		return nil
+	})()
 	list := survey.NewestFullAndNewest(today.Info.Stamp.Time())
 	if len(list) != 2 || list[0].Stamp != stampOf(1) || list[1].Stamp != stampOf(2) {
 		t.Fatalf("%+v", list)
@@ -33,6 +42,18 @@ func TestRebuildGoesOnWithADaysBytes(t *testing.T) {
 		r.check(r.vault.Pull(t.Context(), stored, dir, o))
 		r.check(r.vault.Rebuild(t.Context(), stored, dir, o, offsite.RebuildOptions{
 			StateDir: offsite.StateDir(r.stateDir, "laptop"), BaseDir: r.baseDir, Recipients: r.recipients}))
+	}
+	copies := 0
+	for path, op := range last {
+		if op == fsx.OpWrite {
+			t.Errorf("%s is not flushed", path)
+		}
+		if op == fsx.OpSync {
+			copies++
+		}
+	}
+	if copies == 0 {
+		t.Errorf("no base file differs from its snapshot's: %v", last)
 	}
 	pushed := r.push(today)
 	if pushed.Base || pushed.Bytes > first.Bytes/5 || len(pushed.Warnings) > 0 {
