@@ -2,7 +2,10 @@ package app
 
 import (
 	"path/filepath"
+	"time"
 
+	"github.com/atocore/atobackupd/internal/fsx"
+	"github.com/atocore/atobackupd/offsite"
 	"github.com/atocore/atobackupd/restore"
 	"github.com/atocore/atobackupd/snapshot/chroma"
 )
@@ -13,8 +16,11 @@ func (a *App) CheckNoPendingRestore() error {
 	return restore.Place{StateDir: a.Config.StateDir, BackupDir: a.Config.Backup.Dir}.RefusePending()
 }
 
+// tempsKept is how long a temporary is left alone: longer than anybody writes one.
+const tempsKept = time.Hour
+
 // Sweep undoes what interrupted runs left: an application that is still frozen,
-// subvolume snapshots, and what lies in staging/. The caller holds the main
+// subvolume snapshots, what lies in staging/, and documents that were not finished. The caller holds the main
 // lock. While a restore is unfinished nothing is removed: what it fetched from a
 // vault lies there, and finishing it needs that. What cannot be removed, such as
 // another user's directory, is told and stays: it must not keep snapshots from
@@ -34,6 +40,25 @@ func (a *App) Sweep() {
 	}
 	if err != nil {
 		a.Options.Log.Warn("what an interrupted run left could not be removed: remove it as root", "error", err)
+	}
+	a.sweepTemps()
+}
+
+// sweepTemps removes the documents in the directories of this program that somebody was
+// killed over while he wrote them.
+func (a *App) sweepTemps() {
+	dirs := []string{a.Config.StateDir, a.Config.Backup.Dir}
+	for _, t := range a.Config.Offsite {
+		dirs = append(dirs, offsite.StateDir(a.Config.StateDir, t.Name))
+	}
+	for _, dir := range dirs {
+		removed, err := fsx.RemoveTemps(dir, time.Now().Add(-tempsKept))
+		for _, path := range removed {
+			a.Options.Log.Info("removed a document that an interrupted run had not finished", "path", path)
+		}
+		if err != nil {
+			a.Options.Log.Warn("what an interrupted run had not finished could not be removed", "error", err)
+		}
 	}
 }
 

@@ -59,6 +59,29 @@ func TestPendingRestoreHoldsTheJobs(t *testing.T) {
 	}
 }
 
+// A process that is killed while it writes a document leaves a temporary. The next
+// take removes it once nobody can be writing it.
+func TestSweepRemovesTemporaries(t *testing.T) {
+	t.Parallel()
+	h, a, _ := newOpened(t, "")
+	hours := map[string]time.Duration{
+		"state/.life.json.123": 0, "state/.published.json.456": 2, "backups/.findings.json.789": 2,
+	}
+	for name, age := range hours {
+		h.write(name, "{}")
+		when := time.Now().Add(-age * time.Hour)
+		if err := os.Chtimes(h.path(name), when, when); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.backup(a)
+	for name, age := range hours {
+		if _, err := os.Lstat(h.path(name)); (err == nil) != (age == 0) {
+			t.Errorf("%s, %d hours old: %v", name, age, err)
+		}
+	}
+}
+
 // A sweep removes only what this program makes, and names the rest.
 func TestSweepNamesStrangers(t *testing.T) {
 	t.Parallel()

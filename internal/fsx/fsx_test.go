@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/atocore/atobackupd/internal/forktest"
 	"github.com/atocore/atobackupd/internal/fsx"
@@ -101,6 +102,50 @@ func TestWriteFileVia(t *testing.T) {
 	defer stop()
 	if err := fsx.WriteFileVia(temp, filepath.Join(dir, "doc"), []byte("newer"), 0o600); err != nil ||
 		content(t, filepath.Join(dir, "doc")) != "newer" {
+		t.Error(err)
+	}
+}
+
+// What WriteFile leaves when it is killed goes, unless somebody may be writing it; and
+// nothing else goes.
+func TestRemoveTemps(t *testing.T) {
+	dir := t.TempDir()
+	now := time.Now()
+	old := func(path string) {
+		if err := os.Chtimes(path, now.Add(-2*time.Hour), now.Add(-2*time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	temp := func(pattern string) string {
+		f, err := fsx.CreateTemp(dir, pattern, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		return f.Name()
+	}
+	young := temp(".doc.*")
+	gone := []string{temp(".doc.json.*"), write(t, filepath.Join(dir, ".journal.json.jpasglxxz7"), "x")}
+	for _, path := range gone {
+		old(path)
+	}
+	for _, name := range []string{"doc.json.123", ".lock", ".doc.json", "doc", ".5"} {
+		old(write(t, filepath.Join(dir, name), "x"))
+	}
+	if err := os.Symlink("doc", filepath.Join(dir, ".link.123")); err != nil {
+		t.Fatal(err)
+	}
+	removed, err := fsx.RemoveTemps(dir, now.Add(-time.Hour))
+	slices.Sort(removed)
+	slices.Sort(gone)
+	if err != nil || !slices.Equal(removed, gone) {
+		t.Errorf("removed %q, not %q: %v", removed, gone, err)
+	}
+	const want = ".\n.5\n.doc.json\n.link.123\n.lock\ndoc\ndoc.json.123\n"
+	if err := os.Remove(young); err != nil || fsxtest.Tree(t, dir) != want {
+		t.Errorf("%v, left\n%s", err, fsxtest.Tree(t, dir))
+	}
+	if _, err := fsx.RemoveTemps(filepath.Join(dir, "none"), now); err != nil {
 		t.Error(err)
 	}
 }

@@ -1,9 +1,13 @@
 package fsx
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
+	"time"
 )
 
 // WriteFile replaces path by data, atomically and durably. A reader sees the
@@ -71,4 +75,53 @@ func Create(path string, perm os.FileMode) (*os.File, error) {
 		return nil, err
 	}
 	return os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
+}
+
+// tempName matches what WriteFile, and that of package tree, call a temporary.
+var tempName = regexp.MustCompile(`^\..+\.([0-9]+|[a-z2-7]{10})$`)
+
+// RemoveTemps removes the temporaries in dir that WriteFile left when it was killed:
+// those that nobody has written since a time, for a younger one may belong to a process
+// that is at work.
+func RemoveTemps(dir string, since time.Time) (removed []string, err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, ignoreMissing(err)
+	}
+	for _, entry := range entries {
+		if !entry.Type().IsRegular() || !tempName.MatchString(entry.Name()) {
+			continue
+		}
+		path := filepath.Join(dir, entry.Name())
+		gone, err := removeUntouched(path, since)
+		if err != nil {
+			return removed, err
+		}
+		if gone {
+			removed = append(removed, path)
+		}
+	}
+	return removed, nil
+}
+
+func removeUntouched(path string, since time.Time) (gone bool, err error) {
+	info, err := os.Lstat(path)
+	if err != nil || !info.ModTime().Before(since) {
+		return false, ignoreMissing(err)
+	}
+	if err := announce(OpRemove, path); err != nil {
+		return false, err
+	}
+	if err := os.Remove(path); err != nil {
+		return false, ignoreMissing(err)
+	}
+	return true, nil
+}
+
+// ignoreMissing returns nil for what somebody else has removed meanwhile.
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
