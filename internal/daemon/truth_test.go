@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -60,6 +61,7 @@ type world struct {
 	encryption config.Encryption
 	good       string
 	held       *fsx.Lock
+	pulsing    sync.Mutex
 	hangs      bool // the scheduler's loop makes no progress
 	broken     bool // not even a look can go well
 }
@@ -115,7 +117,11 @@ func (w *world) wake() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.app.SetPulse(func(leg string, b notify.Beat) { w.pulse = append(w.pulse, leg+" "+string(b.Signal)) })
+	w.app.SetPulse(func(leg string, b notify.Beat) {
+		w.pulsing.Lock() // targets are served side by side
+		defer w.pulsing.Unlock()
+		w.pulse = append(w.pulse, leg+" "+string(b.Signal))
+	})
 }
 
 // sleepDaemon ends the daemon.
