@@ -43,6 +43,9 @@ type Vault struct {
 // ErrNoVault is the error of OpenVault where there is none.
 var ErrNoVault = errors.New("there is no vault.json")
 
+// ErrNewerVault is wrapped by the error about a vault that a newer program has written.
+var ErrNewerVault = errors.New("a newer atobackupd wrote it")
+
 // OpenVault reads vault.json. Where there is none the error wraps ErrNoVault.
 // What it says is not proven: the caller compares it with what was pinned.
 func OpenVault(ctx context.Context, remote Remote) (*Vault, error) {
@@ -101,13 +104,17 @@ func parseVaultInfo(data []byte) (info VaultInfo, err error) {
 	if err := json.Unmarshal(data, &info); err != nil {
 		return info, mismatch(err, "")
 	}
+	if info.Format == FormatName && info.Version > FormatVersion {
+		return info, mismatch(fmt.Errorf("%w: version %d, this program knows version %d", ErrNewerVault, info.Version,
+			FormatVersion), "use a newer atobackupd; where none ever wrote there: atobackupd vault init")
+	}
 	if info.Format != FormatName || info.Version != FormatVersion {
 		return info, mismatch(
 			fmt.Errorf(
 				"format %q version %d, this program knows %q version %d", info.Format, info.Version, FormatName,
 				FormatVersion,
 			),
-			"use a newer atobackupd",
+			"",
 		)
 	}
 	if info.Signer, err = crypt.ParseSigner(info.Signer); err == nil {

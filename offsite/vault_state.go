@@ -153,6 +153,8 @@ func OpenPinned(ctx context.Context, remote Remote, state *State, create VaultIn
 				"it is made anew by: atobackupd vault init --target "+filepath.Base(filepath.Dir(state.path)))
 		}
 		return nil, MissingVault(state)
+	case errors.Is(err, ErrNewerVault) && !repin: // whatever else is new in it would be lost
+		return nil, err
 	case err != nil && (repin || !errors.Is(err, ErrNoVault)) && state.holds(ctx, remote, create.Signer):
 		// Nobody else has signed what lies there: only vault.json is damaged.
 		if v, err = remakeVault(ctx, remote, state, create); err != nil {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -293,6 +294,44 @@ func TestPinnedVault(t *testing.T) {
 	r.check(open(empty, state(), r.create(), true))
 	if got := state().VaultID; got == id || got == "" {
 		t.Errorf("init pinned %q", got)
+	}
+}
+
+// A vault that a newer program has written is left as it is, whatever proves it ours;
+// one whose vault.json is damaged is given another.
+func TestNewerVaultIsLeftAlone(t *testing.T) {
+	r := newRig(t)
+	state, err := offsite.LoadState(r.stateDir, "laptop")
+	r.check(err)
+	r.check(state.RecordPush(r.push(r.snapshot(stampOf(0), nil))))
+	name := filepath.Join(r.root, "vault.json")
+	sound, err := os.ReadFile(name)
+	r.check(err)
+	newer := bytes.Replace(sound, []byte(`"version": 1`), []byte(`"version": 2`), 1)
+	damaged := bytes.Replace(sound, []byte("atobackup-vault"), []byte("atobackup-vaulT"), 1)
+	for _, c := range []struct {
+		what  string
+		text  []byte
+		repin bool
+		left  []byte
+	}{
+		{"newer", newer, false, newer},
+		{"newer, by init", newer, true, sound},
+		{"damaged", damaged, false, sound},
+	} {
+		r.check(os.WriteFile(name, c.text, 0o600))
+		remote, err := dir.Open(r.root, tree.Trusted(""))
+		r.check(err)
+		_, err = offsite.OpenPinned(context.Background(), remote, state, r.create(), c.repin)
+		if refused := errors.Is(err, offsite.ErrNewerVault); refused != bytes.Equal(c.left, newer) || err != nil && !refused {
+			t.Errorf("%s: %v", c.what, err)
+		}
+		r.check(remote.Close())
+		left, err := os.ReadFile(name)
+		r.check(err)
+		if version := regexp.MustCompile(`"version": \d`); !bytes.Equal(version.Find(left), version.Find(c.left)) {
+			t.Errorf("%s: vault.json became %s", c.what, left)
+		}
 	}
 }
 
