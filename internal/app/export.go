@@ -76,7 +76,9 @@ func (a *App) Export(ctx context.Context, r ExportRequest) (doc Exported, err er
 		err = e.file(ctx, r.To, r.Force)
 	}
 	if err != nil {
-		return doc, exportFailure(snap.Stamp, r.To, err)
+		err = exportFailure(snap.Stamp, r.To, err)
+		a.confirmRead(ctx, snap.Stamp, err)
+		return doc, err
 	}
 	return Exported{
 		Stamp: snap.Stamp, Path: r.To, Bytes: e.written, SHA256: hex.EncodeToString(e.hash.Sum(nil)), Files: e.files,

@@ -45,6 +45,7 @@ func (a *App) Dump(
 		return f, "", err
 	}
 	defer release()
+	defer func() { a.confirmRead(ctx, snap.Stamp, err) }()
 	if f, err = fileOf(ctx, snap, what); err != nil {
 		return f, snap.Stamp, err
 	}

@@ -59,6 +59,23 @@ func (a *App) confirmDamage(ctx context.Context, stamp snapshot.Stamp, err error
 	}
 }
 
+// confirmRead is confirmDamage for a command that only looks: what it stumbled over is
+// written down by an installation that is opened once more, where this process may.
+func (a *App) confirmRead(ctx context.Context, stamp snapshot.Stamp, err error) {
+	if failure.KindOf(err) != failure.Invalid || ctx.Err() != nil {
+		return
+	}
+	options := a.Options
+	options.ReadOnly = false
+	writing, openErr := Open(ctx, a.Config, options)
+	if openErr != nil {
+		a.Options.Log.Error("that a snapshot may be damaged could not be written down", "stamp", stamp, "error", openErr)
+		return
+	}
+	defer writing.Close()
+	writing.confirmDamage(ctx, stamp, err)
+}
+
 // confirmRotten reads the snapshots again that share a file which a push found rotten.
 func (a *App) confirmRotten(ctx context.Context, baseDir string, files []offsite.BaseFile) {
 	var list []snapshot.Snapshot
