@@ -50,6 +50,14 @@ var scenarios = []scenario{
 		Tests: []tests{{Package: "./cmd/atobackupd", Run: "^TestSweepKilled$", Env: rounds("30")}},
 	},
 	{
+		Name: "The whole program, power cut",
+		How: "the disk caught at system calls all over the same jobs and once each has ended, and mounted anew (ext4, " +
+			"xfs, btrfs): as above, and what the job had said is there, byte for byte",
+		Not: "disks that lie about a flush, or that reorder what was sent to them and not flushed",
+		Tests: []tests{{Package: "./cmd/atobackupd", Run: "^TestSweepPowerCut$", Env: rounds("8"),
+			Args: []string{"-test.parallel=3"}}},
+	},
+	{
 		Name: "The whole program, failing",
 		How: "EIO, ENOSPC, EACCES and EDQUOT of system calls all over the same jobs, SQLite's own calls too; " +
 			"then done again",
