@@ -62,6 +62,33 @@ func (w openFiles) addLive(live Live, chroma bool) {
 	}
 }
 
+// addWork adds every file in the workspaces of a restore.
+func (w openFiles) addWork(s *session) {
+	for _, t := range s.Sets {
+		what := "database"
+		if t.Whole {
+			what = snapshot.Chroma
+		}
+		w.addTree(what, t.Work)
+	}
+}
+
+// strandedUse returns an error of the given cause when a process has a file open that
+// the exchange moved: the service was started in the middle of it, and would go on
+// with files that nobody sees any more.
+func (s *session) strandedUse(cause error) error {
+	if s.Force {
+		return nil
+	}
+	w := openFiles{}
+	w.addWork(s)
+	found, _, err := w.processes()
+	if err != nil || len(found) == 0 {
+		return err
+	}
+	return fmt.Errorf("%w: %w: stop it", cause, openIn(found[0]))
+}
+
 // processes finds the other processes that have a watched file open or mapped, by
 // device and inode, so that a container's own path to it makes no difference.
 // hidden counts the processes that this one may not look into.
@@ -223,13 +250,7 @@ func (s *session) recheckUnused(ctx context.Context, healthURL string, force boo
 	}
 	w := openFiles{}
 	w.addLive(s.Live, !s.NoChroma)
-	for _, t := range s.Sets {
-		what := "database"
-		if t.Whole {
-			what = snapshot.Chroma
-		}
-		w.addTree(what, t.Work)
-	}
+	w.addWork(s)
 	use, err := w.firstUse(ctx, healthURL)
 	if err != nil {
 		return err

@@ -76,10 +76,18 @@ func (r *Request) managed(ctx context.Context, s *session, res *Result) error {
 	if err := r.stop(ctx); err != nil {
 		return errors.Join(r.notRestored("the service was not stopped", err), s.discard(), r.startAgain(always))
 	}
-	if err := r.waitFree(ctx); err != nil {
+	if err := r.waitFree(ctx, s); err != nil {
 		return errors.Join(err, s.discard(), r.startAgain(always))
 	}
-	if err := s.swap(ctx, always); err != nil {
+	err := s.swap(ctx, always)
+	if errors.Is(err, errOldInUse) {
+		s.warnStarted()
+		err = r.whileStopped(always, s, func() error { return s.exchange(always) })
+		if err != nil {
+			return s.stuck(err)
+		}
+	}
+	if err != nil {
 		if s.Phase == PhaseSwapping {
 			// Between old and new: no service must see it.
 			return errors.Join(err, r.isDown())
@@ -89,7 +97,7 @@ func (r *Request) managed(ctx context.Context, s *session, res *Result) error {
 	if err := s.enter(PhaseChecking); err != nil {
 		return errors.Join(s.undo(always, err), r.startAgain(always))
 	}
-	err := r.runs(always, ctx)
+	err = r.runs(always, ctx)
 	if err == nil {
 		return s.settle(ctx, r.Store, r.PreSnapshot, res)
 	}
@@ -99,6 +107,28 @@ func (r *Request) managed(ctx context.Context, s *session, res *Result) error {
 			Err: errors.New("interrupted while the restored service was being checked; it was left restored")})
 	}
 	return r.rollBack(always, s, res, err)
+}
+
+// whileStopped stops the service and has do move files, and does so again when
+// somebody started the service in the middle.
+func (r *Request) whileStopped(ctx context.Context, s *session, do func() error) error {
+	for tries := 3; ; tries-- {
+		err := r.stop(ctx)
+		if err == nil {
+			err = r.waitFree(ctx, s)
+		}
+		if err == nil {
+			err = do()
+		}
+		if tries == 1 || !errors.Is(err, errOldInUse) && !errors.Is(err, errNewInUse) {
+			return err
+		}
+		s.warnStarted()
+	}
+}
+
+func (s *session) warnStarted() {
+	s.warn("the service was started by somebody else while its store was being exchanged: it was stopped again")
 }
 
 func (r *Request) notRestored(what string, err error) error {
@@ -119,15 +149,33 @@ func (s *session) swap(ctx, always context.Context) error {
 	}
 	err := s.enter(PhaseSwapping)
 	if err == nil {
-		err = s.forward(always)
+		err = s.exchange(always)
 	}
-	if err == nil {
-		err = s.confirm()
+	if errors.Is(err, errOldInUse) {
+		return s.stuck(err)
 	}
 	if err != nil {
 		return s.undo(always, err)
 	}
 	return nil
+}
+
+// What a service that was started in the middle of an exchange has open.
+var (
+	errOldInUse = errors.New("the service was started in the middle, and has replaced files open")
+	errNewInUse = errors.New("the service was started in the middle, and has files open that were taken away again")
+)
+
+// exchange brings every set to all new, and looks that it is, and that nobody goes on
+// with what was there before.
+func (s *session) exchange(ctx context.Context) error {
+	if err := s.forward(ctx); err != nil {
+		return err
+	}
+	if err := s.confirm(); err != nil {
+		return err
+	}
+	return s.strandedUse(errOldInUse)
 }
 
 // confirm looks that what was put in place is there. Its bytes were proven when
@@ -181,6 +229,9 @@ func (s *session) takeBack(ctx context.Context) error {
 		err = s.back(ctx)
 	}
 	if err == nil {
+		err = s.strandedUse(errNewInUse)
+	}
+	if err == nil {
 		err = s.enter(PhaseAborted)
 	}
 	if err != nil {
@@ -198,13 +249,7 @@ func (r *Request) rollBack(ctx context.Context, s *session, res *Result, cause e
 	}
 	r.Progress.Tell("roll back", 0, 0)
 	res.nothingRestored()
-	err := r.stop(ctx)
-	if err == nil {
-		err = r.waitFree(ctx)
-	}
-	if err == nil {
-		err = s.takeBack(ctx)
-	}
+	err := r.whileStopped(ctx, s, func() error { return s.takeBack(ctx) })
 	if err != nil {
 		return fail(fmt.Errorf("the restored service is not well (%w), and the roll-back failed: %w", cause, err),
 			"remove the cause, keep the service stopped, and finish the roll-back with `atobackupd restore --abort`")

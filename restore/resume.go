@@ -85,10 +85,24 @@ func (o ResumeOptions) end(ctx context.Context, end func(*resumption, context.Co
 	s.NoPreSnapshot = s.NoPreSnapshot || o.NoPreSnapshot
 	res.Stamp, res.Source, res.PreRestoreSnapshot = string(j.Stamp), j.Source, j.PreRestoreSnapshot
 	defer func() { res.Warnings = append(res.Warnings, s.warnings...) }()
-	if err := end(&resumption{session: s, o: o, res: &res}, ctx); err != nil {
-		return res, err
+	r := &resumption{session: s, o: o, res: &res}
+	stood := j.Phase
+	if err = end(r, ctx); failure.KindOf(err) != failure.Refused {
+		r.warnStopped(ctx, stood)
 	}
-	return res, nil
+	return res, err
+}
+
+// warnStopped tells that the service was stopped for the restore, which may have been
+// killed before it started it again. stood is the phase that it was killed in.
+func (r *resumption) warnStopped(ctx context.Context, stood Phase) {
+	switch {
+	case !r.Managed:
+	case r.o.HealthURL == "" || !listening(ctx, r.o.HealthURL):
+		r.warn("the service had been stopped for this restore: start it")
+	case stood == PhaseStaging: // and the stop command may not have ended with it
+		r.warn("the service may be being stopped for this restore: see that it runs")
+	}
 }
 
 // finish goes forward from where the journal says.
@@ -104,9 +118,9 @@ func (r *resumption) finish(ctx context.Context) error {
 			return r.stuck(errNoWorkspace) // going forward with the others would make half a store
 		}
 		always := context.WithoutCancel(ctx)
-		err := r.forward(always)
-		if err == nil {
-			err = r.confirm()
+		err := r.exchange(always)
+		if errors.Is(err, errOldInUse) {
+			return r.stuck(err)
 		}
 		if err != nil {
 			return r.undo(always, err)
@@ -157,9 +171,6 @@ func (r *resumption) abort(ctx context.Context) error {
 func (r *resumption) openUnused(ctx context.Context) error {
 	if err := r.recheckUnused(ctx, r.o.HealthURL, r.o.Force); err != nil {
 		return err
-	}
-	if r.Managed {
-		r.warn("the service had been stopped for this restore: start it")
 	}
 	if err := r.openSets(); err != nil && !errors.Is(err, errNoWorkspace) {
 		return r.stuck(err)
@@ -247,9 +258,6 @@ func (r *resumption) stageAgain(ctx context.Context) error {
 	o := r.o
 	if err := r.recheckUnused(ctx, o.HealthURL, o.Force); err != nil {
 		return err
-	}
-	if r.Managed {
-		r.warn("the service had been stopped for this restore: start it")
 	}
 	again := Request{
 		Options:        r.Options,

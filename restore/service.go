@@ -39,22 +39,70 @@ func orDefault(d, otherwise time.Duration) time.Duration {
 	return otherwise
 }
 
+// stopPatience is how long an interruption waits for the end of the stop command:
+// longer than the grace that Docker gives a container.
+const stopPatience = 30 * time.Second
+
+// stop runs the stop command. An interruption lets it end: Docker goes on stopping
+// for a command that was killed, moments later and behind whoever has started the
+// service again.
 func (r *Request) stop(ctx context.Context) error {
 	r.Progress.Tell("stop the service", 0, 0)
-	return r.Service.command(ctx, "restore.stop_command", r.Service.Stop)
+	stopping, cancel := outlasting(ctx, stopPatience)
+	defer cancel()
+	if err := r.Service.command(stopping, "restore.stop_command", r.Service.Stop); err != nil {
+		return err
+	}
+	return ctx.Err()
 }
 
-func (r *Request) startAgain(ctx context.Context) error {
-	r.Progress.Tell("start the service", 0, 0)
-	if err := r.Service.command(ctx, "restore.start_command", r.Service.Start); err != nil {
-		return &failure.Error{
-			Op:      "restore",
-			Subject: string(r.Stamp),
-			Err:     fmt.Errorf("THE SERVICE IS DOWN: it could not be started: %w", err),
-			Hint:    "start it by hand: " + strings.Join(r.Service.Start, " "),
+// outlasting returns a context that is cancelled some time after ctx is.
+func outlasting(ctx context.Context, by time.Duration) (context.Context, context.CancelFunc) {
+	later, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		if pause(later, by) == nil {
+			cancel()
 		}
+	})
+	return later, func() { stop(); cancel() }
+}
+
+func (r *Request) start(ctx context.Context) error {
+	r.Progress.Tell("start the service", 0, 0)
+	err := r.Service.command(ctx, "restore.start_command", r.Service.Start)
+	if err == nil {
+		return nil
 	}
-	return nil
+	what := "THE SERVICE IS DOWN: it could not be started"
+	if listening(ctx, r.HealthURL) { // it was never stopped
+		what = "the service answers, although it could not be started"
+	}
+	return &failure.Error{
+		Op:      "restore",
+		Subject: string(r.Stamp),
+		Err:     fmt.Errorf("%s: %w", what, err),
+		Hint:    "start it by hand: " + strings.Join(r.Service.Start, " "),
+	}
+}
+
+// startAgain starts the service on the store that it had, and tells when it is not
+// well there.
+func (r *Request) startAgain(ctx context.Context) error {
+	if err := r.start(ctx); err != nil {
+		return err
+	}
+	ctx, cancel := r.inTime(ctx)
+	defer cancel()
+	err := r.waitHealthy(ctx)
+	if err == nil {
+		return nil
+	}
+	return &failure.Error{
+		Op:      "restore",
+		Subject: string(r.Stamp),
+		Err:     fmt.Errorf("the service was started again, and is not well: %w", err),
+		Hint:    "see that it runs: " + strings.Join(r.Service.Start, " "),
+	}
 }
 
 // isDown says that the service was left stopped.
@@ -67,8 +115,9 @@ func (r *Request) isDown() error {
 	}
 }
 
-// waitFree waits until no other process has a file of the store open.
-func (r *Request) waitFree(ctx context.Context) error {
+// waitFree waits until no other process has a file of the store open, or one that
+// s has moved.
+func (r *Request) waitFree(ctx context.Context, s *session) error {
 	if r.Force {
 		return nil
 	}
@@ -77,6 +126,7 @@ func (r *Request) waitFree(ctx context.Context) error {
 	for {
 		w := openFiles{}
 		w.addLive(r.Live, !r.NoChroma)
+		w.addWork(s)
 		use, err := w.firstUse(ctx, r.HealthURL)
 		if err != nil {
 			return r.notRestored("the service was stopped", err)
@@ -96,10 +146,10 @@ func (r *Request) waitFree(ctx context.Context) error {
 // runs starts the service, which is not cancelled any more, and finds out whether
 // it is well.
 func (r *Request) runs(always, ctx context.Context) error {
-	if err := r.startAgain(always); err != nil {
+	if err := r.start(always); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, orDefault(r.Service.HealthTimeout, defaultHealthTimeout), errNotInTime)
+	ctx, cancel := r.inTime(ctx)
 	defer cancel()
 	if err := r.waitHealthy(ctx); err != nil {
 		return err
@@ -110,6 +160,11 @@ func (r *Request) runs(always, ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// inTime bounds how long the service may take to be well.
+func (r *Request) inTime(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, orDefault(r.Service.HealthTimeout, defaultHealthTimeout), errNotInTime)
 }
 
 var errNotInTime = errors.New("not within restore.health_timeout")
@@ -157,6 +212,8 @@ func (s *Service) command(ctx context.Context, name string, argv []string) (err 
 	c.Stdout, c.Stderr = output, output
 	// A group of its own: Ctrl-C on our terminal must not kill it half-way.
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// And what it has started itself ends with it: docker leaves the work to a plugin.
+	c.Cancel = func() error { return syscall.Kill(-c.Process.Pid, syscall.SIGKILL) }
 	err = c.Run()
 	if err == nil {
 		return nil

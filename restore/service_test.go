@@ -478,3 +478,154 @@ func TestChecks(t *testing.T) {
 		}
 	}
 }
+
+// An interruption lets the stop command end: what it had begun to stop would go down
+// behind the start that follows.
+func TestInterruptedWhileStopping(t *testing.T) {
+	t.Parallel()
+	s := fullScene(t)
+	in := newStandIn(t, s, func(*standIn) {})
+	r := managedRequest(t, s, in)
+	stopping, log := filepath.Join(s.base, "stopping"), filepath.Join(s.base, "log")
+	r.Service.Stop = append([]string{"sh", "-c",
+		`(touch "$0"; log=$1; shift; sleep 0.5; "$@"; echo stopped >>"$log") & wait`, stopping, log}, r.Service.Stop...)
+	r.Service.Start = append([]string{"sh", "-c", `echo started >>"$0"; "$@"`, log}, r.Service.Start...)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		for !exists(stopping) && ctx.Err() == nil {
+			time.Sleep(10 * time.Millisecond)
+		}
+		cancel()
+	}()
+	if _, err := Run(ctx, r); failure.KindOf(err) != failure.Interrupted {
+		t.Fatalf("got %v", err)
+	}
+	if got := mustRead(t, log); got != "stopped\nstarted\n" {
+		t.Errorf("the service was\n%s", got)
+	}
+	if status, err := get(context.Background(), in.url("/health")); err != nil || status != 200 {
+		t.Errorf("the service does not run: %d, %v", status, err)
+	}
+	assertNoTraces(t, s)
+}
+
+// A command that is given up takes with it what it has started.
+func TestCommandEndsWithItsChildren(t *testing.T) {
+	t.Parallel()
+	pid := filepath.Join(t.TempDir(), "pid")
+	s := Service{CommandTimeout: time.Second}
+	err := s.command(context.Background(), "stop", []string{"sh", "-c", `sleep 600 & echo $! >"$0"; wait`, pid})
+	if err == nil {
+		t.Fatal("it did not time out")
+	}
+	child, _ := strconv.Atoi(strings.TrimSpace(mustRead(t, pid)))
+	for deadline := time.Now().Add(20 * time.Second); syscall.Kill(child, 0) == nil; time.Sleep(10 * time.Millisecond) {
+		stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(child), "stat"))
+		if err != nil || strings.Contains(string(stat), ") Z ") {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("its child lives on")
+		}
+	}
+}
+
+// A service that cannot be started after a restore that did not come about, and that
+// was never stopped, is not said to be down.
+func TestServiceThatWasNeverStopped(t *testing.T) {
+	t.Parallel()
+	s := fullScene(t)
+	r := managedRequest(t, s, newStandIn(t, s, func(*standIn) {}))
+	r.Service.Stop, r.Service.Start = []string{"false"}, []string{"false"}
+	_, err := Run(context.Background(), r)
+	if text := fmt.Sprint(err); strings.Contains(text, "DOWN") || !strings.Contains(text, "the service answers") {
+		t.Errorf("got %v", err)
+	}
+	assertNoTraces(t, s)
+}
+
+// TestStartedInTheMiddle has somebody open the live database just before it is
+// moved, as a container does that comes back by itself: it is stopped again, and
+// nobody goes on with files that were replaced.
+func TestStartedInTheMiddle(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	for _, back := range []bool{false, true} {
+		s := fullScene(t)
+		in := newStandIn(t, s, func(*standIn) {})
+		r := managedRequest(t, s, in)
+		if back {
+			r.Service.Checks = []Check{{SQL: "SELECT 0"}}
+		}
+		intruder, ended := exec.Command("sleep", "600"), make(chan error, 1)
+		pid := filepath.Join(s.base, "intruder")
+		r.Service.Stop = append([]string{"sh", "-c", `kill $(cat "$0"); test ! -e "$1" || { shift; exec "$@"; }`,
+			pid, in.PIDFile}, r.Service.Stop...)
+		checked, came := false, false
+		stop := fsx.Observe(func(op fsx.Op, path string) error {
+			j, err := pendingIn(s.backups())
+			checked = checked || err == nil && j != nil && j.Phase == PhaseChecking
+			if came || checked != back || op != fsx.OpRename || !strings.HasSuffix(path, "/atocore.db") {
+				return nil
+			}
+			came = true
+			f, err := os.Open(s.live().DB)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			intruder.Stdin = f
+			if err := intruder.Start(); err != nil {
+				return err
+			}
+			go func() { ended <- intruder.Wait() }()
+			return os.WriteFile(pid, []byte(strconv.Itoa(intruder.Process.Pid)), 0o600)
+		})
+		res, err := Run(context.Background(), r)
+		stop()
+		if !came || (err != nil) != back || res.RolledBack != back {
+			t.Fatalf("came %v: %+v, %v", came, res, err)
+		}
+		select {
+		case <-ended:
+		case <-time.After(20 * time.Second):
+			t.Error("who was started in the middle goes on with replaced files")
+		}
+		assertNoTraces(t, s)
+	}
+}
+
+// A restore that was killed while the service was stopped says so when it is ended,
+// whichever way and from whatever phase: nobody else starts the service.
+func TestEndedRestoreSaysThatTheServiceIsStopped(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	for _, phase := range []Phase{PhaseStaging, PhaseSwapping, PhaseChecking, PhaseAnchoring} {
+		for name, end := range map[string]func(context.Context, ResumeOptions) (Result, error){
+			"resume": Resume, "abort": Abort,
+		} {
+			s := newScene(t)
+			r := s.mustRequest(t)
+			r.Service = &Service{Stop: []string{"true"}, Start: []string{"true"}}
+			stop := fsx.Observe(func(fsx.Op, string) error {
+				if j, err := pendingIn(s.backups()); err == nil && j != nil && j.Phase == phase {
+					return errors.New("cut")
+				}
+				return nil
+			})
+			_, err := Run(context.Background(), r)
+			stop()
+			if err == nil {
+				t.Fatal("it was not cut")
+			}
+			res, err := end(context.Background(), ResumeOptions{Store: r.Store, StateDir: r.StateDir})
+			if err != nil || !strings.Contains(strings.Join(res.Warnings, "\n"), "had been stopped for this restore: start it") {
+				t.Errorf("%s from %s: %v, %v", name, phase, res.Warnings, err)
+			}
+			assertNoTraces(t, s)
+		}
+	}
+}
