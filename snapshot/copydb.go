@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/fsx"
 	"github.com/atocore/atobackupd/internal/fsx/tree"
 	"github.com/atocore/atobackupd/snapshot/sqlite"
@@ -37,21 +38,13 @@ func (t *takeRun) copyDB(ctx context.Context) error {
 		return err
 	}
 	copied, err := sqlite.Copied{}, t.from.noDB
-	switch {
-	case err != nil:
-	case t.linkDB(ctx):
-		copied = sqlite.Copied{Method: methodLinked, Bytes: t.o.Proven.files[DBFile].Size}
-	case t.stored:
-		copied, err = t.copyStoredDB(ctx, dst)
-	default:
-		copied, err = sqlite.Copy(ctx, t.from.db, dst, sqlite.CopyOptions{
-			Share:       t.o.Share.reflinks(),
-			BusyTimeout: dbBusyTimeout,
-			Deadline:    dbCopyDeadline,
-		})
-	}
 	if err == nil {
-		err = t.judgeAndDigestDB(ctx)
+		err = t.again(ctx, func() error {
+			if copied, err = t.copyDBInOrder(ctx, dst); err != nil {
+				return err
+			}
+			return t.judgeAndDigestDB(ctx)
+		}, func() error { return t.dropDB(dst) })
 	}
 	switch {
 	case ctx.Err() != nil:
@@ -64,6 +57,49 @@ func (t *takeRun) copyDB(ctx context.Context) error {
 	artifact.Included, artifact.Method, artifact.Bytes, artifact.Files = true, copied.Method, copied.Bytes, 1
 	return t.keepLive(t.from.db.Dir, t.from.db.Name, DBFile)
 }
+
+// copyDBInOrder copies the database through SQLite, or shares a file that holds it.
+func (t *takeRun) copyDBInOrder(ctx context.Context, dst string) (sqlite.Copied, error) {
+	switch {
+	case t.linkDB(ctx):
+		return sqlite.Copied{Method: methodLinked, Bytes: t.o.Proven.files[DBFile].Size}, nil
+	case t.stored:
+		return t.copyStoredDB(ctx, dst)
+	}
+	return sqlite.Copy(ctx, t.from.db, dst, sqlite.CopyOptions{
+		Share:       t.o.Share.reflinks(),
+		BusyTimeout: dbBusyTimeout,
+		Deadline:    dbCopyDeadline,
+	})
+}
+
+// again tries a copy once more that a tolerant take would else save raw and call
+// invalid, where it failed for another reason than what lies there: a call that failed
+// once, on this side or that, says nothing about the live store.
+func (t *takeRun) again(ctx context.Context, copy, drop func() error) error {
+	err := copy()
+	if err == nil || !t.o.Tolerant || failure.KindOf(err) == failure.Invalid || ctx.Err() != nil {
+		return err
+	}
+	if dropErr := drop(); dropErr != nil {
+		return errors.Join(err, dropErr)
+	}
+	return copy()
+}
+
+// dropDB removes what an attempt to copy the database has left.
+func (t *takeRun) dropDB(dst string) error {
+	t.copied = nil // the copy that was digested goes
+	for _, suffix := range dbSuffixes {
+		if err := os.Remove(dst + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// dbSuffixes end the names of the files of a database.
+var dbSuffixes = []string{"", "-wal", "-shm", "-journal"}
 
 // judgeAndDigestDB checks the copy beside its digest, or not at all where the digest
 // proves it.
@@ -124,18 +160,17 @@ func (t *takeRun) timeJudging() func() {
 // file, or cannot be read, is left out and named.
 func (t *takeRun) saveRawDB(ctx context.Context, cause error, artifact *Artifact) error {
 	live := t.from.db
-	t.copied = nil // the copy that was digested goes
+	if err := t.dropDB(t.path(DBFile)); err != nil {
+		return err
+	}
 	if live.Dir == nil || errors.Is(cause, fs.ErrNotExist) {
 		t.result.fail("db_snapshot_missing", "there was no live database")
 	} else if cause != nil {
 		t.result.fail("db_integrity_check_failed", "the live database could not be copied through SQLite: %v", cause)
 	}
 	artifact.Method, artifact.Consistency = "raw", Unverified
-	for _, suffix := range []string{"", "-wal", "-shm", "-journal"} {
+	for _, suffix := range dbSuffixes {
 		stored := t.path(DBFile) + suffix
-		if err := os.Remove(stored); err != nil && !errors.Is(err, fs.ErrNotExist) { // of the attempt that failed
-			return err
-		}
 		if live.Dir == nil {
 			continue
 		}

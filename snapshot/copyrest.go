@@ -22,7 +22,10 @@ func (t *takeRun) copyRegistry(ctx context.Context) error {
 	method := "read"
 	data, err := []byte(nil), t.from.noRegistry
 	if err == nil {
-		data, err = readRegistry(ctx, t.from.registry)
+		err = t.again(ctx, func() (err error) {
+			data, err = readRegistry(ctx, t.from.registry)
+			return err
+		}, func() error { return nil })
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // allowed, and recorded as not included
@@ -68,7 +71,11 @@ func (t *takeRun) copyChroma(ctx context.Context) error {
 	if err := t.root(Chroma, t.recorded().Chroma); err != nil {
 		return err
 	}
-	copied, err := chroma.Copy(ctx, t.from.chroma, t.path(ChromaDir), t.chromaOptions())
+	var copied chroma.Copied
+	err := t.again(ctx, func() (err error) {
+		copied, err = chroma.Copy(ctx, t.from.chroma, t.path(ChromaDir), t.chromaOptions())
+		return err
+	}, t.dropChroma)
 	if err != nil && t.o.Tolerant && ctx.Err() == nil {
 		copied, err = t.saveRawChroma(ctx, err)
 	}
@@ -102,13 +109,19 @@ func (t *takeRun) saveRawChroma(ctx context.Context, cause error) (chroma.Copied
 	if failure.KindOf(cause) != failure.Invalid { // else the raw copy's report says it
 		t.result.fail("chroma_segment_corrupt", "the live Chroma directory could not be copied in order: %v", cause)
 	}
-	dst := t.path(ChromaDir)
-	if exists(dst) {
-		if err := fsx.RemoveAll(dst); err != nil {
-			return chroma.Copied{}, err
-		}
+	if err := t.dropChroma(); err != nil {
+		return chroma.Copied{}, err
 	}
-	return chroma.CopyRaw(ctx, t.from.chroma, dst, t.chromaOptions())
+	return chroma.CopyRaw(ctx, t.from.chroma, t.path(ChromaDir), t.chromaOptions())
+}
+
+// dropChroma removes what an attempt to copy Chroma has left.
+func (t *takeRun) dropChroma() error {
+	t.copied = nil
+	if dst := t.path(ChromaDir); exists(dst) {
+		return fsx.RemoveAll(dst)
+	}
+	return nil
 }
 
 // chromaOptions returns how Chroma is copied here.

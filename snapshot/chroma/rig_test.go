@@ -28,7 +28,10 @@ import (
 
 // kit returns a directory with the Chroma kit set up. It is kept in the user's
 // cache directory, so that the server is downloaded once.
-func kit(t *testing.T) string {
+func kit(t *testing.T) string { return kitOf(t, "") }
+
+// kitOf is the kit with another version of the server than its own.
+func kitOf(t *testing.T, version string) string {
 	t.Helper()
 	for _, need := range []string{"node", "npm", "sqlite3"} {
 		if _, err := exec.LookPath(need); err != nil {
@@ -55,6 +58,7 @@ func kit(t *testing.T) string {
 		}
 		fmt.Fprintf(digest, "%s %d\n%s", filepath.Base(script), len(data), data)
 	}
+	fmt.Fprint(digest, version)
 	dir := filepath.Join(cache, "atobackupd-rig", "chroma-"+hex.EncodeToString(digest.Sum(nil)[:6]))
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
@@ -70,6 +74,12 @@ func kit(t *testing.T) string {
 	}
 	for _, script := range scripts {
 		run(t, "", "cp", script, dir)
+	}
+	if version != "" {
+		run(t, dir, "sed", "-i", `s/\(bindings-linux-x64-gnu": "\)[^"]*/\1`+version+"/", "package.json")
+	}
+	if strings.HasPrefix(version, "0.") { // which knows embeddings as numbers only
+		run(t, dir, "sed", "-i", "s/const b64 = .*/const b64 = (f) => Array.from(f);/", "lib.mjs")
 	}
 	run(t, dir, "sh", "./setup.sh")
 	if err := os.WriteFile(ready, nil, 0o644); err != nil {
@@ -96,36 +106,13 @@ type writer struct {
 
 func startWriter(t *testing.T) *writer { return startWriterIn(t, t.TempDir()) }
 
-func startWriterIn(t *testing.T, into string) *writer {
-	w := &writer{kit: kit(t)}
-	w.dir, w.expected, w.oplog = filepath.Join(
-		into,
-		"live",
-	), filepath.Join(
-		into,
-		"before.json",
-	), filepath.Join(
-		into,
-		"oplog",
-	)
-	run(
-		t,
-		w.kit,
-		"node",
-		"gen.mjs",
-		"--dir",
-		w.dir,
-		"--vectors",
-		"3000",
-		"--dim",
-		"32",
-		"--collections",
-		"2",
-		"--seed",
-		"3",
-		"--sync",
-		"100",
-	)
+func startWriterIn(t *testing.T, into string) *writer { return startWriterOf(t, kit(t), into) }
+
+func startWriterOf(t *testing.T, kit, into string) *writer {
+	w := &writer{kit: kit, dir: filepath.Join(into, "live"), expected: filepath.Join(into, "before.json"),
+		oplog: filepath.Join(into, "oplog")}
+	run(t, w.kit, "node", "gen.mjs", "--dir", w.dir, "--vectors", "3000", "--dim", "32", "--collections", "2",
+		"--seed", "3", "--sync", "100")
 	run(t, "", "cp", w.dir+".expected.json", w.expected)
 	w.cmd = exec.Command("node", "live.mjs", "--dir", w.dir, "--oplog", w.oplog)
 	w.cmd.Dir, w.cmd.Stderr = w.kit, os.Stderr
@@ -200,60 +187,76 @@ func slowly(each time.Duration) (stop func()) {
 
 func copiesOfEachKind(t *testing.T) int { return provetest.Rounds(t, 6) }
 
+// liveCopy is a way to copy a directory that is written to.
+type liveCopy struct {
+	name  string
+	tries int
+	slow  time.Duration // a file
+}
+
 // TestRigLive copies a directory that a real Chroma is writing to, aimed at the
 // moment of a persist. Every copy must be one moment of the writes.
 func TestRigLive(t *testing.T) {
 	w := startWriter(t)
-	into := t.TempDir()
-	for _, kind := range []struct {
-		name  string
-		tries int
-		slow  time.Duration // a file
-	}{
+	for _, kind := range []liveCopy{
 		{"optimistic", 5, 0},
 		{"write lock", 0, 0},
 		{"optimistic, slow", 5, 20 * time.Millisecond},
 		{"write lock, slow", 0, 60 * time.Millisecond},
 	} {
-		broken, methods, n := 0, map[string]int{}, copiesOfEachKind(t)
-		var held time.Duration
-		for i := range n {
-			dst := filepath.Join(into, fmt.Sprintf("%s %d", kind.name, i))
-			w.resume()
-			w.awaitPersist(t)
-			stop := slowly(kind.slow)
-			t0 := time.Now()
-			c, err := CopyLive(t.Context(), dirAt(w.dir), dst, Options{OptimisticTries: kind.tries, Share: true})
-			t1 := time.Now()
-			stop()
-			w.pause()
-			if err == nil {
-				err = w.judged(dst, t0, t1)
-			}
-			if err == nil && c.Consistency != Consistent {
-				err = errors.New("not consistent")
-			}
-			if err != nil {
-				broken++
-				t.Errorf("%s: copy %d (%s): %v", kind.name, i, c.Method, err)
-			}
-			held = max(held, c.Locked)
-			methods[c.Method]++
-			if err := os.RemoveAll(dst); err != nil {
-				t.Fatal(err)
-			}
-		}
-		t.Logf(
-			"%s: %d of %d copies broken; %v; lock held for %v at most",
-			kind.name,
-			broken,
-			n,
-			methods,
-			held.Round(time.Millisecond),
-		)
-		provetest.Points(t, n)
+		w.copies(t, kind, copiesOfEachKind(t))
 	}
 	w.resume()
+}
+
+// TestVersions does the same with other versions of Chroma, each copy judged by
+// the version that wrote it: those of the server's npm package.
+func TestVersions(t *testing.T) {
+	for _, version := range []string{"0.1.2", "1.0.1", "1.1.4"} {
+		t.Run(version, func(t *testing.T) {
+			w := startWriterOf(t, kitOf(t, version), t.TempDir())
+			w.copies(t, liveCopy{"optimistic", 5, 0}, provetest.Rounds(t, 1))
+			w.copies(t, liveCopy{"write lock, slow", 0, 60 * time.Millisecond}, provetest.Rounds(t, 1))
+			w.resume()
+		})
+	}
+}
+
+// copies makes n copies and has each judged.
+func (w *writer) copies(t *testing.T, kind liveCopy, n int) {
+	t.Helper()
+	into := t.TempDir()
+	broken, methods := 0, map[string]int{}
+	var held time.Duration
+	for i := range n {
+		dst := filepath.Join(into, fmt.Sprintf("%s %d", kind.name, i))
+		w.resume()
+		w.awaitPersist(t)
+		stop := slowly(kind.slow)
+		t0 := time.Now()
+		c, err := CopyLive(t.Context(), dirAt(w.dir), dst, Options{OptimisticTries: kind.tries, Share: true})
+		t1 := time.Now()
+		stop()
+		w.pause()
+		if err == nil {
+			err = w.judged(dst, t0, t1)
+		}
+		if err == nil && c.Consistency != Consistent {
+			err = errors.New("not consistent")
+		}
+		if err != nil {
+			broken++
+			t.Errorf("%s: copy %d (%s): %v", kind.name, i, c.Method, err)
+		}
+		held = max(held, c.Locked)
+		methods[c.Method]++
+		if err := os.RemoveAll(dst); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("%s: %d of %d copies broken; %v; lock held for %v at most", kind.name, broken, n, methods,
+		held.Round(time.Millisecond))
+	provetest.Points(t, n)
 }
 
 // TestRigNaiveCopyBreaks shows that the writer of this rig does harm: copies
