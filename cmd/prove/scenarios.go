@@ -18,10 +18,10 @@ var scenarios = []scenario{
 	},
 	{
 		Name: "Restore, power cut",
-		How:  "the disk caught at every second file-changing system call and mounted anew (ext4), then resumed and aborted",
+		How:  "the disk caught at every fourth file-changing system call and mounted anew (ext4), then resumed and aborted",
 		Not:  "disks that lie about a flush; xfs and btrfs",
 		Tests: []tests{{Package: "./restore", Run: "^TestRigPowerCut$",
-			Env: []string{"ATOBACKUPD_SWEEP_STEP=2"}}},
+			Env: []string{"ATOBACKUPD_SWEEP_STEP=4"}}},
 	},
 	{
 		Name: "Take, killed and cancelled",
@@ -77,8 +77,8 @@ var scenarios = []scenario{
 			"killed, stalled, cut, disk filled, keyed anew, times moved, this program killed; then verified, every " +
 			"snapshot restored and compared, pruned without garbage",
 		Not: "a server's clock that really is wrong: the times of what it stored are moved",
-		Tests: []tests{{Package: "./cmd/atobackupd", Run: "^TestPeerSSH$", Env: rounds("60")},
-			{Package: "./cmd/atobackupd", Run: "^TestPeerS3$", Env: rounds("30")}},
+		Tests: []tests{{Package: "./cmd/atobackupd", Run: "^TestPeerSSH$", Env: rounds("200")},
+			{Package: "./cmd/atobackupd", Run: "^TestPeerS3$", Env: rounds("100")}},
 	},
 	{
 		Name: "The k-th failure",
