@@ -22,7 +22,7 @@ test: ## every test that needs nothing outside the project
 
 PROGRAMS := openssh-server openssh-client age zstd python3 util-linux jq sqlite3 xxd groff-base \
 	systemd-container debootstrap iproute2 btrfs-progs xfsprogs e2fsprogs perl-base bc \
-	chromium prometheus curl proftpd-core proftpd-mod-crypto rclone
+	chromium prometheus curl proftpd-core proftpd-mod-crypto rclone strace
 
 # These need the rig: a real systemd, a real Chroma server, slow lines, crashes.
 rig: ## the tests that need $(ATOBACKUPD_SHARED)

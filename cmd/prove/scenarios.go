@@ -65,6 +65,13 @@ var scenarios = []scenario{
 		Tests: []tests{{Package: "./cmd/atobackupd", Run: "^TestSweepFailed$", Env: rounds("20")}},
 	},
 	{
+		Name: "The whole program, slow",
+		How: "every write, flush, rename and removal of the same jobs is 25 ms late; meanwhile the status is read, and " +
+			"whoever needs the lock waits for it: nothing false is told",
+		Not:   "calls that never return; the daemon's watchdog: the small machine's row",
+		Tests: []tests{{Package: "./cmd/atobackupd", Run: "^TestSweepSlow$"}},
+	},
+	{
 		Name: "S3, cut at every request",
 		How:  "put, move and remove on MinIO and versitygw, cut off before and after each request, then done again",
 		Not:  "Amazon's own servers",
