@@ -61,8 +61,15 @@ var scenarios = []scenario{
 		Name: "The whole program, failing",
 		How: "EIO, ENOSPC, EACCES and EDQUOT of system calls all over the same jobs, SQLite's own calls too; " +
 			"then done again",
-		Not:   "short writes; calls that never return",
+		Not:   "calls that never return",
 		Tests: []tests{{Package: "./cmd/atobackupd", Run: "^TestSweepFailed$", Env: rounds("20")}},
+	},
+	{
+		Name: "The whole program, short writes",
+		How: "the same jobs, each with a limit beyond which the kernel writes no file, from 64 bytes to 512 KiB: the " +
+			"write that meets it is a short one, later ones fail; then done again",
+		Not:   "a short write after which the next one succeeds",
+		Tests: []tests{{Package: "./cmd/atobackupd", Run: "^TestSweepShortWrites$", Env: rounds("10")}},
 	},
 	{
 		Name: "The whole program, slow",
