@@ -98,9 +98,6 @@ func OpenUnnamed(ctx context.Context, remote Remote, id string, cause error) (*V
 
 // parseVaultInfo reads vault.json.
 func parseVaultInfo(data []byte) (info VaultInfo, err error) {
-	mismatch := func(err error, hint string) error {
-		return &failure.Error{Op: "vault", Subject: vaultFile, Kind: failure.VaultMismatch, Err: err, Hint: hint}
-	}
 	if err := json.Unmarshal(data, &info); err != nil {
 		return info, mismatch(err, "")
 	}
@@ -147,20 +144,28 @@ func printable(s string) bool {
 // directories are made in every vault.
 var directories = []string{packsDir, snapshotsDir, policyDir, hostDir, reportsDir, trashDir, incomingDir}
 
-// NewVault makes a vault on an empty remote. It refuses one that holds anything
-// that a vault does not: somebody else's directory.
-func NewVault(ctx context.Context, remote Remote, info VaultInfo) (*Vault, error) {
+// refuseForeign refuses a remote without a vault that holds anything which a vault
+// does not: somebody else's directory.
+func refuseForeign(ctx context.Context, remote Remote) error {
 	entries, err := remote.List(ctx, ".")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
+		return err
 	}
 	for _, e := range entries {
 		expected := e.Dir && (slices.Contains(directories, e.Name) || e.Name == "lost+found")
 		if !expected && e.Name != readmeFile && e.Name != recoverFile {
-			return nil, &failure.Error{Op: "vault", Subject: e.Name, Kind: failure.VaultMismatch,
+			return &failure.Error{Op: "vault", Subject: e.Name, Kind: failure.VaultMismatch,
 				Err:  errors.New("the directory is not empty and holds no vault"),
 				Hint: "is the right disk mounted there? give the target a path of its own"}
 		}
+	}
+	return nil
+}
+
+// NewVault makes a vault on an empty remote.
+func NewVault(ctx context.Context, remote Remote, info VaultInfo) (v *Vault, err error) {
+	if err := refuseForeign(ctx, remote); err != nil {
+		return nil, err
 	}
 	info.Format, info.Version = FormatName, FormatVersion
 	if info.ID, err = randomHex(16); err != nil {
@@ -175,7 +180,11 @@ func NewVault(ctx context.Context, remote Remote, info VaultInfo) (*Vault, error
 		data []byte
 	}{{readmeFile, vaultReadme}, {recoverFile, recoverScript}, {vaultFile, append(data, '\n')}} {
 		_, err := remote.Put(ctx, file.name, bytes.NewReader(file.data))
-		if err != nil && (!errors.Is(err, fs.ErrExist) || file.name == vaultFile) {
+		switch {
+		case errors.Is(err, fs.ErrExist) && file.name == vaultFile:
+			return nil, mismatch(errors.New("somebody else has made a vault there just now"),
+				"see whether another host, or another target of this one, has the same place; the next sync says")
+		case err != nil && !errors.Is(err, fs.ErrExist):
 			return nil, err
 		}
 	}

@@ -142,17 +142,10 @@ func LockTarget(
 // filled, and somebody else's vault not be mixed up with ours. repin accepts
 // what is there instead, as `vault init` does.
 func OpenPinned(ctx context.Context, remote Remote, state *State, create VaultInfo, repin bool) (*Vault, error) {
-	refuse := func(err error, hint string) error {
-		return &failure.Error{Op: "vault", Subject: vaultFile, Kind: failure.VaultMismatch, Err: err, Hint: hint}
-	}
 	v, err := OpenVault(ctx, remote)
 	switch {
 	case errors.Is(err, ErrNoVault) && state.VaultID != "" && !repin:
-		if state.holds(ctx, remote, create.Signer) {
-			return nil, refuse(fmt.Errorf("it is missing, and what vault %s held is there", state.VaultID),
-				"it is made anew by: atobackupd vault init --target "+filepath.Base(filepath.Dir(state.path)))
-		}
-		return nil, MissingVault(state)
+		return nil, state.nameless(ctx, remote, create.Signer)
 	case errors.Is(err, ErrNewerVault) && !repin: // whatever else is new in it would be lost
 		return nil, err
 	case err != nil && (repin || !errors.Is(err, ErrNoVault)) && state.holds(ctx, remote, create.Signer):
@@ -168,38 +161,78 @@ func OpenPinned(ctx context.Context, remote Remote, state *State, create VaultIn
 	case err != nil:
 		return nil, err
 	}
-	mine := slices.Contains(state.Signers(create.Signer), v.Info.Signer)
-	if lost := !mine && repin && state.VaultID == v.Info.ID; lost {
-		state.Earlier, mine = append(state.Earlier, v.Info.Signer), true
+	if err := state.accepts(v.Info, create.Signer, repin); err != nil {
+		return nil, err
 	}
-	if !mine {
-		return nil, refuse(errors.New("it belongs to another signing key: "+v.Info.Signer),
+	if state.VaultID != v.Info.ID {
+		// Signed by our own key: a state that was lost is found again.
+		*state = State{VaultID: v.Info.ID, Signer: create.Signer, path: state.path}
+		return v, state.Save()
+	}
+	known := len(state.Earlier)
+	for _, key := range []string{v.Info.Signer, state.Signer} {
+		if key != "" && key != create.Signer && !slices.Contains(state.Earlier, key) {
+			state.Earlier = append(state.Earlier, key)
+		}
+	}
+	if state.Signer == create.Signer && len(state.Earlier) == known {
+		return v, nil
+	}
+	state.Signer = create.Signer
+	return v, state.Save()
+}
+
+// CheckPinned fails where OpenPinned would, and neither makes nor remembers anything.
+// own is the key that would sign there, "" where it is still to be made. The vault is
+// nil where none can be read.
+func CheckPinned(ctx context.Context, remote Remote, state *State, own string) (*Vault, error) {
+	v, err := OpenVault(ctx, remote)
+	switch {
+	case err == nil:
+		return v, state.accepts(v.Info, own, false)
+	case errors.Is(err, ErrNoVault) && state.VaultID != "":
+		return nil, state.nameless(ctx, remote, own)
+	case errors.Is(err, ErrNoVault):
+		return nil, refuseForeign(ctx, remote)
+	case !errors.Is(err, ErrNewerVault) && state.holds(ctx, remote, own):
+		return nil, nil // vault.json is damaged, and is written anew
+	}
+	return nil, err
+}
+
+// nameless says that a pinned vault has no vault.json.
+func (s *State) nameless(ctx context.Context, remote Remote, own string) error {
+	if s.holds(ctx, remote, own) {
+		return mismatch(fmt.Errorf("it is missing, and what vault %s held is there", s.VaultID),
+			"it is made anew by: atobackupd vault init --target "+filepath.Base(filepath.Dir(s.path)))
+	}
+	return MissingVault(s)
+}
+
+// accepts refuses a vault that this machine must not write to: own is the key that it
+// signs with. With repin a vault of ours may be another one, or that of a lost key.
+func (s *State) accepts(info VaultInfo, own string, repin bool) error {
+	mine, same := slices.Contains(s.Signers(own), info.Signer), s.VaultID == info.ID
+	switch {
+	case !mine && !(same && repin):
+		return mismatch(errors.New("it belongs to another signing key: "+info.Signer),
 			"if this machine replaces the one that wrote it, `atobackupd bootstrap`; "+
 				"else give this host a path of its own")
+	case repin:
+		return nil
+	case !same && s.VaultID != "":
+		return OtherVault(s, info.ID)
+	case same && s.Signer != own && s.Signer != "" && !slices.Contains(s.Earlier, s.Signer):
+		return mismatch(errors.New("this machine's signing key is another than it was there"),
+			"put the key back; to go on with the new one: atobackupd vault init, "+
+				"and vault signer add on the second machine")
 	}
-	switch {
-	case state.VaultID == v.Info.ID:
-		if state.Signer == create.Signer {
-			return v, nil
-		}
-		if state.Signer != "" && !slices.Contains(state.Earlier, state.Signer) {
-			if !repin {
-				return nil, refuse(
-					errors.New("this machine's signing key is another than it was there"),
-					"put the key back; to go on with the new one: atobackupd vault init, "+
-						"and vault signer add on the second machine",
-				)
-			}
-			state.Earlier = append(state.Earlier, state.Signer)
-		}
-		state.Signer = create.Signer
-		return v, state.Save()
-	case state.VaultID != "" && !repin:
-		return nil, OtherVault(state, v.Info.ID)
-	}
-	// Signed by our own key: a state that was lost is found again.
-	*state = State{VaultID: v.Info.ID, Signer: create.Signer, path: state.path}
-	return v, state.Save()
+	return nil
+}
+
+// mismatch is the error about a vault.json that is not what belongs there.
+func mismatch(err error, hint string) error {
+	return &failure.Error{Op: "vault", Subject: vaultFile, Kind: failure.VaultMismatch, Err: err, Hint: hint}
 }
 
 // ErrVaultAway is wrapped by the errors about a pinned vault that is not where it was.

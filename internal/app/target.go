@@ -206,11 +206,15 @@ func (a *App) waitingFor(target string) func(string) {
 	return func(holder string) { a.notice("target " + target + ": waiting for " + holder) }
 }
 
-// TestTarget connects to a target, looks for its vault and says what it found.
+// TestTarget connects to a target, looks for its vault and says what it found. It
+// fails where a sync would, and leaves nothing in a place where a sync refuses to.
 func (a *App) TestTarget(ctx context.Context, t config.Target) (lines []string, err error) {
 	state, err := offsite.LoadState(a.Config.StateDir, t.Name)
 	if err != nil {
 		return nil, err
+	}
+	if _, err := a.recipients(); err != nil {
+		return nil, withTarget(t.Name, err)
 	}
 	remote, err := a.dial(ctx, t, true)
 	if failure.KindOf(err) == failure.NotFound && state.VaultID == "" && t.Type == "dir" {
@@ -234,6 +238,9 @@ func (a *App) TestTarget(ctx context.Context, t config.Target) (lines []string, 
 	}
 	if free >= 0 {
 		lines = append(lines, humanize.IBytes(uint64(free))+" are free")
+	}
+	if err := a.checkPinned(ctx, t, state, remote); err != nil {
+		return lines, withTarget(t.Name, err)
 	}
 	v, err := a.lookAt(ctx, t)
 	if err != nil {
@@ -261,6 +268,24 @@ func (a *App) TestTarget(ctx context.Context, t config.Target) (lines []string, 
 		lines = append(lines, r.Lacks()...)
 	}
 	return lines, nil
+}
+
+// checkPinned fails where a sync would refuse the vault that is there, or what lies in
+// its place, and makes nothing: no key and no vault.
+func (a *App) checkPinned(ctx context.Context, t config.Target, state *offsite.State, remote offsite.Remote) error {
+	own := ""
+	switch signer, err := a.loadSigner(); {
+	case err == nil:
+		own = signer.AuthorizedKey()
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	default:
+		if err := a.SignerLost(); err != nil {
+			return err
+		}
+	}
+	_, err := offsite.CheckPinned(ctx, remote, state, own)
+	return hintAway(t, err)
 }
 
 // probe stores an object on a target, reads it back and removes it. It returns what

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -118,7 +119,8 @@ credentials_file = "/etc/atobackupd/s3"
 	}
 }
 
-// What `target test` says of a directory, and that it leaves nothing behind.
+// What `target test` says of a directory, that it leaves nothing behind, and that a
+// sync goes well exactly where it does.
 func TestTestTarget(t *testing.T) {
 	const probed = "a probe was stored and read back"
 	for _, test := range []struct {
@@ -149,6 +151,29 @@ func TestTestTarget(t *testing.T) {
 			syncOnce(t, h, a)
 			h.write("state/targets/disk/state.json", "{")
 		}, nil, failure.Other, "state.json"},
+		{"another host's vault", "", func(t *testing.T, h *house, _ *App) { h.stranger() }, nil,
+			failure.VaultMismatch, "another signing key"},
+		{"another host's vault in the place of its own", "", func(t *testing.T, h *house, a *App) {
+			syncOnce(t, h, a)
+			h.stranger()
+		}, nil, failure.VaultMismatch, "another signing key"},
+		{"somebody else's directory", "", func(_ *testing.T, h *house, _ *App) { h.write("vault/thesis", "x") }, nil,
+			failure.VaultMismatch, "thesis: the directory is not empty and holds no vault"},
+		{"a vault of a newer program", "", func(t *testing.T, h *house, a *App) {
+			syncOnce(t, h, a)
+			h.write("vault/vault.json", `{"format": "atobackup-vault", "version": 2}`)
+		}, nil, failure.VaultMismatch, "a newer atobackupd"},
+		{"only its vault.json is damaged", "", func(t *testing.T, h *house, a *App) {
+			syncOnce(t, h, a)
+			h.write("vault/vault.json", "{")
+		}, []string{"iB are free", "1 snapshot in", probed}, 0, ""},
+		{"the key is lost", "", func(t *testing.T, h *house, a *App) {
+			syncOnce(t, h, a)
+			h.remove("state/signing_key")
+		}, nil, failure.Config, "signing_key: it is lost"},
+		{"nobody can read what is sealed", "", func(_ *testing.T, _ *house, a *App) {
+			a.Config.Encryption.Recipients = []string{"age1nobody"}
+		}, nil, failure.Config, "recipient 1"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -156,7 +181,7 @@ func TestTestTarget(t *testing.T) {
 			a := h.open()
 			defer a.Close()
 			test.make(t, h, a)
-			count := countFiles(t, h.path("vault"))
+			count, names := countFiles(t, h.path("vault")), h.names("vault")
 			lines, err := a.TestTarget(t.Context(), a.Config.Offsite[0])
 			if (err != nil) != (test.text != "") || err != nil && (!strings.Contains(err.Error(), test.text) ||
 				failure.KindOf(err) != test.kind) {
@@ -173,7 +198,35 @@ func TestTestTarget(t *testing.T) {
 			if got := countFiles(t, h.path("vault")); got != count {
 				t.Errorf("%d files, there were %d", got, count)
 			}
+			if got := h.names("vault"); err != nil && got != names {
+				t.Errorf("%s, there was %s", got, names)
+			}
+			if docs, syncErr := a.Sync(t.Context(), "", false); (syncErr != nil) != (err != nil) {
+				t.Errorf("%v, and a sync: %+v", err, docs)
+			}
 		})
+	}
+}
+
+// names lists what lies in a directory.
+func (h *house) names(dir string) string {
+	found, err := filepath.Glob(h.path(dir) + "/*")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return strings.Join(found, " ")
+}
+
+// stranger puts the vault of another host in the place of the target.
+func (h *house) stranger() {
+	h.t.Helper()
+	other := newHouse(h.t, "")
+	a := other.open()
+	defer a.Close()
+	syncOnce(h.t, other, a)
+	h.remove("vault")
+	if err := os.Rename(other.path("vault"), h.path("vault")); err != nil {
+		h.t.Fatal(err)
 	}
 }
 
