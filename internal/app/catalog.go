@@ -70,7 +70,8 @@ func (a *App) List(ctx context.Context, now time.Time) (Catalog, error) {
 	return c, nil
 }
 
-// OffsiteHolders says which targets held which stamp when they were last seen.
+// OffsiteHolders says which targets held which stamp when they were last seen. Two that
+// are pinned to one vault are one copy.
 func (a *App) OffsiteHolders() (map[snapshot.Stamp][]string, error) {
 	holders := make(map[snapshot.Stamp][]string)
 	var errs []error
@@ -78,6 +79,9 @@ func (a *App) OffsiteHolders() (map[snapshot.Stamp][]string, error) {
 		state, err := offsite.LoadState(a.Config.StateDir, t.Name)
 		if err != nil {
 			errs = append(errs, err)
+			continue
+		}
+		if a.onlyHolder(t.Name, state, state.VaultID) != nil {
 			continue
 		}
 		for _, stamp := range state.Stamps {

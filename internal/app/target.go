@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"path/filepath"
 	"strings"
@@ -131,7 +132,7 @@ func (a *App) openTarget(ctx context.Context, t config.Target, repin bool) (v *V
 		Created: time.Now().UTC().Truncate(time.Second), Host: a.Options.Host, Signer: v.signer.AuthorizedKey(),
 		Retention: a.Policy(t.Retention),
 	}
-	if v.Vault, err = offsite.OpenPinned(ctx, v.remote, v.state, create, repin); err != nil {
+	if v.Vault, err = a.openPinned(ctx, v, create, repin); err != nil {
 		v.remote.Close()
 		return nil, hintAway(t, err)
 	}
@@ -143,6 +144,54 @@ func (a *App) openTarget(ctx context.Context, t config.Target, repin bool) (v *V
 		}
 	}
 	return v, nil
+}
+
+// pinPatience is how long a target waits for another one that is being pinned.
+const pinPatience = time.Minute
+
+// openPinned opens the vault of a target. Two targets that are one place, by a link or
+// a host of two names, would be one copy that looks like two: so one is pinned after
+// the other, and whoever comes second finds the first one's vault.
+func (a *App) openPinned(ctx context.Context, v *Vault, create offsite.VaultInfo, repin bool) (*offsite.Vault, error) {
+	if v.state.VaultID == "" || repin {
+		path := filepath.Join(a.Config.StateDir, "targets", ".pin.lock")
+		lock, err := fsx.LockFile(ctx, path, "pinning "+v.Name, pinPatience, nil)
+		if err != nil {
+			return nil, err
+		}
+		defer lock.Unlock()
+		if found, err := offsite.OpenVault(ctx, v.remote); err == nil {
+			if err := a.onlyHolder(v.Name, v.state, found.Info.ID); err != nil {
+				return nil, err
+			}
+		} // what else may be wrong with it, the next look tells
+	}
+	vault, err := offsite.OpenPinned(ctx, v.remote, v.state, create, repin)
+	if err != nil {
+		return nil, err
+	}
+	return vault, a.onlyHolder(v.Name, v.state, vault.Info.ID)
+}
+
+// onlyHolder refuses a vault that another target is pinned to. Of two that both are, by
+// an older version, the first one of the configuration keeps it.
+func (a *App) onlyHolder(target string, state *offsite.State, vaultID string) error {
+	earlier := true
+	for _, t := range a.Config.Offsite {
+		if t.Name == target {
+			earlier = false
+			continue
+		}
+		other, err := offsite.LoadState(a.Config.StateDir, t.Name)
+		if err == nil && vaultID != "" && other.VaultID == vaultID && (earlier || state.VaultID != vaultID) {
+			return &failure.Error{Op: "vault", Subject: "vault.json", Kind: failure.VaultMismatch,
+				Err: fmt.Errorf("the target %s is pinned to this same vault, %s: two names of one copy are one copy", t.Name,
+					vaultID),
+				Hint: "remove one of the two targets, or give it an empty place of its own, where a copy of a vault is " +
+					"not either"}
+		}
+	}
+	return nil
 }
 
 // hintAway says what to do about a vault that is not where it was, by where it should
@@ -284,8 +333,11 @@ func (a *App) checkPinned(ctx context.Context, t config.Target, state *offsite.S
 			return err
 		}
 	}
-	_, err := offsite.CheckPinned(ctx, remote, state, own)
-	return hintAway(t, err)
+	v, err := offsite.CheckPinned(ctx, remote, state, own)
+	if err != nil || v == nil {
+		return hintAway(t, err)
+	}
+	return a.onlyHolder(t.Name, state, v.Info.ID)
 }
 
 // probe stores an object on a target, reads it back and removes it. It returns what

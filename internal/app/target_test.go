@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -366,5 +368,86 @@ func TestProbeKey(t *testing.T) {
 			err != nil && failure.KindOf(err) != failure.Auth {
 			t.Errorf("%s: %q: %v", test.name, lines, err)
 		}
+	}
+}
+
+// Two targets that are one place are one copy: whoever comes second is refused, however
+// they came to it, and only the first is told to hold anything.
+func TestTwoTargetsInOnePlace(t *testing.T) {
+	link := func(t *testing.T, h *house) {
+		if err := os.Symlink(h.path("vault"), h.path("link")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, test := range []struct {
+		name, path string
+		make       func(t *testing.T, h *house)
+		before     func(t *testing.T, h *house, a *App)
+	}{
+		{"at once, by a link", "link", link, func(*testing.T, *house, *App) {}},
+		{"later, by a link", "link", link, func(t *testing.T, h *house, a *App) {
+			if _, err := a.Sync(t.Context(), "disk", false); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"later, by a mount", "mount", func(t *testing.T, h *house) {
+			if err := os.Mkdir(h.path("mount"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := syscall.Mount(h.path("vault"), h.path("mount"), "", syscall.MS_BIND, ""); err != nil {
+				t.Fatalf("a bind mount, which needs root: %v", err)
+			}
+			t.Cleanup(func() { syscall.Unmount(h.path("mount"), syscall.MNT_DETACH) })
+		}, func(t *testing.T, h *house, a *App) {
+			if _, err := a.Sync(t.Context(), "disk", false); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"both are pinned, by an older version", "link", link, func(t *testing.T, h *house, a *App) {
+			if _, err := a.Sync(t.Context(), "disk", false); err != nil {
+				t.Fatal(err)
+			}
+			data, err := os.ReadFile(h.path("state/targets/disk/state.json"))
+			if err := errors.Join(err, os.MkdirAll(h.path("state/targets/second"), 0o700)); err != nil {
+				t.Fatal(err)
+			}
+			h.write("state/targets/second/state.json", string(data))
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t, "\n[[offsite]]\nname = \"second\"\ntype = \"dir\"\npath = \"/second\"\n")
+			test.make(t, h)
+			a := h.openWith(func(c *config.Config) { c.Offsite[1].Path = h.path(test.path) })
+			defer a.Close()
+			taken := h.backup(a)
+			test.before(t, h, a)
+			docs, err := a.Sync(t.Context(), "", false)
+			if err == nil || len(docs) != 2 {
+				t.Fatalf("%+v, %v", docs, err)
+			}
+			first, second := docs[0], docs[1]
+			if first.State != "ok" && test.name == "at once, by a link" {
+				first, second = second, first // whichever was faster
+			}
+			if first.State != "ok" || second.State != "vault_mismatch" || !strings.Contains(second.Error,
+				"the target "+first.Target+" is pinned to this same vault") {
+				t.Errorf("%+v, %+v", first, second)
+			}
+			refused, err := a.Target(second.Target)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := a.TestTarget(t.Context(), refused); failure.KindOf(err) != failure.VaultMismatch {
+				t.Errorf("target test: %v", err)
+			}
+			if _, err := a.InitVault(t.Context(), refused); failure.KindOf(err) != failure.VaultMismatch {
+				t.Errorf("vault init: %v", err)
+			}
+			holders, err := a.OffsiteHolders()
+			if err != nil || !slices.Equal(holders[taken.Stamp], []string{first.Target}) {
+				t.Errorf("%v, %v", holders, err)
+			}
+		})
 	}
 }

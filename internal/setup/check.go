@@ -123,21 +123,34 @@ func (c *checker) warnings(list []string) {
 	}
 }
 
-// sameVaults names targets that were found to hold the same vault: by a link, or a host
-// of two names, they may be one place.
+// sameVaults refuses two targets that are one place: a link or a mount shows it of
+// directories, and of the others the vault that both were found to hold.
 func (c *checker) sameVaults() {
-	holder := make(map[string]string)
+	vault, dirs := make(map[string]string), make(map[string]os.FileInfo)
 	for _, t := range c.cfg.Offsite {
+		info, err := os.Stat(t.Path)
+		if err == nil && t.Type == "dir" {
+			for other, dir := range dirs {
+				if os.SameFile(info, dir) {
+					c.samePlace(other, t.Name, "are one directory")
+				}
+			}
+			dirs[t.Name] = info
+		}
 		state, err := offsite.LoadState(c.cfg.StateDir, t.Name)
 		if err != nil || state.VaultID == "" {
 			continue // told where the target is used
 		}
-		if other, ok := holder[state.VaultID]; ok {
-			c.warn("offsite", "%s and %s hold the same vault, %s: if that is one place under two names, it is one "+
-				"copy; remove one of the two", other, t.Name, state.VaultID)
+		if other, ok := vault[state.VaultID]; ok {
+			c.samePlace(other, t.Name, "are pinned to one vault, "+state.VaultID)
 		}
-		holder[state.VaultID] = t.Name
+		vault[state.VaultID] = t.Name
 	}
+}
+
+func (c *checker) samePlace(one, two, why string) {
+	c.fail("offsite", fmt.Errorf("%s and %s %s: two names of one copy are one copy: remove one of them, or give it a "+
+		"place of its own", one, two, why))
 }
 
 // sharedPlaces checks that nobody else can change the backups, or what is decided

@@ -1,6 +1,7 @@
 package setup
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -62,8 +63,17 @@ func TestCheckFindings(t *testing.T) {
 				}
 				put(t, cfg.StateDir+"/targets/"+name+"/state.json", `{"vault_id": "0123"}`)
 			}
-		}, nil, []string{"offsite: disk and two hold the same vault, 0123: if that is one place under two names, it is " +
-			"one copy; remove one of the two"}},
+		}, []string{"offsite: disk and two are pinned to one vault, 0123: two names of one copy are one copy: remove " +
+			"one of them, or give it a place of its own"}, nil},
+		{"one directory under two names", func(t *testing.T, dir string, cfg *config.Config) {
+			if err := errors.Join(os.Mkdir(dir+"/disk", 0o700), os.Symlink(dir+"/disk", dir+"/two")); err != nil {
+				t.Fatal(err)
+			}
+			for _, name := range []string{"disk", "two"} {
+				cfg.Offsite = append(cfg.Offsite, config.Target{Name: name, Type: "dir", Path: dir + "/" + name})
+			}
+		}, []string{"offsite: disk and two are one directory: two names of one copy are one copy: remove one of them, " +
+			"or give it a place of its own"}, nil},
 		{"a group that this machine does not know", func(t *testing.T, dir string, cfg *config.Config) {
 			cfg.Backup.AtoCoreGroup = "atocore-of-elsewhere"
 		}, []string{"backup.atocore_group: atocore-of-elsewhere: no such group: write its number, which " +
