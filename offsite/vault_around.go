@@ -283,6 +283,10 @@ func (w *verifier) documents(ctx context.Context) error {
 	}
 	for _, dir := range []string{packsDir, snapshotsDir} {
 		entries, err := w.vault.remote.List(ctx, dir)
+		if w.neverFilled() && (err == nil || errors.Is(err, fs.ErrNotExist)) {
+			w.clean(dir, 0) // the first push makes it
+			err = nil
+		}
 		if errors.Is(err, fs.ErrNotExist) {
 			w.extra = append(w.extra, Finding{Object: dir, What: "it is missing"})
 			continue

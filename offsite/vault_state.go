@@ -200,6 +200,12 @@ func CheckPinned(ctx context.Context, remote Remote, state *State, own string) (
 	return nil, err
 }
 
+// IsNew reports whether nothing was ever sent to the vault that is pinned: one that a
+// sync has just laid holds nothing that could be checked.
+func (s *State) IsNew() bool {
+	return s.VaultID != "" && s.Newest == "" && len(s.Stamps) == 0 && len(s.Pushes) == 0
+}
+
 // nameless says that a pinned vault has no vault.json.
 func (s *State) nameless(ctx context.Context, remote Remote, own string) error {
 	if s.holds(ctx, remote, own) {

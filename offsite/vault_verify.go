@@ -62,6 +62,7 @@ type Verified struct {
 	Packs     int            `json:"packs"`      // that the current pushes need
 	PacksRead int            `json:"packs_read"` // in this run
 	Bytes     int64          `json:"bytes_read"`
+	Empty     bool           `json:"-"` // nothing was ever sent there, and nothing is there
 	OldestAt  time.Time      `json:"-"` // when the least recently read pack was read, by Checks
 }
 
@@ -294,6 +295,12 @@ func reason(err error) string {
 	return err.Error()
 }
 
+// neverFilled reports whether nothing was ever sent to the vault, so that nothing can
+// be missing from it.
+func (w *verifier) neverFilled() bool {
+	return w.o.State != nil && w.o.State.IsNew() && len(w.survey.All()) == 0 && len(w.survey.Unproven) == 0
+}
+
 // digestObject returns the SHA-256 of an object and its size.
 func (v *Vault) digestObject(
 	ctx context.Context, name string, limiter *rate.Limiter, done *progress,
@@ -359,7 +366,9 @@ func (w *verifier) result() Verified {
 		r.Findings = append(r.Findings, Finding{Object: name, What: w.bad[name], Stamps: stamps(needing)})
 	}
 	r.Findings = append(r.Findings, w.extra...)
-	if len(w.survey.Current) == 0 {
+	switch r.Empty = w.neverFilled(); {
+	case r.Empty:
+	case len(w.survey.Current) == 0:
 		r.Findings = append(
 			r.Findings,
 			Finding{

@@ -93,7 +93,9 @@ func (a *App) VerifyTarget(ctx context.Context, t config.Target, bounds VerifyBo
 			return withTarget(t.Name, err)
 		}
 		defer v.Close()
-		run.begun()
+		if !v.state.IsNew() {
+			run.begun()
+		}
 		doc, err = v.verify(ctx, bounds, t.BandwidthLimit.Bytes(), a.progressOf(VerifyJob(t.Name)).Prefix(t.Name))
 		run.Bytes = doc.Bytes
 		doc.Target = t.Name
@@ -147,6 +149,10 @@ func (v *Vault) verify(ctx context.Context, bounds VerifyBounds, speed int64,
 		return doc, err
 	case len(doc.Findings) > 0:
 		return doc, verifyFailure(v.Name, doc.Findings)
+	case doc.Empty:
+		return doc, &failure.Error{Op: "verify", Subject: v.Name, Kind: failure.NotFound,
+			Err:  errors.New("the vault holds no snapshot yet: nothing could be checked"),
+			Hint: "take one, and send it: atobackupd backup; atobackupd sync --target " + v.Name}
 	case bounds.Every > 0 && time.Since(doc.OldestAt) > bounds.Every && doc.Packs > 0:
 		return doc, &failure.Error{Op: "verify", Subject: v.Name,
 			Err: fmt.Errorf("not every pack was read within %s: %d of %d were read now", bounds.Every, doc.PacksRead,

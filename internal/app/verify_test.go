@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/health"
 	"github.com/atocore/atobackupd/internal/history"
 	"github.com/atocore/atobackupd/offsite"
 )
@@ -132,6 +133,64 @@ func TestVerifyOfNoTarget(t *testing.T) {
 	}
 	if _, found, err := a.history.LastRun(t.Context(), VerifyJob("disk")); err != nil || found {
 		t.Errorf("it is remembered: %v", err)
+	}
+}
+
+// A vault to which nothing was ever sent lacks nothing, whatever an older version found
+// there; one that has lost all it held is damaged.
+func TestVerifyOfAnEmptyVault(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		make func(t *testing.T) (*house, *App)
+		kind failure.Kind
+		text string
+		left int // findings
+	}{
+		{"nothing was ever sent", func(t *testing.T) (*house, *App) {
+			h := newHouse(t, "")
+			return h, h.open()
+		}, failure.NotFound, "the vault holds no snapshot yet: nothing could be checked: take one, and send it: " +
+			"atobackupd backup; atobackupd sync --target disk", 0},
+		{"all was taken away", func(t *testing.T) (*house, *App) {
+			h := newShipped(t, "")
+			names, err := filepath.Glob(h.path("vault/snapshots/*"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, name := range names {
+				if err := os.Remove(name); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return h.house, h.open()
+		}, failure.Invalid, "disk: damaged: snapshots/", 4},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			h, a := test.make(t)
+			defer a.Close()
+			if test.left == 0 {
+				if _, err := a.Sync(t.Context(), "", false); err != nil {
+					t.Fatal(err)
+				}
+				h.write("state/targets/disk/checks.json", `{"findings": [{"object": "packs", "what": "it is missing"},
+					{"object": "snapshots", "what": "it holds no snapshot"}]}`)
+			}
+			_, err := a.VerifyTargets(t.Context(), "", VerifyBounds{Fraction: 1})
+			if failure.KindOf(err) != test.kind || !strings.Contains(err.Error(), test.text) {
+				t.Errorf("%v (kind %d)", err, failure.KindOf(err))
+			}
+			facts, _ := a.Facts(t.Context(), time.Now())
+			if len(facts.Damage) != test.left {
+				t.Errorf("%+v", facts.Damage)
+			}
+			for _, leg := range a.Report(t.Context(), time.Now()).Legs {
+				if leg.Name == "offsite:disk" && test.left == 0 && leg.Message != "no snapshot is known to lie there yet" ||
+					leg.Name == "verify:disk" && (leg.Level == health.LevelCritical) != (test.left > 0) {
+					t.Errorf("%+v", leg)
+				}
+			}
+		})
 	}
 }
 

@@ -182,11 +182,10 @@ func verifyJob(a *app.App, t config.Target) scheduler.Job {
 	}
 }
 
-// isNew reports whether nothing has ever reached a target: a vault that a sync has
-// just laid there holds nothing that could be checked.
+// isNew reports whether nothing has ever reached a target.
 func isNew(a *app.App, target string) bool {
 	state, err := offsite.LoadState(a.Config.StateDir, target)
-	return err == nil && state.VaultID != "" && state.Newest == "" && len(state.Stamps) == 0
+	return err == nil && state.IsNew()
 }
 
 // lags reports whether a target lacks the newest snapshot: one that a person took

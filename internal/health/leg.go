@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -65,6 +66,8 @@ func (f LegFacts) judge(takes Takes, takesBad bool, now time.Time) verdict {
 		return verdict{level: LevelOK, message: "its last try came to nothing: " + f.LastError}
 	case f.LastSuccess.IsZero() && f.Newest.IsZero():
 		return verdict{level: LevelOK, message: "nothing yet: its first time has not come"}
+	case strings.HasPrefix(f.Name, offsitePrefix) && f.Newest.IsZero():
+		return verdict{level: LevelOK, message: "no snapshot is known to lie there yet"}
 	}
 	return verdict{level: LevelOK}
 }
