@@ -235,6 +235,9 @@ func (w *pusher) openMap() error {
 	switch {
 	case errors.Is(err, errNoMap):
 		return nil
+	case isDir(w.mapPath()): // which the new map could not replace
+		return &failure.Error{Op: "target state", Subject: w.mapPath(), Err: errors.New("a directory lies in its place"),
+			Hint: "move it away: the next sync sends a new base"}
 	case err != nil:
 		w.warn("%v: a new base is sent", err)
 		return nil
@@ -245,6 +248,11 @@ func (w *pusher) openMap() error {
 	}
 	w.last, w.hasher = m, m.hasher
 	return nil
+}
+
+func isDir(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.IsDir()
 }
 
 func (w *pusher) warn(format string, args ...any) {
@@ -275,7 +283,7 @@ func (w *pusher) build(ctx context.Context) (done *sealed, err error) {
 	if err := w.plan(ctx, have); err != nil {
 		return nil, err
 	}
-	if _, err := os.Stat(filepath.Join(spoolPath(w.o.StateDir, w.src.Info.Stamp), spoolSealed)); err == nil {
+	if _, err := os.Lstat(filepath.Join(spoolPath(w.o.StateDir, w.src.Info.Stamp), spoolSealed)); err == nil {
 		// It was sealed and cannot be published. Its names may be taken on the
 		// remote by other bytes than those that are made now.
 		if err := fsx.RemoveAll(spoolPath(w.o.StateDir, w.src.Info.Stamp)); err != nil {

@@ -151,7 +151,7 @@ var errNoMap = errors.New("no map")
 // openMap opens the map at path and reads it once to see that it is whole. Any
 // error but errNoMap comes from the disk; either way the map is not used.
 func openMap(path string) (m *pageMap, err error) {
-	f, err := os.Open(path)
+	f, err := fsx.OpenRegular(path, os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, errNoMap
 	}

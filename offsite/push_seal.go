@@ -83,7 +83,11 @@ func (w *pusher) packsOf() (numbers map[uint32]int64, packs []packRef, err error
 // writeManifest writes the manifest file by file: its runs are never in memory
 // all at once.
 func (w *pusher) writeManifest(numbers map[uint32]int64, packs []packRef) (size int64, digest string, err error) {
-	f, err := os.OpenFile(w.spool.path(spoolManifest), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	path := w.spool.path(spoolManifest)
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return 0, "", err
+	}
+	f, err := fsx.Create(path, 0o600)
 	if err != nil {
 		return 0, "", err
 	}

@@ -127,7 +127,7 @@ func (s *spool) reset(want journalHeader) error {
 // load reads the journal of an earlier attempt. A last line that was cut by a
 // crash is passed over; the pack that it names is not used.
 func (s *spool) load(want journalHeader) bool {
-	f, err := os.OpenFile(filepath.Join(s.dir, spoolJournal), os.O_RDWR, 0)
+	f, err := fsx.OpenRegular(filepath.Join(s.dir, spoolJournal), os.O_RDWR)
 	if err != nil {
 		return false
 	}
@@ -233,14 +233,15 @@ func (s *spool) seal(done sealed) error {
 
 // loadSealed returns what seal has written, if it is about the same snapshot.
 func loadSealed(stateDir string, stamp snapshot.Stamp, want journalHeader) (*sealed, bool) {
-	data, err := os.ReadFile(filepath.Join(spoolPath(stateDir, stamp), spoolSealed))
+	data, err := fsx.ReadRegular(filepath.Join(spoolPath(stateDir, stamp), spoolSealed), mostState)
 	var done sealed
 	if err != nil || json.Unmarshal(data, &done) != nil || done.VaultID != want.VaultID || done.Files != want.Files ||
 		done.Recipients != want.Recipients {
 		return nil, false
 	}
 	for _, name := range []string{spoolManifest, spoolInfo, spoolSums, spoolSig, mapName} {
-		if _, err := os.Stat(filepath.Join(spoolPath(stateDir, stamp), name)); err != nil {
+		info, err := os.Lstat(filepath.Join(spoolPath(stateDir, stamp), name))
+		if err != nil || !info.Mode().IsRegular() {
 			return nil, false
 		}
 	}

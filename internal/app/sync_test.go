@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -388,5 +389,62 @@ func TestSyncSkipsWhatIsDamagedHere(t *testing.T) {
 		!strings.Contains(docs[0].Error, "1 snapshot not sent") ||
 		!strings.Contains(strings.Join(docs[0].Warnings, " "), "damaged here: checksum_mismatch") {
 		t.Errorf("%v, %+v", err, docs)
+	}
+}
+
+// Whatever lies in the place of a file of a target's state, a sync does not wait for it:
+// it goes on without the file, or names it and what to do.
+func TestSyncOverOddState(t *testing.T) {
+	kinds := map[string]func(path string) error{
+		"pipe":      func(path string) error { return syscall.Mkfifo(path, 0o600) },
+		"link":      func(path string) error { return os.Symlink("nowhere", path) },
+		"directory": func(path string) error { return os.Mkdir(path, 0o700) },
+	}
+	well := map[string]string{}
+	for _, test := range []struct {
+		name string
+		text map[string]string // of the error, by what lies there; else it goes well
+	}{
+		{"map", map[string]string{"directory": "/map: a directory lies in its place: move it away: the next sync sends a " +
+			"new base"}},
+		{"map.new", well},
+		{"s3.json", well},
+		{"spool/STAMP/journal", well},
+		{"spool/STAMP/sealed", well},
+		{"spool/STAMP/manifest.age", well},
+		{"spool/STAMP/map", well},
+		{"state.json", map[string]string{"pipe": "remove the file, then run `atobackupd vault init",
+			"link": "remove the file, then run `atobackupd vault init", "directory": "then run `atobackupd vault init"}},
+		{"checks.json", map[string]string{"pipe": "remove the file: the next verify", "link": "remove the file",
+			"directory": "remove the file"}},
+	} {
+		for kind, lay := range kinds {
+			t.Run(test.name+" "+kind, func(t *testing.T) {
+				t.Parallel()
+				h := newHouse(t, "")
+				a := h.open()
+				defer a.Close()
+				syncOnce(t, h, a)
+				taken := h.backup(a)
+				path := h.path("state/targets/disk/" + strings.Replace(test.name, "STAMP", string(taken.Stamp), 1))
+				err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.RemoveAll(path), lay(path))
+				if err != nil {
+					t.Fatal(err)
+				}
+				done := make(chan error)
+				go func() {
+					_, err := a.Sync(t.Context(), "", false)
+					done <- err
+				}()
+				select {
+				case err = <-done:
+				case <-time.After(2 * time.Minute):
+					t.Fatal("the sync waits for it")
+				}
+				if want := test.text[kind]; (err != nil) != (want != "") || err != nil && !strings.Contains(err.Error(), want) {
+					t.Errorf("%v", err)
+				}
+			})
+		}
 	}
 }

@@ -34,7 +34,7 @@ func (r *Remote) documentPath(name string, o object) string {
 // readDocument returns what is kept. Its digest stands before it: what has rotted
 // is fetched again.
 func readDocument(path string, size int64) ([]byte, bool) {
-	data, err := os.ReadFile(path)
+	data, err := fsx.ReadRegular(path, sha256.Size+maxDocument)
 	if err != nil || int64(len(data)) != sha256.Size+size {
 		return nil, false
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -38,13 +37,16 @@ type state struct {
 // checkEvery is how long a service is taken to stay as it was found.
 const checkEvery = 7 * 24 * time.Hour
 
+// maxState bounds what is read of a state file.
+const maxState = 256 << 20
+
 // loadState reads the state file. One that is missing, unreadable or about
 // another place is as good as none.
 func loadState(cfg Config) *state {
 	s := &state{}
 	where := cfg.Endpoint + "/" + path.Join(cfg.Bucket, cfg.Prefix)
 	if cfg.StateFile != "" {
-		if data, err := os.ReadFile(cfg.StateFile); err == nil && json.Unmarshal(data, s) != nil || s.Where != where {
+		if data, err := fsx.ReadRegular(cfg.StateFile, maxState); err == nil && json.Unmarshal(data, s) != nil || s.Where != where {
 			s = &state{}
 		}
 	}
