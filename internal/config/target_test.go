@@ -79,6 +79,8 @@ func TestNamesOfTargets(t *testing.T) {
 		{laptop, `name = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"`,
 			`5:8: offsite.name = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa": must be ` +
 				`1 to 64 of a-z, 0-9, "-" and "_", and begin with a letter or digit: it names directories`},
+		{laptop, `name = "local"`,
+			`5:8: offsite.name = "local": means this machine, in what a restore and a drill say: give it another name`},
 		{laptop, "hosts = []", `6:1: offsite.hosts is required: name the machine, e.g. hosts = ["laptop.local"]`},
 		{laptop, `hosts = ["laptop", ""]`,
 			`6:20: offsite.hosts: "" is no host name: write its name or address alone, e.g. "laptop.local"`},

@@ -54,6 +54,10 @@ func (v *validation) targetName(i int) {
 			`offsite.name = %s: must be 1 to 64 of a-z, 0-9, "-" and "_", and begin with a letter or digit`,
 			quoted(name))
 	}
+	if name == "local" {
+		v.add(key, "give it another name", `offsite.name = %s: means this machine, in what a restore and a drill say`,
+			quoted(name))
+	}
 	for _, earlier := range v.c.Offsite[:i] {
 		if earlier.Name == name {
 			v.add(key, "give each target a name of its own", "offsite.name = %s: two targets have this name",
