@@ -1,6 +1,7 @@
 package offsite
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -160,7 +161,8 @@ func (m *Manifest) stored() int64 {
 	return total
 }
 
-// manifest fetches, decrypts and checks the manifest of a verified push.
+// manifest fetches the manifest of a verified push, compares it with its signed
+// digest before anything else, decrypts and checks it.
 func (v *Vault) manifest(
 	ctx context.Context, s Stored, sums sums, identities crypt.Identities,
 ) (m *Manifest, err error) {
@@ -168,21 +170,17 @@ func (v *Vault) manifest(
 	bad := func(err error) error {
 		return &failure.Error{Op: "vault", Subject: name, Kind: failure.Invalid, Err: err}
 	}
-	r, err := v.openSummed(ctx, name, sums)
+	sealed, err := v.fetch(ctx, name, sums, maxManifest)
 	if err != nil {
 		return nil, err
 	}
-	defer r.Close()
-	plain, err := identities.Open(r)
+	plain, err := identities.Open(bytes.NewReader(sealed))
 	if err != nil {
 		return nil, err
 	}
 	data, err := expand(plain)
 	if err != nil {
-		return nil, r.cause(bad(err))
-	}
-	if err := r.verify(); err != nil {
-		return nil, err
+		return nil, bad(err)
 	}
 	if m, err = decodeManifest(data, s); err != nil {
 		return nil, bad(err)
@@ -234,7 +232,7 @@ type object struct {
 
 // open opens an object; a pack that prune has moved to trash/ is found there.
 func (v *Vault) open(ctx context.Context, name string) (*object, error) {
-	body, err := v.remote.Open(ctx, name)
+	body, err := openPlain(ctx, v.remote, name)
 	if id, isPack := packID(name); isPack && errors.Is(err, fs.ErrNotExist) {
 		body, err = v.remote.Open(ctx, trashName(id))
 		if errors.Is(err, fs.ErrNotExist) { // moved back just now?
@@ -242,16 +240,28 @@ func (v *Vault) open(ctx context.Context, name string) (*object, error) {
 		}
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &failure.Error{
-			Op: "vault", Subject: name, Kind: failure.Invalid, Err: errors.New("it is missing"),
-			Hint: "the vault is damaged: try another snapshot",
-		}
+		return nil, damagedObject(name, "it is missing")
 	}
 	if err != nil {
 		return nil, err
 	}
 	return &object{name: name, body: body}, nil
 }
+
+// openPlain opens an object. What has its name and is no plain file is damage, as
+// an object that is missing is, whatever words a remote has for it.
+func openPlain(ctx context.Context, remote Remote, name string) (io.ReadCloser, error) {
+	body, err := remote.Open(ctx, name)
+	if err == nil || errors.Is(err, fs.ErrNotExist) || isTransportError(err) || ctx.Err() != nil {
+		return body, err
+	}
+	if e, statErr := remote.Stat(ctx, name); statErr == nil && !e.IsFile() {
+		err = damagedObject(name, notPlain)
+	}
+	return nil, err
+}
+
+const notPlain = "it is not a plain file"
 
 func (o *object) Read(p []byte) (int, error) {
 	n, err := o.body.Read(p)
@@ -302,15 +312,6 @@ func (s *summed) verify() error {
 
 // digest is that of what was read.
 func (s *summed) digest() string { return hex.EncodeToString(s.hash.Sum(nil)) }
-
-// cause finds the reason behind err, which came of reading this object: a
-// connection that broke, bytes that are not those that were signed, or err.
-func (s *summed) cause(err error) error {
-	if s.err != nil {
-		return s.err
-	}
-	return cmp.Or(s.verify(), err)
-}
 
 // checkObject compares a whole object with its signed digest.
 func (v *Vault) checkObject(ctx context.Context, name string, sums sums) error {

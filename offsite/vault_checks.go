@@ -28,7 +28,7 @@ type Finding struct {
 	// service still has it, and it is read as it was put.
 	Covered bool      `json:"covered,omitempty"`
 	Found   time.Time `json:"found"`
-	By      string    `json:"by"` // verify, sync, restore, drill or report
+	By      string    `json:"by"` // verify, sync, restore, ls, dump, drill or report
 }
 
 // String names the object, what is wrong, and which snapshots need it.

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path"
 	"regexp"
 	"slices"
@@ -94,11 +95,12 @@ func (v *Vault) signedPushes(ctx context.Context) (list []Stored, warnings []str
 		if !signed || !e.IsFile() {
 			continue
 		}
-		if _, ok := PushID(name).Stamp(); !ok {
+		stamp, ok := PushID(name).Stamp()
+		if !ok {
 			warnings = append(warnings, fmt.Sprintf("%q: not the name of a push", snapshotsDir+"/"+e.Name))
 			continue
 		}
-		list = append(list, Stored{Push: PushID(name), Uploaded: e.MTime})
+		list = append(list, Stored{Push: PushID(name), Info: Info{Stamp: stamp}, Uploaded: e.MTime})
 	}
 	return list, warnings, nil
 }
@@ -147,12 +149,12 @@ var kindPattern = regexp.MustCompile(`^[a-z][a-z-]{0,31}$`)
 
 func (v *Vault) readInfo(ctx context.Context, s *Stored) error {
 	name := s.Push.object(infoSuffix)
-	data, err := readAll(ctx, v.remote, name, maxInfo)
+	data, err := v.readOwn(ctx, name, maxInfo)
 	if err != nil {
 		return err
 	}
 	if err := s.parseInfo(data); err != nil {
-		return &failure.Error{Op: "vault", Subject: name, Kind: failure.Invalid, Err: err}
+		return &failure.Error{Op: "vault", Subject: name, Kind: failure.Invalid, Err: err, Hint: damagedHint}
 	}
 	return nil
 }
@@ -205,7 +207,7 @@ func (v *Vault) Find(ctx context.Context, name string, signers crypt.Signers) (s
 	}
 	for _, u := range survey.Unproven {
 		if stamp, _ := u.Push.Stamp(); string(stamp) == name || string(u.Push) == name {
-			return s, warnings, u.Err
+			return u.Stored, warnings, u.Err
 		}
 	}
 	return s, warnings, noSuchSnapshot(name)
@@ -243,45 +245,52 @@ func (v *Vault) prove(
 // vault's root.
 type sums map[string]string
 
-// verified reads the SHA256SUMS of a push, once its signature by signer holds,
-// and checks the digest of the json that List read.
+// verified is proof for a push whose json List read: that must be the proven one.
 func (v *Vault) verified(ctx context.Context, s Stored, signers crypt.Signers) (sums, error) {
-	refuse := func(err error, hint string) error {
-		return &failure.Error{
-			Op: "vault", Subject: s.Push.object(sumsSuffix), Kind: failure.Invalid, Err: err, Hint: hint,
+	all, info, err := v.proof(ctx, s.Push, signers)
+	if err != nil {
+		return nil, err
+	}
+	if !info.equal(s.Info) {
+		return nil, &failure.Error{
+			Op: "vault", Subject: s.Push.object(sumsSuffix), Kind: failure.Invalid,
+			Err: fmt.Errorf("%s changed while it was read", s.Push.object(infoSuffix)), Hint: "try again",
 		}
 	}
-	data, err := readAll(ctx, v.remote, s.Push.object(sumsSuffix), maxSums)
+	return all, nil
+}
+
+// proof reads the SHA256SUMS of a push, once its signature by signer holds, and then
+// its json, by the digest that is signed.
+func (v *Vault) proof(ctx context.Context, push PushID, signers crypt.Signers) (all sums, info Info, err error) {
+	data, err := v.readOwn(ctx, push.object(sumsSuffix), maxSums)
 	if err != nil {
-		return nil, err
+		return nil, info, err
 	}
-	signature, err := readAll(ctx, v.remote, s.Push.object(sigSuffix), maxInfo)
+	signature, err := v.readOwn(ctx, push.object(sigSuffix), maxInfo)
 	if err != nil {
-		return nil, err
+		return nil, info, err
 	}
-	if err := verifySignature(signers, s.Push.object(sumsSuffix), data, signature); err != nil {
-		return nil, err
+	if err := verifySignature(signers, push.object(sumsSuffix), data, signature); err != nil {
+		return nil, info, err
 	}
-	lines, err := parseSums(s.Push, data)
+	lines, err := parseSums(push, data)
 	if err != nil {
-		return nil, refuse(err, "")
+		return nil, info, &failure.Error{Op: "vault", Subject: push.object(sumsSuffix), Kind: failure.Invalid, Err: err}
 	}
-	all := make(sums, len(lines))
+	all = make(sums, len(lines))
 	for _, line := range lines {
 		all[line.Name] = line.SHA256
 	}
-	info, err := v.fetch(ctx, s.Push.object(infoSuffix), all, maxInfo)
+	document, err := v.fetch(ctx, push.object(infoSuffix), all, maxInfo)
 	if err != nil {
-		return nil, err
+		return nil, info, err
 	}
-	proven := Stored{Push: s.Push}
-	if err := proven.parseInfo(info); err != nil {
-		return nil, &failure.Error{Op: "vault", Subject: s.Push.object(infoSuffix), Kind: failure.Invalid, Err: err}
+	proven := Stored{Push: push}
+	if err := proven.parseInfo(document); err != nil {
+		return nil, info, &failure.Error{Op: "vault", Subject: push.object(infoSuffix), Kind: failure.Invalid, Err: err}
 	}
-	if !proven.Info.equal(s.Info) {
-		return nil, refuse(fmt.Errorf("%s changed while it was read", s.Push.object(infoSuffix)), "try again")
-	}
-	return all, nil
+	return all, proven.Info, nil
 }
 
 // verifySignature checks the signature of an object, and names the one of the two
@@ -308,9 +317,10 @@ func verifySignature(signers crypt.Signers, name string, data, signature []byte)
 	}
 }
 
-// fetch reads one object whole and compares it with its digest.
+// fetch reads one object whole and returns it once it has its signed digest: nobody
+// decrypts or parses what the vault's disk, or whoever writes there, has made of it.
 func (v *Vault) fetch(ctx context.Context, name string, sums sums, limit int64) ([]byte, error) {
-	data, err := readAll(ctx, v.remote, name, limit)
+	data, err := v.readOwn(ctx, name, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -325,15 +335,28 @@ const damagedHint = "the vault is damaged: run sync on the host, which sends ane
 	"snapshot"
 
 func corrupt(name string) error {
+	return damagedObject(name, "its bytes are not those that were signed")
+}
+
+func damagedObject(name, what string) error {
 	return &failure.Error{
-		Op: "vault", Subject: name, Kind: failure.Invalid, Err: errors.New("its bytes are not those that were signed"),
-		Hint: damagedHint,
+		Op: "vault", Subject: name, Kind: failure.Invalid, Err: errors.New(what), Hint: damagedHint,
 	}
+}
+
+// readOwn is readAll for an object of a push that exists: where one is missing, the
+// push is damaged.
+func (v *Vault) readOwn(ctx context.Context, name string, limit int64) ([]byte, error) {
+	data, err := readAll(ctx, v.remote, name, limit)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = damagedObject(name, "it is missing")
+	}
+	return data, err
 }
 
 // readAll reads one object of at most limit bytes.
 func readAll(ctx context.Context, remote Remote, name string, limit int64) (data []byte, err error) {
-	r, err := remote.Open(ctx, name)
+	r, err := openPlain(ctx, remote, name)
 	if err != nil {
 		return nil, err
 	}

@@ -74,10 +74,9 @@ func (s *Survey) prove(ctx context.Context, v *Vault, signed []Stored, signers c
 	var mu sync.Mutex
 	faults := make(map[PushID]error)
 	proven, _, err := forEachPush(ctx, signed, func(ctx context.Context, p *Stored) error {
-		err := v.readInfo(ctx, p)
-		var needed sums
+		needed, info, err := v.proof(ctx, p.Push, signers)
 		if err == nil {
-			needed, err = v.verified(ctx, *p, signers)
+			p.Info = info
 		}
 		mu.Lock()
 		defer mu.Unlock()

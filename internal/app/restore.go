@@ -157,7 +157,6 @@ func (a *App) fetchForRestore(ctx context.Context, r RestoreRequest,
 		a.notice(warning)
 	}
 	if err != nil {
-		v.noteDamage(ctx, err, stored, "restore", a.Options.Version)
 		cleanUp()
 		return nil, err
 	}

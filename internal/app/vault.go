@@ -217,8 +217,16 @@ func openUnnamed(ctx context.Context, remote offsite.Remote, name, id string, si
 }
 
 // Restore fetches one snapshot, by stamp, push or "latest", into a directory; uncached
-// where this process does not read it afterwards.
+// where this process does not read it afterwards. What it finds damaged in a
+// configured target's vault is kept.
 func (v *Vault) Restore(ctx context.Context, name string, identities crypt.Identities, dest string, uncached bool,
+	progress fsx.Progress) (stored offsite.Stored, warnings []string, err error) {
+	stored, warnings, err = v.fetch(ctx, name, identities, dest, uncached, progress)
+	v.keepDamage(err, stored, "restore")
+	return stored, warnings, err
+}
+
+func (v *Vault) fetch(ctx context.Context, name string, identities crypt.Identities, dest string, uncached bool,
 	progress fsx.Progress) (stored offsite.Stored, warnings []string, err error) {
 	if err := v.refuseInside(dest); err != nil {
 		return stored, nil, err
@@ -267,12 +275,13 @@ func (v *Vault) refuseInside(dest string) error {
 
 // Files returns the proven files of one snapshot.
 func (v *Vault) Files(ctx context.Context, name string,
-	identities crypt.Identities) (offsite.Stored, []offsite.FileEntry, error) {
-	stored, _, err := v.Find(ctx, name, v.Signers)
+	identities crypt.Identities) (stored offsite.Stored, files []offsite.FileEntry, err error) {
+	stored, _, err = v.Find(ctx, name, v.Signers)
+	defer func() { v.keepDamage(err, stored, "ls") }()
 	if err != nil {
 		return stored, nil, err
 	}
-	files, err := v.Vault.Files(ctx, stored, offsite.PullOptions{Identities: identities, Signers: v.Signers})
+	files, err = v.Vault.Files(ctx, stored, offsite.PullOptions{Identities: identities, Signers: v.Signers})
 	return stored, files, err
 }
 
@@ -280,10 +289,11 @@ func (v *Vault) Files(ctx context.Context, name string,
 func (v *Vault) Dump(ctx context.Context, name, path string, identities crypt.Identities,
 	out io.Writer) (offsite.Stored, error) {
 	stored, _, err := v.Find(ctx, name, v.Signers)
-	if err != nil {
-		return stored, err
+	if err == nil {
+		err = v.Vault.Dump(ctx, stored, path, out, offsite.PullOptions{Identities: identities, Signers: v.Signers})
 	}
-	return stored, v.Vault.Dump(ctx, stored, path, out, offsite.PullOptions{Identities: identities, Signers: v.Signers})
+	v.keepDamage(err, stored, "dump")
+	return stored, err
 }
 
 // ownPolicy returns the retention that the vault is pruned by here: the
@@ -331,7 +341,7 @@ func (v *Vault) Drill(ctx context.Context, name string, identities crypt.Identit
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
 	fetched := filepath.Join(work, "snapshot")
-	stored, _, err := v.Restore(ctx, name, identities, fetched, false, progress)
+	stored, _, err := v.fetch(ctx, name, identities, fetched, false, progress)
 	if failure.KindOf(err) == failure.Invalid {
 		v.noteDamage(ctx, err, stored, "drill", version)
 	}
@@ -356,14 +366,22 @@ func (v *Vault) noteDamage(ctx context.Context, err error, stored offsite.Stored
 	if !ok {
 		return
 	}
-	now := time.Now()
 	if v.target != nil {
-		v.checks.Add([]offsite.Finding{finding}, by, now)
-		_ = v.checks.Save() // the error itself is what is told
+		v.keepDamage(err, stored, by)
 		return
 	}
+	now := time.Now()
 	finding.By, finding.Found = by, now.UTC()
 	// the same
 	_ = v.PutReport(ctx, offsite.Report{At: now.UTC(), What: by, Version: version,
 		Findings: []offsite.Finding{finding}})
+}
+
+// keepDamage keeps what a reader found damaged in a configured target's vault, for
+// the next sync to mend.
+func (v *Vault) keepDamage(err error, stored offsite.Stored, by string) {
+	if finding, ok := offsite.FindingOf(err, stored); ok && v.target != nil {
+		v.checks.Add([]offsite.Finding{finding}, by, time.Now())
+		_ = v.checks.Save() // the error itself is what is told
+	}
 }
