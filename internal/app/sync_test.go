@@ -213,8 +213,7 @@ func TestSyncStates(t *testing.T) {
 		kind        failure.Kind
 	}{
 		{"well", "", func(*testing.T, *house, *App) {}, "ok", "", failure.Other},
-		{"its disk is not mounted", "", func(t *testing.T, h *house, a *App) {
-			a.Config.Offsite[0].Removable = true
+		{"its disk is not mounted", "removable = true\n", func(t *testing.T, h *house, _ *App) {
 			h.move("vault", "vault.away")
 		}, "unreachable", "", failure.Unreachable},
 		{"its directory is gone", "", func(t *testing.T, h *house, _ *App) {

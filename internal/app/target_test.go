@@ -141,9 +141,8 @@ func TestTestTarget(t *testing.T) {
 			syncOnce(t, h, a)
 			h.remove("vault/vault.json")
 		}, nil, failure.VaultMismatch, "target disk: "},
-		{"its disk is away", "", func(t *testing.T, h *house, a *App) {
+		{"its disk is away", "removable = true\n", func(t *testing.T, h *house, a *App) {
 			syncOnce(t, h, a)
-			a.Config.Offsite[0].Removable = true
 			h.move("vault", "away")
 		}, nil, failure.Unreachable, "target disk: "},
 		{"its directory is gone", "", func(t *testing.T, h *house, a *App) {

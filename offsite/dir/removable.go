@@ -24,9 +24,8 @@ var fstab = "/etc/fstab"
 // OpenRemovable is Open for a directory on a disk that is not always there: when
 // it is away the error is of kind Unreachable, as of a machine that sleeps.
 // hasVault says that a vault was made there, so that a directory without one is
-// the bare mount point; before that a directory of the system's own disk is one. With
-// create a directory that is missing is made, on a disk that is mounted right above it
-// and nowhere else.
+// the bare mount point. With create a directory that is missing is made, on a disk
+// that is mounted right above it and nowhere else.
 func OpenRemovable(path string, hasVault, create bool, owners tree.Owners) (*Remote, error) {
 	if point := unmounted(path); point != "" {
 		return nil, away(path, fmt.Errorf("nothing is mounted on %s", point))
@@ -42,11 +41,6 @@ func OpenRemovable(path string, hasVault, create bool, owners tree.Owners) (*Rem
 		return nil, away(path, cause(err)) // pulled without being unmounted
 	case err != nil:
 		return Open(path, owners) // which explains it
-	}
-	if !hasVault && isOnSystemDisk(path) {
-		root.Close()
-		return nil, away(path, errors.New("nothing is mounted on it, nor above it; a directory that is always there is "+
-			"not removable"))
 	}
 	if hasVault {
 		if _, err := root.Lstat(vaultFile); errors.Is(err, fs.ErrNotExist) {
@@ -83,23 +77,6 @@ func unmounted(path string) string {
 		}
 	}
 	return ""
-}
-
-// systemMount is what no removable disk is mounted on.
-var systemMount = "/"
-
-// isOnSystemDisk reports whether no other mount lies between a directory and the root.
-func isOnSystemDisk(path string) bool {
-	path, err := filepath.EvalSymlinks(path)
-	return err == nil && mountAbove(path) == systemMount
-}
-
-// mountAbove returns the mount point that a directory is, or lies below.
-func mountAbove(path string) string {
-	for path != "/" && !isMountPoint(path) {
-		path = filepath.Dir(path)
-	}
-	return path
 }
 
 // isMountPoint reports whether a directory is the root of a mount.
