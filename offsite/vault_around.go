@@ -128,7 +128,9 @@ func (w *verifier) unsigned(ctx context.Context) error {
 	}
 	objects := make(map[string]Entry)
 	for _, e := range entries {
-		objects[snapshotsDir+"/"+e.Name] = e
+		if e.IsFile() { // a directory of that name is no signature
+			objects[snapshotsDir+"/"+e.Name] = e
+		}
 	}
 	still := unsigned(objects)
 	for _, push := range w.survey.Unsigned {

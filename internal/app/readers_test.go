@@ -89,6 +89,33 @@ func TestReadersFindDamage(t *testing.T) {
 	}
 }
 
+// A snapshot whose signature is no plain file any more is missed on the second
+// machine too, which knows of none but those that lie there.
+func TestCheckMissesASignature(t *testing.T) {
+	for how, rot := range rots {
+		if how == "first bytes" || how == "emptied" {
+			continue
+		}
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			h := newShipped(t, "")
+			name := h.objects()["newest snapshots/*.SHA256SUMS.sig"]
+			if err := rot(h.path("vault/" + name)); err != nil {
+				t.Fatal(err)
+			}
+			v, err := OpenVaultDir(t.Context(), h.path("vault"), []string{h.publicKey()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer v.Close()
+			doc, err := v.Check(t.Context(), VerifyBounds{Fraction: 1}, "test", nil)
+			if failure.KindOf(err) != failure.Invalid || len(doc.Findings) != 1 || doc.Findings[0].Object != name {
+				t.Errorf("%v, %+v", err, doc.Findings)
+			}
+		})
+	}
+}
+
 // wantFound lets one reader find what is wrong with an object, at the target and in
 // the directory.
 func (h *shipped) wantFound(reader, name string,
