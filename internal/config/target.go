@@ -44,8 +44,8 @@ type Target struct {
 	ConnectTimeout Duration `toml:"connect_timeout,omitempty"`
 
 	// Removable says that the disk of a dir is not always there: without it the
-	// target is unreachable, like a laptop that sleeps, and nothing is ever
-	// written onto its bare mount point. Default false.
+	// target is unreachable, like a laptop that sleeps, and once it holds a vault
+	// nothing is written onto its bare mount point. Default false.
 	Removable bool `toml:"removable,omitempty"`
 
 	// Endpoint is the address of the S3 service, e.g. "https://s3.example.net".
