@@ -16,11 +16,7 @@ type Proven struct {
 // newProven is of a snapshot directory whose every file was found to be as its
 // manifest says.
 func newProven(dir string, m *Manifest) *Proven {
-	p := &Proven{dir: filepath.Clean(dir), files: make(map[string]File, len(m.Files))}
-	for _, f := range m.Files {
-		p.files[f.Path] = f
-	}
-	return p
+	return &Proven{dir: filepath.Clean(dir), files: filesByPath(m)}
 }
 
 // path is where the file of that name was validated.

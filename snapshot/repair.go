@@ -48,6 +48,14 @@ func (r RepairPlan) Complete() bool {
 	return true
 }
 
+// Damaged returns what the plan found damaged.
+func (r RepairPlan) Damaged() (all []Damage) {
+	for _, f := range r.Files {
+		all = append(all, Damage{f.Path, f.Why})
+	}
+	return all
+}
+
 // fromManifest is the source of what the manifest itself holds: directories,
 // links, and the metadata for AtoCore's own tools.
 const fromManifest = "the manifest"
@@ -69,14 +77,11 @@ func (s *Store) planRepair(ctx context.Context, dir string, stamp Stamp, m *Mani
 	if err := checkFiles(ctx, dir, m, ContentOf(dir, m, metadata), ValidateOptions{}, &found); err != nil {
 		return r, err
 	}
-	want := make(map[string]File, len(m.Files))
-	for _, f := range m.Files {
-		want[f.Path] = f
-	}
+	want := filesByPath(m)
 	for _, d := range found.damaged {
-		file := RepairFile{Path: d.path, Why: d.why}
+		file := RepairFile{Path: d.Path, Why: d.Why}
 		var known bool
-		if file.want, known = want[d.path]; known {
+		if file.want, known = want[d.Path]; known {
 			if err := s.findGood(ctx, &file, stamp, m, donors); err != nil {
 				return r, err
 			}

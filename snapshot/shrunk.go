@@ -62,7 +62,7 @@ func (t *takeRun) suspect(ctx context.Context) error {
 	now := contents{manifest: t.manifest, dir: t.dir}
 	codes := make(map[string]bool)
 	for _, artifact := range []string{DB, Registry, Chroma} {
-		before := lastWith(list, artifact, t.started)
+		before := t.lastWhole(ctx, list, artifact)
 		if before == nil ||
 			before.Manifest.Artifacts[artifact].SourcePath != t.manifest.Artifacts[artifact].SourcePath {
 			continue // none to compare with, or another source was configured since
@@ -98,6 +98,30 @@ func lastWith(list []Snapshot, artifact string, now time.Time) *Snapshot {
 	return Newest(slices.DeleteFunc(slices.Clone(list), func(s Snapshot) bool {
 		return s.Manifest == nil || !s.Manifest.Artifacts[artifact].Included || len(s.Suspicions()) > 0
 	}), now, false)
+}
+
+// lastWhole is lastWith among those whose file that figures are read from is what it
+// was: damage there would be told as a loss of the source. What the database held
+// stands in the manifest.
+func (t *takeRun) lastWhole(ctx context.Context, list []Snapshot, artifact string) *Snapshot {
+	for ctx.Err() == nil {
+		last := lastWith(list, artifact, t.started)
+		if last == nil || artifact == Chroma && !t.o.Full || t.figuresAreWhole(ctx, last, artifact) {
+			return last
+		}
+		list = slices.DeleteFunc(slices.Clone(list), func(s Snapshot) bool { return s.Stamp == last.Stamp })
+	}
+	return nil
+}
+
+func (t *takeRun) figuresAreWhole(ctx context.Context, s *Snapshot, artifact string) bool {
+	name := map[string]string{Registry: RegistryFile, Chroma: ChromaDir + "/" + chroma.DatabaseName}[artifact]
+	f, ok := filesByPath(s.Manifest)[name]
+	if !ok || t.o.Proven.lies(s.Path, f) {
+		return true
+	}
+	sum, err := digestOf(ctx, s.Path, name)
+	return err == nil && sum == f.SHA256
 }
 
 // contents reads figures of a snapshot that is stored or staged.

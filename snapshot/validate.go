@@ -25,7 +25,7 @@ type Result struct {
 	Checked    []string `json:"checked"`
 	DurationMS int64    `json:"duration_ms"`
 
-	damaged []damage // the findings that are about one path each
+	damaged []Damage // the findings that are about one path each
 	proven  *Proven
 }
 
@@ -33,8 +33,11 @@ type Result struct {
 // being checked itself; nil where there is anything to say about the snapshot.
 func (r *Result) Proven() *Proven { return r.proven }
 
-// damage is a path that is not what the manifest says, and in which way.
-type damage struct{ path, why string }
+// Damage is a path that is not what the manifest says, and in which way.
+type Damage struct{ Path, Why string }
+
+// Damaged returns the findings that are about one path each.
+func (r *Result) Damaged() []Damage { return r.damaged }
 
 func newResult(stamp, path string) Result {
 	return Result{Stamp: stamp, Path: path, Errors: []string{}, Warnings: []string{}, Checked: []string{}}
@@ -47,7 +50,7 @@ func (r *Result) fail(code, format string, args ...any) {
 // failPath is fail about one path.
 func (r *Result) failPath(path, code, format string, args ...any) {
 	r.fail(code, format, args...)
-	r.damaged = append(r.damaged, damage{path, r.Errors[len(r.Errors)-1]})
+	r.damaged = append(r.damaged, Damage{path, r.Errors[len(r.Errors)-1]})
 }
 
 func (r *Result) warn(code, format string, args ...any) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/atocore/atobackupd/internal/failure"
@@ -85,6 +86,40 @@ func (a *App) noteValidation(ctx context.Context, stamp snapshot.Stamp, valid bo
 			return
 		}
 		found.add(string(stamp), Finding{What: what, By: by})
+	})
+}
+
+// noteSharing makes findings about the other snapshots that hold the very files which
+// were found damaged in one: they are damaged as well, and nothing tells once this one
+// has files of its own again. manifest may be nil, for that of the snapshot.
+func (a *App) noteSharing(ctx context.Context, stamp snapshot.Stamp, manifest *snapshot.Manifest,
+	damaged []snapshot.Damage, by string) {
+	if len(damaged) == 0 || a.Options.ReadOnly {
+		return
+	}
+	if manifest == nil {
+		var err error
+		if manifest, err = snapshot.ReadManifest(a.store.Path(stamp)); err != nil {
+			return // what its files should be is not known
+		}
+	}
+	sharing, err := a.store.Sharing(stamp, manifest, damaged)
+	if err != nil {
+		a.Options.Log.Error("which snapshots share what was found damaged could not be told", "stamp", stamp, "error", err)
+		return
+	}
+	if len(sharing) == 0 {
+		return
+	}
+	a.noteFindings(ctx, func(found findings) {
+		for other, what := range sharing {
+			for _, known := range found[string(other)].What {
+				if !slices.Contains(what, known) {
+					what = append(what, known)
+				}
+			}
+			found.add(string(other), Finding{What: what, By: by})
+		}
 	})
 }
 

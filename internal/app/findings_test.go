@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/internal/health"
 	"github.com/atocore/atobackupd/offsite"
 	"github.com/atocore/atobackupd/snapshot"
@@ -236,5 +237,85 @@ func TestDamage(t *testing.T) {
 	h.write("state/targets/disk/checks.json", "no JSON")
 	if got = a.damage(a.remedies(t.Context(), nil)); len(got) != 3 || got[2].Subject != "disk" || got[2].What == "" {
 		t.Errorf("checks that cannot be read: %+v", got)
+	}
+}
+
+// One file with several names rotted: it is damaged in every snapshot that holds it,
+// whoever found it and in whichever, and healing one of them heals that one.
+func TestFindingsOfASharedFile(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		find func(t *testing.T, h *house, a *App, stamp snapshot.Stamp)
+	}{
+		{"a validation", func(t *testing.T, h *house, a *App, stamp snapshot.Stamp) {
+			if result, err := a.Validate(t.Context(), stamp); err != nil || result.Valid {
+				t.Fatalf("%+v, %v", result, err)
+			}
+			wantDamaged(t, a, shared(t, a)...)
+		}},
+		{"a scrub that stops after one", func(t *testing.T, h *house, a *App, stamp snapshot.Stamp) {
+			if _, err := a.Scrub(t.Context(), time.Now(), ScrubBounds{Bytes: 1}); err == nil {
+				t.Fatal("it found nothing")
+			}
+			wantDamaged(t, a, shared(t, a)...)
+		}},
+		{"a repair that finds it itself", func(*testing.T, *house, *App, snapshot.Stamp) {}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t, "")
+			h.write("data/registry.json", `{"projects": [1, 2]}`)
+			a := h.open()
+			defer a.Close()
+			a.Config.AtoCore.RegistryPath = h.path("data/registry.json")
+			a.Config.Backup.Share = "hardlink"
+			taken := []Taken{h.backup(a), h.backup(a), h.backup(a)}
+			a.Config.Backup.Share = "copy"
+			h.backup(a) // whence they are healed
+			rot(t, taken[0].Path+"/"+snapshot.RegistryFile)
+			test.find(t, h, a, taken[0].Stamp)
+			if doc, err := a.Repair(t.Context(), time.Now(), RepairRequest{Stamp: taken[0].Stamp,
+				Confirm: true}); failure.KindOf(err) != failure.Invalid || len(doc.Repairs) != 1 ||
+				doc.Repairs[0].Result == nil || !doc.Repairs[0].Result.Valid {
+				t.Fatalf("%+v, %v", doc, err)
+			}
+			wantDamaged(t, a, taken[1].Stamp, taken[2].Stamp)
+			if _, err := a.Repair(t.Context(), time.Now(), RepairRequest{Confirm: true}); err != nil {
+				t.Fatal(err)
+			}
+			wantDamaged(t, a)
+		})
+	}
+}
+
+// shared returns the snapshots but the newest, which holds files of its own.
+func shared(t *testing.T, a *App) (stamps []snapshot.Stamp) {
+	t.Helper()
+	list, _, err := a.Snapshots(t.Context(), time.Now())
+	if err != nil || len(list) < 2 {
+		t.Fatal(list, err)
+	}
+	for _, s := range list[:len(list)-1] {
+		stamps = append(stamps, s.Stamp)
+	}
+	return stamps
+}
+
+// wantDamaged checks of which snapshots the status says that they are damaged.
+func wantDamaged(t *testing.T, a *App, want ...snapshot.Stamp) {
+	t.Helper()
+	list, _, err := a.Snapshots(t.Context(), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []snapshot.Stamp
+	for _, d := range a.damage(a.remedies(t.Context(), list)) {
+		got = append(got, snapshot.Stamp(d.Subject))
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("damaged: %v, want %v", got, want)
+	}
+	if told := hasCondition(a.Report(t.Context(), time.Now()).Conditions, "damaged"); told != (len(want) > 0) {
+		t.Errorf("the condition stands: %v", told)
 	}
 }
