@@ -103,6 +103,9 @@ func (c *cli) showVerified(doc app.VerifiedVault, err error) error {
 				fmt.Fprintln(w, "  error:", escape.String(e))
 			}
 		}
+		if doc.PacksRead < doc.Packs {
+			fmt.Fprintf(w, "%d of %d packs were read\n", doc.PacksRead, doc.Packs)
+		}
 		for _, f := range doc.Findings {
 			fmt.Fprintln(w, "finding:", escape.String(fmt.Sprint(f)))
 		}

@@ -17,6 +17,9 @@ type jobRun struct {
 	// begun is called once the work has really begun: it has its lock, and the
 	// other side answers. Until then heartbeats hear nothing.
 	begun func()
+	// leg is the leg that the run counts for; work that is only a part of what the leg
+	// stands for sets it to "".
+	leg string
 }
 
 // tailLines is how many of the last log lines a heartbeat carries.

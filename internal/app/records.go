@@ -73,7 +73,7 @@ func servedBy(leg string) []string {
 // runJob records one run of a job around the work itself, and the leg's success
 // or failure. A command's question that could not be asked yet is no run.
 func (a *App) runJob(ctx context.Context, job, leg string, started history.Run, work func(run *jobRun) error) error {
-	run := jobRun{Run: started}
+	run := jobRun{Run: started, leg: leg}
 	run.Job, run.StartedAt = job, time.Now()
 	detail := health.RunDetail{Full: leg == health.LegFull}
 	// Over HTTP the daemon takes snapshots for people, without a slot.
@@ -110,8 +110,8 @@ func (a *App) runJob(ctx context.Context, job, leg string, started history.Run, 
 	if run.Detail, err = json.Marshal(detail); err != nil {
 		return errors.Join(workErr, err)
 	}
-	a.ended(recording, leg, run.Run, detail)
-	a.beatEnd(leg, beat.RunID, run.Run, detail)
+	a.ended(recording, run.leg, run.Run, detail)
+	a.beatEnd(run.leg, beat.RunID, run.Run, detail)
 	return workErr
 }
 

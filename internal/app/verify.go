@@ -93,7 +93,10 @@ func (a *App) VerifyTarget(ctx context.Context, t config.Target, bounds VerifyBo
 			return withTarget(t.Name, err)
 		}
 		defer v.Close()
-		if !v.state.IsNew() {
+		switch {
+		case bounds.isPart():
+			run.leg = "" // which says nothing of the rest
+		case !v.state.IsNew():
 			run.begun()
 		}
 		doc, err = v.verify(ctx, bounds, t.BandwidthLimit.Bytes(), a.progressOf(VerifyJob(t.Name)).Prefix(t.Name))
@@ -103,6 +106,10 @@ func (a *App) VerifyTarget(ctx context.Context, t config.Target, bounds VerifyBo
 	})
 	return doc, err
 }
+
+// isPart reports whether a part of a vault was asked for. The job's own runs are parts
+// as well, and Every says whether they add up to all of it.
+func (b VerifyBounds) isPart() bool { return b.Every == 0 && (b.Name != "" || b.Fraction < 1) }
 
 // isPinned reports whether a target has had a vault. A state that cannot be read
 // rules nothing out.
