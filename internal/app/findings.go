@@ -3,6 +3,8 @@ package app
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -93,7 +95,7 @@ func (a *App) noteValidation(ctx context.Context, stamp snapshot.Stamp, valid bo
 // were found damaged in one: they are damaged as well, and nothing tells once this one
 // has files of its own again. manifest may be nil, for that of the snapshot.
 func (a *App) noteSharing(ctx context.Context, stamp snapshot.Stamp, manifest *snapshot.Manifest,
-	damaged []snapshot.Damage, by string) {
+	damaged []snapshot.Damage) {
 	if len(damaged) == 0 || a.Options.ReadOnly {
 		return
 	}
@@ -118,9 +120,46 @@ func (a *App) noteSharing(ctx context.Context, stamp snapshot.Stamp, manifest *s
 					what = append(what, known)
 				}
 			}
-			found.add(string(other), Finding{What: what, By: by})
+			found.add(string(other), Finding{What: what, By: bySharing})
 		}
 	})
+}
+
+// bySharing made a finding: another snapshot that holds the same file was checked.
+const bySharing = "sharing"
+
+// checkSharing checks the snapshots again of which damage is known only from a snapshot
+// that is whole now, and that still hold a file of it.
+func (a *App) checkSharing(ctx context.Context, stamp snapshot.Stamp) {
+	found, err := a.findings()
+	if err != nil {
+		return // told by whoever looks
+	}
+	maps.DeleteFunc(found, func(_ string, f Finding) bool { return f.By != bySharing })
+	if len(found) == 0 {
+		return
+	}
+	manifest, err := snapshot.ReadManifest(a.store.Path(stamp))
+	if err != nil {
+		return
+	}
+	var all []snapshot.Damage
+	for _, f := range manifest.Files {
+		all = append(all, snapshot.Damage{Path: f.Path})
+	}
+	sharing, err := a.store.Sharing(stamp, manifest, all)
+	for other := range sharing {
+		if _, suspected := found[string(other)]; !suspected {
+			continue
+		}
+		result, checkErr := a.store.Validate(ctx, other, a.validateOptions(other))
+		if err = errors.Join(err, checkErr); checkErr == nil && result.Exists {
+			a.noteValidation(ctx, other, result.Valid, result.Errors, "validate")
+		}
+	}
+	if err != nil {
+		a.Options.Log.Error("a snapshot that may be damaged could not be read again", "error", err)
+	}
 }
 
 // add notes a finding; one that stands keeps the time at which it was found.

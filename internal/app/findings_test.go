@@ -319,3 +319,32 @@ func wantDamaged(t *testing.T, a *App, want ...snapshot.Stamp) {
 		t.Errorf("the condition stands: %v", told)
 	}
 }
+
+// What was found in a shared file ends for all that hold it once one of them is whole
+// again: the finding was about that file.
+func TestFindingsOfASharedFileEnd(t *testing.T) {
+	h := newHouse(t, "")
+	a := h.open()
+	defer a.Close()
+	a.Config.Backup.Share = "hardlink"
+	taken := []Taken{h.backup(a), h.backup(a)}
+	path := taken[0].Path + "/" + snapshot.DBFile
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rot(t, path)
+	validate := func() {
+		t.Helper()
+		if _, err := a.Validate(t.Context(), taken[0].Stamp); err != nil {
+			t.Fatal(err)
+		}
+	}
+	validate()
+	wantDamaged(t, a, taken[0].Stamp, taken[1].Stamp)
+	if err := os.WriteFile(path, whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	validate()
+	wantDamaged(t, a)
+}

@@ -203,7 +203,7 @@ func (a *App) repairOne(ctx context.Context, s snapshot.Snapshot, r RepairReques
 	case isGone(s.Path):
 		repair.RepairPlan, err = a.store.Recreate(ctx, s.Stamp, manifest, donors)
 	default:
-		a.noteSharing(ctx, s.Stamp, manifest, repair.Damaged(), "repair")
+		a.noteSharing(ctx, s.Stamp, manifest, repair.Damaged())
 		err = a.store.Repair(ctx, repair.RepairPlan, manifest)
 	}
 	if err != nil {

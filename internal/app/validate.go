@@ -43,7 +43,10 @@ func (a *App) validateAndRecord(ctx context.Context, stamp snapshot.Stamp, o sna
 		if valid, known := a.bornValid(stamp); known && (valid || result.Valid) {
 			a.noteValidation(ctx, stamp, result.Valid, result.Errors, "validate")
 		}
-		a.noteSharing(ctx, stamp, nil, result.Damaged(), "validate")
+		a.noteSharing(ctx, stamp, nil, result.Damaged())
+		if result.Valid {
+			a.checkSharing(ctx, stamp)
+		}
 	}
 	return result, nil
 }
