@@ -154,7 +154,7 @@ const pinPatience = time.Minute
 // the other, and whoever comes second finds the first one's vault.
 func (a *App) openPinned(ctx context.Context, v *Vault, create offsite.VaultInfo, repin bool) (*offsite.Vault, error) {
 	if v.state.VaultID == "" || repin {
-		path := filepath.Join(a.Config.StateDir, "targets", ".pin.lock")
+		path := filepath.Join(a.Config.StateDir, "pin.lock")
 		lock, err := fsx.LockFile(ctx, path, "pinning "+v.Name, pinPatience, nil)
 		if err != nil {
 			return nil, err
