@@ -22,33 +22,42 @@ type deployment struct {
 	points int
 }
 
-// newDeployment starts one, on the port where init looks for AtoCore.
-func newDeployment(t *testing.T, binary string) *deployment {
+// newDeployment starts one, on a port of this machine.
+func newDeployment(t *testing.T, binary, port string) *deployment {
 	t.Helper()
 	kit := filepath.Join(os.Getenv("ATOBACKUPD_SHARED"), "atocore")
-	dir, err := os.MkdirTemp("/var/tmp", "atobackupd-docker-")
-	must(t, err)
+	dir := os.Getenv("ATOBACKUPD_DEPLOYMENT") // of an earlier run, whose images are ready
+	remove := `rm -rf "$2"`
+	if dir == "" {
+		var err error
+		dir, err = os.MkdirTemp("/var/tmp", "atobackupd-docker-")
+		must(t, err)
+	} else {
+		output(t, dir, "sh", "-c",
+			"rm -rf etc state home store/backups/*; find store -name '.atobackupd-restore*' -prune -exec rm -r {} +")
+		remove = "true"
+	}
 	must(t, os.Chmod(dir, 0o755))
 	d := &deployment{t: t, dir: dir}
 	t.Cleanup(func() {
 		provetest.Points(t, d.points)
-		out, err := exec.Command("bash", "-c", `"$1/down.sh" "$2" && rm -rf "$2"`, "down", kit, dir).CombinedOutput()
+		out, err := exec.Command("bash", "-c", `"$1/down.sh" "$2" && `+remove, "down", kit, dir).CombinedOutput()
 		if err != nil {
 			t.Errorf("down.sh: %v: %s", err, out)
 		}
 	})
 	up := exec.Command(filepath.Join(kit, "up.sh"), dir)
-	up.Env = append(os.Environ(), "PORT=8100")
+	up.Env = append(os.Environ(), "PORT="+port)
 	if out, err := up.CombinedOutput(); err != nil {
 		t.Fatalf("up.sh: %v: %s", err, out)
 	}
 	must(t, os.MkdirAll(filepath.Join(dir, "home"), 0o700))
 	t.Setenv("BINARY", binary)
+	t.Setenv("COMPOSE", filepath.Join(dir, "store/app/deploy/dalidou/docker-compose.yml"))
 	// Its place is below the store, and it names every path by itself.
 	d.ok(`mkdir -p store/app/deploy/dalidou; docker compose config >compose.whole
-		docker compose down; mv compose.whole store/app/deploy/dalidou/docker-compose.yml
-		COMPOSE_FILE=$PWD/store/app/deploy/dalidou/docker-compose.yml docker compose up -d
-		for i in $(seq 100); do curl -fsS http://127.0.0.1:8100/health && break; sleep 0.3; done`)
+		docker compose down; mv compose.whole $COMPOSE; docker compose -f $COMPOSE up -d
+		for i in $(seq 100); do curl -fsS http://127.0.0.1:` + port + `/health && break; sleep 0.3; done`)
 	return d
 }
 
@@ -91,7 +100,7 @@ func (d *deployment) ends(want int, script string, forms ...string) string {
 // left to do: what it has written works at once, down to a restore and a live drill that
 // stop and start the real containers.
 func TestDeployment(t *testing.T) {
-	d := newDeployment(t, buildProgram(t))
+	d := newDeployment(t, buildProgram(t), "8100")
 	store := filepath.Join(d.dir, "store")
 	init := "a init --yes --json --db " + store + "/data/db/atocore.db --state-dir $PWD/state 2>/dev/null"
 	var report struct{ Next []string }

@@ -43,7 +43,7 @@ A restore that was interrupted is finished with --resume or taken back with
 			return c.withApp(cmd.Context(), false, func(a *app.App) error {
 				if resume || abort {
 					result, err := a.ContinueRestore(cmd.Context(), abort, r.Options)
-					return c.emitWith(err, result, func(w io.Writer) { printRestored(w, result) })
+					return c.emitRestored(err, result)
 				}
 				r.Name = args[0]
 				result, plan, err := a.Restore(cmd.Context(), r)
@@ -57,7 +57,7 @@ A restore that was interrupted is finished with --resume or taken back with
 				if err != nil && len(result.Errors) == 0 {
 					result.Errors = append(result.Errors, err.Error())
 				}
-				return c.emitWith(err, result, func(w io.Writer) { printRestored(w, result) })
+				return c.emitRestored(err, result)
 			})
 		},
 	}
@@ -105,6 +105,16 @@ func checkRestoreArgs(args []string, r app.RestoreRequest, resume, abort bool) e
 		return usage("--to touches nothing live, so --manage-service has nothing to do", "")
 	}
 	return nil
+}
+
+// emitRestored writes what came of a restore. One that failed has its warnings too:
+// what it moved aside is named nowhere else.
+func (c *cli) emitRestored(err error, r restore.Result) error {
+	if err != nil && !c.json {
+		c.progress.finish()
+		printWarnings(c.stderr, r.Warnings)
+	}
+	return c.emitWith(err, r, func(w io.Writer) { printRestored(w, r) })
 }
 
 func printRestored(w io.Writer, r restore.Result) {

@@ -190,6 +190,14 @@ var scenarios = []scenario{
 		Tests: []tests{{Package: "./cmd/atobackupd", Run: "^TestDeployment$"}},
 	},
 	{
+		Name: "Managed restores in Docker",
+		How: "each with a fault at a random moment: application stuck, started or stopped by hand, data refused, " +
+			"compose file gone, dockerd killed or stalled, this program killed or interrupted, a second restore; then " +
+			"what the program tells the operator: whole data, old or new as it said, no confirmed write lost",
+		Not:   "a power cut; AtoCore's own image",
+		Tests: []tests{{Package: "./cmd/atobackupd", Run: "^TestDeploymentFaults$", Env: rounds("20")}},
+	},
+	{
 		Name: "Secrets",
 		How: "every command typed with debug messages, every page read, every file looked through for passwords, " +
 			"tokens and keys, while each service refuses; the mode of each file",
