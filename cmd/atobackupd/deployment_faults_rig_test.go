@@ -219,7 +219,6 @@ type faultyRound struct {
 func (r *faultyRound) play(usual time.Duration) (state string) {
 	t := r.t
 	t.Helper()
-	r.ok(`touch round`)
 	stopWriting := r.write()
 	var out bytes.Buffer
 	restore := r.restore(r.new, &out)
@@ -431,7 +430,7 @@ func (r *faultyRound) judgeWrites(acked []string) {
 	r.t.Helper()
 	all := r.ok(`q() { sqlite3 "$@" ".timeout 9000" "select content from memories where content like 'write %'"; }
 		q -readonly store/data/db/atocore.db
-		for db in $(find store/backups/snapshots -name atocore.db -newer round); do q "file:$db?mode=ro&immutable=1"; done
+		for db in store/backups/snapshots/*/db/atocore.db; do q "file:$db?mode=ro&immutable=1"; done
 		for db in store/data/db/.atobackupd-restore*.kept/atocore.db*; do
 			case $db in *-wal | *-shm | *\**) ;; *) q "$db" ;; esac
 		done`)
