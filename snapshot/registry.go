@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/atocore/atobackupd/internal/failure"
+	"github.com/atocore/atobackupd/internal/fsx/tree"
 )
 
 // The registry may be read while an editor is saving it: then it does not
@@ -32,9 +33,11 @@ func readRegistry(ctx context.Context, p place) ([]byte, error) {
 		case missing && (wasMissing || try == registryTries):
 			return nil, err
 		case err != nil && !missing:
-			return nil, &failure.Error{Op: "backup", Subject: p.path(), Err: reason(err),
-				Hint: "this process must be able to read the registry; correct its permissions, or " +
-					"atocore.registry_path"}
+			hint := "this process must be able to read the registry; correct its permissions, or atocore.registry_path"
+			if errors.Is(err, tree.ErrTooLarge) || errors.Is(err, tree.ErrNotRegular) {
+				hint = "look at what lies there: a registry is a file of some kilobytes; or correct atocore.registry_path"
+			}
+			return nil, &failure.Error{Op: "backup", Subject: p.path(), Err: reason(err), Hint: hint}
 		case err == nil && unsettled == nil:
 			return data, nil
 		case try == registryTries:
@@ -83,6 +86,13 @@ const maxRegistry = 64 << 20
 // that a person finds it. NaN and the infinities pass, and so do numbers of any
 // size, keys that are there twice and any depth: AtoCore writes and reads them.
 func checkJSON(data []byte) error {
+	if rest := bytes.ToValidUTF8(data, nil); len(rest) != len(data) {
+		at := 0
+		for at < len(rest) && rest[at] == data[at] {
+			at++
+		}
+		return fmt.Errorf("line %d: it is not UTF-8", 1+bytes.Count(data[:at], []byte("\n")))
+	}
 	var v json.RawMessage // proves the syntax and converts no number
 	err := json.Unmarshal(withoutConstants(data), &v)
 	var syntax *json.SyntaxError

@@ -119,6 +119,7 @@ func TestCheckJSON(t *testing.T) {
 	deep := strings.Repeat("[", 20000) + strings.Repeat("]", 20000)
 	for text, want := range map[string]bool{
 		`{}`: true, `{"a": NaN, "b": [Infinity, -Infinity], "c": 1e999}`: true, `{"a": 1, "a": 2}`: true, deep: true,
+		"{\"a\": \"\xff\"}": false, "{\"a\": \"\xed\xa0\x80\"}": false, "\ufeff{}": false, `{"ü": "\ud800"}`: true,
 		`{"a": "NaN \\" }`: true, ``: false, `{`: false, `-NaN`: false, `1NaN`: false, `{NaN: 1}`: false,
 		`nan`: false, `{"a": 1} x`: false,
 	} {

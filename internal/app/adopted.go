@@ -31,7 +31,12 @@ func (a *App) origins() (origins, error) {
 	if err == nil {
 		err = json.Unmarshal(data, &known)
 	}
-	return known, err
+	if err != nil {
+		return nil, &failure.Error{Op: "adopt", Subject: a.originsFile(),
+			Err:  fmt.Errorf("which snapshots of AtoCore were copied cannot be read: %w", err),
+			Hint: "move it away: those that are still there are copied once more"}
+	}
+	return known, nil
 }
 
 // recordOrigin notes that a foreign snapshot was copied, and forgets those that

@@ -5,9 +5,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/atocore/atobackupd/internal/failure"
 	"github.com/atocore/atobackupd/snapshot"
 )
 
@@ -74,5 +76,29 @@ func TestForeignSnapshotsAreAdoptedOnce(t *testing.T) {
 	pinned, err := a.Find(t.Context(), string(known[theirs]), now)
 	if err != nil || !pinned.Pinned {
 		t.Errorf("%+v, %v", pinned, err)
+	}
+}
+
+// A list of what was adopted that cannot be read is named, with the way out.
+func TestDamagedOrigins(t *testing.T) {
+	h := newHouse(t, "")
+	a := h.open()
+	defer a.Close()
+	for name, make := range map[string]func(path string) error{
+		"empty":     func(path string) error { return os.WriteFile(path, nil, 0o600) },
+		"garbage":   func(path string) error { return os.WriteFile(path, []byte("{x"), 0o600) },
+		"directory": func(path string) error { return os.Mkdir(path, 0o700) },
+		"link":      func(path string) error { return os.Symlink("elsewhere", path) },
+		"pipe":      func(path string) error { return syscall.Mkfifo(path, 0o600) },
+	} {
+		if err := os.RemoveAll(a.originsFile()); err != nil {
+			t.Fatal(err)
+		}
+		if err := make(a.originsFile()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.origins(); err == nil || !strings.Contains(err.Error(), a.originsFile()) || failure.HintOf(err) == "" {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
