@@ -157,6 +157,7 @@ func (d *faultyDeployment) killDocker(after time.Duration) {
 		for i in $(seq 9); do # as systemd does: the first may find containerd not gone yet
 			setsid "${argv[@]}" >>dockerd.log 2>&1 </dev/null & pid=$!
 			while kill -0 $pid; do docker info && exit; sleep 0.2; done >/dev/null 2>&1
+			rm -f docker/network/files/local-kv.db # a network that was half made has it panic from then on
 		done
 		tail dockerd.log; exit 1`)
 }
