@@ -22,6 +22,11 @@ type deployment struct {
 	points int
 }
 
+// endShims ends containers that a dockerd which was killed has forgotten.
+const endShims = `for shim in $(pgrep -f "^[^ ]*containerd-shim.* -address $2/"); do
+	pkill -KILL -P $shim; kill -KILL $shim; done
+	awk -v dir="$2/" 'index($2, dir) == 1 { print $2 }' /proc/mounts | sort -r | xargs -r umount -l; `
+
 // newDeployment starts one, on a port of this machine.
 func newDeployment(t *testing.T, binary, port string) *deployment {
 	t.Helper()
@@ -41,7 +46,7 @@ func newDeployment(t *testing.T, binary, port string) *deployment {
 	d := &deployment{t: t, dir: dir}
 	t.Cleanup(func() {
 		provetest.Points(t, d.points)
-		out, err := exec.Command("bash", "-c", `"$1/down.sh" "$2" && `+remove, "down", kit, dir).CombinedOutput()
+		out, err := exec.Command("bash", "-c", `"$1/down.sh" "$2"; `+endShims+remove, "down", kit, dir).CombinedOutput()
 		if err != nil {
 			t.Errorf("down.sh: %v: %s", err, out)
 		}
