@@ -292,14 +292,7 @@ func TestInterruptedWhileChecking(t *testing.T) {
 	r := managedRequest(t, s, newStandIn(t, s, func(*standIn) {}))
 	started := filepath.Join(s.base, "started")
 	r.Service.Start = []string{"touch", started} // and nothing answers: it goes on asking
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go func() {
-		for !exists(started) && ctx.Err() == nil {
-			time.Sleep(10 * time.Millisecond)
-		}
-		cancel()
-	}()
+	ctx := endsWith(t, started)
 	res, err := Run(ctx, r)
 	if failure.KindOf(err) != failure.Interrupted || !strings.Contains(err.Error(), "it was left restored") {
 		t.Fatalf("got %v", err)
@@ -490,14 +483,7 @@ func TestInterruptedWhileStopping(t *testing.T) {
 	r.Service.Stop = append([]string{"sh", "-c",
 		`(touch "$0"; log=$1; shift; sleep 0.5; "$@"; echo stopped >>"$log") & wait`, stopping, log}, r.Service.Stop...)
 	r.Service.Start = append([]string{"sh", "-c", `echo started >>"$0"; "$@"`, log}, r.Service.Start...)
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go func() {
-		for !exists(stopping) && ctx.Err() == nil {
-			time.Sleep(10 * time.Millisecond)
-		}
-		cancel()
-	}()
+	ctx := endsWith(t, stopping)
 	if _, err := Run(ctx, r); failure.KindOf(err) != failure.Interrupted {
 		t.Fatalf("got %v", err)
 	}
@@ -628,4 +614,17 @@ func TestEndedRestoreSaysThatTheServiceIsStopped(t *testing.T) {
 			assertNoTraces(t, s)
 		}
 	}
+}
+
+// endsWith is a context that is cancelled once a file is there.
+func endsWith(t *testing.T, path string) context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
+	go func() {
+		for !exists(path) && ctx.Err() == nil {
+			time.Sleep(10 * time.Millisecond)
+		}
+		cancel()
+	}()
+	return ctx
 }

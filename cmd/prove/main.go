@@ -79,7 +79,8 @@ func tryAll(ctx context.Context, chosen []scenario, jobs int, page string) (exit
 	for range chosen {
 		o := <-outcomes
 		if o.err == nil {
-			fmt.Printf("%s: %d points, %d failures, %v\n%s", o.Name, o.Points, o.Failures, o.Took.Round(time.Second), o.Output)
+			fmt.Printf("%s: %d points, %d failures, %v\n%s", o.Name, o.Points, o.Failures, o.Took.Round(time.Second),
+				o.Output)
 			o.err = updatePage(page, o.Name, o.result)
 		}
 		if o.err != nil || o.Failures > 0 {

@@ -20,8 +20,8 @@ func (a *App) CheckNoPendingRestore() error {
 const tempsKept = time.Hour
 
 // Sweep undoes what interrupted runs left: an application that is still frozen,
-// subvolume snapshots, what lies in staging/, and documents that were not finished. The caller holds the main
-// lock. While a restore is unfinished nothing is removed: what it fetched from a
+// subvolume snapshots, what lies in staging/, and documents that were not finished. The
+// caller holds the main lock. While a restore is unfinished nothing is removed: what it fetched from a
 // vault lies there, and finishing it needs that. What cannot be removed, such as
 // another user's directory, is told and stays: it must not keep snapshots from
 // being taken.
